@@ -1,0 +1,85 @@
+#include "base/error.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct {
+    enum error_code code;
+    const char *name;
+    int exit_status;
+} codes[] = {
+    {ERROR_NONE, "none", 0},         {ERROR_FAILED, "failed", 1}, {ERROR_INTERNAL, "internal", 1},
+    {ERROR_USAGE, "usage", 2},       {ERROR_INPUT, "input", 3},   {ERROR_MEMORY, "memory", 4},
+    {ERROR_DISK, "disk", 4},         {ERROR_INTERRUPTED, "interrupted", 130},
+};
+
+const char *error_code_name(enum error_code code) {
+    for (unsigned i = 0; i < sizeof codes / sizeof *codes; i++)
+        if (codes[i].code == code) return codes[i].name;
+    return "internal";
+}
+
+int error_exit_status(enum error_code code) {
+    for (unsigned i = 0; i < sizeof codes / sizeof *codes; i++)
+        if (codes[i].code == code) return codes[i].exit_status;
+    return 1;
+}
+
+void error_clear(struct error *err) { memset(err, 0, sizeof *err); }
+
+bool error_set(struct error *err, enum error_code code, const char *where, const char *format, ...) {
+    error_clear(err);
+    err->code = code;
+    snprintf(err->where, sizeof err->where, "%s", where);
+    va_list args;
+    va_start(args, format);
+    vsnprintf(err->what, sizeof err->what, format, args);
+    va_end(args);
+    return false;
+}
+
+bool error_why(struct error *err, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    vsnprintf(err->why, sizeof err->why, format, args);
+    va_end(args);
+    return false;
+}
+
+bool error_fix(struct error *err, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    vsnprintf(err->fix, sizeof err->fix, format, args);
+    va_end(args);
+    return false;
+}
+
+bool error_no_memory(struct error *err, const char *where, unsigned long long bytes) {
+    error_set(err, ERROR_MEMORY, where, "out of memory while asking for %llu bytes", bytes);
+    return error_fix(err, "Free memory, or lower --memory or --max-length.");
+}
+
+bool error_system(struct error *err, enum error_code otherwise, const char *where, const char *doing,
+                  const char *path) {
+    int number = errno;
+    enum error_code code = otherwise;
+    if (number == ENOSPC || number == EDQUOT) code = ERROR_DISK;
+    if (number == ENOMEM) code = ERROR_MEMORY;
+    error_set(err, code, where, "cannot %s %s", doing, path);
+    error_why(err, "%s", strerror(number));
+    if (code == ERROR_DISK) error_fix(err, "Free space there, or choose another place.");
+    return false;
+}
+
+void error_format(const struct error *err, char *out, unsigned long size) {
+    int used = snprintf(out, size, "%s: %s", err->where, err->what);
+    if (used > 0 && (unsigned long)used < size && err->why[0])
+        used += snprintf(out + used, size - (unsigned long)used, ": %s", err->why);
+    if (used > 0 && (unsigned long)used < size && err->what[0]) {
+        char last = out[used - 1];
+        used += snprintf(out + used, size - (unsigned long)used, "%s", last == '.' ? "" : ".");
+    }
+    if (used > 0 && (unsigned long)used < size && err->fix[0])
+        snprintf(out + used, size - (unsigned long)used, " %s", err->fix);
+}

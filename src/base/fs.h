@@ -1,0 +1,93 @@
+/* Files. All access of the library to the file system passes here, so that tests can make any step
+ * fail, and so that nothing half written ever stands under a final name.
+ *
+ * Paths in messages are shown as given. Errors: ERROR_INPUT for reading, ERROR_DISK for writing. */
+#ifndef HONE_BASE_FS_H
+#define HONE_BASE_FS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/error.h"
+
+/* A file mapped read-only. size 0 gives data == "" and no mapping. */
+struct fs_map {
+    const unsigned char *data;
+    size_t size;
+};
+bool fs_map_open(struct fs_map *map, const char *path, struct error *err);
+void fs_map_close(struct fs_map *map);
+
+/* The whole of a file appended to *out; refused when larger than `limit` bytes (0: no limit). */
+bool fs_read(const char *path, size_t limit, struct buf *out, struct error *err);
+
+/* Writes a file beside its name, syncs it, renames it over `path`, syncs the directory. */
+bool fs_write_atomic(const char *path, const void *data, size_t size, struct error *err);
+
+/* A file that is written in pieces, then published under its name, or dropped. */
+struct fs_writer {
+    int fd;
+    uint64_t size;
+    char *path, *temporary;
+    unsigned char *buffer; /* gathers small writes */
+    size_t held;
+};
+bool fs_writer_open(struct fs_writer *writer, const char *path, struct error *err);
+bool fs_writer_write(struct fs_writer *writer, const void *data, size_t size, struct error *err);
+bool fs_writer_commit(struct fs_writer *writer, struct error *err); /* sync, rename; releases */
+void fs_writer_drop(struct fs_writer *writer);                      /* removes the temporary; takes a released one */
+
+/* A file that grows by whole records (events.jsonl). Opened at `keep` bytes: the rest is cut. */
+struct fs_appender {
+    int fd;
+    char *path;
+};
+bool fs_appender_open(struct fs_appender *appender, const char *path, uint64_t keep, struct error *err);
+bool fs_appender_write(struct fs_appender *appender, const void *data, size_t size, struct error *err);
+bool fs_appender_sync(struct fs_appender *appender, struct error *err);
+void fs_appender_close(struct fs_appender *appender);
+
+enum fs_kind { FS_NOTHING, FS_FILE, FS_DIRECTORY, FS_OTHER };
+struct fs_info {
+    enum fs_kind kind; /* symbolic links are followed */
+    uint64_t size;
+    int64_t modified_ns;
+    uint64_t device, inode;
+};
+bool fs_stat(const char *path, struct fs_info *info, struct error *err); /* FS_NOTHING is no error */
+enum fs_kind fs_kind_of(const char *path);
+bool fs_make_directories(const char *path, struct error *err);
+bool fs_rename(const char *from, const char *to, struct error *err); /* and syncs the directory of `to` */
+bool fs_sync_directory(const char *path, struct error *err);
+bool fs_remove(const char *path, struct error *err);      /* a file; absent is no error */
+bool fs_remove_tree(const char *path, struct error *err); /* a directory and all below; follows no link */
+bool fs_free_bytes(const char *path, uint64_t *out, struct error *err);
+bool fs_symlink(const char *target, const char *path, struct error *err); /* replaces an existing link */
+
+/* Names in a directory, sorted, without "." and "..". */
+struct fs_list {
+    char **names;
+    size_t count;
+};
+bool fs_list_open(struct fs_list *list, const char *path, struct error *err);
+void fs_list_close(struct fs_list *list);
+
+/* dir/name, from mem_alloc; NULL when out of memory. */
+char *fs_join(const char *directory, const char *name);
+/* An absolute, link-free path, from mem_alloc. */
+bool fs_absolute(const char *path, char **out, struct error *err);
+const char *fs_base_name(const char *path);
+
+/* An exclusive lock on `path`, kept until closed or until the process dies. `taken` tells that
+ * another living process holds it. */
+bool fs_lock_open(int *lock, const char *path, bool *taken, struct error *err);
+void fs_lock_close(int *lock);
+
+/* Fault injection, for tests: called before each system call with its name and path; a nonzero
+ * return is the errno that the call fails with. */
+typedef int (*fs_fault)(void *user, const char *call, const char *path);
+void fs_set_fault(fs_fault fault, void *user);
+
+#endif

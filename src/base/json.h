@@ -1,0 +1,23 @@
+/* JSON through jansson, with our limits and messages. Values are jansson's (json_t); keys keep their
+ * order when written; duplicate keys are refused when read. */
+#ifndef HONE_BASE_JSON_H
+#define HONE_BASE_JSON_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/buf.h"
+#include "base/error.h"
+
+/* Reads one value from exactly `size` bytes. `name` stands in the message: "NAME:LINE: cause".
+ * `first_line` is the line number of text[0]. Nesting deeper than 256 is refused. */
+bool json_read(json_t **out, const char *text, size_t size, const char *name, size_t first_line,
+               struct error *err);
+bool json_read_file(json_t **out, const char *path, size_t limit, struct error *err);
+
+/* Compact text of a value, appended. Reals read back to the same bits. */
+bool json_write(const json_t *value, struct buf *out, struct error *err);
+bool json_write_file(const json_t *value, const char *path, bool pretty, struct error *err);
+
+#endif

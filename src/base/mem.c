@@ -1,0 +1,59 @@
+#include "base/mem.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/checked.h"
+
+/* The only process-wide state of the library: a hook that only tests set. */
+static mem_fault fault_hook;
+static void *fault_user;
+
+void mem_set_fault(mem_fault fault, void *user) {
+    fault_user = user;
+    fault_hook = fault;
+}
+
+static int refused(size_t size) { return fault_hook && fault_hook(fault_user, size); }
+
+void *mem_alloc(size_t size) { return refused(size) ? NULL : malloc(size ? size : 1); }
+
+void *mem_calloc(size_t count, size_t size) {
+    size_t total;
+    if (!checked_size_mul(count, size, &total) || refused(total)) return NULL;
+    return calloc(1, total ? total : 1);
+}
+
+void *mem_array(size_t count, size_t size) {
+    size_t total;
+    return checked_size_mul(count, size, &total) ? mem_alloc(total) : NULL;
+}
+
+void *mem_realloc(void *pointer, size_t size) {
+    return refused(size) ? NULL : realloc(pointer, size ? size : 1);
+}
+
+void mem_free(void *pointer) { free(pointer); }
+
+char *mem_strndup(const char *text, size_t size) {
+    char *copy = mem_alloc(size + 1);
+    if (!copy) return NULL;
+    memcpy(copy, text, size);
+    copy[size] = '\0';
+    return copy;
+}
+
+char *mem_strdup(const char *text) { return mem_strndup(text, strlen(text)); }
+
+void *mem_map(size_t size, int touch) {
+    if (refused(size)) return NULL;
+    void *block = mmap(NULL, size ? size : 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (block == MAP_FAILED) return NULL;
+    if (touch) memset(block, 0, size);
+    return block;
+}
+
+void mem_unmap(void *pointer, size_t size) {
+    if (pointer) munmap(pointer, size ? size : 1);
+}

@@ -1,0 +1,135 @@
+#include "base/text.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int utf8_decode(const char *text, size_t size, uint32_t *code) {
+    const unsigned char *b = (const unsigned char *)text;
+    if (!size) return 0;
+    if (b[0] < 0x80) {
+        *code = b[0];
+        return 1;
+    }
+    int length = b[0] >= 0xF0 && b[0] <= 0xF4 ? 4 : b[0] >= 0xE0 ? 3 : b[0] >= 0xC2 ? 2 : 0;
+    if (!length || b[0] > 0xF4 || size < (size_t)length) return 0;
+    uint32_t c = b[0] & (0xFFu >> (length + 1));
+    for (int i = 1; i < length; i++) {
+        if ((b[i] & 0xC0) != 0x80) return 0;
+        c = c << 6 | (b[i] & 0x3Fu);
+    }
+    if ((length == 3 && c < 0x800) || (length == 4 && (c < 0x10000 || c > 0x10FFFF)) || (c >= 0xD800 && c <= 0xDFFF))
+        return 0;
+    *code = c;
+    return length;
+}
+
+int utf8_encode(uint32_t c, char out[4]) {
+    if (c < 0x80) {
+        out[0] = (char)c;
+        return 1;
+    }
+    if (c < 0x800) {
+        out[0] = (char)(0xC0 | c >> 6);
+        out[1] = (char)(0x80 | (c & 63));
+        return 2;
+    }
+    if (c < 0x10000) {
+        out[0] = (char)(0xE0 | c >> 12);
+        out[1] = (char)(0x80 | (c >> 6 & 63));
+        out[2] = (char)(0x80 | (c & 63));
+        return 3;
+    }
+    out[0] = (char)(0xF0 | c >> 18);
+    out[1] = (char)(0x80 | (c >> 12 & 63));
+    out[2] = (char)(0x80 | (c >> 6 & 63));
+    out[3] = (char)(0x80 | (c & 63));
+    return 4;
+}
+
+bool utf8_valid(const char *text, size_t size, size_t *bad) {
+    for (size_t i = 0; i < size;) {
+        uint32_t code;
+        int length = utf8_decode(text + i, size - i, &code);
+        if (!length) {
+            if (bad) *bad = i;
+            return false;
+        }
+        i += (size_t)length;
+    }
+    return true;
+}
+
+/* Marks that reorder or hide text: bidirectional controls, zero-width characters, the BOM. */
+static bool is_deceptive(uint32_t c) {
+    return (c >= 0x200B && c <= 0x200F) || (c >= 0x202A && c <= 0x202E) || (c >= 0x2060 && c <= 0x2069) ||
+           c == 0x061C || c == 0xFEFF || (c >= 0x80 && c < 0xA0) || c == 0x2028 || c == 0x2029;
+}
+
+bool text_escape(struct buf *out, const char *text, size_t size, bool keep_lines) {
+    for (size_t i = 0; i < size;) {
+        uint32_t code;
+        int length = utf8_decode(text + i, size - i, &code);
+        if (!length) {
+            buf_printf(out, "\\x%02x", (unsigned char)text[i++]);
+            continue;
+        }
+        if (keep_lines && (code == '\n' || code == '\t')) buf_byte(out, (char)code);
+        else if (code == '\n') buf_text(out, "\\n");
+        else if (code == '\t') buf_text(out, "\\t");
+        else if (code < 0x20 || code == 0x7F) buf_printf(out, "\\x%02x", (unsigned)code);
+        else if (is_deceptive(code)) buf_printf(out, "\\u{%x}", (unsigned)code);
+        else buf_append(out, text + i, (size_t)length);
+        i += (size_t)length;
+    }
+    return !out->failed;
+}
+
+const char *text_bytes(uint64_t bytes, char out[32]) {
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    double value = (double)bytes;
+    unsigned unit = 0;
+    while (value >= 1024 && unit + 1 < sizeof units / sizeof *units) {
+        value /= 1024;
+        unit++;
+    }
+    snprintf(out, 32, unit == 0 ? "%.0f %s" : value < 100 ? "%.2f %s" : "%.0f %s", value, units[unit]);
+    return out;
+}
+
+bool text_parse_bytes(const char *text, uint64_t *bytes) {
+    static const char letters[] = "KMGT";
+    char *end;
+    if (*text < '0' || *text > '9') return false;
+    double value = strtod(text, &end);
+    if (!isfinite(value) || value < 0) return false;
+    double factor = 1;
+    const char *letter = *end ? strchr(letters, *end & ~0x20) : NULL;
+    if (letter) {
+        for (long i = letter - letters; i >= 0; i--) factor *= 1024;
+        end++;
+        if (*end == 'i') end++;
+    }
+    if (*end == 'B' || *end == 'b') end++;
+    if (*end || value * factor >= 9e18) return false;
+    *bytes = (uint64_t)(value * factor);
+    return true;
+}
+
+int text_distance(const char *a, const char *b) {
+    int row[64];
+    int n = (int)strnlen(a, 63), m = (int)strnlen(b, 63);
+    for (int j = 0; j <= m; j++) row[j] = j;
+    for (int i = 1; i <= n; i++) {
+        int diagonal = row[0];
+        row[0] = i;
+        for (int j = 1; j <= m; j++) {
+            int replaced = diagonal + (a[i - 1] != b[j - 1]);
+            int best = row[j] + 1 < row[j - 1] + 1 ? row[j] + 1 : row[j - 1] + 1;
+            diagonal = row[j];
+            row[j] = replaced < best ? replaced : best;
+        }
+    }
+    return row[m];
+}

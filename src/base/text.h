@@ -1,0 +1,30 @@
+/* Small helpers on text that several folders need. */
+#ifndef HONE_BASE_TEXT_H
+#define HONE_BASE_TEXT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+
+/* True when the bytes are valid UTF-8 (no surrogates, no overlong forms). *bad: offset of the first
+ * byte that is not; may be NULL. */
+bool utf8_valid(const char *text, size_t size, size_t *bad);
+/* Decodes one code point; returns its length in bytes, or 0 when the bytes are not valid. */
+int utf8_decode(const char *text, size_t size, uint32_t *code);
+int utf8_encode(uint32_t code, char out[4]);
+
+/* Appends text so that a terminal cannot be tricked by it: control characters, bidirectional
+ * overrides and invalid bytes become \xNN or \u{N}. Newline and tab are kept when `keep_lines`. */
+bool text_escape(struct buf *out, const char *text, size_t size, bool keep_lines);
+
+/* "1.5 GiB", "600 MiB", "12 KiB", "7 B" into out[32]; returns out. */
+const char *text_bytes(uint64_t bytes, char out[32]);
+/* "4GiB", "600MiB", "1.5G", "100000" → bytes. False when it is none. K, M, G, T are powers of 1024. */
+bool text_parse_bytes(const char *text, uint64_t *bytes);
+
+/* The edit distance of two short words, for "did you mean"; at most 63 bytes of each count. */
+int text_distance(const char *a, const char *b);
+
+#endif

@@ -1,0 +1,65 @@
+#include "tensor/dtype.h"
+
+#include <string.h>
+
+#include "base/checked.h"
+
+static const struct dtype_row rows[DTYPE_COUNT] = {
+    [DTYPE_F32] = {"f32", 1, 4, false},   [DTYPE_F16] = {"f16", 1, 2, false},   [DTYPE_BF16] = {"bf16", 1, 2, false},
+    [DTYPE_F64] = {"f64", 1, 8, false},   [DTYPE_I32] = {"i32", 1, 4, false},   [DTYPE_U32] = {"u32", 1, 4, false},
+    [DTYPE_Q4_0] = {"q4_0", 32, 18, true}, [DTYPE_Q4_1] = {"q4_1", 32, 20, true}, [DTYPE_Q5_0] = {"q5_0", 32, 22, true},
+    [DTYPE_Q5_1] = {"q5_1", 32, 24, true}, [DTYPE_Q8_0] = {"q8_0", 32, 34, true},
+};
+
+const struct dtype_row *dtype_row(enum dtype dtype) { return &rows[dtype]; }
+
+bool dtype_bytes(enum dtype dtype, uint64_t elements, uint64_t *bytes) {
+    const struct dtype_row *row = &rows[dtype];
+    return elements % row->block == 0 && checked_mul(elements / row->block, row->bytes, bytes);
+}
+
+bool dtype_from_name(const char *name, enum dtype *out) {
+    for (int i = 0; i < DTYPE_COUNT; i++) {
+        if (strcmp(rows[i].name, name)) continue;
+        *out = (enum dtype)i;
+        return true;
+    }
+    return false;
+}
+
+float f16_to_f32(uint16_t bits) {
+    union {
+        uint32_t u;
+        float f;
+    } out;
+    uint32_t sign = (uint32_t)(bits & 0x8000u) << 16, exponent = bits >> 10 & 31u, fraction = bits & 0x3ffu;
+    if (exponent == 31) {
+        out.u = sign | 0x7f800000u | fraction << 13;
+    } else if (exponent) {
+        out.u = sign | (exponent + 112) << 23 | fraction << 13;
+    } else { /* subnormal: fraction × 2^-24 is exact in f32 */
+        out.f = (float)fraction * 0x1p-24f;
+        out.u |= sign;
+    }
+    return out.f;
+}
+
+uint16_t f32_to_f16(float value) {
+    union {
+        float f;
+        uint32_t u;
+    } in = {.f = value};
+    uint32_t sign = in.u >> 16 & 0x8000u, magnitude = in.u & 0x7fffffffu;
+    if (magnitude > 0x7f800000u) return (uint16_t)(sign | 0x7e00u);
+    if (magnitude >= 0x477ff000u) return (uint16_t)(sign | 0x7c00u); /* rounds past 65504 */
+    if (magnitude < 0x38800000u) {                                   /* subnormal: add 0.5 to align the bits */
+        union {
+            float f;
+            uint32_t u;
+        } aligned = {.u = magnitude};
+        aligned.f += 0.5f;
+        return (uint16_t)(sign | (aligned.u - 0x3f000000u));
+    }
+    uint32_t rounded = magnitude + 0xfffu + (magnitude >> 13 & 1u);
+    return (uint16_t)(sign | (rounded - 0x38000000u) >> 13);
+}

@@ -1,0 +1,59 @@
+/* What a number is stored as: one row per type, the same for every file format and device.
+ *
+ * A type is a block of `block` elements in `bytes` bytes; plain types have block 1. A row of a tensor
+ * is a whole number of blocks. Trained values and their gradients are f32; quantised types are only
+ * ever read. */
+#ifndef HONE_TENSOR_DTYPE_H
+#define HONE_TENSOR_DTYPE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum dtype {
+    DTYPE_F32,
+    DTYPE_F16,
+    DTYPE_BF16,
+    DTYPE_F64, /* only inside the reference device */
+    DTYPE_I32,
+    DTYPE_U32,
+    DTYPE_Q4_0, /* 32 elements: f16 d, 16 bytes of nibbles;           w = d (q - 8) */
+    DTYPE_Q4_1, /* 32 elements: f16 d, f16 m, 16 bytes of nibbles;    w = d q + m */
+    DTYPE_Q5_0, /* 32 elements: f16 d, 4 bytes of fifth bits, nibbles; w = d (q - 16) */
+    DTYPE_Q5_1, /* 32 elements: f16 d, f16 m, fifth bits, nibbles;    w = d q + m */
+    DTYPE_Q8_0, /* 32 elements: f16 d, 32 signed bytes;               w = d q */
+    DTYPE_COUNT
+};
+
+struct dtype_row {
+    const char *name;  /* GGUF's name in lower case: "q4_1" */
+    uint32_t block;    /* elements in a block */
+    uint32_t bytes;    /* bytes of a block */
+    bool quantised;
+};
+
+const struct dtype_row *dtype_row(enum dtype dtype);
+/* Bytes of `elements` in a row; false when they are no whole number of blocks or would overflow. */
+bool dtype_bytes(enum dtype dtype, uint64_t elements, uint64_t *bytes);
+bool dtype_from_name(const char *name, enum dtype *out);
+
+/* Conversions of one number; round to nearest, ties to even; NaN stays NaN. */
+float f16_to_f32(uint16_t bits);
+uint16_t f32_to_f16(float value);
+static inline float bf16_to_f32(uint16_t bits) {
+    union {
+        uint32_t u;
+        float f;
+    } value = {.u = (uint32_t)bits << 16};
+    return value.f;
+}
+static inline uint16_t f32_to_bf16(float f) {
+    union {
+        float f;
+        uint32_t u;
+    } value = {.f = f};
+    if ((value.u & 0x7fffffffu) > 0x7f800000u) return (uint16_t)(value.u >> 16 | 0x40u);
+    return (uint16_t)((value.u + 0x7fffu + (value.u >> 16 & 1u)) >> 16);
+}
+
+#endif
