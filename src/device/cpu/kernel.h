@@ -1,0 +1,63 @@
+/* What a CPU kernel is given. A kernel row says which operation it serves and what it needs of the CPU;
+ * the first row whose needs are met is taken (kernel tables are ordered best first, plain C last).
+ *
+ * Operand types: activations are f32 or bf16, sums f32; weights any stored type. A kernel converts row by
+ * row in registers or a small buffer; `cpu_row_*` below serve all types. Work is split into tasks by
+ * shape alone, and each sum is made by one task in a fixed order: the same bits on any thread count. */
+#ifndef HONE_DEVICE_CPU_KERNEL_H
+#define HONE_DEVICE_CPU_KERNEL_H
+
+#include <stddef.h>
+
+#include "base/thread.h"
+#include "op/op.h"
+
+/* CPU features that kernels ask for; a bit each. */
+enum cpu_feature {
+    CPU_AVX2 = 1,       /* AVX2, FMA and F16C */
+    CPU_AVX512 = 2,     /* AVX-512 F, BW, DQ, VL */
+    CPU_AVX512BF16 = 4, /* AVX512_BF16 */
+    CPU_NEON = 8,
+};
+unsigned cpu_features(void);                      /* of this machine */
+const char *cpu_feature_name(enum cpu_feature feature); /* "avx2" … */
+
+struct operand {
+    void *data;       /* NULL: absent. 64-byte aligned for transients and state, any alignment for mapped weights */
+    enum dtype dtype;
+    int rank;
+    int64_t dim[op_max_rank]; /* actual, not planned, in dim[0] */
+};
+
+struct cpu_call {
+    const struct attributes *attributes;
+    struct operand in[op_max_inputs];
+    struct operand out[op_max_outputs];
+    struct pool *pool;
+    const struct cpu_gemm *gemm; /* the selected product implementation (gemm.h) */
+    void *workspace;             /* 64-byte aligned, as many bytes as the row asked for */
+    int64_t longest_segment;
+};
+
+struct cpu_kernel {
+    enum op_code op;
+    const char *name;     /* "attention_avx512" */
+    unsigned needs;       /* features, all of them */
+    void (*run)(const struct cpu_call *call);
+    /* Scratch bytes at the planned size; NULL: none. `threads`: of the pool. */
+    size_t (*workspace)(const struct graph *graph, const struct node *node, int threads);
+};
+
+/* The tables, best first, ended by a row with run == NULL. One per file of kernels; listed in cpu.c. */
+extern const struct cpu_kernel cpu_kernels_elementwise[]; /* embedding, norm, rope, glu, add, dropout, gather, scatter */
+extern const struct cpu_kernel cpu_kernels_attention[];   /* attention, its gradient, cache attention */
+extern const struct cpu_kernel cpu_kernels_linear[];      /* linear and its gradients */
+extern const struct cpu_kernel cpu_kernels_head[];        /* head, head gradient, loss */
+extern const struct cpu_kernel cpu_kernels_optimizer[];   /* gradient norm, AdamW, zero */
+
+/* Rows to and from f32, for the stored types (vectorised where the CPU can; bit-equal to
+ * tensor/rowcodec.h). */
+void cpu_row_load(float *out, const void *source, enum dtype dtype, int64_t elements, unsigned features);
+void cpu_row_store(void *out, const float *source, enum dtype dtype, int64_t elements, unsigned features); /* f32, bf16 */
+
+#endif

@@ -1,0 +1,64 @@
+/* A device compiles a plan to a program and runs it. Everything above speaks only to this table.
+ *
+ * Words: store (the memory of all state, shared by programs), program (a compiled plan with its arena),
+ * binding (the inputs and counts of one run). */
+#ifndef HONE_DEVICE_DEVICE_H
+#define HONE_DEVICE_DEVICE_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "graph/plan.h"
+#include "graph/state.h"
+
+enum { device_abi = 1 };
+
+struct device;
+struct program;
+struct store;
+
+struct device_options {
+    int threads;         /* 0: all cores that the process may use */
+    const char *mask;    /* instruction sets to leave unused, "avx512bf16,avx512", or NULL */
+};
+
+/* Counts and inputs of one run. Pointers are read during run only. */
+struct binding {
+    int64_t tokens, targets, segments, longest_segment;
+    const void *inputs[INPUT_COUNT]; /* NULL where the graph has no such input */
+    const atomic_int *stop;          /* looked at between operations; nonzero: ERROR_INTERRUPTED. May be NULL */
+};
+
+struct device_ops {
+    int abi;
+    const char *name; /* "cpu", "ref" */
+    bool (*open)(struct device **out, const struct device_options *options, struct error *err);
+    void (*close)(struct device **device);
+    /* Name, threads, features, which kernels and products were selected, why not the others. */
+    bool (*describe)(const struct device *device, json_t **out, struct error *err);
+    /* Measured rates: product flops per second by dtype at shapes [n][3] = m, n, k; bytes per second. */
+    bool (*measure)(struct device *device, const int64_t (*shapes)[3], int count, json_t **out, struct error *err);
+    /* False with the reason in *err when a node cannot run here. */
+    bool (*supports)(const struct device *device, const struct graph *graph, const struct node *node, struct error *err);
+    /* Scratch bytes a node needs beside the plan's arena, so that the plan is exact. */
+    size_t (*workspace)(const struct device *device, const struct graph *graph, const struct node *node);
+    bool (*store_open)(struct device *device, const struct state_table *table, struct store **out, struct error *err);
+    void (*store_close)(struct store **store);
+    /* Copies `bytes` of a state row (offset 0) in or out. */
+    bool (*upload)(struct store *store, int row, const void *data, size_t bytes, struct error *err);
+    bool (*download)(struct store *store, int row, void *data, size_t bytes, struct error *err);
+    bool (*compile)(struct device *device, const struct plan *plan, struct store *store, struct program **out, struct error *err);
+    bool (*run)(struct program *program, const struct binding *binding, struct error *err);
+    /* Copies a kept value out after a run. */
+    bool (*read)(struct program *program, int value, void *data, size_t bytes, struct error *err);
+    void (*program_close)(struct program **program);
+};
+
+/* "cpu", "ref"; "auto" is cpu. NULL with *err filled for an unknown or missing device. */
+const struct device_ops *device_find(const char *name, struct error *err);
+size_t device_count(void);
+const struct device_ops *device_at(size_t index);
+
+#endif
