@@ -163,10 +163,30 @@ struct op_row {
     /* Fills outputs' count, rank and dims (and dtype where it is fixed; else `dtype` stays). */
     void (*shapes)(const struct graph *graph, const struct node *node, struct value *out, enum dtype dtype);
     void (*backward)(struct backward *b); /* NULL: no gradient flows */
-    double (*flops)(const struct graph *graph, const struct node *node); /* at the planned size; NULL: 0 (memory bound) */
+    /* Floating-point operations for actual counts (NULL: the planned ones); NULL: none worth counting. */
+    double (*flops)(const struct graph *graph, const struct node *node, const int64_t counts[COUNT_KINDS]);
     void (*reference)(const struct reference_call *call);
 };
 
 const struct op_row *op_row(enum op_code op);
+
+/* What the row files share (op.c): helpers of shape and backward rules. */
+int64_t op_count(const struct value *value, const int64_t counts[COUNT_KINDS]); /* dim[0], actual or planned */
+const struct value *op_input(const struct graph *graph, const struct node *node, int index); /* NULL: absent */
+/* Output like another value, or flat [count, width]. */
+void op_shape_like(struct value *out, const struct value *like);
+void op_shape_flat(struct value *out, const struct value *rows, int64_t width);
+/* Adds `gradient` to what input `index` has gathered; does nothing when it needs none. */
+void backward_give(struct backward *b, int index, int gradient);
+
+/* The tables, one per file. */
+extern const struct op_row op_linear_row, op_linear_grad_x_row, op_linear_grad_w_row;
+extern const struct op_row op_norm_row, op_norm_grad_row;
+extern const struct op_row op_rope_table_row, op_rope_row;
+extern const struct op_row op_attention_row, op_attention_grad_row, op_cache_attention_row;
+extern const struct op_row op_embedding_row, op_add_row, op_dropout_row, op_gather_row, op_scatter_row;
+extern const struct op_row op_glu_row, op_glu_grad_row;
+extern const struct op_row op_head_row, op_head_grad_row, op_loss_row;
+extern const struct op_row op_gradient_norm_row, op_adamw_row, op_zero_row;
 
 #endif
