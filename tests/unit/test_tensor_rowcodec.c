@@ -1,0 +1,151 @@
+/* Stored types against vectors of the `gguf` Python package (tests/golden/format/make_rowcodec.py), bit for
+ * bit, and conversions of single numbers over every 16-bit pattern. */
+#include "support/test.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/fs.h"
+#include "base/mem.h"
+#include "tensor/rowcodec.h"
+
+struct vector { /* one case of rowcodec.bin; pointers may be unaligned */
+    char name[9];
+    bool decode_only;
+    enum dtype dtype;
+    uint32_t elements, bytes;
+    const unsigned char *source, *stored, *decoded;
+};
+
+static size_t read_vector(const unsigned char *at, struct vector *out) {
+    memset(out, 0, sizeof *out);
+    memcpy(out->name, at, 8);
+    memcpy(&out->elements, at + 8, 4);
+    memcpy(&out->bytes, at + 12, 4);
+    size_t last = strlen(out->name) - 1;
+    out->decode_only = out->name[last] == '*';
+    if (out->decode_only) out->name[last] = '\0';
+    assert_true(dtype_from_name(out->name, &out->dtype));
+    out->source = at + 16;
+    out->stored = out->source + 4u * out->elements;
+    out->decoded = out->stored + out->bytes;
+    return 16u + 8u * out->elements + out->bytes;
+}
+
+static void each_vector(void (*check)(const struct vector *)) {
+    struct fs_map map;
+    struct error err;
+    struct vector vector;
+    int count = 0;
+    assert_ok(fs_map_open(&map, TEST_DATA "/golden/format/rowcodec.bin", &err), &err);
+    for (size_t at = 0; at < map.size; count++) {
+        at += read_vector(map.data + at, &vector);
+        assert_true(at <= map.size);
+        check(&vector);
+    }
+    assert_int_equal(count, 13);
+    fs_map_close(&map);
+}
+
+static void check_decode(const struct vector *v) {
+    float *out = mem_array(v->elements, sizeof *out);
+    assert_non_null(out);
+    rowcodec(v->dtype)->decode(v->stored, out, v->elements);
+    for (uint32_t i = 0; i < v->elements; i++) {
+        uint32_t got, want;
+        memcpy(&got, out + i, 4);
+        memcpy(&want, v->decoded + 4u * i, 4);
+        if (got != want) fail_msg("%s element %u: %08x, expected %08x", v->name, i, got, want);
+    }
+    mem_free(out);
+}
+
+static void check_encode(const struct vector *v) {
+    if (v->decode_only) return;
+    float *source = mem_array(v->elements, sizeof *source);
+    unsigned char *out = mem_alloc(v->bytes);
+    assert_true(source && out);
+    memcpy(source, v->source, 4u * v->elements);
+    uint64_t bytes;
+    assert_true(dtype_bytes(v->dtype, v->elements, &bytes));
+    assert_int_equal(bytes, v->bytes);
+    rowcodec(v->dtype)->encode(source, out, v->elements);
+    for (uint32_t i = 0; i < v->bytes; i++)
+        if (out[i] != v->stored[i])
+            fail_msg("%s byte %u: %02x, expected %02x", v->name, i, out[i], v->stored[i]);
+    mem_free(source);
+    mem_free(out);
+}
+
+static void decoding_equals_the_gguf_package(void **state) {
+    (void)state;
+    each_vector(check_decode);
+}
+
+static void encoding_equals_the_gguf_package(void **state) {
+    (void)state;
+    each_vector(check_encode);
+}
+
+static void every_half_survives_a_round_trip(void **state) {
+    (void)state;
+    for (uint32_t bits = 0; bits < 0x10000; bits++) {
+        uint16_t half = (uint16_t)bits;
+        if ((half & 0x7c00u) == 0x7c00u && (half & 0x3ffu)) {
+            assert_true(isnan(f16_to_f32(half)) && isnan(f16_to_f32(f32_to_f16(f16_to_f32(half)))));
+        } else {
+            assert_int_equal(f32_to_f16(f16_to_f32(half)), half);
+        }
+        if ((half & 0x7f80u) == 0x7f80u && (half & 0x7fu))
+            assert_true(isnan(bf16_to_f32(f32_to_bf16(bf16_to_f32(half)))));
+        else
+            assert_int_equal(f32_to_bf16(bf16_to_f32(half)), half);
+    }
+}
+
+/* Halfway between neighbours goes to the even one, for normals, subnormals and the step to infinity. */
+static void halves_round_to_even(void **state) {
+    (void)state;
+    for (uint32_t bits = 0; bits < 0x7bff; bits++) {
+        float low = f16_to_f32((uint16_t)bits), high = f16_to_f32((uint16_t)(bits + 1));
+        float middle = low + (high - low) / 2;
+        assert_int_equal(f32_to_f16(middle), bits + (bits & 1));
+        assert_int_equal(f32_to_f16(nextafterf(middle, 0)), bits);
+        assert_int_equal(f32_to_f16(nextafterf(middle, INFINITY)), bits + 1);
+    }
+    assert_int_equal(f32_to_f16(65519.996f), 0x7bff);
+    assert_int_equal(f32_to_f16(65520.0f), 0x7c00);
+}
+
+static void hostile_numbers_encode_without_undefined_behaviour(void **state) {
+    (void)state;
+    static const float values[] = {NAN, INFINITY, -INFINITY, 3e38f, -3e38f, 1e-45f, -1e-45f, 0.0f};
+    float source[32];
+    unsigned char stored[128];
+    for (int type = 0; type < DTYPE_COUNT; type++) {
+        const struct rowcodec *codec = rowcodec((enum dtype)type);
+        if (!codec) continue;
+        for (unsigned i = 0; i < sizeof values / sizeof *values; i++)
+            for (unsigned j = 0; j < sizeof values / sizeof *values; j++) {
+                for (int k = 0; k < 32; k++) source[k] = k % 3 ? values[i] : values[j];
+                memset(stored, 0xa5, sizeof stored);
+                if (dtype_row((enum dtype)type)->block == 32)
+                    codec->encode(source, stored, 32);
+                else
+                    codec->encode(source, stored, 8);
+                assert_int_equal(stored[127], 0xa5);
+            }
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(decoding_equals_the_gguf_package),
+        cmocka_unit_test(encoding_equals_the_gguf_package),
+        cmocka_unit_test(every_half_survives_a_round_trip),
+        cmocka_unit_test(halves_round_to_even),
+        cmocka_unit_test(hostile_numbers_encode_without_undefined_behaviour),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
