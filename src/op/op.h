@@ -91,6 +91,7 @@ struct attributes {
     int heads, kv_heads, head_dim;
     int module;       /* dropout: module number of model/method.h */
     bool inverse;     /* rope */
+    bool bf16;        /* products: round operands to bf16 even where the activations are stored as f32 */
 };
 
 struct node {

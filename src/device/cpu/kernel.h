@@ -10,7 +10,7 @@
 #include <stddef.h>
 
 #include "base/thread.h"
-#include "op/op.h"
+#include "device/host.h"
 
 /* CPU features that kernels ask for; a bit each. */
 enum cpu_feature {
@@ -22,19 +22,13 @@ enum cpu_feature {
 unsigned cpu_features(void);                      /* of this machine */
 const char *cpu_feature_name(enum cpu_feature feature); /* "avx2" … */
 
-struct operand {
-    void *data;       /* NULL: absent. 64-byte aligned for transients and state, any alignment for mapped weights */
-    enum dtype dtype;
-    int rank;
-    int64_t dim[op_max_rank]; /* actual, not planned, in dim[0] */
-};
-
 struct cpu_call {
     const struct attributes *attributes;
     struct operand in[op_max_inputs];
     struct operand out[op_max_outputs];
     struct pool *pool;
     const struct cpu_gemm *gemm; /* the selected product implementation (gemm.h) */
+    unsigned features;           /* that may be used, after masking */
     void *workspace;             /* 64-byte aligned, as many bytes as the row asked for */
     int64_t longest_segment;
 };

@@ -1,0 +1,157 @@
+/* The CPU device: a plan becomes a list of kernel calls over one pool of threads. */
+#include "device/cpu/cpu.h"
+
+#include <string.h>
+
+#include "base/mem.h"
+#include "device/cpu/gemm.h"
+#include "device/cpu/kernel.h"
+#include "device/cpu/measure.h"
+
+static const struct cpu_kernel *const tables[] = {
+    cpu_kernels_linear, cpu_kernels_head, cpu_kernels_attention, cpu_kernels_elementwise, cpu_kernels_optimizer,
+};
+
+struct program {
+    struct host_memory memory;
+    struct device *device;
+    const struct cpu_kernel **kernels; /* [nodes] */
+    const struct cpu_gemm **gemms;     /* [nodes] by the node's compute type */
+};
+
+const struct cpu_kernel *cpu_kernel_select(enum op_code op, unsigned features) {
+    for (size_t t = 0; t < sizeof tables / sizeof *tables; t++)
+        for (const struct cpu_kernel *row = tables[t]; row->run; row++)
+            if (row->op == op && (row->needs & features) == row->needs) return row;
+    return NULL;
+}
+
+const struct cpu_kernel *const *cpu_kernel_tables(size_t *count) {
+    *count = sizeof tables / sizeof *tables;
+    return tables;
+}
+
+/* A product is made in bf16 when one of the activations that it reads is stored so; otherwise in f32. */
+static enum dtype compute_type(const struct graph *graph, const struct node *node) {
+    for (int i = 0; i < node->inputs; i++) {
+        const struct value *value = node->input[i] < 0 ? NULL : &graph->values[node->input[i]];
+        if (value && value->kind == VALUE_TRANSIENT && value->dtype == DTYPE_BF16) return DTYPE_BF16;
+    }
+    return node->attributes.bf16 ? DTYPE_BF16 : DTYPE_F32;
+}
+
+static bool mask_features(const char *mask, unsigned *features, struct error *err) {
+    static const enum cpu_feature all[] = {CPU_AVX2, CPU_AVX512, CPU_AVX512BF16, CPU_NEON};
+    while (mask && *mask) {
+        size_t length = strcspn(mask, ",");
+        unsigned bit = 0;
+        for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+            const char *name = cpu_feature_name(all[i]);
+            if (strlen(name) == length && !strncmp(mask, name, length)) bit = all[i];
+        }
+        if (!bit) {
+            error_set(err, ERROR_USAGE, "cpu", "there is no instruction set \"%.*s\" to mask", (int)length, mask);
+            return error_fix(err, "Known: avx2, avx512, avx512bf16, neon.");
+        }
+        *features &= ~bit;
+        if (bit == CPU_AVX2) *features &= ~(unsigned)(CPU_AVX512 | CPU_AVX512BF16); /* each builds on the one before */
+        if (bit == CPU_AVX512) *features &= ~(unsigned)CPU_AVX512BF16;
+        mask += length + (mask[length] == ',');
+    }
+    return true;
+}
+
+static bool cpu_open(struct device **out, const struct device_options *options, struct error *err) {
+    *out = NULL;
+    struct device *device = mem_calloc(1, sizeof *device);
+    if (!device) return error_no_memory(err, "cpu", sizeof *device);
+    device->detected = device->features = cpu_features();
+    int threads = options && options->threads > 0 ? options->threads : thread_cores();
+    if (mask_features(options ? options->mask : NULL, &device->features, err) && pool_open(&device->pool, threads, err)) {
+        *out = device;
+        return true;
+    }
+    mem_free(device);
+    return false;
+}
+
+static void cpu_close(struct device **device) {
+    if (!*device) return;
+    pool_close(&(*device)->pool);
+    mem_free(*device);
+    *device = NULL;
+}
+
+static bool cpu_supports(const struct device *device, const struct graph *graph, const struct node *node, struct error *err) {
+    (void)graph;
+    if (cpu_kernel_select(node->op, device->features)) return true;
+    return error_set(err, ERROR_USAGE, "cpu", "the operation %s has no kernel for this processor", op_row(node->op)->name);
+}
+
+static size_t cpu_workspace(const struct device *device, const struct graph *graph, const struct node *node) {
+    const struct cpu_kernel *kernel = cpu_kernel_select(node->op, device->features);
+    return kernel && kernel->workspace ? kernel->workspace(graph, node, pool_threads(device->pool)) : 0;
+}
+
+static void cpu_program_close(struct program **handle) {
+    struct program *program = *handle;
+    if (!program) return;
+    host_memory_close(&program->memory);
+    mem_free(program->kernels);
+    mem_free(program->gemms);
+    mem_free(program);
+    *handle = NULL;
+}
+
+static bool cpu_compile(struct device *device, const struct plan *plan, struct store *store, struct program **out, struct error *err) {
+    *out = NULL;
+    struct program *program = mem_calloc(1, sizeof *program);
+    if (!program) return error_no_memory(err, "cpu", sizeof *program);
+    size_t nodes = (size_t)plan->graph->node_count;
+    program->device = device;
+    program->kernels = mem_calloc(nodes + 1, sizeof *program->kernels);
+    program->gemms = mem_calloc(nodes + 1, sizeof *program->gemms);
+    bool ok = program->kernels && program->gemms;
+    if (!ok) error_no_memory(err, "cpu", nodes * sizeof *program->kernels);
+    for (size_t n = 0; ok && n < nodes; n++) {
+        const struct node *node = &plan->graph->nodes[n];
+        program->kernels[n] = cpu_kernel_select(node->op, device->features);
+        program->gemms[n] = cpu_gemm_select(compute_type(plan->graph, node), device->features);
+        if (!program->kernels[n]) ok = cpu_supports(device, plan->graph, node, err);
+    }
+    ok = ok && host_memory_open(&program->memory, plan, store, err);
+    if (!ok) cpu_program_close(&program);
+    *out = program;
+    return ok;
+}
+
+static bool cpu_run(struct program *program, const struct binding *binding, struct error *err) {
+    const struct graph *graph = program->memory.plan->graph;
+    if (!host_check(&program->memory, binding, err)) return false;
+    for (int n = 0; n < graph->node_count; n++) {
+        const struct node *node = &graph->nodes[n];
+        if (binding->stop && atomic_load(binding->stop)) return error_set(err, ERROR_INTERRUPTED, "run", "stopped");
+        struct cpu_call call = {.attributes = &node->attributes, .pool = program->device->pool, .gemm = program->gemms[n],
+                                .features = program->device->features, .workspace = host_workspace(&program->memory),
+                                .longest_segment = binding->longest_segment};
+        for (int i = 0; i < node->inputs; i++) call.in[i] = host_operand(&program->memory, binding, node->input[i]);
+        for (int o = 0; o < node->outputs; o++) call.out[o] = host_operand(&program->memory, binding, node->output[o]);
+        double start = program->device->profile ? clock_seconds() : 0;
+        program->kernels[n]->run(&call);
+        if (program->device->profile) program->device->profile[node->op] += clock_seconds() - start;
+    }
+    return true;
+}
+
+static bool cpu_read(struct program *program, int value, void *data, size_t bytes, struct error *err) {
+    return host_read(&program->memory, value, data, bytes, err);
+}
+
+void cpu_set_profile(struct device *device, double *seconds) { device->profile = seconds; }
+
+const struct device_ops device_cpu = {
+    .abi = device_abi, .name = "cpu", .open = cpu_open, .close = cpu_close, .describe = cpu_describe, .measure = cpu_measure,
+    .supports = cpu_supports, .workspace = cpu_workspace, .store_open = host_store_open, .store_close = host_store_close,
+    .upload = host_upload, .download = host_download, .compile = cpu_compile, .run = cpu_run, .read = cpu_read,
+    .program_close = cpu_program_close,
+};

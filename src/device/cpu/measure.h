@@ -1,0 +1,13 @@
+/* What this processor is and does: the description and the measured rates that estimates use. */
+#ifndef HONE_DEVICE_CPU_MEASURE_H
+#define HONE_DEVICE_CPU_MEASURE_H
+
+#include "device/cpu/cpu.h"
+
+bool cpu_describe(const struct device *device, json_t **out, struct error *err);
+
+/* Per shape {m, n, k} and compute type: the best of a few repeats of the selected product (w as f32) on the pool, in
+ * flops per second; and bytes per second of a sum over a block larger than the caches. */
+bool cpu_measure(struct device *device, const int64_t (*shapes)[3], int count, json_t **out, struct error *err);
+
+#endif

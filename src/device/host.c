@@ -1,0 +1,129 @@
+#include "device/host.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/checked.h"
+#include "base/mem.h"
+
+bool host_store_open(struct device *device, const struct state_table *table, struct store **out, struct error *err) {
+    (void)device;
+    *out = NULL;
+    if (table->failed) return error_no_memory(err, "store", 0);
+    struct store *store = mem_calloc(1, sizeof *store);
+    if (!store) return error_no_memory(err, "store", sizeof *store);
+    store->table = table;
+    store->rows = table->count;
+    store->data = mem_calloc((size_t)table->count + 1, sizeof *store->data);
+    uint64_t total = 0;
+    for (int c = STATE_WEIGHT; c < STATE_CLASSES; c++) total += state_class_bytes(table, (enum state_class)c);
+    store->bytes = (size_t)total;
+    /* Pages are touched now: the plan's figure is what the process holds from the start. */
+    store->block = store->data ? mem_map(store->bytes, 1) : NULL;
+    if (!store->block) {
+        host_store_close(&store);
+        return error_no_memory(err, "store", total);
+    }
+    uint64_t at = 0;
+    for (int i = 0; i < table->count; i++) {
+        const struct state_row *row = &table->rows[i];
+        if (row->class == STATE_MAPPED) {
+            store->data[i] = (void *)(uintptr_t)row->mapped; /* never written: no operation's state_writes names a weight */
+        } else if (row->parent < 0) {
+            store->data[i] = store->block + at;
+            at += (row->bytes + 63) & ~(uint64_t)63;
+        }
+    }
+    for (int i = 0; i < table->count; i++)
+        if (table->rows[i].parent >= 0)
+            store->data[i] = (unsigned char *)store->data[table->rows[i].parent] + table->rows[i].offset;
+    *out = store;
+    return true;
+}
+
+void host_store_close(struct store **handle) {
+    struct store *store = *handle;
+    if (!store) return;
+    mem_unmap(store->block, store->bytes);
+    mem_free(store->data);
+    mem_free(store);
+    *handle = NULL;
+}
+
+static bool row_range(const struct store *store, int row, size_t bytes, struct error *err) {
+    if (row >= 0 && row < store->rows && bytes <= store->table->rows[row].bytes) return true;
+    return error_set(err, ERROR_INTERNAL, "store", "row %d has no %zu bytes", row, bytes);
+}
+
+bool host_upload(struct store *store, int row, const void *data, size_t bytes, struct error *err) {
+    if (!row_range(store, row, bytes, err)) return false;
+    memcpy(store->data[row], data, bytes);
+    return true;
+}
+
+bool host_download(struct store *store, int row, void *data, size_t bytes, struct error *err) {
+    if (!row_range(store, row, bytes, err)) return false;
+    memcpy(data, store->data[row], bytes);
+    return true;
+}
+
+bool host_memory_open(struct host_memory *out, const struct plan *plan, struct store *store, struct error *err) {
+    *out = (struct host_memory){.plan = plan, .store = store};
+    uint64_t total;
+    if (!checked_add(plan->arena_bytes, plan->workspace_bytes, &total)) return error_no_memory(err, "program", plan->arena_bytes);
+    out->bytes = (size_t)total;
+    out->arena = mem_map(out->bytes, 1);
+    return out->arena || error_no_memory(err, "program", total);
+}
+
+void host_memory_close(struct host_memory *memory) {
+    mem_unmap(memory->arena, memory->bytes);
+    memory->arena = NULL;
+}
+
+void *host_workspace(const struct host_memory *memory) { return memory->arena + memory->plan->arena_bytes; }
+
+static int64_t bound_count(const struct binding *binding, const struct value *value) {
+    switch (value->count) {
+    case COUNT_TOKENS: return binding->tokens;
+    case COUNT_TARGETS: return binding->targets;
+    case COUNT_SEGMENTS: return binding->segments;
+    case COUNT_SEGMENTS_AND_ONE: return binding->segments + 1;
+    default: return value->dim[0];
+    }
+}
+
+struct operand host_operand(const struct host_memory *memory, const struct binding *binding, int id) {
+    struct operand operand = {0};
+    if (id < 0) return operand;
+    const struct value *value = &memory->plan->graph->values[id];
+    operand.dtype = value->dtype;
+    operand.rank = value->rank;
+    memcpy(operand.dim, value->dim, sizeof operand.dim);
+    operand.dim[0] = bound_count(binding, value);
+    if (value->kind == VALUE_STATE) operand.data = memory->store->data[value->which];
+    else if (value->kind == VALUE_INPUT) operand.data = (void *)(uintptr_t)binding->inputs[value->which];
+    else if (memory->plan->offset[id] != UINT64_MAX) operand.data = memory->arena + memory->plan->offset[id];
+    return operand;
+}
+
+bool host_check(const struct host_memory *memory, const struct binding *binding, struct error *err) {
+    const struct graph *graph = memory->plan->graph;
+    for (int v = 0; v < graph->value_count; v++) {
+        const struct value *value = &graph->values[v];
+        int64_t count = bound_count(binding, value);
+        if (value->rank > 0 && (count < 0 || count > value->dim[0]))
+            return error_set(err, ERROR_INTERNAL, "program", "%lld rows bound, %lld planned for %s", (long long)count,
+                             (long long)value->dim[0], value->name);
+        if (value->kind == VALUE_INPUT && !binding->inputs[value->which])
+            return error_set(err, ERROR_INTERNAL, "program", "input %d is not bound", value->which);
+    }
+    return true;
+}
+
+bool host_read(const struct host_memory *memory, int id, void *data, size_t bytes, struct error *err) {
+    if (id < 0 || id >= memory->plan->graph->value_count || memory->plan->offset[id] == UINT64_MAX || bytes > memory->plan->bytes[id])
+        return error_set(err, ERROR_INTERNAL, "program", "value %d cannot be read", id);
+    memcpy(data, memory->arena + memory->plan->offset[id], bytes);
+    return true;
+}

@@ -1,0 +1,43 @@
+/* What devices share whose memory is the host's: the store, the arena, and where each operand lies. */
+#ifndef HONE_DEVICE_HOST_H
+#define HONE_DEVICE_HOST_H
+
+#include "device/device.h"
+
+struct operand {
+    void *data;       /* NULL: absent. 64-byte aligned for transients and state, any alignment for mapped weights */
+    enum dtype dtype;
+    int rank;
+    int64_t dim[op_max_rank]; /* actual, not planned, in dim[0] */
+};
+
+struct store {
+    const struct state_table *table; /* must outlive the store */
+    void **data;                     /* [rows] */
+    int rows;
+    unsigned char *block;            /* all rows of our own, one allocation */
+    size_t bytes;
+};
+
+bool host_store_open(struct device *device, const struct state_table *table, struct store **out, struct error *err);
+void host_store_close(struct store **store);
+bool host_upload(struct store *store, int row, const void *data, size_t bytes, struct error *err);
+bool host_download(struct store *store, int row, void *data, size_t bytes, struct error *err);
+
+/* The arena of one program and the last binding, to find operands by. */
+struct host_memory {
+    const struct plan *plan; /* must outlive the program */
+    struct store *store;
+    unsigned char *arena;    /* arena, then workspace */
+    size_t bytes;
+};
+bool host_memory_open(struct host_memory *out, const struct plan *plan, struct store *store, struct error *err);
+void host_memory_close(struct host_memory *memory);
+void *host_workspace(const struct host_memory *memory);
+/* `value` -1 gives an absent operand. */
+struct operand host_operand(const struct host_memory *memory, const struct binding *binding, int value);
+/* Checks that the counts fit the plan and that every input the graph reads is bound. */
+bool host_check(const struct host_memory *memory, const struct binding *binding, struct error *err);
+bool host_read(const struct host_memory *memory, int value, void *data, size_t bytes, struct error *err);
+
+#endif

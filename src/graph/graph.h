@@ -1,0 +1,25 @@
+/* Passes over a graph: the backward pass, dropping what nobody reads, recomputation, a dump.
+ *
+ * This folder knows graphs as data. It runs nothing and knows no device. */
+#ifndef HONE_GRAPH_GRAPH_H
+#define HONE_GRAPH_GRAPH_H
+
+#include "base/buf.h"
+#include "op/op.h"
+
+/* Appends the backward pass of every root (a node without outputs that has a backward rule, such as
+ * the loss). `state_gradient` gives the state value that gathers the gradient of a trained state value.
+ * Roots move to the end, since they may then read what the backward pass yields. */
+bool graph_backward(struct graph *graph, int (*state_gradient)(void *user, int state_value), void *user, struct error *err);
+
+/* Removes nodes whose outputs nobody reads and that write no state. */
+bool graph_prune(struct graph *graph, struct error *err);
+
+/* Recomputation by blocks: between forward and backward only what crosses a block's edge is kept; what
+ * the backward pass of a block reads is computed again just before, and nothing else. */
+bool graph_recompute(struct graph *graph, struct error *err);
+
+/* One line a node, for people. */
+bool graph_dump(const struct graph *graph, struct buf *out);
+
+#endif

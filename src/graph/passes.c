@@ -1,0 +1,134 @@
+/* Dropping what nobody reads, recomputation by blocks, and the dump. */
+#include <string.h>
+
+#include "base/mem.h"
+#include "graph/graph.h"
+
+static void set_producers(struct graph *graph) {
+    for (int v = 0; v < graph->value_count; v++) graph->values[v].producer = -1;
+    for (int n = 0; n < graph->node_count; n++)
+        for (int o = 0; o < graph->nodes[n].outputs; o++)
+            if (graph->nodes[n].output[o] >= 0) graph->values[graph->nodes[n].output[o]].producer = n;
+}
+
+bool graph_prune(struct graph *graph, struct error *err) {
+    bool *read = mem_calloc((size_t)graph->value_count + 1, sizeof *read);
+    bool *live = mem_calloc((size_t)graph->node_count + 1, sizeof *live);
+    bool ok = read && live;
+    if (!ok) error_no_memory(err, "graph", sizeof *read);
+    for (int n = graph->node_count - 1; ok && n >= 0; n--) {
+        const struct node *node = &graph->nodes[n];
+        live[n] = op_row(node->op)->state_writes != 0;
+        for (int o = 0; o < node->outputs; o++)
+            if (node->output[o] >= 0 && (read[node->output[o]] || graph->values[node->output[o]].keep)) live[n] = true;
+        for (int i = 0; live[n] && i < node->inputs; i++)
+            if (node->input[i] >= 0) read[node->input[i]] = true;
+    }
+    int kept = 0;
+    for (int n = 0; ok && n < graph->node_count; n++)
+        if (live[n]) graph->nodes[kept++] = graph->nodes[n];
+    if (ok) graph->node_count = kept;
+    if (ok) set_producers(graph);
+    mem_free(read);
+    mem_free(live);
+    return ok;
+}
+
+struct recompute {
+    struct graph *graph;
+    struct node *nodes; /* the new order */
+    int count, capacity;
+    int *clone;         /* [values] its recomputed twin, -1: none yet */
+    bool *inside;       /* [values] made and read inside one block only: not kept for the backward pass */
+    const struct node *old;
+};
+
+static bool push(struct recompute *r, const struct node *node) {
+    if (r->count == r->capacity) {
+        int larger = r->capacity * 2 + 64;
+        struct node *moved = mem_realloc(r->nodes, (size_t)larger * sizeof *moved);
+        if (!moved) return false;
+        r->nodes = moved;
+        r->capacity = larger;
+    }
+    r->nodes[r->count++] = *node;
+    return true;
+}
+
+/* The recomputed twin of `value`. Depth is bounded by the nodes of one block. */
+static int twin(struct recompute *r, int value, int producer_of[]) {
+    if (value < 0 || !r->inside[value]) return value;
+    if (r->clone[value] >= 0) return r->clone[value];
+    struct node copy = r->old[producer_of[value]];
+    for (int i = 0; i < copy.inputs; i++) copy.input[i] = twin(r, copy.input[i], producer_of);
+    for (int o = 0; o < copy.outputs; o++) {
+        int made = copy.output[o];
+        if (made < 0) continue;
+        const struct value like = r->graph->values[made];
+        copy.output[o] = graph_transient(r->graph, like.dtype, like.count, like.rank, like.dim, like.name);
+        r->clone[made] = copy.output[o];
+    }
+    copy.backward = true;
+    if (!push(r, &copy)) r->graph->failed = true;
+    return r->clone[value];
+}
+
+bool graph_recompute(struct graph *graph, struct error *err) {
+    size_t values = (size_t)graph->value_count;
+    struct recompute r = {.graph = graph, .clone = mem_array(values + 1, sizeof(int)),
+                          .inside = mem_calloc(values + 1, sizeof(bool)), .old = graph->nodes};
+    int *producer = mem_array(values + 1, sizeof(int));
+    bool ok = r.clone && r.inside && producer;
+    set_producers(graph);
+    for (size_t v = 0; ok && v < values; v++) {
+        int made_by = graph->values[v].producer;
+        r.clone[v] = -1;
+        producer[v] = made_by;
+        r.inside[v] = made_by >= 0 && !graph->nodes[made_by].backward && graph->nodes[made_by].block >= 0 && !graph->values[v].keep;
+    }
+    for (int n = 0; ok && n < graph->node_count; n++) {
+        const struct node *node = &graph->nodes[n];
+        for (int i = 0; i < node->inputs && !node->backward; i++) {
+            int v = node->input[i];
+            if (v >= 0 && r.inside[v] && graph->nodes[producer[v]].block != node->block) r.inside[v] = false;
+        }
+    }
+    for (int n = 0; ok && n < graph->node_count; n++) {
+        struct node node = graph->nodes[n];
+        for (int i = 0; i < node.inputs && node.backward; i++) node.input[i] = twin(&r, node.input[i], producer);
+        ok = push(&r, &node) && !graph->failed;
+    }
+    if (ok) {
+        mem_free(graph->nodes);
+        graph->nodes = r.nodes;
+        graph->node_count = r.count;
+        graph->node_capacity = r.capacity;
+        set_producers(graph);
+    } else {
+        mem_free(r.nodes);
+        error_no_memory(err, "graph", values * sizeof(int));
+    }
+    mem_free(r.clone);
+    mem_free(r.inside);
+    mem_free(producer);
+    return ok;
+}
+
+bool graph_dump(const struct graph *graph, struct buf *out) {
+    for (int n = 0; n < graph->node_count; n++) {
+        const struct node *node = &graph->nodes[n];
+        buf_printf(out, "%4d %s%s block %d:", n, node->backward ? "<" : ">", op_row(node->op)->name, node->block);
+        for (int i = 0; i < node->inputs; i++) {
+            if (node->input[i] < 0) buf_text(out, " -");
+            else buf_printf(out, " %d:%s", node->input[i], graph->values[node->input[i]].name);
+        }
+        buf_text(out, " ->");
+        for (int o = 0; o < node->outputs; o++) {
+            const struct value *v = &graph->values[node->output[o]];
+            buf_printf(out, " %d[%lld,%lld]%s", node->output[o], (long long)v->dim[0], (long long)(v->rank > 1 ? v->dim[1] : 1),
+                       dtype_row(v->dtype)->name);
+        }
+        buf_byte(out, '\n');
+    }
+    return !out->failed;
+}

@@ -1,0 +1,150 @@
+/* Placing transient values. Values that overwrite one another form a group with one place; groups are
+ * laid largest first at the lowest offset that no group alive at the same time takes. */
+#include "graph/plan.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/checked.h"
+#include "base/mem.h"
+
+struct group { /* indexed by its root value */
+    int root;       /* the value whose place this one shares */
+    int first, last; /* nodes: from the writer to the last reader */
+    uint64_t bytes;
+};
+
+static bool value_bytes(const struct value *value, uint64_t *out) {
+    uint64_t elements = 1;
+    for (int i = 0; i < value->rank; i++)
+        if (!checked_mul(elements, (uint64_t)value->dim[i], &elements)) return false;
+    return dtype_bytes(value->dtype, elements, out) && checked_align(*out, 64, out);
+}
+
+/* True when output `o` of node `n` may lie on one of its inputs; *input is that value. */
+static bool may_overwrite(const struct graph *graph, const struct group *groups, int n, int o, int *input) {
+    const struct node *node = &graph->nodes[n];
+    int place = op_row(node->op)->overwrite[o];
+    if (place < 0 || node->input[place] < 0) return false;
+    int in = node->input[place];
+    const struct value *a = &graph->values[in], *b = &graph->values[node->output[o]];
+    if (a->kind != VALUE_TRANSIENT || a->keep || a->dtype != b->dtype || a->count != b->count) return false;
+    for (int i = 0; i < node->inputs; i++) /* no other input may share the place */
+        if (i != place && node->input[i] >= 0 && graph->values[node->input[i]].kind == VALUE_TRANSIENT &&
+            groups[node->input[i]].root == groups[in].root)
+            return false;
+    *input = in;
+    return groups[groups[in].root].last == n && groups[groups[in].root].bytes == groups[node->output[o]].bytes;
+}
+
+static bool lifetimes(const struct graph *graph, struct group *groups, uint64_t *bytes, struct error *err) {
+    for (int v = 0; v < graph->value_count; v++) {
+        groups[v] = (struct group){.root = v, .first = -1, .last = -1};
+        if (!value_bytes(&graph->values[v], &groups[v].bytes))
+            return error_set(err, ERROR_MEMORY, "plan", "the value %s is too large to address", graph->values[v].name);
+        bytes[v] = groups[v].bytes;
+    }
+    for (int n = 0; n < graph->node_count; n++) {
+        const struct node *node = &graph->nodes[n];
+        for (int o = 0; o < node->outputs; o++)
+            if (node->output[o] >= 0) groups[node->output[o]].first = groups[node->output[o]].last = n;
+        for (int i = 0; i < node->inputs; i++)
+            if (node->input[i] >= 0) groups[node->input[i]].last = n;
+    }
+    for (int v = 0; v < graph->value_count; v++)
+        if (graph->values[v].keep) groups[v].last = graph->node_count;
+    for (int n = 0; n < graph->node_count; n++)
+        for (int o = 0; o < graph->nodes[n].outputs; o++) {
+            int out = graph->nodes[n].output[o], in;
+            if (out < 0 || !may_overwrite(graph, groups, n, o, &in)) continue;
+            int root = groups[in].root;
+            groups[out].root = root;
+            groups[root].last = groups[out].last;
+        }
+    return true;
+}
+
+struct placed {
+    uint64_t offset, bytes;
+    int first, last, value;
+};
+
+static int larger_first(const void *a, const void *b) {
+    const struct placed *p = a, *q = b;
+    if (p->bytes != q->bytes) return p->bytes < q->bytes ? 1 : -1;
+    return p->value - q->value;
+}
+
+static int lower_first(const void *a, const void *b) {
+    const struct placed *const *p = a, *const *q = b;
+    return (*p)->offset < (*q)->offset ? -1 : (*p)->offset > (*q)->offset;
+}
+
+/* Lowest gap among the groups laid so far that live at the same time. `alive` is scratch. */
+static uint64_t lowest_gap(struct placed *placed, int count, const struct placed *next, const struct placed **alive) {
+    int live = 0;
+    for (int i = 0; i < count; i++)
+        if (placed[i].first <= next->last && next->first <= placed[i].last) alive[live++] = &placed[i];
+    if (live) qsort(alive, (size_t)live, sizeof *alive, lower_first);
+    uint64_t at = 0;
+    for (int i = 0; i < live; i++) {
+        if (alive[i]->offset >= at && alive[i]->offset - at >= next->bytes) break;
+        if (alive[i]->offset + alive[i]->bytes > at) at = alive[i]->offset + alive[i]->bytes;
+    }
+    return at;
+}
+
+static bool place(struct plan *plan, const struct group *groups, struct error *err) {
+    const struct graph *graph = plan->graph;
+    size_t values = (size_t)graph->value_count;
+    struct placed *placed = mem_array(values + 1, sizeof *placed);
+    const struct placed **alive = mem_array(values + 1, sizeof *alive);
+    bool ok = placed && alive;
+    int count = 0;
+    for (int v = 0; ok && v < graph->value_count; v++)
+        if (graph->values[v].kind == VALUE_TRANSIENT && groups[v].root == v && groups[v].first >= 0)
+            placed[count++] = (struct placed){0, groups[v].bytes, groups[v].first, groups[v].last, v};
+    if (ok) qsort(placed, (size_t)count, sizeof *placed, larger_first);
+    for (int i = 0; ok && i < count; i++) {
+        placed[i].offset = lowest_gap(placed, i, &placed[i], alive);
+        plan->offset[placed[i].value] = placed[i].offset;
+        if (placed[i].offset + placed[i].bytes > plan->arena_bytes) plan->arena_bytes = placed[i].offset + placed[i].bytes;
+    }
+    for (int v = 0; ok && v < graph->value_count; v++)
+        if (groups[v].first >= 0 && groups[v].root != v) plan->offset[v] = plan->offset[groups[v].root];
+    if (!ok) error_no_memory(err, "plan", values * sizeof *placed);
+    mem_free(placed);
+    mem_free(alive);
+    return ok;
+}
+
+bool plan_build(struct plan *out, const struct graph *graph,
+                size_t (*workspace)(const void *device, const struct graph *graph, const struct node *node),
+                const void *device, struct error *err) {
+    memset(out, 0, sizeof *out);
+    if (graph->failed) return error_no_memory(err, "plan", 0);
+    size_t values = (size_t)graph->value_count;
+    struct group *groups = mem_array(values + 1, sizeof *groups);
+    out->graph = graph;
+    out->offset = mem_array(values + 1, sizeof *out->offset);
+    out->bytes = mem_array(values + 1, sizeof *out->bytes);
+    bool ok = groups && out->offset && out->bytes;
+    if (!ok) error_no_memory(err, "plan", values * sizeof *groups);
+    for (size_t v = 0; ok && v < values; v++) out->offset[v] = UINT64_MAX;
+    ok = ok && lifetimes(graph, groups, out->bytes, err) && place(out, groups, err);
+    for (int n = 0; ok && n < graph->node_count; n++) {
+        const struct node *node = &graph->nodes[n];
+        uint64_t need = workspace ? workspace(device, graph, node) : 0;
+        if (need > out->workspace_bytes) out->workspace_bytes = need;
+        if (op_row(node->op)->flops) out->flops += op_row(node->op)->flops(graph, node, NULL);
+    }
+    mem_free(groups);
+    if (!ok) plan_release(out);
+    return ok;
+}
+
+void plan_release(struct plan *plan) {
+    mem_free(plan->offset);
+    mem_free(plan->bytes);
+    memset(plan, 0, sizeof *plan);
+}
