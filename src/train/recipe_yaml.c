@@ -1,0 +1,302 @@
+/* recipe.yaml: reading (libfyaml, bounded) and writing. */
+#include "train/recipe.h"
+
+#include <libfyaml.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/fs.h"
+#include "base/mem.h"
+#include "base/text.h"
+
+/* A recipe has at most some 60 keys; whoever needs more is not writing a recipe. */
+enum { largest_file = 1 << 20, deepest = 64, node_budget = 1000 };
+
+struct reader {
+    struct recipe *recipe;
+    const char *name; /* of the file, for messages */
+    int nodes;        /* visited so far, aliases counted each time */
+    struct error *err;
+};
+
+static int node_line(struct fy_node *node) {
+    struct fy_token *token = fy_node_is_scalar(node) ? fy_node_get_scalar_token(node) : NULL;
+    const struct fy_mark *mark = token ? fy_token_start_mark(token) : NULL;
+    return mark ? mark->line + 1 : 0;
+}
+
+/* Puts "FILE:LINE: " before the message. */
+static bool at_line(struct reader *reader, int line) {
+    struct error *err = reader->err;
+    char what[sizeof err->what];
+    snprintf(what, sizeof what, "%s", err->what);
+    if (line > 0)
+        snprintf(err->what, sizeof err->what, "%.180s:%d: %.300s", reader->name, line, what);
+    else
+        snprintf(err->what, sizeof err->what, "%.200s: %.300s", reader->name, what);
+    return false;
+}
+
+static bool refuse(struct reader *reader, int line, const char *what) {
+    error_set(reader->err, ERROR_USAGE, "recipe", "%s", what);
+    return at_line(reader, line);
+}
+
+/* Follows aliases, within the budget. NULL with the error set. */
+static struct fy_node *follow(struct reader *reader, struct fy_node *node, int line) {
+    for (int hops = 0; node && fy_node_is_alias(node) && hops < deepest; hops++) {
+        node = fy_node_resolve_alias(node);
+        reader->nodes++;
+    }
+    if (!node || fy_node_is_alias(node)) {
+        refuse(reader, line, "an alias points nowhere");
+        return NULL;
+    }
+    if (++reader->nodes > node_budget) {
+        refuse(reader, line, "more values than a recipe can have");
+        return NULL;
+    }
+    return node;
+}
+
+static char *node_text(struct reader *reader, struct fy_node *node) {
+    size_t size = 0;
+    const char *text = fy_node_get_scalar(node, &size);
+    if (text && memchr(text, 0, size)) {
+        refuse(reader, node_line(node), "a value holds a NUL character");
+        return NULL;
+    }
+    char *copy = mem_strndup(text ? text : "", size);
+    if (!copy) error_no_memory(reader->err, "recipe", size);
+    return copy;
+}
+
+static bool is_null(struct fy_node *node) {
+    size_t size = 0;
+    if (!fy_node_is_scalar(node) || fy_node_get_style(node) != FYNS_PLAIN) return false;
+    const char *text = fy_node_get_scalar(node, &size);
+    return !text || size == 0 || (size == 1 && *text == '~') || (size == 4 && memcmp(text, "null", 4) == 0);
+}
+
+static bool read_scalar(struct reader *reader, const char *key, struct fy_node *node, int line) {
+    struct settings settings = recipe_settings(reader->recipe);
+    struct settings *sets[] = {&settings};
+    if (is_null(node)) {
+        /* Not set: only the name is looked at. */
+        if (settings_find(&settings, key, USE_RUN | USE_FACT) != SIZE_MAX) return true;
+        settings_refuse_name(sets, 1, USE_RUN | USE_FACT, key, NULL, "", reader->err);
+        return at_line(reader, line);
+    }
+    char *text = node_text(reader, node);
+    if (!text) return false;
+    bool ok =
+        settings_assign(sets, 1, USE_RUN | USE_FACT, key, text, "", reader->err) || at_line(reader, line);
+    mem_free(text);
+    return ok;
+}
+
+static bool read_sequence(struct reader *reader, const char *key, struct fy_node *node, int line) {
+    void *at = NULL;
+    for (struct fy_node *item; (item = fy_node_sequence_iterate(node, &at));) {
+        if (!(item = follow(reader, item, line))) return false;
+        if (!fy_node_is_scalar(item))
+            return refuse(reader, line, "a list holds something other than plain values");
+        if (!read_scalar(reader, key, item, line)) return false;
+    }
+    return true;
+}
+
+static bool is_list(struct recipe *recipe, const char *key) {
+    struct settings settings = recipe_settings(recipe);
+    size_t row = settings_find(&settings, key, USE_RUN | USE_FACT);
+    return row == SIZE_MAX || recipe_rows[row].type == SETTING_LIST || recipe_rows[row].type == SETTING_NAMES;
+}
+
+static bool is_nest(const char *key) {
+    for (size_t i = 0; i < recipe_row_count; i++)
+        if (recipe_rows[i].nest && strcmp(recipe_rows[i].nest, key) == 0) return true;
+    return false;
+}
+
+static bool read_mapping(struct reader *reader, const char *nest, struct fy_node *node);
+
+static bool read_pair(struct reader *reader, const char *nest, struct fy_node_pair *pair) {
+    struct fy_node *key = fy_node_pair_key(pair), *value = fy_node_pair_value(pair);
+    if (!key || !fy_node_is_scalar(key)) return refuse(reader, 0, "a key is not a plain name");
+    int line = node_line(key);
+    char *text = node_text(reader, key), name[128];
+    if (!text) return false;
+    snprintf(name, sizeof name, "%s%s%s", nest ? nest : "", nest ? "-" : "", text);
+    mem_free(text);
+    if (!value) return true;
+    if (!(value = follow(reader, value, line))) return false;
+    if (fy_node_is_scalar(value)) return read_scalar(reader, name, value, line);
+    if (fy_node_is_mapping(value) && !nest && is_nest(name)) return read_mapping(reader, name, value);
+    if (fy_node_is_sequence(value) && is_list(reader->recipe, name))
+        return read_sequence(reader, name, value, line);
+    struct buf what = {0};
+    text_escape(&what, name, strlen(name), false);
+    refuse(reader, line, what.data ? what.data : "");
+    buf_release(&what);
+    return error_why(reader->err, "it takes one value, not a %s",
+                     fy_node_is_mapping(value) ? "mapping" : "list");
+}
+
+/* One level below the top at most, so the recursion is bounded by the grammar. */
+static bool read_mapping(struct reader *reader, const char *nest, struct fy_node *node) {
+    void *at = NULL;
+    for (struct fy_node_pair *pair; (pair = fy_node_mapping_iterate(node, &at));)
+        if (!read_pair(reader, nest, pair)) return false;
+    return true;
+}
+
+/* Flow brackets and compact block sequences ("- - - x") nest without indentation; both are counted before
+ * the parser, which recurses, sees the text. */
+static bool nesting_ok(const char *text, size_t size) {
+    size_t flow = 0, marks = 0;
+    bool start = true;
+    for (size_t i = 0; i < size; i++) {
+        char c = text[i];
+        if (c == '[' || c == '{')
+            flow++;
+        else if ((c == ']' || c == '}') && flow)
+            flow--;
+        if (c == '\n') {
+            start = true;
+            marks = 0;
+        } else if (start && (c == ' ' || c == '-' || c == '?' || c == ':')) {
+            marks++; /* each level of a block costs at least one of these at the line's start */
+        } else {
+            start = false;
+        }
+        if (flow > deepest || marks > 2 * deepest) return false;
+    }
+    return true;
+}
+
+static void collect_cause(struct fy_diag *diag, struct error *err) {
+    void *at = NULL;
+    struct fy_diag_error *cause = fy_diag_errors_iterate(diag, &at);
+    if (cause && cause->msg)
+        error_why(err, "%s (line %d, column %d)", cause->msg, cause->line + 1, cause->column + 1);
+}
+
+static struct fy_document *parse(const char *text, size_t size, const char *name, struct error *err) {
+    struct fy_diag_cfg quiet;
+    fy_diag_cfg_default(&quiet);
+    quiet.fp = NULL;
+    struct fy_diag *diag = fy_diag_create(&quiet);
+    if (diag) fy_diag_set_collect_errors(diag, true);
+    struct fy_parse_cfg config = {.flags = FYPCF_QUIET | FYPCF_COLLECT_DIAG, .diag = diag};
+    struct fy_document *document = fy_document_build_from_string(&config, text, size);
+    if (!document) {
+        error_set(err, ERROR_USAGE, "recipe", "%s is not valid YAML", name);
+        if (diag) collect_cause(diag, err);
+    }
+    fy_diag_destroy(diag);
+    return document;
+}
+
+static bool read_document(struct recipe *recipe, const char *text, size_t size, const char *name,
+                          struct error *err) {
+    struct reader reader = {recipe, name, 0, err};
+    size_t bad;
+    if (!utf8_valid(text, size, &bad))
+        return error_set(err, ERROR_USAGE, "recipe", "%s: invalid UTF-8 at byte %zu", name, bad);
+    if (memchr(text, 0, size)) return error_set(err, ERROR_USAGE, "recipe", "%s holds a NUL byte", name);
+    if (!nesting_ok(text, size))
+        return error_set(err, ERROR_USAGE, "recipe", "%s: nested deeper than %d levels", name, deepest);
+    struct fy_document *document = parse(text, size, name, err);
+    if (!document) return false;
+    struct fy_node *root = fy_document_root(document);
+    bool ok = !root || is_null(root);
+    if (!ok && !fy_node_is_mapping(root))
+        refuse(&reader, 0, "not a mapping of settings to values");
+    else if (!ok)
+        ok = read_mapping(&reader, NULL, root);
+    fy_document_destroy(document);
+    return ok;
+}
+
+bool recipe_read_text(struct recipe *recipe, const char *text, size_t size, const char *name,
+                      struct error *err) {
+    struct recipe fresh;
+    if (!recipe_init(&fresh, err)) return false;
+    struct settings to = recipe_settings(recipe), from = recipe_settings(&fresh);
+    bool ok = read_document(&fresh, text, size, name, err) && settings_inherit(&to, &from, ORIGIN_GIVEN, err);
+    recipe_release(&fresh);
+    return ok;
+}
+
+bool recipe_read(struct recipe *recipe, const char *path, struct error *err) {
+    struct buf text = {0};
+    bool ok =
+        fs_read(path, largest_file, &text, err) && recipe_read_text(recipe, text.data, text.size, path, err);
+    buf_release(&text);
+    return ok;
+}
+
+/* ---- writing ---- */
+
+static bool write_quoted(const char *text, struct buf *out) {
+    /* A JSON string is a double-quoted YAML scalar. */
+    json_t *value = json_string(text);
+    struct error ignored;
+    bool ok = value && json_write(value, out, &ignored);
+    json_decref(value);
+    if (!ok) out->failed = true;
+    return ok;
+}
+
+static void write_items(const struct text_list *list, struct buf *out) {
+    buf_byte(out, '[');
+    for (size_t i = 0; i < list->count; i++) {
+        if (i) buf_text(out, ", ");
+        write_quoted(list->items[i], out);
+    }
+    buf_byte(out, ']');
+}
+
+static void write_value(const struct setting *row, const struct setting_state *state,
+                        const struct recipe *recipe, struct buf *out) {
+    const void *slot = (const char *)recipe + row->offset;
+    if (state->origin == ORIGIN_AUTO)
+        buf_text(out, "auto");
+    else if (!setting_is_set(row, recipe))
+        buf_text(out, "null");
+    else if (row->type == SETTING_TEXT || row->type == SETTING_PATH)
+        write_quoted(*(char *const *)slot, out);
+    else if (row->type == SETTING_LIST || row->type == SETTING_NAMES)
+        write_items(slot, out);
+    else
+        setting_write(row, recipe, out);
+    if (!state->reason) return;
+    buf_text(out, "  # ");
+    text_escape(out, state->reason, strlen(state->reason), false);
+}
+
+bool recipe_write_text(struct recipe *recipe, struct buf *out, struct error *err) {
+    const char *group = "", *nest = "";
+    for (size_t i = 0; i < recipe_row_count; i++) {
+        const struct setting *row = &recipe_rows[i];
+        if (row->uses & USE_INVOKE || !(row->uses & (USE_RUN | USE_FACT))) continue;
+        if (strcmp(group, row->group) != 0) buf_printf(out, "%s# %s\n", *group ? "\n" : "", row->group);
+        group = row->group;
+        char key[64];
+        setting_key(row, key);
+        const char *dot = strchr(key, '.'), *own = row->nest ? row->nest : "";
+        if (*own && strcmp(nest, own) != 0) buf_printf(out, "%s:\n", own);
+        nest = own;
+        buf_printf(out, "%s%s: ", *own ? "  " : "", dot ? dot + 1 : key);
+        write_value(row, &recipe->states[i], recipe, out);
+        buf_byte(out, '\n');
+    }
+    return !out->failed || error_no_memory(err, "recipe", out->size);
+}
+
+bool recipe_write(struct recipe *recipe, const char *path, struct error *err) {
+    struct buf text = {0};
+    bool ok = recipe_write_text(recipe, &text, err) && fs_write_atomic(path, text.data, text.size, err);
+    buf_release(&text);
+    return ok;
+}

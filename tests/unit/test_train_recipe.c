@@ -1,0 +1,263 @@
+/* The recipe: YAML, conflicts, what a resumed run may change. */
+#include "support/test.h"
+
+#include <string.h>
+
+#include "base/mem.h"
+#include "train/recipe.h"
+
+static void read_ok(struct recipe *recipe, const char *text) {
+    struct error err;
+    assert_ok(recipe_read_text(recipe, text, strlen(text), "r.yaml", &err), &err);
+}
+
+static void open_recipe(struct recipe *recipe) {
+    struct error err;
+    assert_ok(recipe_init(recipe, &err), &err);
+}
+
+static void yaml_takes_flat_and_nested_names(void **state) {
+    (void)state;
+    struct recipe r;
+    open_recipe(&r);
+    read_ok(&r, "model: m\ndata: [a.jsonl, \"b c.jsonl\"]\nlora:\n  rank: 8\n  targets: [q_proj, v_proj]\n"
+                "lora_alpha: 32\nlearning_rate: auto\nshuffle: false\nmemory: 600MiB\nsystem: null\n");
+    assert_int_equal(r.lora_rank, 8);
+    assert_true(r.lora_alpha == 32);
+    assert_int_equal(r.lora_targets.count, 2);
+    assert_int_equal(r.data.count, 2);
+    assert_string_equal(r.data.items[1], "b c.jsonl");
+    assert_false(r.shuffle);
+    assert_int_equal(r.memory, 600u << 20);
+    assert_null(r.system);
+    assert_int_equal(recipe_origin(&r, "learning-rate"), ORIGIN_AUTO);
+    assert_int_equal(recipe_origin(&r, "epochs"), ORIGIN_DEFAULT);
+    recipe_release(&r);
+}
+
+static void flags_win_over_the_file(void **state) {
+    (void)state;
+    struct recipe r;
+    struct error err;
+    open_recipe(&r);
+    assert_ok(recipe_set(&r, USE_TRAIN, "epochs", "1", &err), &err);
+    read_ok(&r, "epochs: 5\nseed: 7\n");
+    assert_int_equal(r.epochs, 1);
+    assert_int_equal(r.seed, 7);
+    recipe_release(&r);
+}
+
+static void what_is_written_reads_back_to_the_same_bits(void **state) {
+    (void)state;
+    struct recipe a, b;
+    struct error err;
+    struct buf text = {0};
+    open_recipe(&a);
+    open_recipe(&b);
+    assert_ok(recipe_set(&a, USE_TRAIN, "system", "say \"no\": # ü\n\ttwice", &err), &err);
+    assert_ok(recipe_set(&a, USE_TRAIN, "data", "a,b.jsonl", &err) &&
+                  recipe_set(&a, USE_TRAIN, "template-arg", "k=v w", &err),
+              &err);
+    assert_ok(recipe_resolve_float(&a, "learning-rate", 1.0 / 3e3, "hidden size 576", &err), &err);
+    assert_ok(recipe_resolve_float(&a, "template-clock", 1700000000.123456789, "now", &err), &err);
+    assert_ok(recipe_resolve(&a, "model-digest", "00ff", "read", &err), &err);
+    assert_ok(recipe_write_text(&a, &text, &err), &err);
+    assert_ok(recipe_read_text(&b, text.data, text.size, "recipe.yaml", &err), &err);
+    for (size_t i = 0; i < recipe_row_count; i++)
+        if (!setting_equal(&recipe_rows[i], &a, &b))
+            fail_msg("%s differs after reading back", recipe_rows[i].name);
+    assert_non_null(strstr(text.data, "lora:\n  rank: 16\n  alpha: auto\n"));
+    assert_non_null(strstr(text.data, "# hidden size 576\n"));
+    buf_release(&text);
+    recipe_release(&a);
+    recipe_release(&b);
+}
+
+static void bad_yaml_is_refused_with_its_line(void **state) {
+    (void)state;
+    static const struct {
+        const char *yaml, *text;
+    } cases[] = {
+        {"epochs: 1\nepoch: 2\n", "r.yaml:2: unknown setting epoch"},
+        {"num_train_epochs: 2\n", "Here it is epochs: 2."},
+        {"lora:\n  r: 8\n", "unknown setting lora-r"},
+        {"lora_r: 8\n", "Here it is lora_rank: 8."},
+        {"epochs: many\n", "r.yaml:1: epochs: \"many\" is not a whole number"},
+        {"epochs: [1, 2]\n", "it takes one value, not a list"},
+        {"epochs: {a: 1}\n", "it takes one value, not a mapping"},
+        {"- a\n", "not a mapping of settings to values"},
+        {"epochs: 1\nepochs: 2\n", "is not valid YAML"},
+        {"a: [1, 2\n", "is not valid YAML"},
+        {"data: *nothing\n", "r.yaml"},
+        {"model: \"a\\0b\"\n", "NUL"},
+        {"model: \xff\n", "invalid UTF-8 at byte 7"},
+        {"<<: {a: 1}\n", "r.yaml:1"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct recipe r;
+        struct error err;
+        char text[2048];
+        open_recipe(&r);
+        error_clear(&err);
+        if (recipe_read_text(&r, cases[i].yaml, strlen(cases[i].yaml), "r.yaml", &err))
+            fail_msg("accepted: %s", cases[i].yaml);
+        assert_int_equal(err.code, ERROR_USAGE);
+        error_format(&err, text, sizeof text);
+        if (!strstr(text, cases[i].text)) fail_msg("%s: %s", cases[i].yaml, text);
+        assert_int_equal(r.epochs, 3); /* nothing half read stays */
+        recipe_release(&r);
+    }
+}
+
+static void hostile_yaml_is_bounded(void **state) {
+    (void)state;
+    struct buf text = {0};
+    struct recipe r;
+    struct error err;
+    open_recipe(&r);
+    const char *const units[] = {"[", "- ", "{a: ", "? "};
+    for (size_t u = 0; u < sizeof units / sizeof *units; u++) {
+        buf_clear(&text);
+        for (int i = 0; i < 100000; i++) buf_text(&text, units[u]);
+        assert_false(recipe_read_text(&r, text.data, text.size, "r.yaml", &err));
+    }
+    buf_clear(&text);
+    buf_text(&text, "data: &a [x, x, x, x, x, x, x, x, x, x]\n");
+    buf_text(&text, "valid: [");
+    for (int i = 0; i < 1200; i++) buf_text(&text, i ? ", y" : "y");
+    buf_text(&text, "]\n");
+    assert_false(recipe_read_text(&r, text.data, text.size, "r.yaml", &err));
+    assert_non_null(strstr(err.what, "more values"));
+    buf_release(&text);
+    recipe_release(&r);
+}
+
+static void aliases_are_followed(void **state) {
+    (void)state;
+    struct recipe r;
+    open_recipe(&r);
+    read_ok(&r, "data: &files [a, b]\nvalid: *files\n");
+    assert_int_equal(r.valid.count, 2);
+    recipe_release(&r);
+}
+
+static void conflicts_are_named(void **state) {
+    (void)state;
+    static const struct {
+        const char *set[8], *text;
+    } cases[] = {
+        {{"model", "m", "data", "d"}, "--output is missing"},
+        {{"output", "o", "data", "d"}, "--model is missing"},
+        {{"output", "o", "model", "m"}, "--data is missing"},
+        {{"output", "o", "resume", NULL, "adapter", "a"}, "--adapter and --resume exclude each other"},
+        {{"output", "o", "valid", "v", "valid-split", "0.1"}, "--valid and --valid-split exclude each other"},
+        {{"output", "o", "template-arg", "novalue"}, "is not NAME=VALUE"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct recipe r;
+        struct error err;
+        open_recipe(&r);
+        for (int j = 0; j < 8 && cases[i].set[j]; j += 2)
+            assert_ok(recipe_set(&r, USE_TRAIN, cases[i].set[j], cases[i].set[j + 1], &err), &err);
+        assert_false(recipe_check(&r, USE_TRAIN, &err));
+        assert_int_equal(err.code, ERROR_USAGE);
+        if (!strstr(err.what, cases[i].text)) fail_msg("%s", err.what);
+        recipe_release(&r);
+    }
+}
+
+static void resume_takes_stored_values_and_refuses_changed_ones(void **state) {
+    (void)state;
+    struct recipe stored, now;
+    struct error err;
+    open_recipe(&stored);
+    read_ok(&stored, "model: m\ndata: d\nepochs: 2\nthreads: 2\nmicro_batch_tokens: 1024\nlora: {rank: "
+                     "8}\ndata_digest: aa\n");
+    json_t *changed = json_array();
+
+    open_recipe(&now);
+    assert_ok(recipe_set(&now, USE_TRAIN, "epochs", "2", &err) &&
+                  recipe_set(&now, USE_TRAIN, "threads", "4", &err) &&
+                  recipe_set(&now, USE_TRAIN, "model", "elsewhere", &err) &&
+                  recipe_set(&now, USE_TRAIN, "micro-batch-tokens", "512", &err),
+              &err);
+    assert_ok(recipe_continue(&now, &stored, changed, &err), &err);
+    assert_int_equal(now.lora_rank, 8);
+    assert_int_equal(now.threads, 4);
+    assert_string_equal(now.model, "elsewhere");
+    assert_string_equal(now.data.items[0], "d");
+    assert_int_equal(json_array_size(changed), 1);
+    assert_string_equal(json_string_value(json_array_get(changed, 0)), "micro-batch-tokens 1024 → 512");
+    assert_ok(recipe_same_facts(&now, &stored, changed, &err), &err);
+    assert_ok(recipe_resolve(&now, "data-digest", "bb", "read", &err), &err);
+    assert_false(recipe_same_facts(&now, &stored, changed, &err));
+    assert_int_equal(err.code, ERROR_USAGE);
+    assert_non_null(strstr(err.what, "data-digest"));
+    recipe_release(&now);
+
+    open_recipe(&now);
+    assert_ok(recipe_set(&now, USE_TRAIN, "lora-rank", "4", &err), &err);
+    assert_false(recipe_continue(&now, &stored, changed, &err));
+    assert_int_equal(err.code, ERROR_USAGE);
+    assert_non_null(strstr(err.what, "lora-rank"));
+    assert_non_null(strstr(err.why, "it was 8, now it is 4"));
+    recipe_release(&now);
+
+    open_recipe(&now);
+    assert_ok(recipe_set(&now, USE_TRAIN, "memory", "600MiB", &err) &&
+                  recipe_continue(&now, &stored, changed, &err),
+              &err);
+    assert_int_equal(recipe_origin(&now, "micro-batch-tokens"), ORIGIN_AUTO);
+    recipe_release(&now);
+    recipe_release(&stored);
+    json_decref(changed);
+}
+
+static void learning_rate_follows_the_width(void **state) {
+    (void)state;
+    /* 5e-4 · (2000/hidden)^p by hand: 576 → 2.643…, 4096 llama → 0.5713…, 4096 qwen → 0.9460… */
+    static const struct {
+        int64_t hidden;
+        const char *architecture;
+        double rate;
+    } cases[] = {{2000, "llama", 5e-4},      {576, "llama", 1.3220e-3}, {4096, "llama", 2.8566e-4},
+                 {4096, "qwen2", 4.7298e-4}, {64, "llama", 2e-3},       {1000000, "llama", 2e-5}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        double rate = recipe_default_learning_rate(cases[i].hidden, cases[i].architecture);
+        if (rate < cases[i].rate * 0.999 || rate > cases[i].rate * 1.001)
+            fail_msg("%s %lld: %g", cases[i].architecture, (long long)cases[i].hidden, rate);
+    }
+}
+
+static void every_value_not_given_is_explained(void **state) {
+    (void)state;
+    struct recipe r;
+    struct error err;
+    struct buf text = {0};
+    open_recipe(&r);
+    assert_ok(recipe_set(&r, USE_TRAIN, "epochs", "1", &err), &err);
+    assert_ok(recipe_resolve_float(&r, "learning-rate", 0.00125, "hidden size 576", &err), &err);
+    assert_true(recipe_explain(&r, USE_TRAIN, &text));
+    assert_null(strstr(text.data, "epochs"));
+    assert_non_null(strstr(text.data, "  learning-rate        0.00125  (hidden size 576)\n"));
+    assert_non_null(strstr(text.data, "  lora-rank            16  (default)\n"));
+    assert_non_null(strstr(text.data, "  max-length           auto  (the smaller of"));
+    buf_release(&text);
+    recipe_release(&r);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(yaml_takes_flat_and_nested_names),
+        cmocka_unit_test(flags_win_over_the_file),
+        cmocka_unit_test(what_is_written_reads_back_to_the_same_bits),
+        cmocka_unit_test(bad_yaml_is_refused_with_its_line),
+        cmocka_unit_test(hostile_yaml_is_bounded),
+        cmocka_unit_test(aliases_are_followed),
+        cmocka_unit_test(conflicts_are_named),
+        cmocka_unit_test(resume_takes_stored_values_and_refuses_changed_ones),
+        cmocka_unit_test(learning_rate_follows_the_width),
+        cmocka_unit_test(every_value_not_given_is_explained),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
