@@ -22,7 +22,7 @@ static double linear_flops(const struct graph *graph, const struct node *node, c
 static void linear_backward(struct backward *b) {
     struct graph *graph = b->graph;
     const struct node node = graph->nodes[b->node];
-    struct attributes attributes = {.alpha = node.attributes.alpha};
+    struct attributes attributes = node.attributes;
     int dy = b->output_gradient[0];
     if (b->needed[0]) { /* what x has gathered so far is the addend: no separate sum */
         int inputs[3] = {dy, node.input[1], *b->input_gradient[0]};

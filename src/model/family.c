@@ -1,0 +1,20 @@
+#include "model/family.h"
+
+#include <string.h>
+
+static const struct family *const families[] = {&family_llama, &family_qwen2};
+
+const struct module_name modules[module_count] = {
+    {WEIGHT_Q, "q_proj", "model.layers.%d.self_attn.q_proj"},   {WEIGHT_K, "k_proj", "model.layers.%d.self_attn.k_proj"},
+    {WEIGHT_V, "v_proj", "model.layers.%d.self_attn.v_proj"},   {WEIGHT_O, "o_proj", "model.layers.%d.self_attn.o_proj"},
+    {WEIGHT_GATE, "gate_proj", "model.layers.%d.mlp.gate_proj"}, {WEIGHT_UP, "up_proj", "model.layers.%d.mlp.up_proj"},
+    {WEIGHT_DOWN, "down_proj", "model.layers.%d.mlp.down_proj"},
+};
+
+const struct family *family_find(const char *architecture, struct error *err) {
+    for (size_t i = 0; i < sizeof families / sizeof *families; i++)
+        if (!strcmp(families[i]->architecture, architecture)) return families[i];
+    error_set(err, ERROR_INPUT, "model", "the architecture \"%.60s\" is not supported", architecture);
+    error_fix(err, "hone reads the architectures llama and qwen2.");
+    return NULL;
+}

@@ -1,0 +1,43 @@
+/* A model as it lies on disk: configuration, weights by role, tokenizer and template.
+ *
+ * Opened from a GGUF file or a Hugging Face directory; everything is mapped, nothing is copied, and every
+ * shape is checked against the configuration here, so that what comes later can rely on it. */
+#ifndef HONE_MODEL_MODEL_H
+#define HONE_MODEL_MODEL_H
+
+#include "base/digest.h"
+#include "model/family.h"
+#include "tensor/tensor.h"
+#include "text/tokenizer.h"
+
+struct model {
+    struct model_config config;
+    const struct family *family;
+    struct tensor *weights;       /* [layers · WEIGHT_LAYER_ROLES + WEIGHT_ROLES]; rank 0: absent */
+    bool permuted;                /* q and k rows are interleaved in the file */
+    struct tokenizer *tokenizer;
+    char *chat_template;          /* NULL: the model has none */
+    size_t chat_template_size;
+    uint64_t mapped_bytes;        /* of the weight files */
+    char *path;                   /* as given */
+    struct gguf *gguf;            /* one of these two */
+    struct hub *hub;
+};
+
+bool model_open(struct model **out, const char *path, struct error *err);
+void model_close(struct model **model);
+
+/* NULL where the model has no such weight. `layer` is ignored for roles that stand once. The head of a
+ * tied model is the embedding. */
+const struct tensor *model_weight(const struct model *model, enum weight_role role, int64_t layer);
+
+/* Digest over the weight files' bytes (seconds for large models), for recipes and the store. */
+bool model_digest(const struct model *model, struct digest *out, struct error *err);
+
+/* Rotation per position of each channel pair: out[head_dim / 2]. */
+void model_rope_frequencies(const struct model *model, float *out);
+
+/* Number of weights in all (elements). */
+uint64_t model_parameters(const struct model *model);
+
+#endif

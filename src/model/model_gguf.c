@@ -1,0 +1,125 @@
+/* Configuration, tokenizer and template out of a GGUF's metadata. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "model/model_internal.h"
+
+struct key {
+    const struct model *model;
+    char text[96];
+};
+
+static const char *key_of(struct key *key, const char *suffix) {
+    snprintf(key->text, sizeof key->text, "%s.%s", key->model->family->architecture, suffix);
+    return key->text;
+}
+
+static bool need_int(const struct model *model, const char *suffix, int64_t *out, struct error *err) {
+    struct key key = {.model = model};
+    if (gguf_get_int(model->gguf, key_of(&key, suffix), out)) return true;
+    return error_set(err, ERROR_INPUT, "model", "%s: the key %s is missing or no integer", model->path, key.text);
+}
+
+bool model_config_gguf(struct model *model, struct error *err) {
+    struct model_config *c = &model->config;
+    struct gguf_text architecture;
+    struct key key = {.model = model};
+    char name[64];
+    if (!gguf_get_text(model->gguf, "general.architecture", &architecture))
+        return error_set(err, ERROR_INPUT, "model", "%s: the key general.architecture is missing", model->path);
+    snprintf(name, sizeof name, "%.*s", (int)(architecture.size < 60 ? architecture.size : 60), architecture.data);
+    model->family = family_find(name, err);
+    if (!model->family) return false;
+    model->mapped_bytes = gguf_file_bytes(model->gguf);
+    model->permuted = model->family->gguf_permuted;
+    c->architecture = model->family->architecture;
+    c->norm_epsilon = 1e-5;
+    c->rope_theta = 10000;
+    if (!need_int(model, "embedding_length", &c->hidden, err) || !need_int(model, "block_count", &c->layers, err) ||
+        !need_int(model, "attention.head_count", &c->heads, err) || !need_int(model, "feed_forward_length", &c->ffn, err) ||
+        !need_int(model, "context_length", &c->context, err))
+        return false;
+    if (c->heads < 1) return error_set(err, ERROR_INPUT, "model", "%s: the number of heads is %lld", model->path, (long long)c->heads);
+    if (!gguf_get_int(model->gguf, key_of(&key, "attention.head_count_kv"), &c->kv_heads)) c->kv_heads = c->heads;
+    if (!gguf_get_int(model->gguf, key_of(&key, "attention.key_length"), &c->head_dim)) c->head_dim = c->hidden / c->heads;
+    gguf_get_float(model->gguf, key_of(&key, "attention.layer_norm_rms_epsilon"), &c->norm_epsilon);
+    gguf_get_float(model->gguf, key_of(&key, "rope.freq_base"), &c->rope_theta);
+    int64_t rotated = c->head_dim;
+    gguf_get_int(model->gguf, key_of(&key, "rope.dimension_count"), &rotated);
+    if (rotated != c->head_dim)
+        return error_set(err, ERROR_INPUT, "model", "%s: rope turns %lld of %lld channels, which is not supported", model->path,
+                         (long long)rotated, (long long)c->head_dim);
+    struct gguf_text scaling;
+    if (gguf_get_text(model->gguf, key_of(&key, "rope.scaling.type"), &scaling) && !(scaling.size == 4 && !memcmp(scaling.data, "none", 4))) {
+        if (scaling.size != 6 || memcmp(scaling.data, "linear", 6) ||
+            !gguf_get_float(model->gguf, key_of(&key, "rope.scaling.factor"), &c->rope_factor) || !(c->rope_factor > 0))
+            return error_set(err, ERROR_INPUT, "model", "%s: the rope scaling \"%.*s\" is not supported", model->path,
+                             (int)(scaling.size < 40 ? scaling.size : 40), scaling.data);
+        c->rope_scaling = ROPE_LINEAR;
+    }
+    const struct tensor *embedding = gguf_find_tensor(model->gguf, "token_embd.weight");
+    if (!embedding || embedding->rank != 2) return error_set(err, ERROR_INPUT, "model", "%s: the tensor token_embd.weight is missing", model->path);
+    c->vocabulary = embedding->dim[0];
+    c->tied = !gguf_find_tensor(model->gguf, "output.weight");
+    return true;
+}
+
+static int32_t special_id(const struct model *model, const char *name) {
+    char key[64];
+    int64_t id;
+    snprintf(key, sizeof key, "tokenizer.ggml.%s_token_id", name);
+    return gguf_get_int(model->gguf, key, &id) && id >= 0 && id < INT32_MAX ? (int32_t)id : -1;
+}
+
+static bool copy_template(struct model *model, struct error *err) {
+    struct gguf_text text;
+    if (!gguf_get_text(model->gguf, "tokenizer.chat_template", &text)) return true;
+    model->chat_template = mem_strndup(text.data, text.size);
+    model->chat_template_size = text.size;
+    return model->chat_template || error_no_memory(err, "model", text.size);
+}
+
+bool model_text_gguf(struct model *model, struct error *err) {
+    struct gguf_text kind, pre;
+    const struct gguf_text *tokens, *merges;
+    const int32_t *kinds = NULL;
+    size_t kind_count = 0;
+    struct tokenizer_tables tables = {0};
+    if (!gguf_get_text(model->gguf, "tokenizer.ggml.model", &kind))
+        return error_set(err, ERROR_INPUT, "model", "%s: the key tokenizer.ggml.model is missing", model->path);
+    if (kind.size != 4 || memcmp(kind.data, "gpt2", 4)) {
+        error_set(err, ERROR_INPUT, "model", "%s: the tokenizer \"%.*s\" is not supported", model->path,
+                  (int)(kind.size < 40 ? kind.size : 40), kind.data);
+        return error_fix(err, "hone reads byte-level BPE (gpt2).");
+    }
+    if (!gguf_get_text_array(model->gguf, "tokenizer.ggml.tokens", &tokens, &tables.token_count) ||
+        !gguf_get_text_array(model->gguf, "tokenizer.ggml.merges", &merges, &tables.merge_count))
+        return error_set(err, ERROR_INPUT, "model", "%s: tokenizer.ggml.tokens or .merges is missing", model->path);
+    if (gguf_get_int_array(model->gguf, "tokenizer.ggml.token_type", &kinds, &kind_count) && kind_count != tables.token_count)
+        return error_set(err, ERROR_INPUT, "model", "%s: tokenizer.ggml.token_type has %zu entries for %zu tokens", model->path,
+                         kind_count, tables.token_count);
+    char pre_name[64] = "default";
+    if (gguf_get_text(model->gguf, "tokenizer.ggml.pre", &pre))
+        snprintf(pre_name, sizeof pre_name, "%.*s", (int)(pre.size < 60 ? pre.size : 60), pre.data);
+    /* struct gguf_text and struct tokenizer_text have the same members; copied, since they are two types. */
+    size_t total = tables.token_count + tables.merge_count;
+    struct tokenizer_text *texts = mem_array(total + 1, sizeof *texts);
+    if (!texts) return error_no_memory(err, "model", total * sizeof *texts);
+    for (size_t i = 0; i < tables.token_count; i++) texts[i] = (struct tokenizer_text){tokens[i].data, tokens[i].size};
+    for (size_t i = 0; i < tables.merge_count; i++)
+        texts[tables.token_count + i] = (struct tokenizer_text){merges[i].data, merges[i].size};
+    tables.tokens = texts;
+    tables.merges = texts + tables.token_count;
+    tables.kinds = kinds;
+    tables.pre = pre_name;
+    tables.bos = special_id(model, "bos");
+    tables.eos = special_id(model, "eos");
+    tables.unknown = special_id(model, "unknown");
+    tables.padding = special_id(model, "padding");
+    gguf_get_bool(model->gguf, "tokenizer.ggml.add_bos_token", &tables.add_bos);
+    gguf_get_bool(model->gguf, "tokenizer.ggml.add_eos_token", &tables.add_eos);
+    bool ok = tokenizer_open(&model->tokenizer, &tables, err) && copy_template(model, err);
+    mem_free(texts);
+    return ok;
+}

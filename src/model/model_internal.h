@@ -1,0 +1,14 @@
+/* Closed to other folders: the two ways in which a model's configuration and text are read. */
+#ifndef HONE_MODEL_MODEL_INTERNAL_H
+#define HONE_MODEL_MODEL_INTERNAL_H
+
+#include "model/model.h"
+
+/* Fill family, config, mapped_bytes and permuted. */
+bool model_config_gguf(struct model *model, struct error *err);
+bool model_config_hub(struct model *model, struct error *err);
+/* Fill tokenizer and chat_template. */
+bool model_text_gguf(struct model *model, struct error *err);
+bool model_text_hub(struct model *model, struct error *err);
+
+#endif
