@@ -1,0 +1,197 @@
+/* The forward pass, written once, and the graphs that are derived from it. */
+#include "model/build.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "graph/graph.h"
+
+struct builder {
+    struct graph *graph;
+    const struct model_state *state;
+    const struct model_config *config;
+    const struct graph_sizes *sizes;
+    enum graph_kind kind;
+    int64_t layer;
+    int positions, segments, rope_table;
+};
+
+static int state_value(struct builder *b, int row, bool trained) {
+    if (row < 0) return -1;
+    const struct state_row *r = &b->state->table.rows[row];
+    int value = graph_state(b->graph, row, r->dtype, r->rank, r->dim, r->name);
+    if (value >= 0 && trained) b->graph->values[value].needs_gradient = true;
+    return value;
+}
+
+static int weight(struct builder *b, enum weight_role role) {
+    if (role == WEIGHT_HEAD && b->config->tied) role = WEIGHT_EMBEDDING;
+    size_t index = role < WEIGHT_LAYER_ROLES ? (size_t)b->layer * WEIGHT_LAYER_ROLES + (size_t)role
+                                             : (size_t)b->config->layers * WEIGHT_LAYER_ROLES + (size_t)(role - WEIGHT_LAYER_ROLES);
+    return state_value(b, b->state->weights[index], false);
+}
+
+static int emit1(struct builder *b, enum op_code op, const int *inputs, const struct attributes *attributes, enum dtype dtype, const char *name) {
+    return graph_output(b->graph, graph_emit(b->graph, op, inputs, attributes, dtype, name), 0);
+}
+
+static struct attributes product(const struct builder *b, double alpha) {
+    return (struct attributes){.alpha = (float)alpha, .bf16 = b->state->compute == DTYPE_BF16};
+}
+
+static int dropped(struct builder *b, int x, int module) {
+    if (b->kind != GRAPH_TRAIN || b->state->method.dropout <= 0) return x;
+    int64_t tokens = b->sizes->tokens;
+    int inputs[4] = {x, b->positions, graph_input(b->graph, INPUT_EXAMPLES, DTYPE_U32, COUNT_TOKENS, tokens),
+                     graph_input(b->graph, INPUT_RANDOM, DTYPE_U32, COUNT_FIXED, 4)};
+    struct attributes attributes = {.probability = (float)b->state->method.dropout, .module = module_number(b->layer, module)};
+    return emit1(b, OP_DROPOUT, inputs, &attributes, b->graph->values[x].dtype, "dropped");
+}
+
+/* A module's linear with its adapter: y = x wᵀ + bias + addend + scale · up(down(dropout x)). */
+static int linear(struct builder *b, int module, int bias_role, int x, int addend, enum dtype dtype) {
+    struct attributes plain = product(b, 1);
+    int bias = bias_role < 0 ? -1 : weight(b, (enum weight_role)bias_role);
+    int inputs[4] = {x, weight(b, modules[module].role), bias, addend};
+    int y = emit1(b, OP_LINEAR, inputs, &plain, dtype, modules[module].target);
+    size_t index = (size_t)(b->layer * module_count + module);
+    if (b->state->down[index] < 0) return y;
+    bool trained = b->kind == GRAPH_TRAIN;
+    int down[4] = {dropped(b, x, module), state_value(b, b->state->down[index], trained), -1, -1};
+    int h = emit1(b, OP_LINEAR, down, &plain, DTYPE_F32, "lora_down");
+    struct attributes scaled = product(b, b->state->method.alpha / (double)b->state->method.rank);
+    int up[4] = {h, state_value(b, b->state->up[index], trained), -1, y};
+    return emit1(b, OP_LINEAR, up, &scaled, dtype, "lora_up");
+}
+
+static int norm(struct builder *b, enum weight_role role, int x, enum dtype dtype) {
+    int inputs[2] = {x, weight(b, role)};
+    struct attributes attributes = {.epsilon = (float)b->config->norm_epsilon};
+    return emit1(b, OP_NORM, inputs, &attributes, dtype, "norm");
+}
+
+static int rope(struct builder *b, int x, int64_t heads) {
+    struct attributes attributes = {.heads = (int)heads, .head_dim = (int)b->config->head_dim};
+    int inputs[2] = {x, b->rope_table};
+    return emit1(b, OP_ROPE, inputs, &attributes, b->state->compute, "rope");
+}
+
+static int attention(struct builder *b, int q, int k, int v) {
+    const struct model_config *c = b->config;
+    struct attributes attributes = {.heads = (int)c->heads, .kv_heads = (int)c->kv_heads, .head_dim = (int)c->head_dim,
+                                    .scale = (float)(1 / sqrt((double)c->head_dim))};
+    if (b->kind != GRAPH_INFER) {
+        int inputs[4] = {q, k, v, b->segments};
+        return emit1(b, OP_ATTENTION, inputs, &attributes, b->state->compute, "attention");
+    }
+    int64_t segments = b->sizes->segments;
+    int inputs[8] = {q, k, v, b->segments, graph_input(b->graph, INPUT_SLOTS, DTYPE_I32, COUNT_SEGMENTS, segments),
+                     graph_input(b->graph, INPUT_PAST, DTYPE_I32, COUNT_SEGMENTS, segments),
+                     state_value(b, b->state->cache_k[b->layer], false), state_value(b, b->state->cache_v[b->layer], false)};
+    return emit1(b, OP_CACHE_ATTENTION, inputs, &attributes, b->state->compute, "attention");
+}
+
+/* One layer: x + attention(norm x), then x + ffn(norm x). The residual stream x is f32. */
+static int layer(struct builder *b, int x) {
+    enum dtype compute = b->state->compute;
+    int n = norm(b, WEIGHT_ATTENTION_NORM, x, compute);
+    int q = rope(b, linear(b, 0, WEIGHT_Q_BIAS, n, -1, compute), b->config->heads);
+    int k = rope(b, linear(b, 1, WEIGHT_K_BIAS, n, -1, compute), b->config->kv_heads);
+    int v = linear(b, 2, WEIGHT_V_BIAS, n, -1, compute);
+    x = linear(b, 3, WEIGHT_O_BIAS, attention(b, q, k, v), x, DTYPE_F32);
+    n = norm(b, WEIGHT_FFN_NORM, x, compute);
+    int gate_up[2] = {linear(b, 4, -1, n, -1, compute), linear(b, 5, -1, n, -1, compute)};
+    int glu = emit1(b, OP_GLU, gate_up, NULL, compute, "glu");
+    return linear(b, 6, -1, glu, x, DTYPE_F32);
+}
+
+/* Token ids to the last norm's input [T, D] f32. */
+static int trunk(struct builder *b) {
+    int64_t tokens = b->sizes->tokens;
+    b->positions = graph_input(b->graph, INPUT_POSITIONS, DTYPE_I32, COUNT_TOKENS, tokens);
+    b->segments = graph_input(b->graph, INPUT_SEGMENTS, DTYPE_I32, COUNT_SEGMENTS_AND_ONE, b->sizes->segments + 1);
+    int table[2] = {b->positions, state_value(b, b->state->frequencies, false)};
+    b->rope_table = emit1(b, OP_ROPE_TABLE, table, NULL, DTYPE_F32, "rope_table");
+    int embedding[2] = {weight(b, WEIGHT_EMBEDDING), graph_input(b->graph, INPUT_IDS, DTYPE_I32, COUNT_TOKENS, tokens)};
+    int x = emit1(b, OP_EMBEDDING, embedding, NULL, DTYPE_F32, "embedding");
+    for (b->layer = 0; b->layer < b->config->layers; b->layer++) {
+        b->graph->block = (int)b->layer;
+        x = layer(b, x);
+    }
+    b->graph->block = -1;
+    b->layer = 0;
+    return x;
+}
+
+/* Only the rows that predict something pass the last norm. */
+static int predicting_rows(struct builder *b, int x) {
+    int inputs[2] = {x, graph_input(b->graph, INPUT_ROWS, DTYPE_I32, COUNT_TARGETS, b->sizes->targets)};
+    int rows = emit1(b, OP_GATHER, inputs, NULL, DTYPE_F32, "rows");
+    return norm(b, WEIGHT_OUTPUT_NORM, rows, b->state->compute);
+}
+
+static int head(struct builder *b, int x) {
+    struct attributes attributes = product(b, 1);
+    int inputs[3] = {x, weight(b, WEIGHT_HEAD), graph_input(b->graph, INPUT_TARGETS, DTYPE_I32, COUNT_TARGETS, b->sizes->targets)};
+    return emit1(b, OP_HEAD, inputs, &attributes, DTYPE_F32, "logp");
+}
+
+static int gradient_of(void *user, int value) {
+    struct builder *b = user;
+    int row = b->graph->values[value].which;
+    size_t count = (size_t)b->config->layers * module_count;
+    for (size_t i = 0; i < count; i++) {
+        if (b->state->down[i] == row) return state_value(b, b->state->down_gradient[i], false);
+        if (b->state->up[i] == row) return state_value(b, b->state->up_gradient[i], false);
+    }
+    b->graph->failed = true;
+    return -1;
+}
+
+static bool build_train(struct builder *b, struct error *err) {
+    int logp = head(b, predicting_rows(b, trunk(b)));
+    int inputs[3] = {logp, graph_input(b->graph, INPUT_WEIGHTS, DTYPE_F32, COUNT_TARGETS, b->sizes->targets),
+                     state_value(b, b->state->loss, false)};
+    graph_emit(b->graph, OP_LOSS, inputs, NULL, DTYPE_F32, "loss");
+    return graph_backward(b->graph, gradient_of, b, err) && graph_prune(b->graph, err) &&
+           (!b->sizes->recompute || graph_recompute(b->graph, err));
+}
+
+static void build_update(struct builder *b, struct built_graph *out) {
+    int gradient = state_value(b, b->state->gradient, false);
+    int norm_value = emit1(b, OP_GRADIENT_NORM, &gradient, NULL, DTYPE_F32, "norm");
+    if (norm_value >= 0) b->graph->values[norm_value].keep = true;
+    int update[7] = {norm_value, graph_input(b->graph, INPUT_HYPER, DTYPE_F32, COUNT_FIXED, 8), state_value(b, b->state->adapter, false),
+                     gradient, state_value(b, b->state->moment1, false), state_value(b, b->state->moment2, false),
+                     state_value(b, b->state->step, false)};
+    graph_emit(b->graph, OP_ADAMW, update, NULL, DTYPE_F32, "adamw");
+    int loss = state_value(b, b->state->loss, false);
+    graph_emit(b->graph, OP_ZERO, &gradient, NULL, DTYPE_F32, "zero");
+    graph_emit(b->graph, OP_ZERO, &loss, NULL, DTYPE_F64, "zero");
+    out->norm = norm_value;
+}
+
+bool model_graph_build(struct built_graph *out, const struct model_state *state, enum graph_kind kind,
+                       const struct graph_sizes *sizes, struct error *err) {
+    memset(out, 0, sizeof *out);
+    out->logp = out->logits = out->norm = -1;
+    graph_init(&out->graph);
+    struct builder b = {.graph = &out->graph, .state = state, .config = &state->model->config, .sizes = sizes, .kind = kind};
+    bool ok = true;
+    if (kind == GRAPH_TRAIN) {
+        ok = build_train(&b, err);
+    } else if (kind == GRAPH_SCORE) {
+        out->logp = head(&b, predicting_rows(&b, trunk(&b)));
+        if (out->logp >= 0) out->graph.values[out->logp].keep = true;
+    } else if (kind == GRAPH_INFER) {
+        struct attributes attributes = product(&b, 1);
+        int inputs[4] = {predicting_rows(&b, trunk(&b)), weight(&b, WEIGHT_HEAD), -1, -1};
+        out->logits = emit1(&b, OP_LINEAR, inputs, &attributes, DTYPE_F32, "logits");
+        if (out->logits >= 0) out->graph.values[out->logits].keep = true;
+    } else {
+        build_update(&b, out);
+    }
+    if (ok && out->graph.failed) ok = error_no_memory(err, "model", 0);
+    if (!ok) graph_release(&out->graph);
+    return ok;
+}

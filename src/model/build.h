@@ -1,0 +1,63 @@
+/* From a model and a method to state and graphs: the one place where the forward pass is written. */
+#ifndef HONE_MODEL_BUILD_H
+#define HONE_MODEL_BUILD_H
+
+#include "device/device.h"
+#include "model/method.h"
+
+/* Rows of the state table by what they are. */
+struct model_state {
+    struct state_table table;
+    const struct model *model;
+    struct method method;
+    int *weights;       /* as model->weights; -1: absent */
+    int frequencies;
+    int *down, *up;     /* [layers · module_count]: A and B; -1: not attached */
+    int *down_gradient, *up_gradient;
+    int adapter, gradient, moment1, moment2; /* the contiguous blocks; -1 where there are none */
+    int step, loss;     /* i32 [1] optimizer steps taken; f64 [1] loss summed since it was zeroed */
+    int *cache_k, *cache_v; /* [layers] when inferring */
+    enum dtype compute;
+    bool decoded;       /* linears are kept decoded in the compute type */
+};
+
+struct state_options {
+    enum dtype compute;      /* DTYPE_F32 or DTYPE_BF16 */
+    bool decoded;            /* keep decoded copies of quantised linears */
+    bool train;              /* gradients and moments too */
+    int64_t slots, context;  /* > 0: a cache of this many sequences and tokens each */
+};
+
+/* The method may have rank 0. Model must outlive the state. */
+bool model_state_build(struct model_state *out, const struct model *model, const struct method *method,
+                       const struct state_options *options, struct error *err);
+void model_state_release(struct model_state *state);
+/* Puts frequencies, decoded and un-permuted copies into the store (after store_open). */
+bool model_state_fill(const struct model_state *state, const struct device_ops *ops, struct store *store, struct error *err);
+/* Puts the method's initial adapter into the store. */
+bool model_state_init_adapter(const struct model_state *state, const struct device_ops *ops, struct store *store, uint64_t seed,
+                              struct error *err);
+
+enum graph_kind {
+    GRAPH_TRAIN,  /* loss and gradients of a micro-batch, added to state */
+    GRAPH_SCORE,  /* log-probability of each target */
+    GRAPH_INFER,  /* logits of chosen rows, with the cache */
+    GRAPH_UPDATE, /* norm, clip, optimizer, zero */
+};
+
+struct graph_sizes {
+    int64_t tokens, targets, segments; /* the most of one run */
+    bool recompute;                    /* by blocks (train) */
+};
+
+struct built_graph {
+    struct graph graph;
+    int logp;   /* score: value to read, [M] */
+    int logits; /* infer: [M, V] f32 */
+    int norm;   /* update: gradient norm [1] */
+};
+
+bool model_graph_build(struct built_graph *out, const struct model_state *state, enum graph_kind kind,
+                       const struct graph_sizes *sizes, struct error *err);
+
+#endif

@@ -1,0 +1,207 @@
+/* The state of a model: which weights are read where they are mapped, which are copied, and the blocks of
+ * adapter, gradients and moments. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "model/build.h"
+#include "tensor/rowcodec.h"
+
+static size_t weight_count(const struct model *model) {
+    return (size_t)model->config.layers * WEIGHT_LAYER_ROLES + (WEIGHT_ROLES - WEIGHT_LAYER_ROLES);
+}
+
+static enum weight_role role_at(const struct model *model, size_t index) {
+    size_t in_layers = (size_t)model->config.layers * WEIGHT_LAYER_ROLES;
+    return index < in_layers ? (enum weight_role)(index % WEIGHT_LAYER_ROLES)
+                             : (enum weight_role)(WEIGHT_LAYER_ROLES + index - in_layers);
+}
+
+static bool is_linear(enum weight_role role) {
+    for (int m = 0; m < module_count; m++)
+        if (modules[m].role == role) return true;
+    return false;
+}
+
+/* Norms and biases are small: kept as f32, so that kernels read one type. */
+static bool is_vector(const struct tensor *weight) { return weight->rank == 1; }
+
+static bool is_permuted(const struct model *model, enum weight_role role) {
+    return model->permuted && (role == WEIGHT_Q || role == WEIGHT_K);
+}
+
+static void add_weights(struct model_state *state) {
+    const struct model *model = state->model;
+    for (size_t i = 0; i < weight_count(model); i++) {
+        const struct tensor *weight = &model->weights[i];
+        enum weight_role role = role_at(model, i);
+        state->weights[i] = -1;
+        if (!weight->rank || role == WEIGHT_ROPE_FACTORS) continue;
+        bool decode = state->decoded && is_linear(role) && weight->dtype != state->compute;
+        if (is_vector(weight) || decode || is_permuted(model, role)) {
+            enum dtype dtype = is_vector(weight) ? DTYPE_F32 : decode ? state->compute : weight->dtype;
+            state->weights[i] = state_add(&state->table, STATE_WEIGHT, dtype, weight->rank, weight->dim, weight->name);
+        } else {
+            state->weights[i] = state_add_mapped(&state->table, weight->data, weight->dtype, weight->rank, weight->dim, weight->name);
+        }
+    }
+    int64_t half = model->config.head_dim / 2;
+    state->frequencies = state_add(&state->table, STATE_WEIGHT, DTYPE_F32, 1, &half, "rope.frequencies");
+}
+
+/* Parts begin at multiples of 64 bytes; the gaps stay zero, in gradients and moments too. */
+static int64_t part_elements(int64_t rows, int64_t columns) { return (rows * columns + 15) & ~(int64_t)15; }
+
+static int64_t block_elements(const struct model_state *state) {
+    int64_t total = 0, out, in;
+    for (int m = 0; m < module_count; m++) {
+        module_shape(&state->model->config, m, &out, &in);
+        if (state->method.targets[m])
+            total += (part_elements(state->method.rank, in) + part_elements(out, state->method.rank)) * state->model->config.layers;
+    }
+    return total;
+}
+
+static void add_parts(struct model_state *state, int block, int *down, int *up, const char *kind) {
+    const struct model_config *config = &state->model->config;
+    uint64_t at = 0;
+    for (int64_t layer = 0; layer < config->layers; layer++)
+        for (int m = 0; m < module_count; m++) {
+            size_t index = (size_t)(layer * module_count + m);
+            int64_t out, in;
+            char name[96];
+            down[index] = up[index] = -1;
+            if (!state->method.targets[m] || !state->method.rank) continue;
+            module_shape(config, m, &out, &in);
+            int64_t a[2] = {state->method.rank, in}, b[2] = {out, state->method.rank};
+            snprintf(name, sizeof name, "%lld.%s.%s_a", (long long)layer, modules[m].target, kind);
+            down[index] = state_add_part(&state->table, block, at, 2, a, name);
+            at += (uint64_t)part_elements(a[0], a[1]) * sizeof(float);
+            name[strlen(name) - 1] = 'b';
+            up[index] = state_add_part(&state->table, block, at, 2, b, name);
+            at += (uint64_t)part_elements(b[0], b[1]) * sizeof(float);
+        }
+}
+
+static void add_adapter(struct model_state *state, bool train) {
+    struct state_table *table = &state->table;
+    int64_t elements = block_elements(state), one = 1;
+    state->adapter = state->gradient = state->moment1 = state->moment2 = state->step = state->loss = -1;
+    if (state->method.rank) state->adapter = state_add(table, STATE_ADAPTER, DTYPE_F32, 1, &elements, "adapter");
+    add_parts(state, state->adapter, state->down, state->up, "lora");
+    if (!train) return;
+    state->gradient = state_add(table, STATE_GRADIENT, DTYPE_F32, 1, &elements, "gradient");
+    add_parts(state, state->gradient, state->down_gradient, state->up_gradient, "gradient");
+    state->moment1 = state_add(table, STATE_OPTIMIZER, DTYPE_F32, 1, &elements, "moment1");
+    state->moment2 = state_add(table, STATE_OPTIMIZER, DTYPE_F32, 1, &elements, "moment2");
+    state->step = state_add(table, STATE_OPTIMIZER, DTYPE_I32, 1, &one, "step");
+    state->loss = state_add(table, STATE_OPTIMIZER, DTYPE_F64, 1, &one, "loss");
+}
+
+static void add_cache(struct model_state *state, int64_t slots, int64_t context) {
+    const struct model_config *config = &state->model->config;
+    int64_t dim[3] = {slots, context, config->kv_heads * config->head_dim};
+    for (int64_t layer = 0; layer < config->layers; layer++) {
+        state->cache_k[layer] = state_add(&state->table, STATE_CACHE, state->compute, 3, dim, "cache_k");
+        state->cache_v[layer] = state_add(&state->table, STATE_CACHE, state->compute, 3, dim, "cache_v");
+    }
+}
+
+bool model_state_build(struct model_state *out, const struct model *model, const struct method *method,
+                       const struct state_options *options, struct error *err) {
+    memset(out, 0, sizeof *out);
+    state_table_init(&out->table);
+    out->model = model;
+    out->method = *method;
+    out->compute = options->compute;
+    out->decoded = options->decoded;
+    size_t parts = (size_t)model->config.layers * module_count, layers = (size_t)model->config.layers;
+    out->weights = mem_array(weight_count(model), sizeof(int));
+    out->down = mem_array(parts * 4, sizeof(int));
+    out->cache_k = mem_array(layers * 2, sizeof(int));
+    if (!out->weights || !out->down || !out->cache_k) {
+        model_state_release(out);
+        return error_no_memory(err, "model", parts * 4 * sizeof(int));
+    }
+    out->up = out->down + parts;
+    out->down_gradient = out->up + parts;
+    out->up_gradient = out->down_gradient + parts;
+    out->cache_v = out->cache_k + layers;
+    add_weights(out);
+    add_adapter(out, options->train);
+    if (options->slots > 0) add_cache(out, options->slots, options->context);
+    if (!out->table.failed) return true;
+    model_state_release(out);
+    return error_no_memory(err, "model", 0);
+}
+
+void model_state_release(struct model_state *state) {
+    state_table_release(&state->table);
+    mem_free(state->weights);
+    mem_free(state->down);
+    mem_free(state->cache_k);
+    memset(state, 0, sizeof *state);
+}
+
+/* Row of the file that holds row `r`: the GGUF's llama order puts the two halves of a head side by side. */
+static int64_t source_row(const struct model *model, enum weight_role role, int64_t r) {
+    if (!is_permuted(model, role)) return r;
+    int64_t d = model->config.head_dim, half = d / 2, head = r / d, at = r % d;
+    return head * d + 2 * (at % half) + at / half;
+}
+
+static bool fill_weight(const struct model_state *state, size_t index, const struct device_ops *ops, struct store *store, struct error *err) {
+    const struct model *model = state->model;
+    const struct tensor *weight = &model->weights[index];
+    const struct state_row *row = &state->table.rows[state->weights[index]];
+    int64_t rows = weight->rank == 2 ? weight->dim[0] : 1, columns = weight->dim[weight->rank - 1];
+    uint64_t from = weight->bytes / (uint64_t)rows, to = row->bytes / (uint64_t)rows;
+    unsigned char *copy = mem_alloc((size_t)row->bytes);
+    float *line = mem_array((size_t)columns, sizeof *line);
+    bool ok = copy && line;
+    if (!ok) error_no_memory(err, "model", row->bytes);
+    for (int64_t r = 0; ok && r < rows; r++) {
+        const unsigned char *source = (const unsigned char *)weight->data + (uint64_t)source_row(model, role_at(model, index), r) * from;
+        unsigned char *target = copy + (uint64_t)r * to;
+        if (row->dtype == weight->dtype) {
+            memcpy(target, source, to);
+        } else {
+            rowcodec(weight->dtype)->decode(source, line, columns);
+            rowcodec(row->dtype)->encode(line, target, columns);
+        }
+    }
+    ok = ok && ops->upload(store, state->weights[index], copy, (size_t)row->bytes, err);
+    mem_free(copy);
+    mem_free(line);
+    return ok;
+}
+
+bool model_state_fill(const struct model_state *state, const struct device_ops *ops, struct store *store, struct error *err) {
+    int64_t half = state->model->config.head_dim / 2;
+    float *frequencies = mem_array((size_t)half, sizeof *frequencies);
+    if (!frequencies) return error_no_memory(err, "model", (uint64_t)half * sizeof(float));
+    model_rope_frequencies(state->model, frequencies);
+    bool ok = ops->upload(store, state->frequencies, frequencies, (size_t)half * sizeof *frequencies, err);
+    mem_free(frequencies);
+    for (size_t i = 0; ok && i < weight_count(state->model); i++)
+        if (state->weights[i] >= 0 && state->table.rows[state->weights[i]].class == STATE_WEIGHT) ok = fill_weight(state, i, ops, store, err);
+    return ok;
+}
+
+bool model_state_init_adapter(const struct model_state *state, const struct device_ops *ops, struct store *store, uint64_t seed,
+                              struct error *err) {
+    const struct model_config *config = &state->model->config;
+    for (int64_t layer = 0; layer < config->layers; layer++)
+        for (int m = 0; m < module_count; m++) {
+            int row = state->down[layer * module_count + m];
+            if (row < 0) continue;
+            size_t bytes = (size_t)state->table.rows[row].bytes;
+            float *a = mem_alloc(bytes);
+            if (!a) return error_no_memory(err, "model", bytes);
+            method_init_a(&state->method, config, seed, layer, m, a);
+            bool ok = ops->upload(store, row, a, bytes, err);
+            mem_free(a);
+            if (!ok) return false;
+        }
+    return true;
+}
