@@ -59,6 +59,21 @@ enum setting_origin recipe_origin(struct recipe *recipe, const char *name) {
     return row == SIZE_MAX ? ORIGIN_DEFAULT : recipe->states[row].origin;
 }
 
+const char *recipe_device_name(const struct recipe *recipe) {
+    static const char *const names[] = {"auto", "cpu", "ref"};
+    return names[recipe->device];
+}
+
+bool recipe_mask(const struct recipe *recipe, char **out, struct error *err) {
+    struct buf text = {0};
+    *out = NULL;
+    if (!recipe->mask.count) return true;
+    for (size_t i = 0; i < recipe->mask.count; i++)
+        buf_printf(&text, "%s%s", i ? "," : "", recipe->mask.items[i]);
+    *out = buf_detach(&text, NULL);
+    return *out || error_no_memory(err, "recipe", 0);
+}
+
 static bool given(struct recipe *recipe, const char *name) {
     return recipe_origin(recipe, name) == ORIGIN_GIVEN;
 }

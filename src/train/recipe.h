@@ -5,7 +5,8 @@
  * from the hidden size, micro-batch from memory) is left `auto` here and resolved by the trainer through
  * recipe_resolve, which keeps the reason.
  *
- * Words: given (flag, YAML key or API), resolved (decided by rule), facts (rows that no one sets: digests). */
+ * Words: given (flag, YAML key or API), resolved (decided by rule), facts (rows that no one sets: digests).
+ */
 #ifndef HONE_TRAIN_RECIPE_H
 #define HONE_TRAIN_RECIPE_H
 
@@ -41,61 +42,62 @@ enum { recipe_row_limit = 64 };
 
 struct recipe {
     /* model and data */
-    char *model;             /* store name or path */
-    char *adapter;           /* PEFT directory to start from, or NULL */
+    char *model;   /* store name or path */
+    char *adapter; /* PEFT directory to start from, or NULL */
     struct text_list data;
     struct text_list valid;
-    double valid_split;      /* 0: none */
+    double valid_split; /* 0: none */
     char *columns;
     bool skip_bad_rows;
-    char *output;            /* the run's directory */
+    char *output; /* the run's directory */
     bool resume;
-    char *recipe;            /* YAML that was read, or NULL */
+    char *recipe; /* YAML that was read, or NULL */
 
     /* text */
-    int64_t max_length;      /* tokens; 0: auto */
-    int overlength;          /* enum overlength, text/example.h */
-    int train_on;            /* enum train_on, text/example.h */
-    char *chat_template;     /* file or name; NULL: the model's own */
+    int64_t max_length;             /* tokens; 0: auto */
+    int overlength;                 /* enum overlength, text/example.h */
+    int train_on;                   /* enum train_on, text/example.h */
+    char *chat_template;            /* file or name; NULL: the model's own */
     struct text_list template_args; /* "K=V" */
     char *system;
 
     /* adapter */
     int64_t lora_rank;
-    double lora_alpha;       /* 0: auto, = rank */
+    double lora_alpha; /* 0: auto, = rank */
     double lora_dropout;
     struct text_list lora_targets; /* "all-linear" or module names */
 
     /* optimizer */
-    double learning_rate;    /* 0: auto */
-    int schedule;            /* enum schedule */
+    double learning_rate;                             /* 0: auto */
+    int schedule;                                     /* enum schedule */
     double warmup_ratio, weight_decay, max_grad_norm; /* max_grad_norm 0: no clipping */
     double adam_beta1, adam_beta2, adam_epsilon;
-    int64_t batch_size;      /* examples per optimizer step */
+    int64_t batch_size; /* examples per optimizer step */
     int64_t epochs;
-    int64_t max_steps;       /* 0: no bound */
+    int64_t max_steps; /* 0: no bound */
     bool shuffle;
     int64_t seed;
 
     /* machine */
-    int64_t threads;         /* 0: auto */
-    int device;              /* enum recipe_device */
-    int compute;             /* enum compute */
-    int recompute;           /* enum recompute */
-    int frozen_weights;      /* enum frozen_weights */
+    int64_t threads;            /* 0: auto */
+    int device;                 /* enum recipe_device */
+    struct text_list mask;      /* instruction sets to leave unused */
+    int compute;                /* enum compute */
+    int recompute;              /* enum recompute */
+    int frozen_weights;         /* enum frozen_weights */
     int64_t micro_batch_tokens; /* 0: auto */
-    uint64_t memory;         /* bytes; 0: no bound */
+    uint64_t memory;            /* bytes; 0: no bound */
 
     /* measuring and saving */
     int64_t eval_every, save_every; /* steps; 0: auto */
-    int64_t keep;            /* last checkpoints kept, besides the best */
+    int64_t keep;                   /* last checkpoints kept, besides the best */
     bool json;
 
     /* facts, set by the trainer before step 1 */
     char *model_digest, *adapter_digest, *data_digest, *valid_digest, *template_digest;
-    double template_clock;   /* Unix seconds that templates see */
-    char *instruction_set;   /* "avx2", … that the device chose */
-    char *made_by;           /* "hone 0.1.0" */
+    double template_clock; /* Unix seconds that templates see */
+    char *instruction_set; /* "avx2", … that the device chose */
+    char *made_by;         /* "hone 0.1.0" */
 
     struct setting_state states[recipe_row_limit]; /* in the order of recipe_rows */
 };
@@ -110,16 +112,27 @@ struct settings recipe_settings(struct recipe *recipe);
 
 /* Sets by name, as a flag would (`value` NULL for a flag that stands alone). */
 bool recipe_set(struct recipe *recipe, unsigned uses, const char *name, const char *value, struct error *err);
-/* Decides a value by rule; facts too. `reason` is shown before the run and kept as a comment in recipe.yaml. */
-bool recipe_resolve(struct recipe *recipe, const char *name, const char *value, const char *reason, struct error *err);
-bool recipe_resolve_int(struct recipe *recipe, const char *name, int64_t value, const char *reason, struct error *err);
-bool recipe_resolve_float(struct recipe *recipe, const char *name, double value, const char *reason, struct error *err);
+/* Decides a value by rule; facts too. `reason` is shown before the run and kept as a comment in recipe.yaml.
+ */
+bool recipe_resolve(struct recipe *recipe, const char *name, const char *value, const char *reason,
+                    struct error *err);
+bool recipe_resolve_int(struct recipe *recipe, const char *name, int64_t value, const char *reason,
+                        struct error *err);
+bool recipe_resolve_float(struct recipe *recipe, const char *name, double value, const char *reason,
+                          struct error *err);
 enum setting_origin recipe_origin(struct recipe *recipe, const char *name); /* by row name, "lora-rank" */
+
+/* "auto", "cpu", "ref". */
+const char *recipe_device_name(const struct recipe *recipe);
+/* The mask as struct device_options wants it, "avx512,avx512bf16"; from mem_alloc, or NULL when nothing is
+ * masked. */
+bool recipe_mask(const struct recipe *recipe, char **out, struct error *err);
 
 /* Reads a YAML file: its keys count as given, except for rows that were given before. Bounded: 1 MiB, depth
  * 64, no more than 1,000 nodes reached through aliases. Unknown keys are refused with the nearest name. */
 bool recipe_read(struct recipe *recipe, const char *path, struct error *err);
-bool recipe_read_text(struct recipe *recipe, const char *text, size_t size, const char *name, struct error *err);
+bool recipe_read_text(struct recipe *recipe, const char *text, size_t size, const char *name,
+                      struct error *err);
 /* Every value, resolved ones with their reason. Reads back to the same bits. */
 bool recipe_write_text(struct recipe *recipe, struct buf *out, struct error *err);
 bool recipe_write(struct recipe *recipe, const char *path, struct error *err);
@@ -133,7 +146,8 @@ bool recipe_check(struct recipe *recipe, unsigned uses, struct error *err);
 bool recipe_continue(struct recipe *recipe, const struct recipe *stored, json_t *changed, struct error *err);
 /* Compares facts that the trainer has resolved anew (digests) with those of the run. Refuses by name;
  * another instruction set is appended to *changed. */
-bool recipe_same_facts(struct recipe *recipe, const struct recipe *stored, json_t *changed, struct error *err);
+bool recipe_same_facts(struct recipe *recipe, const struct recipe *stored, json_t *changed,
+                       struct error *err);
 
 /* Lines "  learning-rate 0.00132  (hidden size 576)" for every value that was not given, appended. */
 bool recipe_explain(struct recipe *recipe, unsigned uses, struct buf *out);

@@ -1,0 +1,69 @@
+/* The command line: a coat over the public library. It parses flags from the library's list of settings, runs
+ * the job of that name and shows events and the result; nothing here knows a model, a file or a number.
+ *
+ * Words: command (a row of the table in main.c, and a file), job (the library's). */
+#ifndef HONE_CLI_CLI_H
+#define HONE_CLI_CLI_H
+
+#include <hone/hone.h>
+#include <jansson.h>
+#include <stdio.h>
+
+/* How to speak, decided once at the start. */
+struct cli {
+    bool json;     /* stdout holds JSON only */
+    bool terminal; /* stderr is a terminal: a bar is drawn there */
+    bool answers;  /* stdout is a terminal: text from models is escaped there */
+    bool color;
+};
+
+struct command {
+    const char *name;       /* also the job's name */
+    const char *group;      /* a heading of `hone --help` */
+    const char *summary;    /* one line */
+    const char *usage;      /* "hone train --model NAME --data FILE --output DIR" */
+    const char *positional; /* the setting that takes words without a flag, or NULL */
+    const char *examples;   /* lines */
+    /* What to do with an event while the job runs (NULL: nothing), and with its result. */
+    void (*event)(struct cli *cli, const json_t *event);
+    void (*show)(struct cli *cli, const json_t *result);
+    /* In place of the usual run; NULL: cli_run. Returns the exit status. */
+    int (*run)(struct cli *cli, const struct command *command, int argc, char **argv);
+};
+
+/* A row per file. */
+extern const struct command command_doctor, command_pull, command_settings;
+
+/* Opens the job, takes the flags, runs it, shows the result. argv[0] is the first word after the command.
+ * SIGINT and SIGTERM cancel the job; a second one leaves at once. */
+int cli_run(struct cli *cli, const struct command *command, int argc, char **argv);
+
+/* The parts of cli_run, for commands that do it their own way. */
+struct flags; /* what a command takes */
+bool flags_open(struct flags **out, const char *job, struct hone_error *err);
+void flags_close(struct flags **flags);
+/* Hands each flag of argv to `take` as name and value (NULL for a flag that stands alone). */
+bool flags_parse(const struct flags *flags, const struct command *command, int argc, char **argv,
+                 bool (*take)(void *user, const char *name, const char *value, struct hone_error *err),
+                 void *user, struct hone_error *err);
+/* Prints the error (JSON on stdout with --json, else a line on stderr) and returns its exit status. */
+int cli_fail(struct cli *cli, const struct hone_error *err);
+bool cli_refuse(struct hone_error *err, const char *where, const char *what,
+                const char *fix); /* HONE_USAGE; returns false */
+/* Lets SIGINT and SIGTERM call `cancel`, which must be safe in a handler; NULL gives them back. */
+void cli_on_interrupt(void (*cancel)(void *), void *user);
+
+/* Help. */
+void help_overview(FILE *out, const struct command *const *commands, size_t count);
+bool help_command(FILE *out, const struct command *command, struct hone_error *err);
+
+/* Text of strangers, escaped. */
+void print_text(FILE *out, const char *text, bool keep_lines);
+/* "1.5 GiB" into out[32]; returns out. */
+const char *print_bytes(double bytes, char out[32]);
+/* "3m12s", "48s", "2h05m" into out[32]; returns out. */
+const char *print_seconds(double seconds, char out[32]);
+double json_get_number(const json_t *object, const char *key);    /* 0 when it is not there */
+const char *json_get_text(const json_t *object, const char *key); /* "" when it is not there */
+
+#endif

@@ -1,0 +1,40 @@
+/* Small pieces of output that several commands share. */
+#include "cli/cli.h"
+
+#include <string.h>
+
+void print_text(FILE *out, const char *text, bool keep_lines) {
+    char *escaped = hone_escape(text, strlen(text), keep_lines);
+    fputs(escaped ? escaped : "(out of memory)", out);
+    hone_free(escaped);
+}
+
+const char *print_bytes(double bytes, char out[32]) {
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    size_t unit = 0;
+    for (; bytes >= 1024 && unit + 1 < sizeof units / sizeof *units; unit++) bytes /= 1024;
+    snprintf(out, 32, unit == 0 || bytes >= 100 ? "%.0f %s" : "%.2f %s", bytes, units[unit]);
+    return out;
+}
+
+const char *print_seconds(double seconds, char out[32]) {
+    long whole = seconds < 0 ? 0 : seconds > 1e9 ? 1000000000 : (long)(seconds + 0.5);
+    if (whole >= 3600)
+        snprintf(out, 32, "%ldh%02ldm", whole / 3600, whole / 60 % 60);
+    else if (whole >= 60)
+        snprintf(out, 32, "%ldm%02lds", whole / 60, whole % 60);
+    else if (seconds < 10 && seconds >= 0)
+        snprintf(out, 32, "%.1fs", seconds);
+    else
+        snprintf(out, 32, "%lds", whole);
+    return out;
+}
+
+double json_get_number(const json_t *object, const char *key) {
+    return json_number_value(json_object_get(object, key));
+}
+
+const char *json_get_text(const json_t *object, const char *key) {
+    const char *text = json_string_value(json_object_get(object, key));
+    return text ? text : "";
+}

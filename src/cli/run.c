@@ -1,0 +1,107 @@
+/* Running a job from the command line: errors, signals, output. */
+#include "cli/cli.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* What a signal handler reaches; the only mutable state outside of main, since handlers take no argument. */
+static void (*volatile interrupt)(void *);
+static void *volatile interrupt_user;
+static volatile sig_atomic_t interrupts;
+
+static void on_signal(int number) {
+    (void)number;
+    if (interrupts++ || !interrupt) _exit(130);
+    interrupt(interrupt_user);
+}
+
+void cli_on_interrupt(void (*cancel)(void *), void *user) {
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = cancel ? on_signal : SIG_DFL;
+    sigemptyset(&action.sa_mask);
+    interrupt_user = user;
+    interrupt = cancel;
+    interrupts = 0;
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+bool cli_refuse(struct hone_error *err, const char *where, const char *what, const char *fix) {
+    memset(err, 0, sizeof *err);
+    err->code = HONE_USAGE;
+    snprintf(err->where, sizeof err->where, "%s", where);
+    snprintf(err->what, sizeof err->what, "%s", what);
+    snprintf(err->fix, sizeof err->fix, "%s", fix);
+    return false;
+}
+
+int cli_fail(struct cli *cli, const struct hone_error *err) {
+    char *text = cli->json ? hone_error_json(err) : hone_error_text(err);
+    fflush(stdout);
+    if (cli->json) {
+        puts(text ? text : "{\"error\":{\"code\":\"memory\"}}");
+    } else {
+        print_text(stderr, text ? text : "hone: out of memory", true);
+        fputc('\n', stderr);
+    }
+    hone_free(text);
+    return hone_exit_status(err->code);
+}
+
+struct listener {
+    struct cli *cli;
+    const struct command *command;
+};
+
+static void on_event(void *user, const char *line) {
+    struct listener *listener = user;
+    if (listener->cli->json) {
+        puts(line);
+        fflush(stdout); /* who reads a pipe wants each event as it happens */
+        return;
+    }
+    if (!listener->command->event) return;
+    json_t *event = json_loads(line, 0, NULL);
+    if (event) listener->command->event(listener->cli, event);
+    json_decref(event);
+}
+
+static bool set_value(void *job, const char *name, const char *value, struct hone_error *err) {
+    return hone_job_set(job, name, value, err);
+}
+
+static void cancel_job(void *job) { hone_job_cancel(job); }
+
+static void show_result(struct cli *cli, const struct command *command, const char *text) {
+    if (cli->json) {
+        /* Commands that print events have printed everything already. */
+        if (!command->event) puts(text);
+        return;
+    }
+    json_t *result = command->show ? json_loads(text, 0, NULL) : NULL;
+    if (result) command->show(cli, result);
+    json_decref(result);
+}
+
+int cli_run(struct cli *cli, const struct command *command, int argc, char **argv) {
+    struct flags *flags = NULL;
+    struct hone_job *job = NULL;
+    struct hone_error err;
+    struct listener listener = {cli, command};
+    bool ok = hone_job_open(&job, command->name, &err) && flags_open(&flags, command->name, &err) &&
+              flags_parse(flags, command, argc, argv, set_value, job, &err);
+    if (ok) {
+        hone_job_on_event(job, on_event, &listener);
+        cli_on_interrupt(cancel_job, job);
+        ok = hone_job_run(job, &err);
+        cli_on_interrupt(NULL, NULL);
+    }
+    if (ok) show_result(cli, command, hone_job_result(job));
+    int status = ok ? 0 : cli_fail(cli, &err);
+    flags_close(&flags);
+    hone_job_close(&job);
+    return status;
+}

@@ -1,0 +1,14 @@
+/* Rates of a device: one code for `hone doctor --measure` and `hone bench`. */
+#ifndef HONE_JOB_BENCH_H
+#define HONE_JOB_BENCH_H
+
+#include "device/device.h"
+#include "job/job.h"
+
+/* Opens a device with the job's threads and mask. */
+bool bench_device(struct job *job, const struct device_ops *ops, struct device **out, struct error *err);
+/* device->measure at the job's shapes. */
+bool bench_rates(struct job *job, const struct device_ops *ops, struct device *device, json_t **out,
+                 struct error *err);
+
+#endif

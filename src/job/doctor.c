@@ -1,0 +1,117 @@
+/* `hone doctor`: what this machine is, which kernels it selects and why, and, with --measure, the rates that
+ * estimates use. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/machine.h"
+#include "base/mem.h"
+#include "base/thread.h"
+#include "device/device.h"
+#include "job/bench.h"
+#include "job/job.h"
+#include "job/store.h"
+
+enum { most_shapes = 32 };
+
+/* "512x576x1536" → m, n, k. */
+static bool parse_shape(const char *text, int64_t shape[3], struct error *err) {
+    long long m, n, k;
+    int used = 0;
+    if (strlen(text) < 40 && sscanf(text, "%lldx%lldx%lld%n", &m, &n, &k, &used) == 3 && !text[used] &&
+        m > 0 && n > 0 && k > 0 && m <= 1 << 20 && n <= 1 << 20 && k <= 1 << 20) {
+        shape[0] = m;
+        shape[1] = n;
+        shape[2] = k;
+        return true;
+    }
+    error_set(err, ERROR_USAGE, "settings", "shapes: \"%.60s\" is not a shape", text);
+    return error_fix(err, "Write m, n and k as 512x576x1536, each between 1 and 1048576.");
+}
+
+bool bench_rates(struct job *job, const struct device_ops *ops, struct device *device, json_t **out,
+                 struct error *err) {
+    int64_t shapes[most_shapes][3];
+    const struct text_list *list = &job->options.shapes;
+    if (list->count > most_shapes)
+        return error_set(err, ERROR_USAGE, "settings", "shapes: at most %d can be measured at once",
+                         most_shapes);
+    for (size_t i = 0; i < list->count; i++)
+        if (!parse_shape(list->items[i], shapes[i], err)) return false;
+    return ops->measure(device, (const int64_t(*)[3])shapes, (int)list->count, out, err);
+}
+
+bool bench_device(struct job *job, const struct device_ops *ops, struct device **out, struct error *err) {
+    char *mask = NULL;
+    if (!recipe_mask(&job->recipe, &mask, err)) return false;
+    struct device_options options = {.threads = (int)job->recipe.threads, .mask = mask};
+    bool ok = ops->open(out, &options, err);
+    mem_free(mask);
+    return ok;
+}
+
+static json_t *memory_facts(void) {
+    struct machine_memory memory;
+    machine_memory(&memory);
+    return json_pack("{s:I, s:I, s:I, s:I, s:s*}", "total_bytes", (json_int_t)memory.total, "available_bytes",
+                     (json_int_t)memory.available, "limit_bytes", (json_int_t)memory.limit, "usable_bytes",
+                     (json_int_t)memory.usable, "limited_by", memory.limit_name);
+}
+
+/* One device: its description, or why it cannot be opened. */
+static bool device_facts(struct job *job, const struct device_ops *ops, bool measured, json_t **out,
+                         struct error *err) {
+    struct device *device = NULL;
+    struct error cause;
+    *out = NULL;
+    if (!bench_device(job, ops, &device, &cause)) {
+        if (cause.code == ERROR_USAGE) {
+            *err = cause;
+            return false;
+        }
+        *out = json_pack("{s:s, s:s}", "name", ops->name, "why_not", cause.what);
+        return *out || error_no_memory(err, "doctor", 0);
+    }
+    json_t *rates = NULL;
+    bool ok = ops->describe(device, out, err);
+    if (ok && measured && (ok = bench_rates(job, ops, device, &rates, err)))
+        ok = json_object_set_new(*out, "rates", rates) == 0 || error_no_memory(err, "doctor", 0);
+    ops->close(&device);
+    if (ok) return true;
+    json_decref(*out);
+    *out = NULL;
+    return false;
+}
+
+static bool wanted(struct job *job, const struct device_ops *ops) {
+    const char *name = recipe_device_name(&job->recipe);
+    return strcmp(name, "auto") == 0 || strcmp(name, ops->name) == 0;
+}
+
+bool job_doctor(struct job *job, struct error *err) {
+    struct machine machine;
+    struct error no_store;
+    char *store = NULL;
+    machine_describe(&machine);
+    if (!store_directory(&store, &no_store)) store = NULL;
+    json_t *devices = json_array();
+    bool ok = devices || error_no_memory(err, "doctor", 0);
+    for (size_t i = 0; ok && i < device_count(); i++) {
+        json_t *one = NULL;
+        const struct device_ops *ops = device_at(i);
+        if (!wanted(job, ops)) continue;
+        /* The first device is the one that "auto" takes; the reference has no rates worth knowing. */
+        ok = job_going(job, err) &&
+             device_facts(job, ops, job->options.measure && strcmp(ops->name, "ref") != 0, &one, err);
+        if (ok) ok = json_array_append_new(devices, one) == 0 || error_no_memory(err, "doctor", 0);
+    }
+    if (ok) {
+        job->result =
+            json_pack("{s:s, s:s, s:s, s:i, s:i, s:o, s:s*, s:O}", "version", HONE_VERSION, "system",
+                      machine.system, "cpu", machine.cpu, "cores", machine.cores, "usable_cores",
+                      thread_cores(), "memory", memory_facts(), "store", store, "devices", devices);
+        ok = job->result || error_no_memory(err, "doctor", 0);
+    }
+    mem_free(store);
+    json_decref(devices);
+    return ok;
+}

@@ -1,0 +1,32 @@
+/* Settings of the commands beside the recipe's: what to generate, what to show. */
+#ifndef HONE_JOB_OPTIONS_H
+#define HONE_JOB_OPTIONS_H
+
+#include "base/settings.h"
+#include "train/recipe.h"
+
+enum { option_row_limit = 32 };
+
+struct options {
+    char *path, *name;       /* pull */
+    bool list;               /* pull: what the store holds */
+    bool measure;            /* doctor */
+    struct text_list shapes; /* doctor, bench: "512x576x1536" = m, n, k of a product */
+    char *prompt;            /* generate */
+    char *messages;          /* generate: a file */
+    char *batch;             /* generate: a file of requests … */
+    char *output;            /* … and one for the answers */
+    int64_t max_tokens;
+    double temperature, top_p, min_p, repetition_penalty;
+    int64_t top_k;
+    int64_t rows;  /* data preview */
+    char *command; /* settings: of one command */
+    bool markdown; /* settings */
+    struct setting_state states[option_row_limit];
+};
+
+extern const struct setting option_rows[];
+extern const size_t option_row_count;
+struct settings options_settings(struct options *options);
+
+#endif
