@@ -46,6 +46,9 @@ struct device_ops {
     size_t (*workspace)(const struct device *device, const struct graph *graph, const struct node *node);
     bool (*store_open)(struct device *device, const struct state_table *table, struct store **out, struct error *err);
     void (*store_close)(struct store **store);
+    /* Programs over one store never run at the same time and share one arena: makes it at least this large.
+     * Called with the largest of their plans before they are compiled. */
+    bool (*reserve)(struct store *store, uint64_t bytes, struct error *err);
     /* Copies `bytes` of a state row (offset 0) in or out. */
     bool (*upload)(struct store *store, int row, const void *data, size_t bytes, struct error *err);
     bool (*download)(struct store *store, int row, void *data, size_t bytes, struct error *err);

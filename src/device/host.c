@@ -45,6 +45,7 @@ void host_store_close(struct store **handle) {
     struct store *store = *handle;
     if (!store) return;
     mem_unmap(store->block, store->bytes);
+    mem_unmap(store->arena, store->arena_bytes);
     mem_free(store->data);
     mem_free(store);
     *handle = NULL;
@@ -67,21 +68,24 @@ bool host_download(struct store *store, int row, void *data, size_t bytes, struc
     return true;
 }
 
+bool host_reserve(struct store *store, uint64_t bytes, struct error *err) {
+    if (bytes <= store->arena_bytes) return true;
+    mem_unmap(store->arena, store->arena_bytes);
+    store->arena_bytes = 0;
+    store->arena = mem_map((size_t)bytes, 1);
+    if (!store->arena) return error_no_memory(err, "program", bytes);
+    store->arena_bytes = (size_t)bytes;
+    return true;
+}
+
 bool host_memory_open(struct host_memory *out, const struct plan *plan, struct store *store, struct error *err) {
     *out = (struct host_memory){.plan = plan, .store = store};
     uint64_t total;
     if (!checked_add(plan->arena_bytes, plan->workspace_bytes, &total)) return error_no_memory(err, "program", plan->arena_bytes);
-    out->bytes = (size_t)total;
-    out->arena = mem_map(out->bytes, 1);
-    return out->arena || error_no_memory(err, "program", total);
+    return host_reserve(store, total, err);
 }
 
-void host_memory_close(struct host_memory *memory) {
-    mem_unmap(memory->arena, memory->bytes);
-    memory->arena = NULL;
-}
-
-void *host_workspace(const struct host_memory *memory) { return memory->arena + memory->plan->arena_bytes; }
+void *host_workspace(const struct host_memory *memory) { return memory->store->arena + memory->plan->arena_bytes; }
 
 static int64_t bound_count(const struct binding *binding, const struct value *value) {
     switch (value->count) {
@@ -103,7 +107,7 @@ struct operand host_operand(const struct host_memory *memory, const struct bindi
     operand.dim[0] = bound_count(binding, value);
     if (value->kind == VALUE_STATE) operand.data = memory->store->data[value->which];
     else if (value->kind == VALUE_INPUT) operand.data = (void *)(uintptr_t)binding->inputs[value->which];
-    else if (memory->plan->offset[id] != UINT64_MAX) operand.data = memory->arena + memory->plan->offset[id];
+    else if (memory->plan->offset[id] != UINT64_MAX) operand.data = memory->store->arena + memory->plan->offset[id];
     return operand;
 }
 
@@ -124,6 +128,6 @@ bool host_check(const struct host_memory *memory, const struct binding *binding,
 bool host_read(const struct host_memory *memory, int id, void *data, size_t bytes, struct error *err) {
     if (id < 0 || id >= memory->plan->graph->value_count || memory->plan->offset[id] == UINT64_MAX || bytes > memory->plan->bytes[id])
         return error_set(err, ERROR_INTERNAL, "program", "value %d cannot be read", id);
-    memcpy(data, memory->arena + memory->plan->offset[id], bytes);
+    memcpy(data, memory->store->arena + memory->plan->offset[id], bytes);
     return true;
 }

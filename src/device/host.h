@@ -17,22 +17,22 @@ struct store {
     int rows;
     unsigned char *block;            /* all rows of our own, one allocation */
     size_t bytes;
+    unsigned char *arena;            /* shared by the programs over this store */
+    size_t arena_bytes;
 };
 
 bool host_store_open(struct device *device, const struct state_table *table, struct store **out, struct error *err);
 void host_store_close(struct store **store);
+bool host_reserve(struct store *store, uint64_t bytes, struct error *err);
 bool host_upload(struct store *store, int row, const void *data, size_t bytes, struct error *err);
 bool host_download(struct store *store, int row, void *data, size_t bytes, struct error *err);
 
-/* The arena of one program and the last binding, to find operands by. */
+/* Where one program finds its operands. */
 struct host_memory {
     const struct plan *plan; /* must outlive the program */
-    struct store *store;
-    unsigned char *arena;    /* arena, then workspace */
-    size_t bytes;
+    struct store *store;     /* its arena: the plan's arena, then the workspace */
 };
 bool host_memory_open(struct host_memory *out, const struct plan *plan, struct store *store, struct error *err);
-void host_memory_close(struct host_memory *memory);
 void *host_workspace(const struct host_memory *memory);
 /* `value` -1 gives an absent operand. */
 struct operand host_operand(const struct host_memory *memory, const struct binding *binding, int value);

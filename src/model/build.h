@@ -2,7 +2,7 @@
 #ifndef HONE_MODEL_BUILD_H
 #define HONE_MODEL_BUILD_H
 
-#include "device/device.h"
+#include "graph/state.h"
 #include "model/method.h"
 
 /* Rows of the state table by what they are. */
@@ -32,11 +32,9 @@ struct state_options {
 bool model_state_build(struct model_state *out, const struct model *model, const struct method *method,
                        const struct state_options *options, struct error *err);
 void model_state_release(struct model_state *state);
-/* Puts frequencies, decoded and un-permuted copies into the store (after store_open). */
-bool model_state_fill(const struct model_state *state, const struct device_ops *ops, struct store *store, struct error *err);
-/* Puts the method's initial adapter into the store. */
-bool model_state_init_adapter(const struct model_state *state, const struct device_ops *ops, struct store *store, uint64_t seed,
-                              struct error *err);
+/* The bytes of a row of class STATE_WEIGHT (frequencies, decoded, un-permuted or widened copies), as many
+ * as the row says. */
+bool model_state_make(const struct model_state *state, int row, void *out, struct error *err);
 
 enum graph_kind {
     GRAPH_TRAIN,  /* loss and gradients of a micro-batch, added to state */

@@ -150,19 +150,16 @@ static int64_t source_row(const struct model *model, enum weight_role role, int6
     return head * d + 2 * (at % half) + at / half;
 }
 
-static bool fill_weight(const struct model_state *state, size_t index, const struct device_ops *ops, struct store *store, struct error *err) {
+static bool make_weight(const struct model_state *state, size_t index, const struct state_row *row, unsigned char *out, struct error *err) {
     const struct model *model = state->model;
     const struct tensor *weight = &model->weights[index];
-    const struct state_row *row = &state->table.rows[state->weights[index]];
     int64_t rows = weight->rank == 2 ? weight->dim[0] : 1, columns = weight->dim[weight->rank - 1];
     uint64_t from = weight->bytes / (uint64_t)rows, to = row->bytes / (uint64_t)rows;
-    unsigned char *copy = mem_alloc((size_t)row->bytes);
     float *line = mem_array((size_t)columns, sizeof *line);
-    bool ok = copy && line;
-    if (!ok) error_no_memory(err, "model", row->bytes);
-    for (int64_t r = 0; ok && r < rows; r++) {
+    if (!line) return error_no_memory(err, "model", (uint64_t)columns * sizeof *line);
+    for (int64_t r = 0; r < rows; r++) {
         const unsigned char *source = (const unsigned char *)weight->data + (uint64_t)source_row(model, role_at(model, index), r) * from;
-        unsigned char *target = copy + (uint64_t)r * to;
+        unsigned char *target = out + (uint64_t)r * to;
         if (row->dtype == weight->dtype) {
             memcpy(target, source, to);
         } else {
@@ -170,38 +167,16 @@ static bool fill_weight(const struct model_state *state, size_t index, const str
             rowcodec(row->dtype)->encode(line, target, columns);
         }
     }
-    ok = ok && ops->upload(store, state->weights[index], copy, (size_t)row->bytes, err);
-    mem_free(copy);
     mem_free(line);
-    return ok;
-}
-
-bool model_state_fill(const struct model_state *state, const struct device_ops *ops, struct store *store, struct error *err) {
-    int64_t half = state->model->config.head_dim / 2;
-    float *frequencies = mem_array((size_t)half, sizeof *frequencies);
-    if (!frequencies) return error_no_memory(err, "model", (uint64_t)half * sizeof(float));
-    model_rope_frequencies(state->model, frequencies);
-    bool ok = ops->upload(store, state->frequencies, frequencies, (size_t)half * sizeof *frequencies, err);
-    mem_free(frequencies);
-    for (size_t i = 0; ok && i < weight_count(state->model); i++)
-        if (state->weights[i] >= 0 && state->table.rows[state->weights[i]].class == STATE_WEIGHT) ok = fill_weight(state, i, ops, store, err);
-    return ok;
-}
-
-bool model_state_init_adapter(const struct model_state *state, const struct device_ops *ops, struct store *store, uint64_t seed,
-                              struct error *err) {
-    const struct model_config *config = &state->model->config;
-    for (int64_t layer = 0; layer < config->layers; layer++)
-        for (int m = 0; m < module_count; m++) {
-            int row = state->down[layer * module_count + m];
-            if (row < 0) continue;
-            size_t bytes = (size_t)state->table.rows[row].bytes;
-            float *a = mem_alloc(bytes);
-            if (!a) return error_no_memory(err, "model", bytes);
-            method_init_a(&state->method, config, seed, layer, m, a);
-            bool ok = ops->upload(store, row, a, bytes, err);
-            mem_free(a);
-            if (!ok) return false;
-        }
     return true;
+}
+
+bool model_state_make(const struct model_state *state, int row, void *out, struct error *err) {
+    if (row == state->frequencies) {
+        model_rope_frequencies(state->model, out);
+        return true;
+    }
+    for (size_t i = 0; i < weight_count(state->model); i++)
+        if (state->weights[i] == row) return make_weight(state, i, &state->table.rows[row], out, err);
+    return error_set(err, ERROR_INTERNAL, "model", "state row %d is no weight", row);
 }

@@ -96,7 +96,6 @@ static size_t cpu_workspace(const struct device *device, const struct graph *gra
 static void cpu_program_close(struct program **handle) {
     struct program *program = *handle;
     if (!program) return;
-    host_memory_close(&program->memory);
     mem_free(program->kernels);
     mem_free(program->gemms);
     mem_free(program);
@@ -151,7 +150,7 @@ void cpu_set_profile(struct device *device, double *seconds) { device->profile =
 
 const struct device_ops device_cpu = {
     .abi = device_abi, .name = "cpu", .open = cpu_open, .close = cpu_close, .describe = cpu_describe, .measure = cpu_measure,
-    .supports = cpu_supports, .workspace = cpu_workspace, .store_open = host_store_open, .store_close = host_store_close,
+    .supports = cpu_supports, .workspace = cpu_workspace, .store_open = host_store_open, .store_close = host_store_close, .reserve = host_reserve,
     .upload = host_upload, .download = host_download, .compile = cpu_compile, .run = cpu_run, .read = cpu_read,
     .program_close = cpu_program_close,
 };

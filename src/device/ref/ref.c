@@ -153,14 +153,13 @@ static bool ref_read(struct program *program, int value, void *data, size_t byte
 
 static void ref_program_close(struct program **program) {
     if (!*program) return;
-    host_memory_close(&(*program)->memory);
     mem_free(*program);
     *program = NULL;
 }
 
 const struct device_ops device_ref = {
     .abi = device_abi, .name = "ref", .open = ref_open, .close = ref_close, .describe = ref_describe, .measure = ref_measure,
-    .supports = ref_supports, .workspace = ref_workspace, .store_open = host_store_open, .store_close = host_store_close,
+    .supports = ref_supports, .workspace = ref_workspace, .store_open = host_store_open, .store_close = host_store_close, .reserve = host_reserve,
     .upload = host_upload, .download = host_download, .compile = ref_compile, .run = ref_run, .read = ref_read,
     .program_close = ref_program_close,
 };

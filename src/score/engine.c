@@ -1,0 +1,197 @@
+#include "score/engine.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "graph/graph.h"
+#include "tensor/rowcodec.h"
+
+bool engine_open(struct engine *out, const struct device_ops *ops, struct device *device, const struct model *model,
+                 const struct method *method, const struct state_options *options, struct error *err) {
+    *out = (struct engine){.ops = ops, .device = device, .model = model};
+    return model_state_build(&out->state, model, method, options, err);
+}
+
+void engine_close(struct engine *engine) {
+    if (engine->store) engine->ops->store_close(&engine->store);
+    model_state_release(&engine->state);
+}
+
+static size_t ask_workspace(const void *user, const struct graph *graph, const struct node *node) {
+    const struct engine *engine = user;
+    return engine->ops->workspace(engine->device, graph, node);
+}
+
+bool program_plan(struct engine_program *out, const struct engine *engine, enum graph_kind kind,
+                  const struct graph_sizes *sizes, struct error *err) {
+    memset(out, 0, sizeof *out);
+    bool ok = model_graph_build(&out->built, &engine->state, kind, sizes, err);
+    for (int n = 0; ok && n < out->built.graph.node_count; n++)
+        ok = engine->ops->supports(engine->device, &out->built.graph, &out->built.graph.nodes[n], err);
+    ok = ok && plan_build(&out->plan, &out->built.graph, ask_workspace, engine, err);
+    if (!ok) program_release(out, engine);
+    return ok;
+}
+
+uint64_t program_bytes(const struct engine_program *program) { return program->plan.arena_bytes + program->plan.workspace_bytes; }
+
+static bool fill_weights(struct engine *engine, struct error *err) {
+    const struct state_table *table = &engine->state.table;
+    bool ok = true;
+    for (int i = 0; ok && i < table->count; i++) {
+        if (table->rows[i].class != STATE_WEIGHT) continue;
+        size_t bytes = (size_t)table->rows[i].bytes;
+        void *copy = mem_alloc(bytes);
+        if (!copy) return error_no_memory(err, "model", bytes);
+        ok = model_state_make(&engine->state, i, copy, err) && engine->ops->upload(engine->store, i, copy, bytes, err);
+        mem_free(copy);
+    }
+    return ok;
+}
+
+bool engine_start(struct engine *engine, uint64_t arena, struct error *err) {
+    return engine->ops->store_open(engine->device, &engine->state.table, &engine->store, err) &&
+           engine->ops->reserve(engine->store, arena, err) && fill_weights(engine, err);
+}
+
+bool program_compile(struct engine_program *program, struct engine *engine, struct error *err) {
+    return engine->ops->compile(engine->device, &program->plan, engine->store, &program->program, err);
+}
+
+void program_release(struct engine_program *program, const struct engine *engine) {
+    if (program->program) engine->ops->program_close(&program->program);
+    plan_release(&program->plan);
+    graph_release(&program->built.graph);
+    memset(program, 0, sizeof *program);
+}
+
+/* Splits "model.layers.12.mlp.up_proj" into layer and module; false when it is none of this model's. */
+static bool parse_module(const struct model *model, const char *path, int64_t *layer, int *module) {
+    for (int m = 0; m < module_count; m++) {
+        const char *pattern = modules[m].path, *mark = strstr(pattern, "%d");
+        size_t head = (size_t)(mark - pattern);
+        if (strncmp(path, pattern, head)) continue;
+        int64_t number = 0;
+        const char *at = path + head, *digits = at;
+        while (*at >= '0' && *at <= '9' && at - digits < 6) number = number * 10 + (*at++ - '0');
+        if (at == digits || strcmp(at, mark + 2) || number >= model->config.layers) continue;
+        *layer = number;
+        *module = m;
+        return true;
+    }
+    return false;
+}
+
+static void module_path(int64_t layer, int module, char out[96]) {
+    const char *pattern = modules[module].path, *mark = strstr(pattern, "%d");
+    snprintf(out, 96, "%.*s%lld%s", (int)(mark - pattern), pattern, (long long)layer, mark + 2);
+}
+
+bool engine_method_of(const struct peft *peft, const struct model *model, struct method *out, struct error *err) {
+    const struct peft_config *config = peft_config(peft);
+    *out = (struct method){.rank = config->rank, .alpha = config->alpha};
+    int64_t layer, in, rows;
+    int m;
+    for (size_t i = 0; i < peft_pair_count(peft); i++) {
+        const struct peft_pair *pair = peft_pair(peft, i);
+        if (!parse_module(model, pair->module, &layer, &m))
+            return error_set(err, ERROR_INPUT, "adapter", "the module %s is not in this model (%lld layers, %s)", pair->module,
+                             (long long)model->config.layers, model->config.architecture);
+        module_shape(&model->config, m, &rows, &in);
+        if (pair->a.dim[1] != in || pair->b.dim[0] != rows) {
+            error_set(err, ERROR_INPUT, "adapter", "the module %s is made for a linear of [%lld, %lld], this model's is [%lld, %lld]",
+                      pair->module, (long long)pair->b.dim[0], (long long)pair->a.dim[1], (long long)rows, (long long)in);
+            return error_fix(err, "Name the model that the adapter was trained on.");
+        }
+        out->targets[m] = true;
+    }
+    for (m = 0; m < module_count; m++) /* one layer without a module that others have would be left at zero: refuse */
+        for (layer = 0; out->targets[m] && layer < model->config.layers; layer++) {
+            char path[96];
+            module_path(layer, m, path);
+            if (!peft_find(peft, path))
+                return error_set(err, ERROR_INPUT, "adapter", "the module %s has no adapter while others of its kind do", path);
+        }
+    if (peft_pair_count(peft)) return true;
+    return error_set(err, ERROR_INPUT, "adapter", "the adapter has no tensors");
+}
+
+static bool upload_f32(struct engine *engine, int row, const struct tensor *tensor, struct error *err) {
+    uint64_t elements;
+    if (!tensor_elements(tensor, &elements)) return error_set(err, ERROR_INTERNAL, "adapter", "size overflow");
+    float *numbers = mem_array((size_t)elements, sizeof *numbers);
+    if (!numbers) return error_no_memory(err, "adapter", elements * sizeof *numbers);
+    rowcodec(tensor->dtype)->decode(tensor->data, numbers, (int64_t)elements);
+    bool ok = engine->ops->upload(engine->store, row, numbers, (size_t)elements * sizeof *numbers, err);
+    mem_free(numbers);
+    return ok;
+}
+
+bool engine_load_adapter(struct engine *engine, const struct peft *peft, struct error *err) {
+    for (size_t i = 0; i < peft_pair_count(peft); i++) {
+        const struct peft_pair *pair = peft_pair(peft, i);
+        int64_t layer;
+        int m;
+        if (!parse_module(engine->model, pair->module, &layer, &m)) return error_set(err, ERROR_INTERNAL, "adapter", "unchecked module");
+        size_t index = (size_t)(layer * module_count + m);
+        if (!upload_f32(engine, engine->state.down[index], &pair->a, err) || !upload_f32(engine, engine->state.up[index], &pair->b, err))
+            return false;
+    }
+    return true;
+}
+
+bool engine_init_adapter(struct engine *engine, uint64_t seed, struct error *err) {
+    for (int64_t layer = 0; layer < engine->model->config.layers; layer++)
+        for (int m = 0; m < module_count; m++) {
+            int row = engine->state.down[layer * module_count + m];
+            if (row < 0) continue;
+            size_t bytes = (size_t)engine->state.table.rows[row].bytes;
+            float *a = mem_alloc(bytes);
+            if (!a) return error_no_memory(err, "adapter", bytes);
+            method_init_a(&engine->state.method, &engine->model->config, seed, layer, m, a);
+            bool ok = engine->ops->upload(engine->store, row, a, bytes, err);
+            mem_free(a);
+            if (!ok) return false;
+        }
+    return true;
+}
+
+struct saved { /* one downloaded module; `path` and both matrices in one block */
+    char path[96];
+};
+
+static bool download(struct engine *engine, int row, const char *name, float **at, struct tensor *out, struct error *err) {
+    const struct state_row *r = &engine->state.table.rows[row];
+    *out = (struct tensor){.name = name, .dtype = DTYPE_F32, .rank = 2, .dim = {r->dim[0], r->dim[1]}, .data = *at, .bytes = r->bytes};
+    bool ok = engine->ops->download(engine->store, row, *at, (size_t)r->bytes, err);
+    *at += r->dim[0] * r->dim[1];
+    return ok;
+}
+
+bool engine_save_adapter(struct engine *engine, const char *directory, const char *base_model, const json_t *card, struct error *err) {
+    const struct model_state *state = &engine->state;
+    size_t parts = (size_t)engine->model->config.layers * module_count, count = 0;
+    struct peft_pair *pairs = mem_calloc(parts + 1, sizeof *pairs);
+    struct saved *names = mem_calloc(parts + 1, sizeof *names);
+    float *numbers = mem_alloc((size_t)state->table.rows[state->adapter].bytes), *at = numbers;
+    char *targets[module_count];
+    struct peft_config config = {.rank = state->method.rank, .alpha = state->method.alpha, .dropout = state->method.dropout, .targets = targets};
+    bool ok = pairs && names && numbers;
+    if (!ok) error_no_memory(err, "adapter", state->table.rows[state->adapter].bytes);
+    for (int m = 0; m < module_count; m++)
+        if (state->method.targets[m]) targets[config.target_count++] = (char *)(uintptr_t)modules[m].target;
+    config.base_model = (char *)(uintptr_t)base_model;
+    for (size_t i = 0; ok && i < parts; i++) {
+        if (state->down[i] < 0) continue;
+        module_path((int64_t)(i / module_count), (int)(i % module_count), names[count].path);
+        pairs[count].module = names[count].path;
+        ok = download(engine, state->down[i], "a", &at, &pairs[count].a, err) && download(engine, state->up[i], "b", &at, &pairs[count].b, err);
+        count++;
+    }
+    ok = ok && peft_write(directory, &config, pairs, count, card, err);
+    mem_free(pairs);
+    mem_free(names);
+    mem_free(numbers);
+    return ok;
+}

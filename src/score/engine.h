@@ -1,0 +1,49 @@
+/* A model on a device: state, store and programs. What training, evaluation and inference share.
+ *
+ * Knows models and devices; knows no loop. Order of use: engine_open; program_plan for each graph (figures
+ * only, nothing is allocated); engine_start (allocates store and arena, fills weights); program_compile;
+ * adapter in and out. */
+#ifndef HONE_SCORE_ENGINE_H
+#define HONE_SCORE_ENGINE_H
+
+#include "device/device.h"
+#include "format/peft.h"
+#include "model/build.h"
+
+struct engine {
+    const struct device_ops *ops;
+    struct device *device;     /* borrowed */
+    const struct model *model; /* borrowed */
+    struct model_state state;
+    struct store *store;
+};
+
+struct engine_program {
+    struct built_graph built;
+    struct plan plan;
+    struct program *program;
+};
+
+bool engine_open(struct engine *out, const struct device_ops *ops, struct device *device, const struct model *model,
+                 const struct method *method, const struct state_options *options, struct error *err);
+void engine_close(struct engine *engine);
+
+/* Graph and plan; every operation is checked against the device. */
+bool program_plan(struct engine_program *out, const struct engine *engine, enum graph_kind kind,
+                  const struct graph_sizes *sizes, struct error *err);
+/* Arena and workspace of the plan. */
+uint64_t program_bytes(const struct engine_program *program);
+/* The store, filled, and an arena of at least `arena` bytes. */
+bool engine_start(struct engine *engine, uint64_t arena, struct error *err);
+bool program_compile(struct engine_program *program, struct engine *engine, struct error *err);
+void program_release(struct engine_program *program, const struct engine *engine);
+
+/* What a PEFT adapter asks for: rank, alpha, dropout 0, targets taken from its tensors. Refuses an adapter whose
+ * modules or shapes are not this model's. */
+bool engine_method_of(const struct peft *peft, const struct model *model, struct method *out, struct error *err);
+/* Puts the adapter's numbers into the store; PEFT's initial ones for `seed`; writes the store's into a directory. */
+bool engine_load_adapter(struct engine *engine, const struct peft *peft, struct error *err);
+bool engine_init_adapter(struct engine *engine, uint64_t seed, struct error *err);
+bool engine_save_adapter(struct engine *engine, const char *directory, const char *base_model, const json_t *card, struct error *err);
+
+#endif
