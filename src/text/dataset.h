@@ -28,7 +28,7 @@ const char *dataset_layout_name(enum dataset_layout layout);          /* "messag
  * JSON array of {"role","content",…}; "from"/"value" of ShareGPT, instruction/input/output of Alpaca and
  * prompt/completion are turned into user and assistant turns. `text` rows have text only. */
 struct dataset_row {
-    size_t index;            /* 0-based in the data set, over all files, before any shuffle */
+    size_t index;            /* 0-based in the data set, over the good rows of all files, before any shuffle */
     size_t line;             /* 1-based line of the file where the row begins */
     uint32_t file;           /* which of the files */
     enum dataset_layout layout;
@@ -47,16 +47,17 @@ struct dataset_problem {
 
 struct dataset_options {
     const char *columns;  /* "prompt=question,completion=answer", or NULL to recognise the layout */
-    size_t max_rows;      /* 0: no limit of its own */
+    size_t max_rows;      /* rows kept, the rest is not read; 0: all */
+    bool answers_optional; /* rows to be answered: a row needs no assistant turn and no completion */
 };
 
 struct dataset {
     char **files;
     size_t file_count;
-    struct digest digest;           /* over the bytes of all files, in order */
+    struct digest digest;           /* of the file's bytes; of several files: of their digests in order */
     enum dataset_container container; /* of the first file */
     enum dataset_layout layout;
-    struct buf evidence;            /* why: "every row has a `messages` list of role and content" */
+    struct buf evidence;            /* why: "32 of the first 32 rows have a `messages` list of role and content" */
     struct dataset_row *rows;
     size_t row_count;
     struct dataset_problem *problems; /* every bad row, in order */
@@ -66,8 +67,9 @@ struct dataset {
 
 /* Reads every row of every file. Bad rows (broken JSON, invalid UTF-8, missing columns, no assistant
  * turn, unknown roles' shapes) become problems, not failures. Fails on: a file that cannot be read,
- * no rows at all, a layout that cannot be recognised (the message shows the columns found and how to
- * name them). Errors: ERROR_INPUT. */
+ * no good row at all, more than 1,000,000 bad ones, a layout that cannot be recognised (the message
+ * shows the columns found and how to name them). `options` may be NULL. On failure *out is released.
+ * Errors: ERROR_INPUT; ERROR_USAGE for `columns` that make no sense. */
 bool dataset_open(struct dataset *out, const char *const *files, size_t count, const struct dataset_options *options,
                   struct error *err);
 void dataset_close(struct dataset *dataset);
@@ -76,7 +78,8 @@ void dataset_close(struct dataset *dataset);
 bool dataset_refuse(const struct dataset *dataset, struct error *err);
 
 /* Splits: marks the round(fraction · rows) rows with the lowest Philox word for (seed, row index) as
- * held out: counter = (row index, 0, 0, 0xffffffff), word 0; ties by index. held[row_count] is set. */
+ * held out: counter = (row index, 0, 0, 0xffffffff), word 0; ties by index. held[row_count] is set.
+ * Fails (ERROR_USAGE) when the fraction leaves no row on one of the two sides. */
 bool dataset_split(const struct dataset *dataset, double fraction, uint64_t seed, bool *held, struct error *err);
 
 #endif

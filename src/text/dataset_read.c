@@ -1,0 +1,353 @@
+/* The records of a file: which container it is, where each record begins and ends, and the record as
+ * a JSON object. A list in a JSON file is cut into its elements by a scan for brackets and quotes, so
+ * that each element is read, refused and numbered by itself and the file is never one huge value. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/text.h"
+#include "text/dataset_internal.h"
+
+static const size_t longest_record = (size_t)64 << 20;
+
+bool dataset_cause_set(struct dataset_cause *cause, const char *format, ...) {
+    char plain[512];
+    struct buf shown = {0};
+    va_list args;
+    va_start(args, format);
+    vsnprintf(plain, sizeof plain, format, args);
+    va_end(args);
+    size_t size = strlen(plain), cut;
+    /* vsnprintf may have cut a character in two. */
+    if (size + 1 == sizeof plain && !utf8_valid(plain, size, &cut)) size = cut;
+    text_escape(&shown, plain, size, false);
+    size = shown.size < sizeof cause->text ? shown.size : sizeof cause->text - 1;
+    if (size < shown.size && !utf8_valid(shown.data, size, &cut)) size = cut;
+    if (size) memcpy(cause->text, shown.data, size);
+    cause->text[size] = '\0';
+    buf_release(&shown);
+    return false;
+}
+
+static bool is_space(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
+
+static size_t skip_space(const struct dataset_reader *reader, size_t at, size_t *line) {
+    while (at < reader->size && is_space(reader->text[at])) *line += reader->text[at++] == '\n';
+    return at;
+}
+
+/* The end of the JSON value at `at`: the first `,`, `]` or `}` outside of it, or the end of the text. */
+static size_t value_end(const struct dataset_reader *reader, size_t at, size_t *line) {
+    size_t depth = 0;
+    bool quoted = false;
+    for (; at < reader->size; at++) {
+        char c = reader->text[at];
+        *line += c == '\n';
+        if (quoted) {
+            if (c == '\\' && at + 1 < reader->size)
+                *line += reader->text[++at] == '\n';
+            else if (c == '"')
+                quoted = false;
+        } else if (c == '"') {
+            quoted = true;
+        } else if (c == '[' || c == '{') {
+            depth++;
+        } else if (c == ']' || c == '}' || c == ',') {
+            if (!depth) return at;
+            if (c != ',') depth--;
+        }
+    }
+    return at;
+}
+
+static bool key_is_list_of_rows(const char *key, size_t size) {
+    static const char *const keys[] = {"\"data\"", "\"train\"", "\"rows\""};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (size == strlen(keys[i]) && !memcmp(key, keys[i], size)) return true;
+    return false;
+}
+
+/* Finds `"data": [` among the members of the object at `at`; the place behind the bracket, or 0. */
+static size_t find_list_member(const struct dataset_reader *reader, size_t at, size_t *line) {
+    for (at++; at < reader->size; at++) {
+        at = skip_space(reader, at, line);
+        if (at >= reader->size || reader->text[at] != '"') return 0;
+        size_t key = at++;
+        while (at < reader->size && reader->text[at] != '"') at += reader->text[at] == '\\' ? 2 : 1;
+        if (at >= reader->size) return 0;
+        size_t key_size = ++at - key;
+        at = skip_space(reader, at, line);
+        if (at >= reader->size || reader->text[at] != ':') return 0;
+        at = skip_space(reader, at + 1, line);
+        if (at < reader->size && reader->text[at] == '[' && key_is_list_of_rows(reader->text + key, key_size))
+            return at + 1;
+        at = value_end(reader, at, line);
+        if (at >= reader->size || reader->text[at] != ',') return 0;
+    }
+    return 0;
+}
+
+/* True when the first line is a whole JSON value by itself. */
+static bool first_line_is_whole(const struct dataset_reader *reader, size_t at) {
+    const char *newline = memchr(reader->text + at, '\n', reader->size - at);
+    struct dataset_reader line = *reader;
+    size_t ignored = 0;
+    if (newline) line.size = (size_t)(newline - reader->text);
+    size_t depth = 0;
+    bool quoted = false;
+    for (size_t i = at; i < line.size; i++) {
+        char c = line.text[i];
+        if (quoted) {
+            if (c == '\\')
+                i++;
+            else if (c == '"')
+                quoted = false;
+        } else if (c == '"') {
+            quoted = true;
+        } else if (c == '[' || c == '{') {
+            depth++;
+        } else if ((c == ']' || c == '}') && --depth == 0) {
+            return skip_space(&line, i + 1, &ignored) >= line.size;
+        }
+    }
+    return false;
+}
+
+static bool has_suffix(const char *path, const char *suffix) {
+    size_t a = strlen(path), b = strlen(suffix);
+    return a >= b && !strcmp(path + a - b, suffix);
+}
+
+static void set_container(struct dataset_reader *reader, enum dataset_container container,
+                          const char *evidence) {
+    reader->container = container;
+    reader->evidence = evidence;
+}
+
+/* From the content; the name decides only where the first character tells nothing. */
+static void recognise_container(struct dataset_reader *reader) {
+    size_t line = 1, at = skip_space(reader, 0, &line);
+    char c = at < reader->size ? reader->text[at] : '\0';
+    reader->first = 0;
+    reader->first_line = 1;
+    if (c == '[') {
+        reader->first = at + 1;
+        reader->first_line = line;
+        set_container(reader, CONTAINER_JSON, "the file begins with a JSON list");
+        return;
+    }
+    if (c == '{') {
+        bool whole = first_line_is_whole(reader, at);
+        size_t list_line = line, ignored = 0;
+        const char *newline = memchr(reader->text + at, '\n', reader->size - at);
+        bool more = newline && skip_space(reader, (size_t)(newline - reader->text), &ignored) < reader->size;
+        size_t list = whole && more ? 0 : find_list_member(reader, at, &list_line);
+        if (list) {
+            reader->first = list;
+            reader->first_line = list_line;
+            reader->in_object = true;
+            set_container(reader, CONTAINER_JSON, "the file is a JSON object with a list of rows");
+            return;
+        }
+    }
+    if (c == '{')
+        set_container(reader, CONTAINER_JSONL, "lines are JSON objects");
+    else if (has_suffix(reader->path, ".jsonl") || has_suffix(reader->path, ".ndjson"))
+        set_container(reader, CONTAINER_JSONL, "the name ends in .jsonl");
+    else if (has_suffix(reader->path, ".json"))
+        set_container(reader, CONTAINER_JSONL, "the name ends in .json");
+    else
+        set_container(reader, CONTAINER_CSV, "the first line is no JSON");
+}
+
+static bool read_header(struct dataset_reader *reader, struct error *err) {
+    struct csv_record *header = &reader->header;
+    reader->csv = (struct csv){.text = reader->text,
+                               .size = reader->size,
+                               .line = 1,
+                               .separator = csv_separator(reader->text, reader->size)};
+    enum csv_result result = csv_next(&reader->csv, header);
+    if (result == CSV_NO_MEMORY) return error_no_memory(err, "data", reader->size);
+    reader->first = reader->csv.at;
+    reader->first_line = reader->csv.line;
+    if (result == CSV_END) return true;
+    size_t bad = 0;
+    if (!utf8_valid(reader->text + header->first, header->end - header->first, &bad))
+        return error_set(err, ERROR_INPUT, "data", "%s:1: the header is not UTF-8 (byte %zu)", reader->path,
+                         bad + 1);
+    if (header->broken) {
+        error_set(err, ERROR_INPUT, "data", "%s:1: the header cannot be read", reader->path);
+        return error_why(err, "%s", header->broken);
+    }
+    for (size_t i = 0; i < header->count; i++) {
+        size_t size, other_size;
+        const char *name = csv_field(header, i, &size);
+        if (memchr(name, '\0', size))
+            return error_set(err, ERROR_INPUT, "data", "%s:1: column %zu has a NUL in its name", reader->path,
+                             i + 1);
+        for (size_t j = i < 64 ? 0 : i; j < i; j++) {
+            const char *other = csv_field(header, j, &other_size);
+            if (size == other_size && !memcmp(name, other, size))
+                return error_set(err, ERROR_INPUT, "data",
+                                 "%s:1: the header has two columns of one name (%zu and %zu)", reader->path,
+                                 j + 1, i + 1);
+        }
+    }
+    return true;
+}
+
+bool reader_open(struct dataset_reader *reader, const char *path, struct error *err) {
+    memset(reader, 0, sizeof *reader);
+    reader->path = path;
+    if (!fs_map_open(&reader->map, path, err)) return false;
+    const char *text = (const char *)reader->map.data;
+    size_t size = reader->map.size;
+    if (size >= 2 && (!memcmp(text, "\xff\xfe", 2) || !memcmp(text, "\xfe\xff", 2))) {
+        error_set(err, ERROR_INPUT, "data", "%s:1: the file is UTF-16, not UTF-8", path);
+        error_fix(err, "Convert it: iconv -f UTF-16 -t UTF-8.");
+        reader_close(reader);
+        return false;
+    }
+    size_t mark = size >= 3 && !memcmp(text, "\xef\xbb\xbf", 3) ? 3 : 0;
+    reader->text = text + mark;
+    reader->size = size - mark;
+    recognise_container(reader);
+    if (reader->container == CONTAINER_CSV && !read_header(reader, err)) {
+        reader_close(reader);
+        return false;
+    }
+    reader_rewind(reader);
+    return true;
+}
+
+void reader_close(struct dataset_reader *reader) {
+    csv_record_release(&reader->header);
+    csv_record_release(&reader->record);
+    fs_map_close(&reader->map);
+}
+
+void reader_rewind(struct dataset_reader *reader) {
+    reader->at = reader->first;
+    reader->line = reader->first_line;
+    reader->done = false;
+    reader->csv.at = reader->first;
+    reader->csv.line = reader->first_line;
+}
+
+static enum reader_result bad_record(struct dataset_reader *reader, const char *cause) {
+    dataset_cause_set(&reader->cause, "%s", cause);
+    return READER_BAD;
+}
+
+/* The checks that every record passes before it is parsed. */
+static bool bytes_ok(struct dataset_reader *reader, size_t first, size_t end) {
+    size_t bad = 0;
+    if (end - first > longest_record) return dataset_cause_set(&reader->cause, "longer than 64 MiB");
+    if (utf8_valid(reader->text + first, end - first, &bad)) return true;
+    size_t offset = (size_t)(reader->text - (const char *)reader->map.data) + first + bad;
+    return dataset_cause_set(&reader->cause, "invalid UTF-8: byte 0x%02x at offset %zu of the file",
+                             (unsigned char)reader->text[first + bad], offset);
+}
+
+static enum reader_result parse_object(struct dataset_reader *reader, size_t first, size_t end,
+                                       json_t **row) {
+    struct error cause = {0};
+    if (!bytes_ok(reader, first, end)) return READER_BAD;
+    if (!json_read(row, reader->text + first, end - first, "", reader->row_line, &cause)) {
+        /* The message begins with ":LINE: "; in a list the line inside the element is worth showing. */
+        char *behind = cause.what;
+        unsigned long long line = cause.what[0] == ':' ? strtoull(cause.what + 1, &behind, 10) : 0;
+        if (line > reader->row_line) reader->row_line = (size_t)line;
+        if (cause.why[0])
+            dataset_cause_set(&reader->cause, "broken JSON: %s", cause.why);
+        else
+            dataset_cause_set(&reader->cause, "%s", behind[0] == ':' && behind[1] ? behind + 2 : cause.what);
+        return READER_BAD;
+    }
+    if (json_is_object(*row)) return READER_ROW;
+    dataset_cause_set(&reader->cause, "not an object but %s", json_kind_name(*row));
+    json_decref(*row);
+    *row = NULL;
+    return READER_BAD;
+}
+
+static enum reader_result next_line(struct dataset_reader *reader, json_t **row) {
+    for (;;) {
+        if (reader->at >= reader->size) return READER_END;
+        size_t first = reader->at, ignored = 0;
+        const char *newline = memchr(reader->text + first, '\n', reader->size - first);
+        size_t end = newline ? (size_t)(newline - reader->text) : reader->size;
+        reader->at = newline ? end + 1 : end;
+        reader->row_line = reader->line++;
+        struct dataset_reader line = {.text = reader->text, .size = end};
+        if (skip_space(&line, first, &ignored) < end) return parse_object(reader, first, end, row);
+    }
+}
+
+static enum reader_result next_element(struct dataset_reader *reader, json_t **row) {
+    if (reader->done) return READER_END;
+    size_t at = skip_space(reader, reader->at, &reader->line);
+    reader->row_line = reader->line;
+    bool begins = reader->at == reader->first;
+    if (at < reader->size && reader->text[at] == ']' && begins) {
+        reader->done = true;
+        return READER_END;
+    }
+    size_t end = value_end(reader, at, &reader->line);
+    char stop = end < reader->size ? reader->text[end] : '\0';
+    reader->at = end + 1;
+    reader->done = stop != ',';
+    if (stop == '}') return bad_record(reader, "broken JSON: } where the list should go on or end");
+    if (stop == '\0') return bad_record(reader, "broken JSON: the list is never closed");
+    enum reader_result result = parse_object(reader, at, end, row);
+    if (stop != ']' || result == READER_FAILED) return result;
+    size_t line = reader->line, behind = skip_space(reader, end + 1, &line);
+    /* Behind a list that is the whole file nothing may follow; behind a member, the object's end. */
+    bool ends = reader->in_object ? behind < reader->size : behind >= reader->size;
+    if (ends || result == READER_BAD) return result;
+    json_decref(*row);
+    *row = NULL;
+    reader->row_line = line;
+    return bad_record(reader, reader->in_object ? "broken JSON: the object around the list is never closed"
+                                                : "broken JSON: text behind the end of the list");
+}
+
+static enum reader_result next_csv(struct dataset_reader *reader, json_t **row, struct error *err) {
+    struct csv_record *record = &reader->record;
+    enum csv_result result = csv_next(&reader->csv, record);
+    if (result == CSV_END) return READER_END;
+    if (result == CSV_NO_MEMORY) {
+        error_no_memory(err, "data", reader->size);
+        return READER_FAILED;
+    }
+    reader->row_line = record->line;
+    if (!bytes_ok(reader, record->first, record->end)) return READER_BAD;
+    if (record->broken) return bad_record(reader, record->broken);
+    if (record->count != reader->header.count) {
+        dataset_cause_set(&reader->cause, "%zu fields where the header has %zu", record->count,
+                          reader->header.count);
+        return READER_BAD;
+    }
+    *row = json_object();
+    for (size_t i = 0; *row && i < record->count; i++) {
+        size_t name_size, size;
+        const char *name = csv_field(&reader->header, i, &name_size), *text = csv_field(record, i, &size);
+        if (json_object_setn_new_nocheck(*row, name, name_size, json_stringn_nocheck(text, size)) == 0)
+            continue;
+        json_decref(*row);
+        *row = NULL;
+    }
+    if (*row) return READER_ROW;
+    error_no_memory(err, "data", record->text.size);
+    return READER_FAILED;
+}
+
+enum reader_result reader_next(struct dataset_reader *reader, json_t **row, struct error *err) {
+    *row = NULL;
+    switch (reader->container) {
+    case CONTAINER_JSON: return next_element(reader, row);
+    case CONTAINER_CSV: return next_csv(reader, row, err);
+    default: return next_line(reader, row);
+    }
+}
