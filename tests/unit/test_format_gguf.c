@@ -270,7 +270,8 @@ static void array_wraps(struct raw *raw) {
         u64(raw, 0);
 }
 static void array_texts(struct raw *raw) {
-    header(raw, 3, 0, 1), text(raw, "k"), u32(raw, GGUF_ARRAY), u32(raw, GGUF_TEXT), u64(raw, 2), u64(raw, 505);
+    header(raw, 3, 0, 1), text(raw, "k"), u32(raw, GGUF_ARRAY), u32(raw, GGUF_TEXT), u64(raw, 2),
+        u64(raw, 505);
 }
 static void array_text_long(struct raw *raw) {
     header(raw, 3, 0, 1), text(raw, "k"), u32(raw, GGUF_ARRAY), u32(raw, GGUF_TEXT), u64(raw, 1),
@@ -357,7 +358,7 @@ static const struct {
     {"offset that wraps", offset_wraps, "past the end"},
     {"duplicate tensor", twice_tensor, "tensor t stands twice"},
     {"overlapping tensors", overlap, "tensor v overlaps"},
-    {"terminal escapes in a name", bidirectional, "x\\u{202E}\\x1B[2J"},
+    {"terminal escapes in a name", bidirectional, "x\\u{202e}\\x1b[2J"},
     {"name of 299 bytes", long_name, "at most 255"},
 };
 

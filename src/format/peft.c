@@ -1,0 +1,207 @@
+#include "format/peft.h"
+
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/fs.h"
+#include "base/mem.h"
+#include "format/names_internal.h"
+#include "format/peft_internal.h"
+#include "format/safetensors.h"
+
+enum { largest_config = 1 << 20 };
+
+static const char prefix[] = "base_model.model.", suffix_a[] = ".lora_A.weight",
+                  suffix_b[] = ".lora_B.weight";
+
+struct peft {
+    struct peft_config config;
+    struct arena arena;
+    struct safetensors *file;
+    struct peft_pair *pairs; /* in the order of their A tensors in the file */
+    size_t count;
+    struct name *modules;
+    struct name_index by_module;
+};
+
+static bool refuse(const char *directory, const struct tensor *tensor, const char *cause, struct error *err) {
+    struct shown shown;
+    return error_set(err, ERROR_INPUT, "peft", "%s: tensor %s %s", directory,
+                     shown_text(&shown, tensor->name, strlen(tensor->name)), cause);
+}
+
+/* The length of the module path inside a tensor's name, 0 when the name does not end so. */
+static size_t module_size(const char *name, const char *suffix) {
+    size_t size = strlen(name), before = sizeof prefix - 1, after = strlen(suffix);
+    if (size <= before + after || strncmp(name, prefix, before) || strcmp(name + size - after, suffix))
+        return 0;
+    return size - before - after;
+}
+
+static bool check_tensor(const char *directory, const struct tensor *tensor, int rank_dim, int64_t rank,
+                         struct error *err) {
+    if (tensor->dtype != DTYPE_F32 && tensor->dtype != DTYPE_F16 && tensor->dtype != DTYPE_BF16)
+        return refuse(directory, tensor, "is not of type f32, f16 or bf16", err);
+    if (tensor->rank != 2) return refuse(directory, tensor, "is not a matrix", err);
+    if (tensor->dim[rank_dim] != rank)
+        return refuse(directory, tensor, "disagrees with the rank r of adapter_config.json", err);
+    return true;
+}
+
+/* Fills one pair from its A tensor. */
+static bool read_pair(struct peft *peft, const char *directory, const struct tensor *a,
+                      struct peft_pair *pair, struct error *err) {
+    size_t size = module_size(a->name, suffix_a);
+    char *module = arena_strndup(&peft->arena, a->name + sizeof prefix - 1, size);
+    struct buf other = {0};
+    buf_printf(&other, "%s%s%s", prefix, module ? module : "", suffix_b);
+    const struct tensor *b = other.failed ? NULL : safetensors_find(peft->file, other.data);
+    bool ok = module && !other.failed;
+    buf_release(&other);
+    if (!ok) return error_no_memory(err, "peft", size);
+    if (!b) return refuse(directory, a, "has no lora_B beside it", err);
+    pair->module = module;
+    pair->a = *a;
+    pair->b = *b;
+    return check_tensor(directory, a, 0, peft->config.rank, err) &&
+           check_tensor(directory, b, 1, peft->config.rank, err);
+}
+
+/* The distinct last parts of the module paths, in the order of the file. */
+static bool find_targets(struct peft *peft, struct error *err) {
+    struct peft_config *config = &peft->config;
+    config->targets = arena_array(&peft->arena, peft->count, sizeof *config->targets);
+    if (!config->targets) return error_no_memory(err, "peft", peft->count * sizeof *config->targets);
+    for (size_t i = 0; i < peft->count; i++) {
+        const char *dot = strrchr(peft->pairs[i].module, '.'), *last = dot ? dot + 1 : peft->pairs[i].module;
+        bool known = false;
+        for (size_t j = 0; j < config->target_count && !known; j++) known = !strcmp(config->targets[j], last);
+        if (known) continue;
+        if (config->target_count == 256)
+            return error_set(err, ERROR_INPUT, "peft", "the adapter names more than 256 kinds of modules");
+        config->targets[config->target_count] = arena_strdup(&peft->arena, last);
+        if (!config->targets[config->target_count++]) return error_no_memory(err, "peft", strlen(last));
+    }
+    return true;
+}
+
+static bool read_pairs(struct peft *peft, const char *directory, struct error *err) {
+    size_t tensors = safetensors_count(peft->file), others = 0, duplicate;
+    peft->pairs = arena_array(&peft->arena, tensors, sizeof *peft->pairs);
+    peft->modules = arena_array(&peft->arena, tensors, sizeof *peft->modules);
+    if (!peft->pairs || !peft->modules) return error_no_memory(err, "peft", tensors * sizeof *peft->pairs);
+    for (size_t i = 0; i < tensors; i++) {
+        const struct tensor *tensor = safetensors_tensor(peft->file, i);
+        if (module_size(tensor->name, suffix_b)) {
+            others++;
+            continue;
+        }
+        if (!module_size(tensor->name, suffix_a))
+            return refuse(directory, tensor,
+                          "is no lora_A or lora_B of a linear, which is all that hone reads", err);
+        struct peft_pair *pair = &peft->pairs[peft->count];
+        if (!read_pair(peft, directory, tensor, pair, err)) return false;
+        peft->modules[peft->count++] = (struct name){pair->module, strlen(pair->module)};
+    }
+    if (others != peft->count)
+        return error_set(err, ERROR_INPUT, "peft", "%s: a lora_B without its lora_A", directory);
+    if (!peft->count)
+        return error_set(err, ERROR_INPUT, "peft", "%s: the adapter holds no tensors", directory);
+    if (!name_index_build(&peft->by_module, peft->modules, peft->count, &duplicate))
+        return error_no_memory(err, "peft", 4 * peft->count);
+    return find_targets(peft, err);
+}
+
+static bool open_files(struct peft *peft, const char *directory, struct error *err) {
+    char *config = fs_join(directory, "adapter_config.json"),
+         *weights = fs_join(directory, "adapter_model.safetensors");
+    char *pickled = fs_join(directory, "adapter_model.bin");
+    json_t *json = NULL;
+    bool ok = false;
+    if (!config || !weights || !pickled) {
+        error_no_memory(err, "peft", strlen(directory));
+    } else if (fs_kind_of(config) == FS_NOTHING) {
+        error_set(err, ERROR_INPUT, "peft", "%s has no adapter_config.json", directory);
+        error_fix(err, "Give the directory of an adapter, as hone or PEFT wrote it.");
+    } else if (fs_kind_of(weights) == FS_NOTHING && fs_kind_of(pickled) != FS_NOTHING) {
+        error_set(err, ERROR_INPUT, "peft",
+                  "%s: adapter_model.bin can run code when it is loaded and is not read", directory);
+        error_fix(err, "Save the adapter as adapter_model.safetensors.");
+    } else {
+        ok = json_read_file(&json, config, largest_config, err) &&
+             peft_read_config(&peft->config, json, config, &peft->arena, err) &&
+             safetensors_open(&peft->file, weights, err) && read_pairs(peft, directory, err);
+    }
+    json_decref(json);
+    mem_free(config);
+    mem_free(weights);
+    mem_free(pickled);
+    return ok;
+}
+
+bool peft_open(struct peft **out, const char *directory, struct error *err) {
+    struct peft *peft = mem_calloc(1, sizeof *peft);
+    *out = NULL;
+    if (!peft) return error_no_memory(err, "peft", sizeof *peft);
+    bool ok = open_files(peft, directory, err);
+    if (ok)
+        *out = peft;
+    else
+        peft_close(&peft);
+    return ok;
+}
+
+void peft_close(struct peft **peft) {
+    struct peft *closing = *peft;
+    *peft = NULL;
+    if (!closing) return;
+    name_index_release(&closing->by_module);
+    safetensors_close(&closing->file);
+    arena_release(&closing->arena);
+    mem_free(closing);
+}
+
+const struct peft_config *peft_config(const struct peft *peft) { return &peft->config; }
+
+size_t peft_pair_count(const struct peft *peft) { return peft->count; }
+
+const struct peft_pair *peft_pair(const struct peft *peft, size_t index) { return &peft->pairs[index]; }
+
+const struct peft_pair *peft_find(const struct peft *peft, const char *module) {
+    size_t at = name_index_find(&peft->by_module, module);
+    return at < peft->count ? &peft->pairs[at] : NULL;
+}
+
+static const char *tensor_name(struct arena *arena, const char *module, const char *suffix) {
+    size_t before = sizeof prefix - 1, size = strlen(module), after = strlen(suffix);
+    char *name = arena_alloc(arena, before + size + after + 1);
+    if (!name) return NULL;
+    memcpy(name, prefix, before);
+    memcpy(name + before, module, size);
+    memcpy(name + before + size, suffix, after + 1);
+    return name;
+}
+
+bool peft_write(const char *directory, const struct peft_config *config, const struct peft_pair *pairs,
+                size_t count, const json_t *card, struct error *err) {
+    struct arena arena = {0};
+    struct tensor *tensors = arena_array(&arena, count, 2 * sizeof *tensors);
+    json_t *metadata = json_pack("{s:s}", "format", "pt");
+    char *path = fs_join(directory, "adapter_model.safetensors");
+    bool ok = tensors && metadata && path;
+    for (size_t i = 0; ok && i < count; i++) {
+        tensors[2 * i] = pairs[i].a;
+        tensors[2 * i + 1] = pairs[i].b;
+        tensors[2 * i].name = tensor_name(&arena, pairs[i].module, suffix_a);
+        tensors[2 * i + 1].name = tensor_name(&arena, pairs[i].module, suffix_b);
+        ok = tensors[2 * i].name && tensors[2 * i + 1].name;
+    }
+    if (!ok) error_no_memory(err, "peft", count * sizeof *tensors);
+    /* The weights last: a directory that holds them is whole. */
+    ok = ok && peft_write_config(directory, config, err) && peft_write_card(directory, config, card, err) &&
+         safetensors_write(path, tensors, 2 * count, metadata, err);
+    mem_free(path);
+    json_decref(metadata);
+    arena_release(&arena);
+    return ok;
+}
