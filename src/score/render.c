@@ -1,0 +1,78 @@
+#include "score/render.h"
+
+#include <string.h>
+
+#include "base/fs.h"
+#include "base/mem.h"
+#include "text/template_names.h"
+
+enum { template_limit = 4 << 20 };
+
+static bool read_source(struct render *out, const char *path, struct error *err) {
+    struct buf text = {0};
+    bool ok = fs_read(path, template_limit, &text, err);
+    if (ok) out->source = buf_detach(&text, &out->source_size);
+    buf_release(&text);
+    return ok && (out->source || error_no_memory(err, "template", 0));
+}
+
+static bool copy_source(struct render *out, const char *text, size_t size, struct error *err) {
+    out->source = mem_strndup(text, size);
+    out->source_size = size;
+    return out->source || error_no_memory(err, "template", size);
+}
+
+static bool adapter_source(struct render *out, const char *directory, struct error *err) {
+    char *path = fs_join(directory, "chat_template.jinja");
+    if (!path) return error_no_memory(err, "template", 0);
+    bool ok = fs_kind_of(path) != FS_FILE || read_source(out, path, err);
+    mem_free(path);
+    return ok;
+}
+
+/* "K=V": V is JSON where it reads as JSON (true, 3, "x"), else text. */
+static bool read_arguments(struct render *out, char *const *arguments, size_t count, struct error *err) {
+    out->arguments = json_object();
+    if (!out->arguments) return error_no_memory(err, "template", 0);
+    for (size_t i = 0; i < count; i++) {
+        const char *equals = strchr(arguments[i], '=');
+        if (!equals || equals == arguments[i]) {
+            error_set(err, ERROR_USAGE, "template", "--template-arg %s has no name and value", arguments[i]);
+            return error_fix(err, "Write it as NAME=VALUE.");
+        }
+        char *name = mem_strndup(arguments[i], (size_t)(equals - arguments[i]));
+        struct error ignored;
+        json_t *value;
+        if (!json_read(&value, equals + 1, strlen(equals + 1), "argument", 1, &ignored)) value = json_string(equals + 1);
+        bool ok = name && value && json_object_set_new(out->arguments, name, value) == 0;
+        mem_free(name);
+        if (!ok) return error_set(err, ERROR_USAGE, "template", "--template-arg %s is not valid UTF-8", arguments[i]);
+    }
+    return true;
+}
+
+bool render_open(struct render *out, const struct model *model, const struct render_options *options, struct error *err) {
+    memset(out, 0, sizeof *out);
+    const char *given = options->chat_template, *builtin = given ? template_by_name(given) : NULL;
+    bool ok = true;
+    if (builtin) ok = copy_source(out, builtin, strlen(builtin), err);
+    else if (given) ok = read_source(out, given, err);
+    else if (options->adapter) ok = adapter_source(out, options->adapter, err);
+    if (ok && !out->source && model->chat_template) ok = copy_source(out, model->chat_template, model->chat_template_size, err);
+    const char *name = given ? given : "chat_template";
+    ok = ok && (!out->source || template_open(&out->template, out->source, out->source_size, name, err));
+    ok = ok && read_arguments(out, options->arguments, options->argument_count, err);
+    out->renderer = (struct renderer){
+        .tokenizer = model->tokenizer, .template = out->template, .arguments = out->arguments, .system = options->system,
+        .now = options->now, .train_on = options->train_on, .overlength = options->overlength, .max_length = options->max_length,
+    };
+    if (!ok) render_close(out);
+    return ok;
+}
+
+void render_close(struct render *render) {
+    template_close(&render->template);
+    json_decref(render->arguments);
+    mem_free(render->source);
+    memset(render, 0, sizeof *render);
+}

@@ -1,0 +1,31 @@
+/* The template that a run speaks with: --chat-template, else the adapter's own, else the model's. */
+#ifndef HONE_SCORE_RENDER_H
+#define HONE_SCORE_RENDER_H
+
+#include "model/model.h"
+#include "text/example.h"
+
+struct render_options {
+    const char *chat_template; /* a file or a built-in name; NULL: not given */
+    const char *adapter;       /* directory whose chat_template.jinja is taken; NULL: none */
+    char *const *arguments;    /* "K=V" … */
+    size_t argument_count;
+    const char *system;
+    double now;
+    enum train_on train_on;
+    enum overlength overlength;
+    size_t max_length;
+};
+
+struct render {
+    struct renderer renderer; /* for text/example.h */
+    struct template *template;
+    json_t *arguments;
+    char *source;             /* the template's text, or NULL; written beside the adapter */
+    size_t source_size;
+};
+
+bool render_open(struct render *out, const struct model *model, const struct render_options *options, struct error *err);
+void render_close(struct render *render);
+
+#endif
