@@ -1,0 +1,32 @@
+/* Attention: the table, and the plain C forms (attention_body.h). */
+#include "device/cpu/attention_body.h"
+
+#include "device/cpu/attention_kernels.h"
+
+static size_t forward_workspace(const struct graph *graph, const struct node *node, int threads) {
+    const struct value *segments = &graph->values[node->input[3]];
+    return attention_table_bytes(segments->dim[0]) +
+           attention_table_bytes(attention_scratch(&node->attributes)) * (size_t)threads;
+}
+
+static size_t backward_workspace(const struct graph *graph, const struct node *node, int threads) {
+    const struct value *q = &graph->values[node->input[0]], *segments = &graph->values[node->input[6]];
+    return attention_table_bytes(segments->dim[0]) +
+           attention_table_bytes(q->dim[0] * node->attributes.heads) +
+           attention_table_bytes(attention_grad_scratch(&node->attributes)) * (size_t)threads;
+}
+
+const struct cpu_kernel cpu_kernels_attention[] = {
+#if defined(__x86_64__)
+    {OP_ATTENTION, "attention_avx512", CPU_AVX512, attention_avx512, forward_workspace},
+    {OP_ATTENTION_GRAD, "attention_grad_avx512", CPU_AVX512, attention_grad_avx512, backward_workspace},
+    {OP_CACHE_ATTENTION, "cache_attention_avx512", CPU_AVX512, cache_attention_avx512, forward_workspace},
+    {OP_ATTENTION, "attention_avx2", CPU_AVX2, attention_avx2, forward_workspace},
+    {OP_ATTENTION_GRAD, "attention_grad_avx2", CPU_AVX2, attention_grad_avx2, backward_workspace},
+    {OP_CACHE_ATTENTION, "cache_attention_avx2", CPU_AVX2, cache_attention_avx2, forward_workspace},
+#endif
+    {OP_ATTENTION, "attention_c", 0, attention_run, forward_workspace},
+    {OP_ATTENTION_GRAD, "attention_grad_c", 0, attention_grad_run, backward_workspace},
+    {OP_CACHE_ATTENTION, "cache_attention_c", 0, cache_attention_run, forward_workspace},
+    {.run = NULL},
+};

@@ -1,0 +1,241 @@
+/* Attention without a matrix of all scores (Dao et al. 2022, algorithms 1 and 4), written for any vector
+ * width (simd_vector.h). Included by one file per instruction set. Equations: op/attention.c.
+ *
+ * A task is one block of queries of one kv head of one segment, with all query heads that share it: keys
+ * and values are brought to f32 once for the group. Blocks and tasks follow from the segments alone. */
+#include "device/cpu/attention_layout.h"
+#include "device/cpu/attention_tile.h"
+
+struct flash {
+    const struct cpu_call *call;
+    int64_t heads, kv_heads, group, d, padded;
+    float scale;
+    const int32_t *segments;
+    int64_t segment_count;
+    int32_t *starts; /* [S+1] the first task of each segment */
+    float *delta;    /* gradient: [T, H] Σ dy · y */
+    char *scratch;   /* of worker 0 */
+    size_t scratch_bytes;
+};
+
+static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t round_up(int64_t n, int64_t multiple) {
+    return (n + multiple - 1) / multiple * multiple;
+}
+
+/* Element `at` of an operand that is f32 or bf16. */
+static inline void *element(const struct operand *operand, int64_t at) {
+    return (char *)operand->data + (size_t)at * (operand->dtype == DTYPE_BF16 ? 2 : 4);
+}
+
+/* Shares out the workspace: starts, `floats` of delta, then each worker's scratch. */
+static struct flash flash_open(const struct cpu_call *call, const struct operand *segments, int64_t floats,
+                               int64_t scratch) {
+    const struct attributes *a = call->attributes;
+    struct flash flash = {.call = call,
+                          .heads = a->heads,
+                          .kv_heads = a->kv_heads,
+                          .group = a->heads / a->kv_heads,
+                          .d = a->head_dim,
+                          .padded = attention_padded(a->head_dim),
+                          .scale = a->scale,
+                          .segments = segments->data,
+                          .segment_count = segments->dim[0] - 1};
+    char *at = call->workspace;
+    flash.starts = (int32_t *)(void *)at;
+    at += attention_table_bytes(segments->dim[0]);
+    flash.delta = (float *)(void *)at;
+    at += attention_table_bytes(floats);
+    flash.scratch = at;
+    flash.scratch_bytes = attention_table_bytes(scratch);
+    return flash;
+}
+
+static inline float *worker_scratch(const struct flash *flash, int worker) {
+    return (float *)(void *)(flash->scratch + (size_t)worker * flash->scratch_bytes);
+}
+
+/* The segment that a task belongs to: the last with starts[s] <= task. */
+static int64_t segment_of(const struct flash *flash, int task) {
+    int64_t low = 0, high = flash->segment_count - 1;
+    while (low < high) {
+        int64_t middle = (low + high + 1) / 2;
+        if (flash->starts[middle] <= task)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    return low;
+}
+
+static inline int64_t segment_length(const struct flash *flash, int64_t s) {
+    return flash->segments[s + 1] - flash->segments[s];
+}
+
+/* Turns a row of scores into weights e^(scale · s - most) and follows the running maximum: when it grows,
+ * what was summed so far shrinks. The first `visible` keys count; the rest up to `columns` become 0. */
+static inline void softmax_row(float *scores, int64_t visible, int64_t columns, float scale, float *most,
+                               float *sum, float *y, int64_t padded) {
+    vf top = v_splat(-INFINITY), total = {0};
+    for (int64_t j = 0; j < columns; j += lanes) {
+        vi seen = v_iota() + (int32_t)j < (vi){0} + (int32_t)visible;
+        vf s = v_select(seen, v_load(scores + j) * scale, v_splat(-INFINITY));
+        v_store(scores + j, s);
+        top = v_max(s, top);
+    }
+    float largest = v_most(top);
+    if (largest > *most) {
+        vf shrink = v_exp(v_splat(*most - largest)); /* e^-∞ = 0 at the first block */
+        *most = largest;
+        *sum *= shrink[0];
+        for (int64_t i = 0; i < padded; i += lanes) v_store(y + i, v_load(y + i) * shrink);
+    }
+    for (int64_t j = 0; j < columns; j += lanes) {
+        vf weight = v_exp(v_load(scores + j) - *most);
+        v_store(scores + j, weight);
+        total += weight;
+    }
+    *sum += v_sum(total);
+}
+
+/* The keys and values of one kv head of one segment. */
+struct keys {
+    const void *k, *v;
+    bool k_bf16, v_bf16;
+    int64_t past; /* keys before the segment's first query */
+};
+
+static struct keys keys_of(const struct flash *flash, int64_t s, int64_t head) {
+    const struct operand *in = flash->call->in;
+    int64_t width = flash->kv_heads * flash->d;
+    if (!in[4].data) {
+        int64_t at = flash->segments[s] * width + head * flash->d;
+        return (struct keys){element(&in[1], at), element(&in[2], at), in[1].dtype == DTYPE_BF16,
+                             in[2].dtype == DTYPE_BF16, 0};
+    }
+    int64_t at = ((const int32_t *)in[4].data)[s] * in[6].dim[1] * width + head * flash->d;
+    return (struct keys){element(&in[6], at), element(&in[7], at), in[6].dtype == DTYPE_BF16,
+                         in[7].dtype == DTYPE_BF16, ((const int32_t *)in[5].data)[s]};
+}
+
+/* Scratch of a forward task. */
+struct forward {
+    float *q, *y, *most, *sum;  /* [group, block, padded] twice, [group, block] twice */
+    float *k, *kt, *v, *scores; /* [block, padded], [padded, block], [block, padded], [block, block] */
+};
+
+static struct forward forward_open(const struct flash *flash, int worker) {
+    int64_t rows = flash->group * attention_block, block = attention_block * flash->padded;
+    struct forward f;
+    f.q = worker_scratch(flash, worker);
+    f.y = f.q + rows * flash->padded;
+    f.k = f.y + rows * flash->padded;
+    f.kt = f.k + block;
+    f.v = f.kt + block;
+    f.scores = f.v + block;
+    f.most = f.scores + attention_block * attention_block;
+    f.sum = f.most + rows;
+    return f;
+}
+
+/* One block of keys for one head's block of queries. Query i sees keys j with j - i <= ahead. */
+static void forward_block(const struct flash *flash, const struct forward *f, int64_t g, int64_t queries,
+                          int64_t keys, int64_t ahead) {
+    float *q = f->q + g * attention_block * flash->padded, *y = f->y + g * attention_block * flash->padded;
+    float *most = f->most + g * attention_block, *sum = f->sum + g * attention_block;
+    for (int64_t b = 0; b < queries; b += attention_band) {
+        int64_t rows = smaller(attention_band, queries - b), columns = smaller(keys, ahead + b + rows);
+        if (columns <= 0) continue;
+        block_multiply(false, rows, columns, flash->d, q + b * flash->padded, flash->padded, 1, f->kt,
+                       attention_block, f->scores, attention_block);
+        for (int64_t r = 0; r < rows; r++) {
+            int64_t visible = smaller(keys, ahead + b + r + 1);
+            softmax_row(f->scores + r * attention_block, visible, round_up(columns, lanes), flash->scale,
+                        most + b + r, sum + b + r, y + (b + r) * flash->padded, flash->padded);
+        }
+        block_multiply(true, rows, flash->padded, columns, f->scores, attention_block, 1, f->v, flash->padded,
+                       y + b * flash->padded, flash->padded);
+    }
+}
+
+static void forward_task(void *user, int task, int worker) {
+    const struct flash *flash = user;
+    const struct cpu_call *call = flash->call;
+    struct forward f = forward_open(flash, worker);
+    int64_t s = segment_of(flash, task), length = segment_length(flash, s), local = task - flash->starts[s];
+    int64_t head = local % flash->kv_heads, d = flash->d, padded = flash->padded;
+    int64_t begin =
+        (attention_blocks(length) - 1 - local / flash->kv_heads) * attention_block; /* the longest first */
+    int64_t queries = smaller(attention_block, length - begin), row = flash->segments[s] + begin;
+    struct keys keys = keys_of(flash, s, head);
+    int64_t all_keys = keys.past + begin + queries, width = flash->kv_heads * d;
+    for (int64_t g = 0; g < flash->group; g++)
+        load_block(f.q + g * attention_block * padded, padded,
+                   element(&call->in[0], (row * flash->heads + head * flash->group + g) * d),
+                   call->in[0].dtype == DTYPE_BF16, flash->heads * d, queries, round_up(queries, tile_rows),
+                   d);
+    memset(f.y, 0, (size_t)(flash->group * attention_block * padded) * sizeof(float));
+    for (int64_t i = 0; i < flash->group * attention_block; i++) {
+        f.most[i] = -INFINITY;
+        f.sum[i] = 0;
+    }
+    for (int64_t at = 0; at < all_keys; at += attention_block) {
+        int64_t count = smaller(attention_block, all_keys - at), rounded = round_up(count, attention_lanes);
+        const char *k = (const char *)keys.k + (size_t)(at * width) * (keys.k_bf16 ? 2 : 4);
+        const char *v = (const char *)keys.v + (size_t)(at * width) * (keys.v_bf16 ? 2 : 4);
+        load_block(f.k, padded, k, keys.k_bf16, width, count, rounded, d);
+        transpose_block(f.kt, attention_block, f.k, rounded, padded);
+        load_block(f.v, padded, v, keys.v_bf16, width, count, count, d);
+        for (int64_t g = 0; g < flash->group; g++)
+            forward_block(flash, &f, g, queries, count, keys.past + begin - at);
+    }
+    float *lse = call->out[1].data;
+    for (int64_t g = 0; g < flash->group; g++)
+        for (int64_t i = 0; i < queries; i++) {
+            int64_t at = g * attention_block + i, out = (row + i) * flash->heads + head * flash->group + g;
+            store_row(call->out[0].data, call->out[0].dtype == DTYPE_BF16, out * d, f.y + at * padded,
+                      1 / f.sum[at], d);
+            if (lse) lse[out] = f.most[at] + logf(f.sum[at]);
+        }
+}
+
+/* Fills `starts` with a task per block of queries and kv head; returns the count. */
+static int forward_tasks(struct flash *flash) {
+    int64_t tasks = 0;
+    for (int64_t s = 0; s < flash->segment_count; s++) {
+        flash->starts[s] = (int32_t)tasks;
+        tasks += attention_blocks(segment_length(flash, s)) * flash->kv_heads;
+    }
+    return (int)tasks;
+}
+
+static void attention_run(const struct cpu_call *call) {
+    struct flash flash = flash_open(call, &call->in[3], 0, attention_scratch(call->attributes));
+    pool_run(call->pool, forward_tasks(&flash), forward_task, &flash);
+}
+
+/* The cache's rows for the segment's own keys and values. */
+static void append_task(void *user, int task, int worker) {
+    (void)worker;
+    const struct flash *flash = user;
+    const struct operand *in = flash->call->in;
+    int64_t width = flash->kv_heads * flash->d, length = segment_length(flash, task),
+            from = flash->segments[task] * width;
+    int64_t to =
+        (((const int32_t *)in[4].data)[task] * in[6].dim[1] + ((const int32_t *)in[5].data)[task]) * width;
+    for (int part = 0; part < 2; part++) {
+        const void *source = element(&in[1 + part], from);
+        void *cache = element(&in[6 + part], to);
+        for (int64_t i = 0; i < length * width; i += lanes)
+            v_write(cache, in[6 + part].dtype == DTYPE_BF16, i, length * width - i,
+                    v_read(source, in[1 + part].dtype == DTYPE_BF16, i, length * width - i));
+    }
+}
+
+static void cache_attention_run(const struct cpu_call *call) {
+    struct flash flash = flash_open(call, &call->in[3], 0, attention_scratch(call->attributes));
+    pool_run(call->pool, (int)flash.segment_count, append_task, &flash);
+    pool_run(call->pool, forward_tasks(&flash), forward_task, &flash);
+}
+
+#include "device/cpu/attention_grad_body.h"

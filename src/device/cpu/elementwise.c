@@ -1,0 +1,137 @@
+/* Kernels over rows and elements: the table, the kernels that only move rows, and the plain C forms of
+ * those that compute (elementwise_body.h). */
+#include "device/cpu/elementwise_body.h"
+
+#include "device/cpu/elementwise_kernels.h"
+
+/* A row of the norm's weight, when it is not stored as f32. */
+static size_t norm_workspace(const struct graph *graph, const struct node *node, int threads) {
+    (void)threads;
+    int index = node->op == OP_NORM ? 1 : 2;
+    return (size_t)graph->values[node->input[index]].dim[0] * sizeof(float);
+}
+
+/* cos and sin of position · frequency in f64: angles reach 10⁵ radians, where f32 has no digits left. */
+static void rope_table_task(void *user, int task, int worker) {
+    (void)worker;
+    const struct row_job *job = user;
+    const int32_t *positions = job->call->in[0].data;
+    const float *frequencies = job->call->in[1].data;
+    int64_t half = job->width / 2;
+    for (int64_t t = task * job->rows_per_task; t < last_row(job, task); t++) {
+        float *row = (float *)job->call->out[0].data + t * job->width;
+        for (int64_t i = 0; i < half; i++) {
+            double angle = (double)positions[t] * (double)frequencies[i];
+            row[i] = (float)cos(angle);
+            row[half + i] = (float)sin(angle);
+        }
+    }
+}
+
+static void rope_table_c(const struct cpu_call *call) {
+    rows_run(call, call->in[0].dim[0], 2 * call->in[1].dim[0], NULL, rope_table_task);
+}
+
+/* Rows of any stored type to f32 or bf16. `buffer` holds a row; unused for f32. */
+static void convert_row(const struct cpu_call *call, void *out, enum dtype out_type, const void *in,
+                        enum dtype in_type, int64_t width, float *buffer) {
+    if (in_type == out_type) {
+        memcpy(out, in, (size_t)width * (out_type == DTYPE_BF16 ? 2 : 4));
+    } else if (out_type == DTYPE_F32) {
+        cpu_row_load(out, in, in_type, width, call->features);
+    } else {
+        cpu_row_load(buffer, in, in_type, width, call->features);
+        cpu_row_store(out, buffer, out_type, width, call->features);
+    }
+}
+
+/* One row per worker, for rows that change their type on the way. */
+static size_t row_buffers(const struct graph *graph, const struct node *node, int threads) {
+    return (size_t)graph->values[node->output[0]].dim[1] * sizeof(float) * (size_t)threads;
+}
+
+/* y[t] = table[index[t]]: embedding and gather. */
+static void take_rows_task(void *user, int task, int worker) {
+    const struct row_job *job = user;
+    const struct operand *table = &job->call->in[0], *y = &job->call->out[0];
+    const int32_t *index = job->call->in[1].data;
+    const struct dtype_row *type = dtype_row(table->dtype);
+    size_t bytes = (size_t)job->width / type->block * type->bytes;
+    float *buffer = (float *)job->call->workspace + worker * job->width;
+    for (int64_t t = task * job->rows_per_task; t < last_row(job, task); t++)
+        convert_row(job->call, row_out(y, t, job->width), y->dtype,
+                    (const char *)table->data + (size_t)index[t] * bytes, table->dtype, job->width, buffer);
+}
+
+static void take_rows_c(const struct cpu_call *call) {
+    rows_run(call, call->in[1].dim[0], call->in[0].dim[1], NULL, take_rows_task);
+}
+
+/* The first of the ascending rows that is not below `row`. */
+static int64_t lower_bound(const int32_t *rows, int64_t count, int64_t row) {
+    int64_t low = 0, high = count;
+    while (low < high) {
+        int64_t middle = low + (high - low) / 2;
+        if (rows[middle] < row)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* dx[rows[m]] = dy[m], zero elsewhere. rows ascend; rows that are named again add up. */
+static void scatter_task(void *user, int task, int worker) {
+    const struct row_job *job = user;
+    const struct operand *dy = &job->call->in[0], *dx = &job->call->out[0];
+    const int32_t *rows = job->call->in[1].data;
+    int64_t count = job->call->in[1].dim[0], first = task * job->rows_per_task, end = last_row(job, task);
+    float *buffer = (float *)job->call->workspace + worker * job->width;
+    memset(row_out(dx, first, job->width), 0, (size_t)((end - first) * job->width) * element_bytes(dx));
+    for (int64_t m = lower_bound(rows, count, first); m < count && rows[m] < end; m++) {
+        void *out = row_out(dx, rows[m], job->width);
+        const void *in = row_of(dy, m, job->width);
+        if (m > 0 && rows[m - 1] == rows[m])
+            for (int64_t i = 0; i < job->width; i += lanes)
+                v_write(out, is_bf16(dx), i, job->width - i,
+                        v_read(out, is_bf16(dx), i, job->width - i) +
+                            v_read(in, is_bf16(dy), i, job->width - i));
+        else
+            convert_row(job->call, out, dx->dtype, in, dy->dtype, job->width, buffer);
+    }
+}
+
+static void scatter_c(const struct cpu_call *call) {
+    rows_run(call, call->out[0].dim[0], call->out[0].dim[1], NULL, scatter_task);
+}
+
+const struct cpu_kernel cpu_kernels_elementwise[] = {
+    {OP_EMBEDDING, "embedding_c", 0, take_rows_c, row_buffers},
+    {OP_GATHER, "gather_c", 0, take_rows_c, row_buffers},
+    {OP_SCATTER, "scatter_c", 0, scatter_c, row_buffers},
+    {OP_ROPE_TABLE, "rope_table_c", 0, rope_table_c, NULL},
+#if defined(__x86_64__)
+    {OP_NORM, "norm_avx512", CPU_AVX512, norm_avx512, norm_workspace},
+    {OP_NORM_GRAD, "norm_grad_avx512", CPU_AVX512, norm_grad_avx512, norm_workspace},
+    {OP_ROPE, "rope_avx512", CPU_AVX512, rope_avx512, NULL},
+    {OP_GLU, "glu_avx512", CPU_AVX512, glu_avx512, NULL},
+    {OP_GLU_GRAD, "glu_grad_avx512", CPU_AVX512, glu_grad_avx512, NULL},
+    {OP_ADD, "add_avx512", CPU_AVX512, add_avx512, NULL},
+    {OP_DROPOUT, "dropout_avx512", CPU_AVX512, dropout_avx512, NULL},
+    {OP_NORM, "norm_avx2", CPU_AVX2, norm_avx2, norm_workspace},
+    {OP_NORM_GRAD, "norm_grad_avx2", CPU_AVX2, norm_grad_avx2, norm_workspace},
+    {OP_ROPE, "rope_avx2", CPU_AVX2, rope_avx2, NULL},
+    {OP_GLU, "glu_avx2", CPU_AVX2, glu_avx2, NULL},
+    {OP_GLU_GRAD, "glu_grad_avx2", CPU_AVX2, glu_grad_avx2, NULL},
+    {OP_ADD, "add_avx2", CPU_AVX2, add_avx2, NULL},
+    {OP_DROPOUT, "dropout_avx2", CPU_AVX2, dropout_avx2, NULL},
+#endif
+    {OP_NORM, "norm_c", 0, norm_run, norm_workspace},
+    {OP_NORM_GRAD, "norm_grad_c", 0, norm_grad_run, norm_workspace},
+    {OP_ROPE, "rope_c", 0, rope_run, NULL},
+    {OP_GLU, "glu_c", 0, glu_run, NULL},
+    {OP_GLU_GRAD, "glu_grad_c", 0, glu_grad_run, NULL},
+    {OP_ADD, "add_c", 0, add_run, NULL},
+    {OP_DROPOUT, "dropout_c", 0, dropout_run, NULL},
+    {.run = NULL},
+};

@@ -1,0 +1,265 @@
+/* Kernels that go over rows or elements once, written for any vector width (simd_vector.h). Included by
+ * one file per instruction set.
+ *
+ * Activations are f32 or bf16 in any mix; everything is computed in f32. A task is a fixed number of
+ * rows or elements, and a row's sum is made inside one task. */
+#include "base/rng.h"
+#include "device/cpu/kernel.h"
+#include "device/cpu/simd_vector.h"
+
+enum { task_elements = 16384 }; /* per task, so that one costs some microseconds */
+
+struct row_job {
+    const struct cpu_call *call;
+    int64_t rows, width, rows_per_task;
+    const float *weight;
+};
+
+static inline bool is_bf16(const struct operand *operand) { return operand->dtype == DTYPE_BF16; }
+static inline size_t element_bytes(const struct operand *operand) { return is_bf16(operand) ? 2 : 4; }
+
+static inline const void *row_of(const struct operand *operand, int64_t row, int64_t width) {
+    return (const char *)operand->data + (size_t)(row * width) * element_bytes(operand);
+}
+
+static inline void *row_out(const struct operand *operand, int64_t row, int64_t width) {
+    return (char *)operand->data + (size_t)(row * width) * element_bytes(operand);
+}
+
+/* Runs `run` over tasks of whole rows. */
+static void rows_run(const struct cpu_call *call, int64_t rows, int64_t width, const float *weight,
+                     pool_task run) {
+    int64_t each = width > 0 ? task_elements / width : 1;
+    if (each < 1) each = 1;
+    struct row_job job = {
+        .call = call, .rows = rows, .width = width, .rows_per_task = each, .weight = weight};
+    pool_run(call->pool, (int)((rows + each - 1) / each), run, &job);
+}
+
+static inline int64_t last_row(const struct row_job *job, int task) {
+    int64_t end = ((int64_t)task + 1) * job->rows_per_task;
+    return end < job->rows ? end : job->rows;
+}
+
+/* Norm weights as f32, decoded into the workspace where they are stored otherwise. */
+static const float *norm_weight(const struct cpu_call *call, const struct operand *weight) {
+    if (weight->dtype == DTYPE_F32 && (uintptr_t)weight->data % 4 == 0) return weight->data;
+    cpu_row_load(call->workspace, weight->data, weight->dtype, weight->dim[0], call->features);
+    return call->workspace;
+}
+
+/* y = x · rstd · w,  rstd = (mean x² + ε)^-½ */
+static void norm_task(void *user, int task, int worker) {
+    (void)worker;
+    const struct row_job *job = user;
+    const struct operand *in = job->call->in, *out = job->call->out;
+    bool x_bf16 = is_bf16(&in[0]), y_bf16 = is_bf16(&out[0]);
+    for (int64_t t = task * job->rows_per_task; t < last_row(job, task); t++) {
+        const void *x = row_of(&in[0], t, job->width);
+        void *y = row_out(&out[0], t, job->width);
+        vf sum = {0};
+        for (int64_t i = 0; i < job->width; i += lanes) {
+            vf v = v_read(x, x_bf16, i, job->width - i);
+            sum = v_fma(v, v, sum);
+        }
+        float rstd = 1.0f / sqrtf(v_sum(sum) / (float)job->width + job->call->attributes->epsilon);
+        if (out[1].data) ((float *)out[1].data)[t] = rstd;
+        for (int64_t i = 0; i < job->width; i += lanes) {
+            vf v = v_read(x, x_bf16, i, job->width - i), w = v_read(job->weight, false, i, job->width - i);
+            v_write(y, y_bf16, i, job->width - i, v * rstd * w);
+        }
+    }
+}
+
+static void norm_run(const struct cpu_call *call) {
+    rows_run(call, call->in[0].dim[0], call->in[0].dim[1], norm_weight(call, &call->in[1]), norm_task);
+}
+
+/* dx = rstd · g - x · rstd³ · mean(g · x) + addend,  g = dy · w */
+static void norm_grad_task(void *user, int task, int worker) {
+    (void)worker;
+    const struct row_job *job = user;
+    const struct operand *in = job->call->in, *out = job->call->out;
+    bool dy_bf16 = is_bf16(&in[0]), x_bf16 = is_bf16(&in[1]), addend_bf16 = is_bf16(&in[4]);
+    for (int64_t t = task * job->rows_per_task; t < last_row(job, task); t++) {
+        const void *dy = row_of(&in[0], t, job->width), *x = row_of(&in[1], t, job->width);
+        const void *addend = in[4].data ? row_of(&in[4], t, job->width) : NULL;
+        void *dx = row_out(&out[0], t, job->width);
+        vf sum = {0};
+        for (int64_t i = 0; i < job->width; i += lanes) {
+            int64_t n = job->width - i;
+            sum = v_fma(v_read(dy, dy_bf16, i, n) * v_read(job->weight, false, i, n), v_read(x, x_bf16, i, n),
+                        sum);
+        }
+        float rstd = ((const float *)in[3].data)[t];
+        float factor = rstd * rstd * rstd * (v_sum(sum) / (float)job->width);
+        for (int64_t i = 0; i < job->width; i += lanes) {
+            int64_t n = job->width - i;
+            vf g = v_read(dy, dy_bf16, i, n) * v_read(job->weight, false, i, n) * rstd;
+            vf result = v_fma(v_read(x, x_bf16, i, n), v_splat(-factor), g);
+            if (addend) result += v_read(addend, addend_bf16, i, n);
+            v_write(dx, is_bf16(&out[0]), i, n, result);
+        }
+    }
+}
+
+static void norm_grad_run(const struct cpu_call *call) {
+    rows_run(call, call->in[1].dim[0], call->in[1].dim[1], norm_weight(call, &call->in[2]), norm_grad_task);
+}
+
+/* y[i] = x[i] cos - x[i + d/2] sin;  y[i + d/2] = x[i + d/2] cos + x[i] sin;  y may be x. */
+static void rope_task(void *user, int task, int worker) {
+    (void)worker;
+    const struct row_job *job = user;
+    const struct operand *in = job->call->in, *out = job->call->out;
+    int64_t d = in[1].dim[1], half = d / 2;
+    float sign = job->call->attributes->inverse ? -1.0f : 1.0f;
+    bool x_bf16 = is_bf16(&in[0]), y_bf16 = is_bf16(&out[0]);
+    for (int64_t t = task * job->rows_per_task; t < last_row(job, task); t++) {
+        const void *x = row_of(&in[0], t, job->width);
+        void *y = row_out(&out[0], t, job->width);
+        const float *cosines = (const float *)in[1].data + t * d, *sines = cosines + half;
+        for (int64_t head = 0; head < job->width; head += d)
+            for (int64_t i = 0; i < half; i += lanes) {
+                int64_t n = half - i;
+                vf c = v_read(cosines, false, i, n), s = v_read(sines, false, i, n) * sign;
+                vf low = v_read(x, x_bf16, head + i, n), high = v_read(x, x_bf16, head + half + i, n);
+                v_write(y, y_bf16, head + i, n, v_fma(low, c, -(high * s)));
+                v_write(y, y_bf16, head + half + i, n, v_fma(high, c, low * s));
+            }
+    }
+}
+
+static void rope_run(const struct cpu_call *call) {
+    rows_run(call, call->in[0].dim[0], call->in[0].dim[1], NULL, rope_task);
+}
+
+/* The elementwise kernels see their operands as one row, cut into rows of task_elements. */
+static inline int64_t piece(const struct row_job *job, int task, int64_t *first) {
+    *first = (int64_t)task * task_elements;
+    int64_t left = job->width - *first;
+    return left < task_elements ? left : task_elements;
+}
+
+static void pieces_run(const struct cpu_call *call, int64_t elements, pool_task run) {
+    struct row_job job = {.call = call, .width = elements};
+    pool_run(call->pool, (int)((elements + task_elements - 1) / task_elements), run, &job);
+}
+
+static int64_t operand_elements(const struct operand *operand) {
+    int64_t n = 1;
+    for (int i = 0; i < operand->rank; i++) n *= operand->dim[i];
+    return n;
+}
+
+/* y = gate · σ(gate) · up */
+static void glu_task(void *user, int task, int worker) {
+    (void)worker;
+    const struct row_job *job = user;
+    const struct operand *in = job->call->in, *out = job->call->out;
+    int64_t first, n = piece(job, task, &first);
+    for (int64_t i = 0; i < n; i += lanes) {
+        vf g = v_read(in[0].data, is_bf16(&in[0]), first + i, n - i),
+           up = v_read(in[1].data, is_bf16(&in[1]), first + i, n - i);
+        v_write(out[0].data, is_bf16(&out[0]), first + i, n - i, g * v_sigmoid(g) * up);
+    }
+}
+
+static void glu_run(const struct cpu_call *call) {
+    pieces_run(call, operand_elements(&call->in[0]), glu_task);
+}
+
+/* dgate = dy · up · σ · (1 + gate · (1 - σ));  dup = dy · gate · σ;  either may lie on its input. */
+static void glu_grad_task(void *user, int task, int worker) {
+    (void)worker;
+    const struct row_job *job = user;
+    const struct operand *in = job->call->in, *out = job->call->out;
+    int64_t first, n = piece(job, task, &first);
+    for (int64_t i = 0; i < n; i += lanes) {
+        int64_t at = first + i, left = n - i;
+        vf g = v_read(in[0].data, is_bf16(&in[0]), at, left),
+           up = v_read(in[1].data, is_bf16(&in[1]), at, left);
+        vf dy = v_read(in[2].data, is_bf16(&in[2]), at, left), sigmoid = v_sigmoid(g);
+        vf slope = sigmoid * v_fma(g, v_splat(1.0f) - sigmoid, v_splat(1.0f));
+        if (out[0].data) v_write(out[0].data, is_bf16(&out[0]), at, left, dy * up * slope);
+        if (out[1].data) v_write(out[1].data, is_bf16(&out[1]), at, left, dy * g * sigmoid);
+    }
+}
+
+static void glu_grad_run(const struct cpu_call *call) {
+    pieces_run(call, operand_elements(&call->in[0]), glu_grad_task);
+}
+
+static void add_task(void *user, int task, int worker) {
+    (void)worker;
+    const struct row_job *job = user;
+    const struct operand *in = job->call->in, *out = job->call->out;
+    int64_t first, n = piece(job, task, &first);
+    for (int64_t i = 0; i < n; i += lanes) {
+        vf a = v_read(in[0].data, is_bf16(&in[0]), first + i, n - i),
+           b = v_read(in[1].data, is_bf16(&in[1]), first + i, n - i);
+        v_write(out[0].data, is_bf16(&out[0]), first + i, n - i, a + b);
+    }
+}
+
+static void add_run(const struct cpu_call *call) {
+    pieces_run(call, operand_elements(&call->out[0]), add_task);
+}
+
+/* Philox4x32-10 of base/rng.h for `lanes` neighbouring counters; word w of counter j lands in words[4 j + w],
+ * the order of the channels. */
+static inline void philox_lanes(uint64_t seed, uint32_t first, const uint32_t rest[3],
+                                uint32_t words[4 * lanes]) {
+    vu c0 = (vu)v_iota() + first, c1 = vu_splat(rest[0]), c2 = vu_splat(rest[1]), c3 = vu_splat(rest[2]);
+    uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
+    for (int round = 0; round < 10; round++) {
+        vu high0, low0, high1, low1;
+        v_multiply_wide(c0, 0xD2511F53u, &high0, &low0);
+        v_multiply_wide(c2, 0xCD9E8D57u, &high1, &low1);
+        c0 = high1 ^ c1 ^ k0;
+        c1 = low1;
+        c2 = high0 ^ c3 ^ k1;
+        c3 = low0;
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+    uint32_t planes[4][lanes];
+    memcpy(planes[0], &c0, sizeof c0);
+    memcpy(planes[1], &c1, sizeof c1);
+    memcpy(planes[2], &c2, sizeof c2);
+    memcpy(planes[3], &c3, sizeof c3);
+    for (int j = 0; j < lanes; j++)
+        for (int w = 0; w < 4; w++) words[4 * j + w] = planes[w][j];
+}
+
+static void dropout_task(void *user, int task, int worker) {
+    (void)worker;
+    const struct row_job *job = user;
+    const struct operand *in = job->call->in, *out = job->call->out;
+    const uint32_t *random = in[3].data;
+    uint64_t seed = (uint64_t)random[1] << 32 | random[0];
+    double p = (double)job->call->attributes->probability;
+    vu threshold = vu_splat((uint32_t)floor(p * 4294967296.0));
+    float scale = (float)(1 / (1 - p));
+    for (int64_t t = task * job->rows_per_task; t < last_row(job, task); t++) {
+        const void *x = row_of(&in[0], t, job->width);
+        void *y = row_out(&out[0], t, job->width);
+        uint32_t rest[3] = {((const uint32_t *)in[1].data)[t], ((const uint32_t *)in[2].data)[t],
+                            random[2] << 16 | (uint32_t)job->call->attributes->module};
+        for (int64_t i = 0; i < job->width; i += 4 * lanes) {
+            uint32_t words[4 * lanes];
+            philox_lanes(seed, (uint32_t)(i / 4), rest, words);
+            for (int64_t j = 0; j < 4 * lanes && i + j < job->width; j += lanes) {
+                vu drawn;
+                memcpy(&drawn, words + j, sizeof drawn);
+                vf v = v_read(x, is_bf16(&in[0]), i + j, job->width - i - j);
+                v = v_select((vi)(drawn < threshold), (vf){0}, v * scale);
+                v_write(y, is_bf16(&out[0]), i + j, job->width - i - j, v);
+            }
+        }
+    }
+}
+
+static void dropout_run(const struct cpu_call *call) {
+    rows_run(call, call->in[0].dim[0], call->in[0].dim[1], NULL, dropout_task);
+}

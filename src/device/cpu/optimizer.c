@@ -1,0 +1,44 @@
+/* The optimizer's kernels: the table, zeroing, and the plain C forms (optimizer_body.h). */
+#include "device/cpu/optimizer_body.h"
+
+static size_t gradient_norm_workspace(const struct graph *graph, const struct node *node, int threads) {
+    (void)threads;
+    const struct value *gradients = &graph->values[node->input[0]];
+    int64_t elements = 1;
+    for (int i = 0; i < gradients->rank; i++) elements *= gradients->dim[i];
+    return (size_t)optimizer_pieces(elements) * sizeof(double);
+}
+
+struct zero_job {
+    unsigned char *data;
+    size_t bytes;
+};
+
+enum { zero_piece = 4 * optimizer_piece }; /* bytes */
+
+static void zero_task(void *user, int task, int worker) {
+    (void)worker;
+    const struct zero_job *job = user;
+    size_t first = (size_t)task * zero_piece, left = job->bytes - first;
+    memset(job->data + first, 0, left < zero_piece ? left : zero_piece);
+}
+
+static void zero_c(const struct cpu_call *call) {
+    uint64_t bytes = 0;
+    if (!dtype_bytes(call->in[0].dtype, (uint64_t)optimizer_elements(&call->in[0]), &bytes)) return;
+    struct zero_job job = {.data = call->in[0].data, .bytes = (size_t)bytes};
+    pool_run(call->pool, (int)((bytes + zero_piece - 1) / zero_piece), zero_task, &job);
+}
+
+const struct cpu_kernel cpu_kernels_optimizer[] = {
+#if defined(__x86_64__)
+    {OP_GRADIENT_NORM, "gradient_norm_avx512", CPU_AVX512, gradient_norm_avx512, gradient_norm_workspace},
+    {OP_ADAMW, "adamw_avx512", CPU_AVX512, adamw_avx512, NULL},
+    {OP_GRADIENT_NORM, "gradient_norm_avx2", CPU_AVX2, gradient_norm_avx2, gradient_norm_workspace},
+    {OP_ADAMW, "adamw_avx2", CPU_AVX2, adamw_avx2, NULL},
+#endif
+    {OP_GRADIENT_NORM, "gradient_norm_c", 0, gradient_norm_run, gradient_norm_workspace},
+    {OP_ADAMW, "adamw_c", 0, adamw_run, NULL},
+    {OP_ZERO, "zero_c", 0, zero_c, NULL},
+    {.run = NULL},
+};

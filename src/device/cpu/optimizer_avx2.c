@@ -1,0 +1,7 @@
+/* The optimizer's kernels for AVX2. */
+#if defined(__x86_64__)
+#include "device/cpu/optimizer_body.h"
+
+void gradient_norm_avx2(const struct cpu_call *call) { gradient_norm_run(call); }
+void adamw_avx2(const struct cpu_call *call) { adamw_run(call); }
+#endif

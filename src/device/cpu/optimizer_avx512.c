@@ -1,0 +1,7 @@
+/* The optimizer's kernels for AVX-512. */
+#if defined(__x86_64__)
+#include "device/cpu/optimizer_body.h"
+
+void gradient_norm_avx512(const struct cpu_call *call) { gradient_norm_run(call); }
+void adamw_avx512(const struct cpu_call *call) { adamw_run(call); }
+#endif

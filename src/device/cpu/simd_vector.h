@@ -1,0 +1,216 @@
+/* Vectors of f32 for kernels that are written once and compiled per instruction set: a *_body.h holds the
+ * kernel, and elementwise.c, elementwise_avx2.c, elementwise_avx512.c … include it, each compiled with its
+ * own flags. Without such flags a vector has 4 lanes, which SSE2 and NEON have too.
+ *
+ * The types are the compiler's vector types (GCC and clang), so + - * / and comparisons are written as
+ * such; functions stand only for what they cannot say. Results depend on `lanes` through the order of
+ * sums, never on the thread count. */
+#ifndef HONE_DEVICE_CPU_SIMD_VECTOR_H
+#define HONE_DEVICE_CPU_SIMD_VECTOR_H
+
+#include <math.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "tensor/dtype.h"
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+enum { lanes = 16 };
+#elif defined(__AVX2__)
+#include <immintrin.h>
+enum { lanes = 8 };
+#else
+enum { lanes = 4 };
+#endif
+
+typedef float vf __attribute__((vector_size(4 * lanes)));
+typedef int32_t vi __attribute__((vector_size(4 * lanes)));
+typedef uint32_t vu __attribute__((vector_size(4 * lanes)));
+typedef uint16_t vh __attribute__((vector_size(2 * lanes)));
+typedef float vf_half __attribute__((vector_size(2 * lanes)));
+typedef double vd __attribute__((vector_size(4 * lanes))); /* lanes / 2 of them */
+
+static inline vf v_splat(float x) { return x - (vf){0}; }
+static inline vu vu_splat(uint32_t x) { return x + (vu){0}; }
+
+static inline vf v_load(const float *p) {
+    vf v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+static inline void v_store(float *p, vf v) { memcpy(p, &v, sizeof v); }
+
+/* a · b + c, rounded once where the CPU can. */
+static inline vf v_fma(vf a, vf b, vf c) {
+#if defined(__AVX512F__)
+    return _mm512_fmadd_ps(a, b, c);
+#elif defined(__FMA__)
+    return _mm256_fmadd_ps(a, b, c);
+#else
+    return a * b + c;
+#endif
+}
+
+/* mask ? a : b; mask lanes are all ones or all zeros. */
+static inline vf v_select(vi mask, vf a, vf b) { return (vf)((mask & (vi)a) | (~mask & (vi)b)); }
+
+/* b where a is NaN. */
+static inline vf v_max(vf a, vf b) {
+#if defined(__AVX512F__)
+    return _mm512_max_ps(a, b);
+#elif defined(__AVX2__)
+    return _mm256_max_ps(a, b);
+#else
+    return v_select(a > b, a, b);
+#endif
+}
+
+static inline vf v_sqrt(vf x) {
+#if defined(__AVX512F__)
+    return _mm512_sqrt_ps(x);
+#elif defined(__AVX2__)
+    return _mm256_sqrt_ps(x);
+#else
+    for (int i = 0; i < lanes; i++) x[i] = sqrtf(x[i]);
+    return x;
+#endif
+}
+
+/* Lanes folded in halves: the same order for every caller. */
+static inline float v_sum(vf x) {
+#if defined(__AVX512F__)
+    __m256 y = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
+#elif defined(__AVX2__)
+    __m256 y = x;
+#endif
+#if defined(__AVX2__)
+    __m128 z = _mm_add_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
+    z = _mm_add_ps(z, _mm_movehl_ps(z, z));
+    return _mm_cvtss_f32(_mm_add_ss(z, _mm_movehdup_ps(z)));
+#else
+    return (x[0] + x[2]) + (x[1] + x[3]);
+#endif
+}
+
+static inline float v_most(vf x) {
+#if defined(__AVX512F__)
+    __m256 y = _mm256_max_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
+#elif defined(__AVX2__)
+    __m256 y = x;
+#endif
+#if defined(__AVX2__)
+    __m128 z = _mm_max_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
+    z = _mm_max_ps(z, _mm_movehl_ps(z, z));
+    return _mm_cvtss_f32(_mm_max_ss(z, _mm_movehdup_ps(z)));
+#else
+    float a = x[0] > x[1] ? x[0] : x[1], b = x[2] > x[3] ? x[2] : x[3];
+    return a > b ? a : b;
+#endif
+}
+
+/* 0, 1, 2 … */
+static inline vi v_iota(void) {
+    vi v;
+    for (int i = 0; i < lanes; i++) v[i] = i;
+    return v;
+}
+
+/* eˣ to 2 units in the last place; 0 below -87.33 (where the result would be denormal), infinity above
+ * 88.37, NaN for NaN. x = n ln 2 + r with |r| <= 0.347; the Taylor series of eʳ up to r⁷ errs by r⁸/8! <
+ * 6e-9. */
+static inline vf v_exp(vf x) {
+    const vf magic = v_splat(0x1.8p23f); /* adding it rounds to an integer, which then lies in the low bits */
+    vf floor = v_splat(-87.33f), ceiling = v_splat(89.0f);
+    vi below = x < floor;
+    x = v_select(below, floor, v_select(x > ceiling, ceiling, x));
+    vf shifted = v_fma(x, v_splat(0x1.715476p0f), magic);
+    vf n = shifted - magic;
+    vf r = v_fma(n, v_splat(-0x1.62e400p-1f),
+                 x); /* ln 2 in two parts; the first has 12 bits less, so n · it is exact */
+    r = v_fma(n, v_splat(-0x1.7f7d1cp-20f), r);
+    vf sum = v_splat(1.0f / 5040);
+    sum = v_fma(sum, r, v_splat(1.0f / 720));
+    sum = v_fma(sum, r, v_splat(1.0f / 120));
+    sum = v_fma(sum, r, v_splat(1.0f / 24));
+    sum = v_fma(sum, r, v_splat(1.0f / 6));
+    sum = v_fma(sum, r, v_splat(0.5f));
+    sum = v_fma(sum, r, v_splat(1.0f));
+    sum = v_fma(sum, r, v_splat(1.0f));
+    vf power = (vf)(((vu)shifted + 127u) << 23); /* the magic number's own low bits are zero and shift out */
+    return v_select(below, (vf){0}, sum * power);
+}
+
+/* 1 / (1 + e⁻ˣ) */
+static inline vf v_sigmoid(vf x) { return v_splat(1.0f) / (v_splat(1.0f) + v_exp(-x)); }
+
+static inline vf v_from_bf16(vh bits) { return (vf)(__builtin_convertvector(bits, vu) << 16); }
+
+/* Round to nearest, ties to even; NaN stays NaN: the bits of f32_to_bf16. */
+static inline vh v_to_bf16(vf x) {
+    vu u = (vu)x;
+    vu rounded = (u + 0x7fffu + (u >> 16 & 1u)) >> 16;
+    vu nan = (vu)((u & 0x7fffffffu) > vu_splat(0x7f800000u));
+    return __builtin_convertvector((nan & (u >> 16 | 0x40u)) | (~nan & rounded), vh);
+}
+
+/* Up to `lanes` activations at element `at` of a row of f32 or bf16; lanes from `count` on are 0 and
+ * nothing there is read. */
+static inline vf v_read(const void *row, bool bf16, int64_t at, int64_t count) {
+    if (bf16) {
+        vh bits = {0};
+        const uint16_t *p = (const uint16_t *)row + at;
+        if (count >= lanes)
+            memcpy(&bits, p, sizeof bits);
+        else
+            memcpy(&bits, p, (size_t)count * 2);
+        return v_from_bf16(bits);
+    }
+    const float *p = (const float *)row + at;
+    if (count >= lanes) return v_load(p);
+    vf v = {0};
+    memcpy(&v, p, (size_t)count * 4);
+    return v;
+}
+
+static inline void v_write(void *row, bool bf16, int64_t at, int64_t count, vf x) {
+    if (bf16) {
+        vh bits = v_to_bf16(x);
+        uint16_t *p = (uint16_t *)row + at;
+        if (count >= lanes)
+            memcpy(p, &bits, sizeof bits);
+        else
+            memcpy(p, &bits, (size_t)count * 2);
+        return;
+    }
+    float *p = (float *)row + at;
+    if (count >= lanes)
+        v_store(p, x);
+    else
+        memcpy(p, &x, (size_t)count * 4);
+}
+
+/* High and low words of 32 × 32 bit products. */
+static inline void v_multiply_wide(vu a, uint32_t factor, vu *high, vu *low) {
+#if defined(__AVX512F__)
+    __m512i f = _mm512_set1_epi32((int)factor), even = _mm512_mul_epu32((__m512i)a, f);
+    __m512i odd = _mm512_mul_epu32(_mm512_srli_epi64((__m512i)a, 32), f);
+    *high = (vu)_mm512_mask_blend_epi32(0xaaaa, _mm512_srli_epi64(even, 32), odd);
+    *low = (vu)_mm512_mask_blend_epi32(0xaaaa, even, _mm512_slli_epi64(odd, 32));
+#elif defined(__AVX2__)
+    __m256i f = _mm256_set1_epi32((int)factor), even = _mm256_mul_epu32((__m256i)a, f);
+    __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64((__m256i)a, 32), f);
+    *high = (vu)_mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa);
+    *low = (vu)_mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xaa);
+#else
+    for (int i = 0; i < lanes; i++) {
+        uint64_t product = (uint64_t)a[i] * factor;
+        (*high)[i] = (uint32_t)(product >> 32);
+        (*low)[i] = (uint32_t)product;
+    }
+#endif
+}
+
+#endif
