@@ -49,7 +49,9 @@ struct examples {
 };
 
 /* All rows in order (those with held[i] == want, when held is given). Rows left without a trained token
- * are skipped and counted. Template errors name the row's file and line. */
+ * are skipped and counted; when none is left, it fails. Template errors name the row's file and line.
+ * OVERLENGTH_SPLIT makes pieces of max_length tokens, each an example of its own; pieces without a
+ * trained token are left out. max_length 0: no limit. On failure *out is released. */
 bool examples_build(struct examples *out, const struct renderer *renderer, const struct dataset *dataset,
                     const bool *held, bool want, struct error *err);
 void examples_release(struct examples *examples);
@@ -60,7 +62,8 @@ bool renderer_prompt(const struct renderer *renderer, const json_t *messages, co
 /* The same for plain text where there is no template: a single user turn is its text. Appends ids. */
 bool renderer_prompt_tokens(const struct renderer *renderer, const json_t *messages, const json_t *tools,
                             struct tokens *out, struct error *err);
-/* Text of one row as trained, with the trained byte spans, for `hone data preview`. */
+/* Text of one row as trained, with the trained byte spans, appended. Where the row becomes one example
+ * per assistant turn, it is the last of them; text/report.h shows all. */
 bool renderer_row(const struct renderer *renderer, const struct dataset *dataset, const struct dataset_row *row,
                   struct buf *text, struct template_spans *trained, struct error *err);
 
