@@ -19,7 +19,8 @@ size_t hub_tensor_count(const struct hub *hub);
 const struct tensor *hub_tensor(const struct hub *hub, size_t index);
 const struct tensor *hub_find_tensor(const struct hub *hub, const char *name);
 uint64_t hub_file_bytes(const struct hub *hub); /* of all mapped weight files */
-/* Texts; NULL when the file is absent. Owned by the handle. The template: chat_template.jinja, else
+/* Texts; NULL when the file is absent or empty. Owned by the handle, in the mapped file: not NUL-terminated,
+ * save the template, and not checked to be UTF-8. The template: chat_template.jinja, else
  * the string "chat_template" (or the entry named "default") of tokenizer_config.json. */
 const char *hub_tokenizer_json(const struct hub *hub, size_t *size);
 const char *hub_tokenizer_config(const struct hub *hub, size_t *size);

@@ -16,14 +16,15 @@ struct peft_config {
     char *base_model; /* base_model_name_or_path, may be NULL; never an absolute path when written */
 };
 
-struct peft_pair { /* the two tensors of one adapted module */
+struct peft_pair {      /* the two tensors of one adapted module */
     const char *module; /* "model.layers.0.self_attn.q_proj" */
     struct tensor a, b; /* f32, f16 or bf16 */
 };
 
 struct peft;
 
-bool peft_open(struct peft **out, const char *directory, struct error *err); /* ERROR_INPUT: what this reader does not support, by name */
+bool peft_open(struct peft **out, const char *directory,
+               struct error *err); /* ERROR_INPUT: what this reader does not support, by name */
 void peft_close(struct peft **peft);
 const struct peft_config *peft_config(const struct peft *peft);
 size_t peft_pair_count(const struct peft *peft);

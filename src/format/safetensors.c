@@ -25,7 +25,7 @@ enum { type_count = sizeof types / sizeof *types };
 struct safetensors {
     struct fs_map map; /* size 0 when opened over bytes */
     const unsigned char *data;
-    uint64_t size; /* of the tensors' bytes */
+    uint64_t size, file_bytes; /* of the tensors; in all */
     const char *path;
     struct arena arena;
     json_t *header;
@@ -147,6 +147,7 @@ static bool read_tensors(struct safetensors *file, struct error *err) {
 static bool read_header(struct safetensors *file, const void *bytes, size_t size, struct error *err) {
     const char *text = (const char *)bytes + prefix_bytes;
     uint64_t length;
+    file->file_bytes = size;
     if (size < prefix_bytes)
         return error_set(err, ERROR_INPUT, "safetensors", "%s: %zu bytes are too few for a safetensors file",
                          file->path, size);
@@ -210,6 +211,8 @@ void safetensors_close(struct safetensors **file) {
 }
 
 size_t safetensors_count(const struct safetensors *file) { return file->count; }
+
+uint64_t safetensors_file_bytes(const struct safetensors *file) { return file->file_bytes; }
 
 const struct tensor *safetensors_tensor(const struct safetensors *file, size_t index) {
     return &file->tensors[index];

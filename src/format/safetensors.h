@@ -13,11 +13,13 @@ struct safetensors;
 
 bool safetensors_open(struct safetensors **out, const char *path, struct error *err);
 /* The same over bytes in memory, which must outlive the handle; `name` stands in messages. */
-bool safetensors_open_bytes(struct safetensors **out, const void *bytes, size_t size, const char *name, struct error *err);
+bool safetensors_open_bytes(struct safetensors **out, const void *bytes, size_t size, const char *name,
+                            struct error *err);
 void safetensors_close(struct safetensors **file);
 size_t safetensors_count(const struct safetensors *file);
 const struct tensor *safetensors_tensor(const struct safetensors *file, size_t index);
 const struct tensor *safetensors_find(const struct safetensors *file, const char *name); /* NULL: none */
+uint64_t safetensors_file_bytes(const struct safetensors *file); /* header and tensors */
 /* "__metadata__", an object of strings, or NULL. */
 const json_t *safetensors_metadata(const struct safetensors *file);
 

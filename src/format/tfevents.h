@@ -15,9 +15,10 @@ struct tfevents_scalar {
     double value;
 };
 
-bool tfevents_open(struct tfevents *out, const char *path, double wall_time, struct error *err); /* new file; writes the version record */
-bool tfevents_write(struct tfevents *events, double wall_time, int64_t step, const struct tfevents_scalar *scalars,
-                    size_t count, struct error *err);
+bool tfevents_open(struct tfevents *out, const char *path, double wall_time,
+                   struct error *err); /* new file; writes the version record */
+bool tfevents_write(struct tfevents *events, double wall_time, int64_t step,
+                    const struct tfevents_scalar *scalars, size_t count, struct error *err);
 void tfevents_close(struct tfevents *events);
 
 #endif
