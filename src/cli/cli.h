@@ -9,12 +9,19 @@
 #include <jansson.h>
 #include <stdio.h>
 
-/* How to speak, decided once at the start. */
+/* How to speak, decided once at the start; and what was said so far. */
 struct cli {
     bool json;     /* stdout holds JSON only */
-    bool terminal; /* stderr is a terminal: a bar is drawn there */
-    bool answers;  /* stdout is a terminal: text from models is escaped there */
+    bool terminal; /* stdout is a terminal: a bar is drawn, text from models is escaped */
     bool color;
+    bool streamed; /* an answer was printed piece by piece */
+    struct progress {
+        double first, last, total; /* steps: before this process began, now, in all */
+        double seconds;            /* spent on steps by this process */
+        double memory;             /* highest so far, bytes */
+        double printed;            /* step of the last plain line */
+        bool drawn;                /* a bar stands on the last line */
+    } progress;
 };
 
 struct command {
@@ -24,15 +31,19 @@ struct command {
     const char *usage;      /* "hone train --model NAME --data FILE --output DIR" */
     const char *positional; /* the setting that takes words without a flag, or NULL */
     const char *examples;   /* lines */
+    bool events;            /* with --json, print the events and not the result */
     /* What to do with an event while the job runs (NULL: nothing), and with its result. */
     void (*event)(struct cli *cli, const json_t *event);
     void (*show)(struct cli *cli, const json_t *result);
+    int (*status)(const json_t *result); /* exit status after success; NULL: 0 */
     /* In place of the usual run; NULL: cli_run. Returns the exit status. */
     int (*run)(struct cli *cli, const struct command *command, int argc, char **argv);
 };
 
 /* A row per file. */
-extern const struct command command_doctor, command_pull, command_settings;
+extern const struct command command_doctor, command_pull, command_data_check, command_data_stats,
+    command_data_preview, command_plan, command_train, command_eval, command_generate, command_chat,
+    command_bench, command_settings;
 
 /* Opens the job, takes the flags, runs it, shows the result. argv[0] is the first word after the command.
  * SIGINT and SIGTERM cancel the job; a second one leaves at once. */
@@ -56,6 +67,11 @@ void cli_on_interrupt(void (*cancel)(void *), void *user);
 /* Help. */
 void help_overview(FILE *out, const struct command *const *commands, size_t count);
 bool help_command(FILE *out, const struct command *command, struct hone_error *err);
+
+/* An event of a training run: the bar, or a line. */
+void progress_event(struct cli *cli, const json_t *event);
+/* The plan as a small table. */
+void progress_plan(const json_t *plan);
 
 /* Text of strangers, escaped. */
 void print_text(FILE *out, const char *text, bool keep_lines);

@@ -3,12 +3,12 @@
 #include <string.h>
 
 static void show_memory(const json_t *memory) {
-    char total[32], usable[32], limit[32];
-    printf("memory    %s, %s usable", print_bytes(json_get_number(memory, "total_bytes"), total),
-           print_bytes(json_get_number(memory, "usable_bytes"), usable));
+    char total[32], available[32], limit[32];
+    printf("memory    %s, %s free for this process",
+           print_bytes(json_get_number(memory, "total_bytes"), total),
+           print_bytes(json_get_number(memory, "available_bytes"), available));
     if (json_get_number(memory, "limit_bytes") > 0)
-        printf("; limited to %s by %s", print_bytes(json_get_number(memory, "limit_bytes"), limit),
-               json_get_text(memory, "limited_by"));
+        printf("; the cgroup's limit is %s", print_bytes(json_get_number(memory, "limit_bytes"), limit));
     putchar('\n');
 }
 

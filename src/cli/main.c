@@ -7,9 +7,7 @@
 
 /* In the order of help; a group's commands stand together. */
 static const struct command *const commands[] = {
-    &command_doctor,
-    &command_pull,
-    &command_settings,
+    &command_doctor, &command_pull, &command_data_check, &command_data_preview, &command_settings,
 };
 enum { command_count = sizeof commands / sizeof *commands };
 
@@ -73,8 +71,8 @@ static int run_command(struct cli *cli, int argc, char **argv) {
 
 int main(int argc, char **argv) {
     const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
-    struct cli cli = {.json = wants(argc, argv, "--json"), .terminal = isatty(2), .answers = isatty(1)};
-    cli.color = isatty(1) && !(no_color && *no_color) && !(term && strcmp(term, "dumb") == 0);
+    struct cli cli = {.json = wants(argc, argv, "--json"), .terminal = isatty(1)};
+    cli.color = cli.terminal && !(no_color && *no_color) && !(term && strcmp(term, "dumb") == 0);
     if (term && strcmp(term, "dumb") == 0) cli.terminal = false;
     if (argc < 2 || is_help(argv[1]) || (strcmp(argv[1], "help") == 0 && argc == 2)) {
         help_overview(argc < 2 ? stderr : stdout, commands, command_count);

@@ -59,6 +59,7 @@ struct listener {
 static void on_event(void *user, const char *line) {
     struct listener *listener = user;
     if (listener->cli->json) {
+        if (!listener->command->events) return;
         puts(line);
         fflush(stdout); /* who reads a pipe wants each event as it happens */
         return;
@@ -75,15 +76,16 @@ static bool set_value(void *job, const char *name, const char *value, struct hon
 
 static void cancel_job(void *job) { hone_job_cancel(job); }
 
-static void show_result(struct cli *cli, const struct command *command, const char *text) {
-    if (cli->json) {
-        /* Commands that print events have printed everything already. */
-        if (!command->event) puts(text);
-        return;
-    }
-    json_t *result = command->show ? json_loads(text, 0, NULL) : NULL;
-    if (result) command->show(cli, result);
+static int show_result(struct cli *cli, const struct command *command, const char *text) {
+    json_t *result = json_loads(text, 0, NULL);
+    if (!result) return hone_exit_status(HONE_MEMORY);
+    if (!cli->json && command->show)
+        command->show(cli, result);
+    else if (cli->json && !command->events)
+        puts(text);
+    int status = command->status ? command->status(result) : 0;
     json_decref(result);
+    return status;
 }
 
 int cli_run(struct cli *cli, const struct command *command, int argc, char **argv) {
@@ -99,8 +101,7 @@ int cli_run(struct cli *cli, const struct command *command, int argc, char **arg
         ok = hone_job_run(job, &err);
         cli_on_interrupt(NULL, NULL);
     }
-    if (ok) show_result(cli, command, hone_job_result(job));
-    int status = ok ? 0 : cli_fail(cli, &err);
+    int status = ok ? show_result(cli, command, hone_job_result(job)) : cli_fail(cli, &err);
     flags_close(&flags);
     hone_job_close(&job);
     return status;

@@ -5,6 +5,10 @@
 #include "device/device.h"
 #include "job/job.h"
 
+enum { bench_most_shapes = 32 };
+
+/* The job's shapes as numbers: m, n, k. Errors: ERROR_USAGE. */
+bool bench_shapes(struct job *job, int64_t (*out)[3], int *count, struct error *err);
 /* Opens a device with the job's threads and mask. */
 bool bench_device(struct job *job, const struct device_ops *ops, struct device **out, struct error *err);
 /* device->measure at the job's shapes. */

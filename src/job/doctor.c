@@ -5,13 +5,12 @@
 
 #include "base/machine.h"
 #include "base/mem.h"
+#include "base/process.h"
 #include "base/thread.h"
 #include "device/device.h"
 #include "job/bench.h"
 #include "job/job.h"
 #include "job/store.h"
-
-enum { most_shapes = 32 };
 
 /* "512x576x1536" → m, n, k. */
 static bool parse_shape(const char *text, int64_t shape[3], struct error *err) {
@@ -28,16 +27,23 @@ static bool parse_shape(const char *text, int64_t shape[3], struct error *err) {
     return error_fix(err, "Write m, n and k as 512x576x1536, each between 1 and 1048576.");
 }
 
+bool bench_shapes(struct job *job, int64_t (*out)[3], int *count, struct error *err) {
+    const struct text_list *list = &job->options.shapes;
+    if (list->count > bench_most_shapes)
+        return error_set(err, ERROR_USAGE, "settings", "shapes: at most %d can be measured at once",
+                         bench_most_shapes);
+    for (size_t i = 0; i < list->count; i++)
+        if (!parse_shape(list->items[i], out[i], err)) return false;
+    *count = (int)list->count;
+    return true;
+}
+
 bool bench_rates(struct job *job, const struct device_ops *ops, struct device *device, json_t **out,
                  struct error *err) {
-    int64_t shapes[most_shapes][3];
-    const struct text_list *list = &job->options.shapes;
-    if (list->count > most_shapes)
-        return error_set(err, ERROR_USAGE, "settings", "shapes: at most %d can be measured at once",
-                         most_shapes);
-    for (size_t i = 0; i < list->count; i++)
-        if (!parse_shape(list->items[i], shapes[i], err)) return false;
-    return ops->measure(device, (const int64_t(*)[3])shapes, (int)list->count, out, err);
+    int64_t shapes[bench_most_shapes][3];
+    int count;
+    return bench_shapes(job, shapes, &count, err) &&
+           ops->measure(device, (const int64_t(*)[3])shapes, count, out, err);
 }
 
 bool bench_device(struct job *job, const struct device_ops *ops, struct device **out, struct error *err) {
@@ -50,11 +56,10 @@ bool bench_device(struct job *job, const struct device_ops *ops, struct device *
 }
 
 static json_t *memory_facts(void) {
-    struct machine_memory memory;
-    machine_memory(&memory);
-    return json_pack("{s:I, s:I, s:I, s:I, s:s*}", "total_bytes", (json_int_t)memory.total, "available_bytes",
-                     (json_int_t)memory.available, "limit_bytes", (json_int_t)memory.limit, "usable_bytes",
-                     (json_int_t)memory.usable, "limited_by", memory.limit_name);
+    uint64_t limit = process_memory_limit();
+    return json_pack("{s:I, s:I, s:I}", "total_bytes", (json_int_t)process_memory_total(), "available_bytes",
+                     (json_int_t)process_memory_available(), "limit_bytes",
+                     (json_int_t)(limit == UINT64_MAX ? 0 : limit));
 }
 
 /* One device: its description, or why it cannot be opened. */
@@ -94,7 +99,10 @@ bool job_doctor(struct job *job, struct error *err) {
     machine_describe(&machine);
     if (!store_directory(&store, &no_store)) store = NULL;
     json_t *devices = json_array();
+    int64_t shapes[bench_most_shapes][3];
+    int count;
     bool ok = devices || error_no_memory(err, "doctor", 0);
+    ok = ok && bench_shapes(job, shapes, &count, err); /* refused before anything is measured */
     for (size_t i = 0; ok && i < device_count(); i++) {
         json_t *one = NULL;
         const struct device_ops *ops = device_at(i);

@@ -8,6 +8,9 @@
 const struct job_kind job_kinds[] = {
     {"doctor", USE_DOCTOR, job_doctor},
     {"pull", USE_PULL, job_pull},
+    {"data check", USE_CHECK, job_data_check},
+    {"data preview", USE_PREVIEW, job_data_preview},
+    {"chat", USE_CHAT, job_chat},
     {"settings", USE_SETTINGS, job_settings},
 };
 const size_t job_kind_count = sizeof job_kinds / sizeof *job_kinds;

@@ -57,6 +57,9 @@ bool job_settings_markdown(struct buf *out);
 /* The jobs, a file each. */
 bool job_doctor(struct job *job, struct error *err);
 bool job_pull(struct job *job, struct error *err);
+bool job_data_check(struct job *job, struct error *err);
+bool job_data_preview(struct job *job, struct error *err);
+bool job_chat(struct job *job, struct error *err); /* refuses: a conversation is a session */
 bool job_settings(struct job *job, struct error *err);
 
 #endif

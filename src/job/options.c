@@ -159,6 +159,14 @@ const struct setting option_rows[] = {
      .group = "request",
      .help = "as Markdown",
      .offset = AT(markdown)},
+    {.name = "json",
+     .type = SETTING_BOOL,
+     .uses = USE_EVERY,
+     .effect = SETTING_HARMLESS,
+     .preset = "false",
+     .group = "output",
+     .help = "print JSON only, for programs",
+     .offset = AT(json)},
 };
 
 const size_t option_row_count = sizeof option_rows / sizeof *option_rows;

@@ -22,6 +22,7 @@ struct options {
     int64_t rows;  /* data preview */
     char *command; /* settings: of one command */
     bool markdown; /* settings */
+    bool json;     /* for the view: what is printed */
     struct setting_state states[option_row_limit];
 };
 

@@ -30,6 +30,7 @@ enum recipe_use {
     USE_INVOKE = 1 << 21, /* says how this process runs; not written to recipe.yaml */
     USE_RUN = USE_TRAIN | USE_PLAN,
     USE_DATA = USE_CHECK | USE_STATS | USE_PREVIEW,
+    USE_EVERY = (1 << 12) - 1,
 };
 
 enum schedule { SCHEDULE_CONSTANT, SCHEDULE_LINEAR, SCHEDULE_COSINE };
@@ -91,7 +92,6 @@ struct recipe {
     /* measuring and saving */
     int64_t eval_every, save_every; /* steps; 0: auto */
     int64_t keep;                   /* last checkpoints kept, besides the best */
-    bool json;
 
     /* facts, set by the trainer before step 1 */
     char *model_digest, *adapter_digest, *data_digest, *valid_digest, *template_digest;

@@ -10,8 +10,6 @@ enum {
     ROW_USERS = USE_RUN | USE_EVAL | USE_DATA,
     RENDER_USERS = ROW_USERS | USE_GENERATE | USE_CHAT,
     ENGINE_USERS = USE_RUN | USE_EVAL | USE_GENERATE | USE_CHAT | USE_BENCH,
-    EVERYONE = USE_RUN | USE_EVAL | USE_GENERATE | USE_CHAT | USE_DATA | USE_DOCTOR | USE_PULL |
-               USE_SETTINGS | USE_BENCH,
 };
 
 const struct setting recipe_rows[] = {
@@ -416,14 +414,6 @@ const struct setting recipe_rows[] = {
      .group = "measuring and saving",
      .help = "last checkpoints kept, besides the best",
      .offset = AT(keep)},
-    {.name = "json",
-     .type = SETTING_BOOL,
-     .uses = EVERYONE | USE_INVOKE,
-     .effect = SETTING_HARMLESS,
-     .preset = "false",
-     .group = "output",
-     .help = "print JSON only, for programs",
-     .offset = AT(json)},
 
     {.name = "model-digest",
      .type = SETTING_TEXT,

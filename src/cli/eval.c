@@ -1,0 +1,19 @@
+#include "cli/cli.h"
+
+static void show(struct cli *cli, const json_t *result) {
+    (void)cli;
+    printf("loss %.4f, perplexity %.3f, over %.0f trained tokens of %.0f examples\n",
+           json_get_number(result, "loss"), json_get_number(result, "perplexity"),
+           json_get_number(result, "supervised_tokens"), json_get_number(result, "examples"));
+}
+
+const struct command command_eval = {
+    .name = "eval",
+    .group = "Measure",
+    .summary = "loss of a model, with or without an adapter, on rows of data",
+    .usage = "hone eval --model NAME --data FILE [--adapter DIR]",
+    .examples = "  hone eval --model smollm2-135m-instruct --data held-out.jsonl\n"
+                "  hone eval --model smollm2-135m-instruct --adapter runs/first/adapter --data "
+                "held-out.jsonl --json\n",
+    .show = show,
+};

@@ -1,0 +1,162 @@
+/* A run as it goes: a bar on a terminal, plain lines in a pipe. */
+#include "cli/cli.h"
+
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+enum { plain_lines = 100 /* about so many step lines a run, in a pipe */ };
+
+static int terminal_width(void) {
+    struct winsize size;
+    return ioctl(1, TIOCGWINSZ, &size) == 0 && size.ws_col > 20 ? size.ws_col : 80;
+}
+
+static void clear_bar(struct cli *cli) {
+    if (cli->progress.drawn) fputs("\r\033[K", stdout);
+    cli->progress.drawn = false;
+}
+
+static void draw_bar(struct cli *cli, const char *facts) {
+    const struct progress *progress = &cli->progress;
+    char count[64];
+    snprintf(count, sizeof count, "%.0f/%.0f", progress->last, progress->total);
+    int room = terminal_width() - (int)strlen(count) - (int)strlen(facts) - 6;
+    if (room > 40) room = 40;
+    clear_bar(cli);
+    printf("%s ", count);
+    if (room >= 8 && progress->total > 0) {
+        int done = (int)(progress->last / progress->total * room);
+        fputs(cli->color ? "[\033[32m" : "[", stdout);
+        for (int i = 0; i < room; i++) putchar(i < done ? '=' : ' ');
+        fputs(cli->color ? "\033[0m] " : "] ", stdout);
+    }
+    fputs(facts, stdout);
+    cli->progress.drawn = true;
+    fflush(stdout);
+}
+
+static bool worth_a_line(const struct progress *progress) {
+    double stride = progress->total > plain_lines ? progress->total / plain_lines : 1;
+    return progress->last >= progress->printed + stride || progress->last >= progress->total ||
+           progress->last == progress->first + 1;
+}
+
+static void step(struct cli *cli, const json_t *event) {
+    struct progress *progress = &cli->progress;
+    char facts[200], memory[32], left[32];
+    progress->last = json_get_number(event, "step");
+    progress->seconds += json_get_number(event, "seconds");
+    progress->memory = json_get_number(event, "memory_bytes");
+    double done = progress->last - progress->first, to_go = progress->total - progress->last;
+    snprintf(facts, sizeof facts, "loss %.4f  %.0f tokens/s  %s  %s left", json_get_number(event, "loss"),
+             json_get_number(event, "tokens_per_second"), print_bytes(progress->memory, memory),
+             print_seconds(done > 0 ? progress->seconds / done * to_go : 0, left));
+    if (cli->terminal) {
+        draw_bar(cli, facts);
+    } else if (worth_a_line(progress)) {
+        printf("step %.0f/%.0f  %s\n", progress->last, progress->total, facts);
+        progress->printed = progress->last;
+        fflush(stdout);
+    }
+}
+
+static void recipe(struct cli *cli, const json_t *event) {
+    const char *name;
+    json_t *row;
+    puts("Not given, and so:");
+    json_object_foreach(json_object_get(event, "settings"), name, row) {
+        const char *origin = json_get_text(row, "origin"), *reason = json_get_text(row, "reason");
+        if (strcmp(origin, "given") == 0 || strcmp(origin, "stored") == 0) continue;
+        printf("  %-20s ", name);
+        print_text(stdout, json_get_text(row, "value"), false);
+        fputs(cli->color ? "  \033[2m(" : "  (", stdout);
+        print_text(stdout, *reason ? reason : origin, false);
+        puts(cli->color ? ")\033[0m" : ")");
+    }
+}
+
+void progress_plan(const json_t *plan) {
+    static const struct {
+        const char *key, *label;
+    } rows[] = {{"weights_bytes", "weights, copied or decoded"},
+                {"adapter_bytes", "adapter"},
+                {"gradient_bytes", "gradients"},
+                {"optimizer_bytes", "optimizer"},
+                {"activation_bytes", "activations"},
+                {"workspace_bytes", "workspace"},
+                {"process_bytes", "process"},
+                {"peak_bytes", "peak"},
+                {"mapped_bytes", "mapped files, beside it"}};
+    char text[32];
+    puts("Plan");
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        printf("  %-28s %12s\n", rows[i].label, print_bytes(json_get_number(plan, rows[i].key), text));
+    double host = json_get_number(plan, "host_bytes");
+    if (host > 0) printf("  %-28s %12s\n", "on the host, beside it", print_bytes(host, text));
+    double steps = json_get_number(plan, "steps"), tokens = json_get_number(plan, "micro_batch_tokens");
+    if (steps > 0) printf("  %-28s %12.0f\n", "steps", steps);
+    if (tokens > 0) printf("  %-28s %12.0f\n", "tokens a micro-batch", tokens);
+    printf("  %-28s %12.3g\n", "floating-point operations", json_get_number(plan, "flops"));
+    printf("  %-28s %12s\n", "time, about", print_seconds(json_get_number(plan, "seconds"), text));
+}
+
+static void plan(struct cli *cli, const json_t *event) {
+    double steps = json_get_number(event, "steps");
+    if (steps > 0) cli->progress.total = steps;
+    progress_plan(event);
+}
+
+static void eval(struct cli *cli, const json_t *event) {
+    (void)cli;
+    printf("step %.0f  held-out loss %.4f\n", json_get_number(event, "step"), json_get_number(event, "loss"));
+}
+
+static void checkpoint(struct cli *cli, const json_t *event) {
+    if (!cli->terminal)
+        printf("step %.0f  saved %s\n", json_get_number(event, "step"), json_get_text(event, "path"));
+}
+
+static void warning(struct cli *cli, const json_t *event) {
+    (void)cli;
+    fputs("warning: ", stdout);
+    print_text(stdout, json_get_text(event, "message"), false);
+    putchar('\n');
+}
+
+static void resume(struct cli *cli, const json_t *event) {
+    size_t i;
+    json_t *change;
+    cli->progress.first = cli->progress.last = json_get_number(event, "from_step");
+    printf("Going on from step %.0f", cli->progress.first);
+    json_array_foreach(json_object_get(event, "changed"), i, change) {
+        fputs(i ? ", " : "; changed: ", stdout);
+        print_text(stdout, json_string_value(change) ? json_string_value(change) : "", false);
+    }
+    putchar('\n');
+}
+
+static void done(struct cli *cli, const json_t *event) {
+    char seconds[32], memory[32];
+    printf("Done in %s: loss %.4f", print_seconds(json_get_number(event, "seconds"), seconds),
+           json_get_number(event, "loss"));
+    if (json_is_number(json_object_get(event, "eval_loss")))
+        printf(", held-out loss %.4f", json_get_number(event, "eval_loss"));
+    if (cli->progress.memory > 0) printf(", memory at most %s", print_bytes(cli->progress.memory, memory));
+    putchar('\n');
+}
+
+void progress_event(struct cli *cli, const json_t *event) {
+    static const struct {
+        const char *event;
+        void (*show)(struct cli *cli, const json_t *event);
+    } rows[] = {{"recipe", recipe},         {"plan", plan},       {"step", step},     {"eval", eval},
+                {"checkpoint", checkpoint}, {"warning", warning}, {"resume", resume}, {"done", done}};
+    const char *name = json_get_text(event, "event");
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        if (strcmp(name, rows[i].event) != 0) continue;
+        if (rows[i].show != step && (rows[i].show != checkpoint || !cli->terminal)) clear_bar(cli);
+        rows[i].show(cli, event);
+        fflush(stdout);
+    }
+}

@@ -1,0 +1,23 @@
+#include "cli/cli.h"
+
+static void show(struct cli *cli, const json_t *result) {
+    (void)cli;
+    fputs("The adapter lies in ", stdout);
+    print_text(stdout, json_get_text(result, "adapter"), false);
+    putchar('\n');
+}
+
+const struct command command_train = {
+    .name = "train",
+    .group = "Train",
+    .summary = "tune a model on rows of data",
+    .usage = "hone train --model NAME --data FILE --output DIR [--flag value ...]",
+    .examples =
+        "  hone train --model smollm2-135m-instruct --data rows.jsonl --valid-split 0.1 --output runs/first\n"
+        "  hone train --model smollm2-135m-instruct --data rows.jsonl --output runs/small --memory 600MiB\n"
+        "  hone train --resume --output runs/first        after a stop or a crash\n"
+        "  hone train --recipe runs/first/recipe.yaml --seed 1 --output runs/second\n",
+    .events = true,
+    .event = progress_event,
+    .show = show,
+};

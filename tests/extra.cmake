@@ -1,0 +1,16 @@
+# ---- the program, the public headers and the library's names (tests/cli) ----
+if(TARGET hone)
+  set(cli ${CMAKE_CURRENT_SOURCE_DIR}/cli)
+  file(GLOB cases CONFIGURE_DEPENDS cli/cases/*)
+  foreach(case ${cases})
+    get_filename_component(name ${case} NAME)
+    add_test(NAME cli.output.${name} COMMAND ${cli}/test_output.sh $<TARGET_FILE:hone> ${case})
+  endforeach()
+  add_test(NAME cli.headers COMMAND ${cli}/test_headers.sh ${CMAKE_SOURCE_DIR}/include)
+  add_test(NAME cli.document COMMAND ${cli}/test_document.sh $<TARGET_FILE:hone> ${CMAKE_SOURCE_DIR}/docs/settings.md)
+  if(NOT HONE_SANITIZE)
+    add_test(NAME cli.symbols COMMAND ${cli}/test_symbols.sh $<TARGET_FILE:hone_shared>)
+    add_test(NAME cli.startup COMMAND ${cli}/test_startup.sh $<TARGET_FILE:hone>)
+  endif()
+endif()
+# ---- end of tests/cli ----
