@@ -111,7 +111,8 @@ HONE_API bool hone_job_set(struct hone_job *job, const char *name, const char *v
 
 /* Has `on_event` called with every event as one JSON object without a newline, in order, from the thread that
  * runs the job. The text is gone after the call; the function must not use the job, except to cancel it.
- * NULL: no calls. What events there are: docs/run-files.md. */
+ * NULL: no calls. What events there are: the page on a run's files
+ * in docs/. */
 HONE_API void hone_job_on_event(struct hone_job *job, void (*on_event)(void *user, const char *json_line),
                                 void *user);
 

@@ -42,17 +42,22 @@ static void print_wrapped(FILE *out, const char *text, size_t at) {
 
 static void print_setting(FILE *out, const json_t *row) {
     char flag[160], help[800];
-    const char *argument = json_get_text(row, "argument"), *preset = json_get_text(row, "default"),
-               *rule = json_get_text(row, "automatic");
-    bool switched_on = strcmp(json_get_text(row, "type"), "bool") == 0 && strcmp(preset, "true") == 0;
-    snprintf(flag, sizeof flag, "  --%s%s%s%s", switched_on ? "no-" : "", json_get_text(row, "name"),
-             *argument ? " " : "", argument);
-    int used = snprintf(help, sizeof help, "%s%s", switched_on ? "not: " : "", json_get_text(row, "help"));
-    bool boolean = strcmp(json_get_text(row, "type"), "bool") == 0;
-    if (used > 0 && (size_t)used < sizeof help && *preset && !boolean)
-        snprintf(help + used, sizeof help - (size_t)used, " [%s]", preset);
-    else if (used > 0 && (size_t)used < sizeof help && *rule)
-        snprintf(help + used, sizeof help - (size_t)used, " [auto: %s]", rule);
+    const char *name = json_get_text(row, "name"), *argument = json_get_text(row, "argument");
+    const char *preset = json_get_text(row, "default"), *rule = json_get_text(row, "automatic");
+    bool boolean = strcmp(json_get_text(row, "type"), "bool") == 0,
+         on = boolean && strcmp(preset, "true") == 0;
+    if (on)
+        snprintf(flag, sizeof flag, "  --%s, --no-%s", name, name);
+    else
+        snprintf(flag, sizeof flag, "  --%s%s%s", name, *argument ? " " : "", argument);
+    const char *label = on || (*preset && !boolean) ? "" : "auto: ", *value = on        ? "on"
+                                                                              : boolean ? ""
+                                                                              : *preset ? preset
+                                                                                        : rule;
+    if (*value)
+        snprintf(help, sizeof help, "%s [%s%s]", json_get_text(row, "help"), label, value);
+    else
+        snprintf(help, sizeof help, "%s", json_get_text(row, "help"));
     if (strlen(flag) + 2 > name_width)
         fprintf(out, "%s\n%*s", flag, name_width, "");
     else

@@ -7,7 +7,10 @@
 
 /* In the order of help; a group's commands stand together. */
 static const struct command *const commands[] = {
-    &command_doctor, &command_pull, &command_data_check, &command_data_preview, &command_settings,
+    &command_doctor,     &command_pull,         /* get started */
+    &command_data_check, &command_data_preview, /* data */
+    &command_plan,       &command_train,        /* train */
+    &command_settings,                          /* hand over */
 };
 enum { command_count = sizeof commands / sizeof *commands };
 

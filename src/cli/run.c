@@ -59,7 +59,8 @@ struct listener {
 static void on_event(void *user, const char *line) {
     struct listener *listener = user;
     if (listener->cli->json) {
-        if (!listener->command->events) return;
+        /* The settings stand in recipe.yaml; here are the lines of events.jsonl alone. */
+        if (!listener->command->events || strstr(line, "\"event\":\"recipe\"")) return;
         puts(line);
         fflush(stdout); /* who reads a pipe wants each event as it happens */
         return;

@@ -10,6 +10,8 @@ const struct job_kind job_kinds[] = {
     {"pull", USE_PULL, job_pull},
     {"data check", USE_CHECK, job_data_check},
     {"data preview", USE_PREVIEW, job_data_preview},
+    {"train", USE_TRAIN, job_train},
+    {"plan", USE_PLAN, job_plan},
     {"chat", USE_CHAT, job_chat},
     {"settings", USE_SETTINGS, job_settings},
 };
