@@ -1,0 +1,199 @@
+#!/usr/bin/env python3
+"""The program from end to end on a real model: check, plan, train, kill -9, resume, eval, generate.
+
+    tests/e2e/run.py HONE MODEL.gguf DATA_DIRECTORY        (with train.jsonl and valid.jsonl)
+
+Runs in a temporary directory; every case prints "ok" or what it saw, and the last line counts them."""
+import hashlib
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+hone, model, data = (pathlib.Path(a).resolve() for a in sys.argv[1:4])
+work = pathlib.Path(tempfile.mkdtemp(prefix="hone-e2e-"))
+environment = {**os.environ, "HONE_HOME": str(work / "home")}
+TRAIN = ["--model", "tiny", "--data", "train.jsonl", "--valid", "valid.jsonl", "--max-steps", "5", "--batch-size", "4",
+         "--lora-rank", "4", "--save-every", "1", "--eval-every", "5", "--seed", "7"]
+cases = []
+
+
+def run(*arguments, status=0):
+    done = subprocess.run([hone, *map(str, arguments)], cwd=work, env=environment, capture_output=True, text=True,
+                          stdin=subprocess.DEVNULL)
+    assert done.returncode == status, f"hone {' '.join(map(str, arguments))}: status {done.returncode}, not {status}\n{done.stderr[-2000:]}{done.stdout[-2000:]}"
+    return done
+
+
+def answer(*arguments):
+    return json.loads(run(*arguments, "--json").stdout)
+
+
+def events(directory, kind):
+    lines = (work / directory / "events.jsonl").read_text().splitlines()
+    return [e for e in map(json.loads, lines) if e["event"] == kind]
+
+
+def steps(directory):
+    """The last word on each step: where one was done twice, the later line counts."""
+    return {e["step"]: e for e in events(directory, "step")}
+
+
+def adapter_digest(directory):
+    return hashlib.sha256((work / directory / "adapter/adapter_model.safetensors").read_bytes()).hexdigest()
+
+
+def stopped_after(directory, step, signal_number):
+    """Starts the run, sends the signal once events.jsonl has the step, and returns the exit status."""
+    process = subprocess.Popen([hone, "train", *TRAIN, "--output", directory], cwd=work, env=environment,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+    log, end = work / directory / "events.jsonl", time.time() + 300
+    while time.time() < end and process.poll() is None:
+        if log.exists() and f'"step":{step},' in log.read_text().replace(" ", "") and '"event":"step"' in log.read_text():
+            break
+        time.sleep(0.02)
+    process.send_signal(signal_number)
+    return process.wait(60)
+
+
+def case(function):
+    cases.append(function)
+    return function
+
+
+@case
+def doctor_describes_this_machine():
+    assert answer("doctor")
+
+
+@case
+def pull_names_a_model():
+    run("pull", model, "--name", "tiny")
+
+
+@case
+def data_check_finds_no_fault():
+    run("data", "check", "train.jsonl")
+
+
+@case
+def data_check_names_the_line_of_a_bad_row():
+    (work / "bad.jsonl").write_text((work / "valid.jsonl").read_text().splitlines()[0] + "\n{\"messages\": [\n")
+    done = run("data", "check", "bad.jsonl", status=3)
+    assert "2" in done.stderr + done.stdout and "bad.jsonl" in done.stderr + done.stdout, done.stderr
+
+
+@case
+def plan_is_the_sum_of_its_parts():
+    plan = answer("plan", *TRAIN)
+    parts = [plan[f"{k}_bytes"] for k in ("weights", "adapter", "gradient", "optimizer", "activation", "workspace", "process")]
+    assert plan["peak_bytes"] == sum(parts), plan
+    assert plan["flops"] > 0 and plan["seconds"] > 0, plan
+
+
+@case
+def training_writes_a_result():
+    run("train", *TRAIN, "--output", "whole")
+    assert sorted(steps("whole")) == [1, 2, 3, 4, 5]
+    for name in ("adapter_model.safetensors", "adapter_config.json", "README.md", "tokenizer.json", "tokenizer_config.json",
+                 "chat_template.jinja"):
+        assert (work / "whole/adapter" / name).stat().st_size > 0, name
+
+
+@case
+def measured_memory_keeps_to_the_plan():
+    plan, seen = events("whole", "plan")[-1], max(e["memory_bytes"] for e in steps("whole").values())
+    assert seen <= 1.05 * plan["peak_bytes"], (seen, plan["peak_bytes"])
+
+
+@case
+def kill_and_resume_give_the_same_bits():
+    assert stopped_after("killed", 3, signal.SIGKILL) == -signal.SIGKILL
+    run("train", *TRAIN, "--output", "killed", "--resume")
+    assert events("killed", "resume"), "no resume event"
+    assert {k: e["loss"] for k, e in steps("killed").items()} == {k: e["loss"] for k, e in steps("whole").items()}
+    assert adapter_digest("killed") == adapter_digest("whole")
+
+
+@case
+def an_interrupt_saves_and_leaves_with_130():
+    status = stopped_after("interrupted", 2, signal.SIGINT)
+    assert status == 130, status
+    run("train", *TRAIN, "--output", "interrupted", "--resume")
+    assert adapter_digest("interrupted") == adapter_digest("whole")
+
+
+@case
+def threads_leave_the_bits_alone():
+    for threads in (1, 3):
+        run("train", *TRAIN, "--output", f"threads-{threads}", "--threads", threads)
+        assert adapter_digest(f"threads-{threads}") == adapter_digest("whole"), threads
+
+
+@case
+def a_directory_in_use_and_a_changed_recipe_are_refused():
+    run("train", *TRAIN, "--output", "whole", status=2)
+    done = run("train", *TRAIN, "--learning-rate", "0.01", "--output", "whole", "--resume", status=2)
+    assert "learning" in done.stderr, done.stderr
+
+
+@case
+def a_flipped_bit_is_noticed_and_the_checkpoint_before_is_taken():
+    newest = sorted((work / "interrupted/checkpoints").iterdir())[-1]
+    target = newest / "adapter/adapter_model.safetensors"
+    content = bytearray(target.read_bytes())
+    content[-1] ^= 1
+    target.write_bytes(content)
+    for path in (work / "interrupted/adapter").iterdir():
+        path.unlink()
+    (work / "interrupted/adapter").rmdir()
+    done = run("train", *TRAIN, "--output", "interrupted", "--resume")
+    assert newest.name in done.stderr + done.stdout or any(newest.name in e["message"] for e in events("interrupted", "warning")), done.stderr
+    assert adapter_digest("interrupted") == adapter_digest("whole")
+
+
+@case
+def eval_measures_the_adapter():
+    before = answer("eval", "--model", "tiny", "--data", "valid.jsonl")
+    after = answer("eval", "--model", "tiny", "--adapter", "whole/adapter", "--data", "valid.jsonl")
+    assert after["examples"] == before["examples"] == 8 and after["loss"] < before["loss"], (before, after)
+    logged = events("whole", "eval")[-1]["loss"]
+    assert abs(logged - after["loss"]) <= 1e-5 * logged, (logged, after)
+
+
+@case
+def generate_answers_the_same_twice():
+    flags = ["generate", "--model", "tiny", "--adapter", "whole/adapter", "--prompt", "Define year.", "--max-tokens", "12", "--seed", "3",
+             "--temperature", "0.8"]
+    one, two = answer(*flags), answer(*flags)
+    assert one["text"] == two["text"] and 0 < one["generated_tokens"] <= 12, (one, two)
+
+
+@case
+def an_unknown_flag_is_answered_with_its_neighbour():
+    assert "--lora-rank" in run("train", *TRAIN, "--lora-rnk", "4", "--output", "x", status=2).stderr
+    assert not (work / "x").exists()
+
+
+def main():
+    for name, count in (("train.jsonl", 24), ("valid.jsonl", 8)):
+        (work / name).write_text("".join((data / name).read_text().splitlines(True)[:count]))
+    failed = 0
+    for function in cases:
+        begin = time.time()
+        try:
+            function()
+            print(f"ok    {function.__name__} ({time.time() - begin:.1f} s)", flush=True)
+        except Exception as error:  # a case that fails leaves the others to run
+            failed += 1
+            print(f"FAIL  {function.__name__}: {type(error).__name__}: {error}", flush=True)
+    subprocess.run(["rm", "-rf", str(work)], check=False)
+    print(f"{len(cases) - failed} passed, {failed} failed")
+    return failed > 0
+
+
+sys.exit(main())

