@@ -1,0 +1,91 @@
+#include "eval/eval.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/text.h"
+#include "base/thread.h"
+#include "score/score.h"
+
+struct measuring {
+    struct model *model;
+    struct peft *adapter;
+    struct render render;
+    struct dataset data;
+    struct examples examples;
+    const struct device_ops *ops;
+    struct device *device;
+    struct engine engine;
+    struct engine_program program;
+    struct batch batch;
+};
+
+static bool read_inputs(struct measuring *m, const struct eval_options *options, struct error *err) {
+    struct render_options render = options->render;
+    struct dataset_options data = {.columns = options->columns};
+    if (!model_open(&m->model, options->model_path, err)) return false;
+    int64_t context = m->model->config.context;
+    if (!render.max_length) render.max_length = (size_t)(context < 2048 ? context : 2048);
+    if (!render_open(&m->render, m->model, &render, err) || !dataset_open(&m->data, options->files, options->file_count, &data, err)) return false;
+    if (m->data.problem_count && !options->skip_bad_rows) return dataset_refuse(&m->data, err);
+    if (!examples_build(&m->examples, &m->render.renderer, &m->data, NULL, false, err)) return false;
+    if (m->examples.counts.supervised) return true;
+    error_set(err, ERROR_INPUT, "eval", "no row has a token to measure");
+    return error_fix(err, "Look at the mask with hone data preview.");
+}
+
+static bool open_engine(struct measuring *m, const struct eval_options *options, struct error *err) {
+    struct method method = {0};
+    int64_t tokens = options->micro_batch_tokens ? options->micro_batch_tokens : 512;
+    for (size_t i = 0; i < m->examples.count; i++)
+        if (m->examples.items[i].count > tokens) tokens = m->examples.items[i].count;
+    int64_t segments = tokens < 64 ? tokens : 64;
+    struct graph_sizes sizes = {.tokens = tokens, .targets = tokens, .segments = segments};
+    struct state_options state = {.compute = options->compute};
+    struct device_options device = {.threads = options->threads, .mask = options->mask};
+    if (options->adapter && (!peft_open(&m->adapter, options->adapter, err) || !engine_method_of(m->adapter, m->model, &method, err))) return false;
+    m->ops = device_find(options->device ? options->device : "auto", err);
+    if (!m->ops || !m->ops->open(&m->device, &device, err) || !engine_open(&m->engine, m->ops, m->device, m->model, &method, &state, err) ||
+        !program_plan(&m->program, &m->engine, GRAPH_SCORE, &sizes, err))
+        return false;
+    uint64_t need = program_bytes(&m->program) + state_class_bytes(&m->engine.state.table, STATE_WEIGHT) + state_class_bytes(&m->engine.state.table, STATE_ADAPTER);
+    if (options->memory && need > options->memory) {
+        char want[32], have[32];
+        error_set(err, ERROR_MEMORY, "eval", "evaluation needs %s, --memory is %s", text_bytes(need, want), text_bytes(options->memory, have));
+        return error_fix(err, "Raise --memory, or lower --max-length.");
+    }
+    return engine_start(&m->engine, program_bytes(&m->program), err) && program_compile(&m->program, &m->engine, err) &&
+           batch_open(&m->batch, tokens, segments, err) && (!m->adapter || engine_load_adapter(&m->engine, m->adapter, err));
+}
+
+static void release(struct measuring *m) {
+    batch_close(&m->batch);
+    if (m->ops) {
+        program_release(&m->program, &m->engine);
+        engine_close(&m->engine);
+        if (m->device) m->ops->close(&m->device);
+    }
+    examples_release(&m->examples);
+    dataset_close(&m->data);
+    render_close(&m->render);
+    peft_close(&m->adapter);
+    model_close(&m->model);
+}
+
+bool eval_run(const struct eval_options *options, json_t **result, struct error *err) {
+    struct measuring m;
+    struct score score;
+    memset(&m, 0, sizeof m);
+    *result = NULL;
+    double start = clock_seconds();
+    bool ok = read_inputs(&m, options, err) && open_engine(&m, options, err) &&
+              score_examples(&score, &m.engine, &m.program, &m.batch, m.examples.items, m.examples.count, options->stop, options->progress, options->user, err);
+    if (ok) {
+        *result = json_pack("{s:f, s:f, s:I, s:I, s:I, s:f}", "loss", score.loss, "perplexity", exp(score.loss), "supervised_tokens",
+                            (json_int_t)score.supervised, "examples", (json_int_t)score.examples, "tokens", (json_int_t)score.tokens, "seconds",
+                            clock_seconds() - start);
+        ok = *result || error_no_memory(err, "eval", 0);
+    }
+    release(&m);
+    return ok;
+}

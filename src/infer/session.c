@@ -1,0 +1,261 @@
+#include "infer/session.h"
+
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/process.h"
+#include "base/text.h"
+#include "base/thread.h"
+
+enum { prefill_tokens = 512 };
+
+struct sequence { /* a request while it is being answered */
+    const struct request *request;
+    struct answer *answer;
+    int32_t *ids;   /* prompt, then what was generated */
+    size_t count, cached, shown; /* tokens; tokens in the cache; bytes of text given out */
+    double start;
+    bool live;
+};
+
+struct session {
+    struct model *model;
+    struct peft *adapter;
+    struct render render;
+    const struct device_ops *ops;
+    struct device *device;
+    struct engine engine;
+    struct engine_program prefill, decode;
+    struct batch batch;
+    int32_t slots[64], past[64];
+    struct sequence sequences[64];
+    int64_t slot_count, context;
+    float *logits;                 /* [slots, vocabulary] */
+    struct candidate *candidates;  /* [vocabulary] */
+};
+
+static bool open_engine(struct session *s, const struct session_options *options, struct error *err) {
+    struct method method = {0};
+    if (options->adapter && (!peft_open(&s->adapter, options->adapter, err) || !engine_method_of(s->adapter, s->model, &method, err))) return false;
+    struct device_options device = {.threads = options->threads, .mask = options->mask};
+    s->ops = device_find(options->device ? options->device : "auto", err);
+    if (!s->ops || !s->ops->open(&s->device, &device, err)) return false;
+    struct state_options state = {.compute = options->compute, .slots = s->slot_count, .context = s->context};
+    int64_t tokens = s->context < prefill_tokens ? s->context : prefill_tokens;
+    if (tokens < s->slot_count) tokens = s->slot_count;
+    struct graph_sizes prefill = {.tokens = tokens, .targets = s->slot_count, .segments = s->slot_count};
+    struct graph_sizes decode = {.tokens = s->slot_count, .targets = s->slot_count, .segments = s->slot_count};
+    if (!engine_open(&s->engine, s->ops, s->device, s->model, &method, &state, err) ||
+        !program_plan(&s->prefill, &s->engine, GRAPH_INFER, &prefill, err) || !program_plan(&s->decode, &s->engine, GRAPH_INFER, &decode, err))
+        return false;
+    uint64_t arena = program_bytes(&s->prefill) > program_bytes(&s->decode) ? program_bytes(&s->prefill) : program_bytes(&s->decode), need = arena;
+    for (int c = STATE_WEIGHT; c < STATE_CLASSES; c++) need += state_class_bytes(&s->engine.state.table, (enum state_class)c);
+    if (options->memory && need > options->memory) {
+        char want[32], have[32];
+        error_set(err, ERROR_MEMORY, "generate", "generation needs %s, --memory is %s", text_bytes(need, want), text_bytes(options->memory, have));
+        return error_fix(err, "Raise --memory, or lower --max-tokens.");
+    }
+    return engine_start(&s->engine, arena, err) && program_compile(&s->prefill, &s->engine, err) && program_compile(&s->decode, &s->engine, err) &&
+           batch_open(&s->batch, tokens, s->slot_count, err) && (!s->adapter || engine_load_adapter(&s->engine, s->adapter, err));
+}
+
+bool session_open(struct session **out, const char *model_path, const struct session_options *options, struct error *err) {
+    struct session *s = mem_calloc(1, sizeof *s);
+    *out = NULL;
+    if (!s) return error_no_memory(err, "generate", sizeof *s);
+    bool ok = model_open(&s->model, model_path, err) && render_open(&s->render, s->model, &options->render, err);
+    if (ok) {
+        int64_t most = s->model->config.context;
+        s->slot_count = options->slots < 1 ? 1 : options->slots > 64 ? 64 : options->slots;
+        s->context = options->context > 0 ? options->context : most < 2048 ? most : 2048;
+        ok = open_engine(s, options, err);
+    }
+    if (ok) {
+        size_t vocabulary = (size_t)s->model->config.vocabulary;
+        s->logits = mem_array(vocabulary * (size_t)s->slot_count, sizeof *s->logits);
+        s->candidates = mem_calloc(vocabulary, sizeof *s->candidates);
+        ok = (s->logits && s->candidates) || error_no_memory(err, "generate", vocabulary * sizeof(float));
+    }
+    if (!ok) session_close(&s);
+    *out = s;
+    return ok;
+}
+
+void session_close(struct session **handle) {
+    struct session *s = *handle;
+    if (!s) return;
+    batch_close(&s->batch);
+    if (s->ops) {
+        program_release(&s->prefill, &s->engine);
+        program_release(&s->decode, &s->engine);
+        engine_close(&s->engine);
+        if (s->device) s->ops->close(&s->device);
+    }
+    peft_close(&s->adapter);
+    render_close(&s->render);
+    model_close(&s->model);
+    mem_free(s->logits);
+    mem_free(s->candidates);
+    mem_free(s);
+    *handle = NULL;
+}
+
+const struct model *session_model(const struct session *session) { return session->model; }
+const struct renderer *session_renderer(const struct session *session) { return &session->render.renderer; }
+
+/* Adds tokens [from, to) of a sequence as one segment; its last row's logits are wanted when `predict`. */
+static void add_segment(struct session *s, int slot, size_t from, size_t to, bool predict) {
+    struct batch *b = &s->batch;
+    struct binding *bind = &b->binding;
+    const struct sequence *sequence = &s->sequences[slot];
+    for (size_t i = from; i < to; i++) {
+        b->ids[bind->tokens] = sequence->ids[i];
+        b->positions[bind->tokens++] = (int32_t)i;
+    }
+    if (predict) b->rows[bind->targets++] = (int32_t)(bind->tokens - 1);
+    s->slots[bind->segments] = slot;
+    s->past[bind->segments] = (int32_t)from;
+    b->segments[++bind->segments] = (int32_t)bind->tokens;
+    if ((int64_t)(to - from) > bind->longest_segment) bind->longest_segment = (int64_t)(to - from);
+}
+
+static bool run(struct session *s, struct engine_program *program, const atomic_int *stop, struct error *err) {
+    struct binding *bind = &s->batch.binding;
+    bind->inputs[INPUT_SLOTS] = s->slots;
+    bind->inputs[INPUT_PAST] = s->past;
+    bind->stop = stop;
+    if (!s->ops->run(program->program, bind, err)) return false;
+    size_t bytes = (size_t)bind->targets * (size_t)s->model->config.vocabulary * sizeof(float);
+    return !bytes || s->ops->read(program->program, program->built.logits, s->logits, bytes, err);
+}
+
+static bool ends(const struct session *s, int32_t id) {
+    if (id == tokenizer_eos(s->model->tokenizer)) return true;
+    /* Chat templates end turns by a control token of their own where the end token is another. */
+    static const char *const marks[] = {"<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>", "<|end|>"};
+    if (tokenizer_kind(s->model->tokenizer, id) != TOKEN_CONTROL) return false;
+    size_t size;
+    const char *text = tokenizer_token(s->model->tokenizer, id, &size);
+    for (size_t i = 0; text && i < sizeof marks / sizeof *marks; i++)
+        if (strlen(marks[i]) == size && !memcmp(marks[i], text, size)) return true;
+    return false;
+}
+
+/* Bytes of whole characters at the start: a character may be spread over several tokens. */
+static size_t whole_characters(const char *text, size_t size) {
+    size_t at = size, back = 0;
+    while (at && back < 4 && ((unsigned char)text[at - 1] & 0xC0) == 0x80) at--, back++;
+    if (!at) return size;
+    unsigned char lead = (unsigned char)text[at - 1];
+    size_t need = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : lead >= 0xC0 ? 2 : 1;
+    return need > back + 1 ? at - 1 : size;
+}
+
+/* Gives out what is new; false when the listener wants no more. */
+static bool show(struct sequence *q, bool last) {
+    struct buf *text = &q->answer->text;
+    size_t whole = last ? text->size : q->shown + whole_characters(text->data + q->shown, text->size - q->shown);
+    bool more = true;
+    if (q->request->text && whole > q->shown) more = q->request->text(q->request->user, text->data + q->shown, whole - q->shown);
+    q->shown = whole;
+    return more;
+}
+
+static void finish(struct sequence *q, const char *reason) {
+    show(q, true);
+    q->answer->finish_reason = reason;
+    q->answer->seconds = clock_seconds() - q->start;
+    q->live = false;
+    mem_free(q->ids);
+    q->ids = NULL;
+}
+
+/* Takes the next token of a sequence from a row of logits. */
+static bool take_token(struct session *s, struct sequence *q, float *logits, struct error *err) {
+    int32_t id = sampler_next(&q->request->sampling, logits, s->model->config.vocabulary, q->ids, q->count, (uint32_t)q->count, s->candidates);
+    if (ends(s, id)) {
+        finish(q, "stop");
+        return true;
+    }
+    q->ids[q->count++] = id;
+    q->answer->generated_tokens++;
+    if (!tokenizer_decode(s->model->tokenizer, &id, 1, false, &q->answer->text, err)) return false;
+    if (!show(q, false)) finish(q, "stop");
+    else if ((int64_t)q->answer->generated_tokens >= q->request->max_tokens || (int64_t)q->count >= s->context) finish(q, "length");
+    return true;
+}
+
+static bool start_sequence(struct session *s, int slot, const struct request *request, struct answer *answer, struct error *err) {
+    struct sequence *q = &s->sequences[slot];
+    if (!request->count) return error_set(err, ERROR_INPUT, "generate", "the prompt is empty");
+    if ((int64_t)request->count >= s->context) {
+        error_set(err, ERROR_INPUT, "generate", "the prompt has %zu tokens, the context %lld", request->count, (long long)s->context);
+        return error_fix(err, "Shorten the prompt.");
+    }
+    *q = (struct sequence){.request = request, .answer = answer, .start = clock_seconds(), .live = true};
+    *answer = (struct answer){.prompt_tokens = request->count, .finish_reason = "length"};
+    q->ids = mem_array((size_t)s->context + 1, sizeof *q->ids);
+    if (!q->ids || !buf_append(&answer->text, "", 0)) return error_no_memory(err, "generate", (size_t)s->context * sizeof *q->ids);
+    memcpy(q->ids, request->ids, request->count * sizeof *q->ids);
+    q->count = request->count;
+    if (request->max_tokens <= 0) finish(q, "length");
+    return true;
+}
+
+/* Takes the tokens after a run: target t belongs to the t-th slot in `asked`. */
+static bool take_tokens(struct session *s, const int *asked, int count, struct error *err) {
+    for (int t = 0; t < count; t++)
+        if (!take_token(s, &s->sequences[asked[t]], s->logits + (size_t)t * (size_t)s->model->config.vocabulary, err)) return false;
+    return true;
+}
+
+/* One flat run over what prompts still wait, up to the planned tokens. */
+static bool prefill(struct session *s, const atomic_int *stop, bool *worked, struct error *err) {
+    int asked[64], count = 0;
+    batch_clear(&s->batch);
+    for (int slot = 0; slot < s->slot_count; slot++) {
+        struct sequence *q = &s->sequences[slot];
+        size_t room = (size_t)(s->batch.capacity - s->batch.binding.tokens);
+        if (!q->live || q->cached + 1 > q->request->count || !room || q->answer->generated_tokens) continue;
+        size_t end = q->count - q->cached > room ? q->cached + room : q->count;
+        add_segment(s, slot, q->cached, end, end == q->count);
+        q->cached = end;
+        if (end == q->count) asked[count++] = slot;
+    }
+    *worked = s->batch.binding.tokens > 0;
+    return !*worked || (run(s, &s->prefill, stop, err) && take_tokens(s, asked, count, err));
+}
+
+static bool decode(struct session *s, const atomic_int *stop, bool *worked, struct error *err) {
+    int asked[64], count = 0;
+    batch_clear(&s->batch);
+    for (int slot = 0; slot < s->slot_count; slot++) {
+        struct sequence *q = &s->sequences[slot];
+        if (!q->live || !q->answer->generated_tokens) continue;
+        add_segment(s, slot, q->cached, q->count, true);
+        q->cached = q->count;
+        asked[count++] = slot;
+    }
+    *worked = count > 0;
+    return !*worked || (run(s, &s->decode, stop, err) && take_tokens(s, asked, count, err));
+}
+
+bool session_generate(struct session *s, const struct request *requests, struct answer *answers, size_t count,
+                      const atomic_int *stop, struct error *err) {
+    size_t next = 0;
+    bool ok = true, prefilled = false, decoded = false;
+    memset(answers, 0, count * sizeof *answers);
+    memset(s->sequences, 0, sizeof s->sequences);
+    do {
+        for (int slot = 0; ok && slot < s->slot_count && next < count; slot++)
+            if (!s->sequences[slot].live) {
+                ok = start_sequence(s, slot, &requests[next], &answers[next], err);
+                next++;
+            }
+        ok = ok && prefill(s, stop, &prefilled, err) && decode(s, stop, &decoded, err);
+    } while (ok && (next < count || prefilled || decoded));
+    for (int slot = 0; slot < s->slot_count; slot++) mem_free(s->sequences[slot].ids);
+    for (size_t i = 0; !ok && i < count; i++) buf_release(&answers[i].text);
+    memset(s->sequences, 0, sizeof s->sequences);
+    return ok;
+}

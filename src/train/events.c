@@ -1,0 +1,103 @@
+#include "train/events.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/thread.h"
+
+/* Bytes up to and including the last newline: what a torn write left behind is cut. */
+static bool whole_lines(const char *path, uint64_t *out, struct error *err) {
+    struct fs_map map;
+    *out = 0;
+    if (fs_kind_of(path) != FS_FILE) return true;
+    if (!fs_map_open(&map, path, err)) return false;
+    *out = map.size;
+    while (*out && map.data[*out - 1] != '\n') --*out;
+    fs_map_close(&map);
+    return true;
+}
+
+static bool open_board(struct events *events, const char *directory, struct error *err) {
+    char *folder = fs_join(directory, "tensorboard"), *path = NULL;
+    bool ok = folder && fs_make_directories(folder, err);
+    for (int n = 0; ok && !path; n++) {
+        char name[96];
+        snprintf(name, sizeof name, "events.out.tfevents.%lld.hone.%d", (long long)clock_unix(), n);
+        path = fs_join(folder, name);
+        ok = path != NULL;
+        if (ok && fs_kind_of(path) != FS_NOTHING) {
+            mem_free(path);
+            path = NULL;
+        }
+    }
+    ok = ok && tfevents_open(&events->board, path, clock_unix(), err);
+    events->board_open = ok;
+    mem_free(folder);
+    mem_free(path);
+    return ok;
+}
+
+bool events_open(struct events *out, const char *directory, void (*listen)(void *user, const char *line), void *user, struct error *err) {
+    uint64_t keep;
+    memset(out, 0, sizeof *out);
+    out->file.fd = -1;
+    out->listen = listen;
+    out->user = user;
+    char *path = fs_join(directory, "events.jsonl");
+    bool ok = path ? whole_lines(path, &keep, err) && fs_appender_open(&out->file, path, keep, err) : error_no_memory(err, "events", 0);
+    mem_free(path);
+    ok = ok && open_board(out, directory, err);
+    if (!ok) events_close(out);
+    return ok;
+}
+
+void events_close(struct events *events) {
+    fs_appender_close(&events->file);
+    if (events->board_open) tfevents_close(&events->board);
+    events->board_open = false;
+}
+
+static void disk_failure(struct events *events, const struct error *cause) {
+    char text[1024], line[1200];
+    if (events->disk_failed) return;
+    events->disk_failed = true;
+    error_format(cause, text, sizeof text);
+    json_t *message = json_pack("{s:s, s:i, s:f, s:I, s:s}", "event", "warning", "version", event_version, "time", clock_unix(), "step",
+                                (json_int_t)events->step, "message", text);
+    struct buf out = {0};
+    struct error ignored;
+    if (message && json_write(message, &out, &ignored) && events->listen) {
+        snprintf(line, sizeof line, "%s", out.data);
+        events->listen(events->user, line);
+    }
+    json_decref(message);
+    buf_release(&out);
+}
+
+bool events_emit(struct events *events, const char *name, json_t *fields, struct error *err) {
+    struct buf line = {0};
+    struct error cause;
+    json_t *event = json_pack("{s:s, s:i, s:f, s:I}", "event", name, "version", event_version, "time", clock_unix(), "step", (json_int_t)events->step);
+    bool ok = event && fields && json_object_update(event, fields) == 0;
+    if (!ok) error_no_memory(err, "events", 0);
+    ok = ok && json_write(event, &line, err);
+    if (ok && events->listen) events->listen(events->user, line.data);
+    if (ok && events->file.fd >= 0) {
+        buf_byte(&line, '\n');
+        if (!fs_appender_write(&events->file, line.data, line.size, &cause)) disk_failure(events, &cause);
+    }
+    buf_release(&line);
+    json_decref(event);
+    json_decref(fields);
+    return ok;
+}
+
+bool events_warn(struct events *events, const char *message, struct error *err) {
+    return events_emit(events, "warning", json_pack("{s:s}", "message", message), err);
+}
+
+void events_scalar(struct events *events, const struct tfevents_scalar *scalars, size_t count) {
+    struct error cause;
+    if (events->board_open && !tfevents_write(&events->board, clock_unix(), events->step, scalars, count, &cause)) disk_failure(events, &cause);
+}

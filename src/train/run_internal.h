@@ -1,0 +1,43 @@
+/* Closed to other folders: the parts of a run between trainer.c (the loop) and run.c (its beginning and end). */
+#ifndef HONE_TRAIN_RUN_INTERNAL_H
+#define HONE_TRAIN_RUN_INTERNAL_H
+
+#include "score/score.h"
+#include "text/pack.h"
+#include "train/checkpoint.h"
+#include "train/events.h"
+#include "train/run_plan.h"
+#include "train/trainer.h"
+
+struct run {
+    struct recipe *recipe;
+    const struct trainer_host *host;
+    struct recipe stored; /* of the run that is resumed */
+    bool resumed;
+    json_t *changed;      /* what a resume changed, strings */
+    json_t *warnings;     /* told before events.jsonl was open, strings */
+    struct inputs inputs;
+    const struct device_ops *ops;
+    struct device *device;
+    struct run_plan plan;
+    struct run_programs programs;
+    struct batch batch;
+    struct events events;
+    bool events_open;
+    int lock;
+    struct progress progress;
+    int64_t evaluated_at, saved_at; /* steps; -1: never */
+    uint32_t *order;
+    uint64_t highest; /* memory, as peak_bytes counts it */
+};
+
+/* Reads everything and plans; writes nothing. `planning`: no output directory is asked for. */
+bool run_open(struct run *run, struct recipe *recipe, const struct trainer_host *host, bool planning, struct error *err);
+/* Makes the directory, locks it, writes recipe.yaml, starts the engine, loads where it left off. */
+bool run_begin(struct run *run, struct error *err);
+/* OUTPUT/adapter, complete or not at all. */
+bool run_write_result(struct run *run, struct error *err);
+void run_close(struct run *run);
+void run_sample_memory(struct run *run);
+
+#endif

@@ -1,0 +1,24 @@
+/* A run from start to end: plan, steps, evaluation, checkpoints, result. */
+#ifndef HONE_TRAIN_TRAINER_H
+#define HONE_TRAIN_TRAINER_H
+
+#include <stdatomic.h>
+
+#include "train/recipe.h"
+
+struct trainer_host {
+    const char *model_path;   /* recipe->model, found */
+    const char *base_model;   /* what the adapter names as its base; no absolute path. NULL: left out */
+    const atomic_int *stop;   /* nonzero: save and leave with ERROR_INTERRUPTED. May be NULL */
+    void (*event)(void *user, const char *line); /* JSON lines as in events.jsonl. May be NULL */
+    void (*prepared)(void *user, struct recipe *recipe); /* the recipe is resolved, training begins. May be NULL */
+    void *user;
+};
+
+/* Trains as the recipe says; *result: the fields of the done event, and "adapter" (relative). */
+bool trainer_run(struct recipe *recipe, const struct trainer_host *host, json_t **result, struct error *err);
+
+/* The plan alone: the fields of the plan event. Nothing is written. */
+bool trainer_plan(struct recipe *recipe, const struct trainer_host *host, json_t **result, struct error *err);
+
+#endif
