@@ -1,0 +1,139 @@
+/* The public functions: what they promise about handles, errors and texts. */
+#include "support/test.h"
+
+#include <hone/hone.h>
+#include <jansson.h>
+#include <string.h>
+
+static void a_job_is_opened_by_name(void **state) {
+    (void)state;
+    struct hone_job *job;
+    struct hone_error err;
+    assert_false(hone_job_open(&job, "trian", &err));
+    assert_null(job);
+    assert_int_equal(err.code, HONE_USAGE);
+    assert_non_null(strstr(err.fix, "train"));
+    assert_false(hone_job_open(&job, "trian", NULL)); /* the cause may be unwanted */
+    hone_job_close(&job);
+    assert_true(hone_job_open(&job, "settings", &err));
+    hone_job_close(&job);
+    assert_null(job);
+}
+
+static void an_error_leaves_the_job_as_it_was(void **state) {
+    (void)state;
+    struct hone_job *job;
+    struct hone_error err;
+    assert_true(hone_job_open(&job, "settings", &err));
+    assert_true(hone_job_set(job, "command", "doctor", &err));
+    assert_false(hone_job_set(job, "comand", "x", &err));
+    assert_string_equal(err.where, "settings");
+    assert_null(hone_job_result(job));
+    assert_true(hone_job_run(job, &err));
+    json_t *result = json_loads(hone_job_result(job), 0, NULL);
+    assert_true(json_array_size(json_object_get(result, "settings")) > 3);
+    json_decref(result);
+    assert_false(hone_job_run(job, &err)); /* a job runs once */
+    hone_job_close(&job);
+}
+
+static void a_cancelled_job_does_not_start(void **state) {
+    (void)state;
+    struct hone_job *job;
+    struct hone_error err;
+    assert_true(hone_job_open(&job, "doctor", &err));
+    hone_job_cancel(job);
+    assert_false(hone_job_run(job, &err));
+    assert_int_equal(err.code, HONE_INTERRUPTED);
+    assert_int_equal(hone_exit_status(err.code), 130);
+    hone_job_close(&job);
+}
+
+static void errors_become_json_whatever_they_hold(void **state) {
+    (void)state;
+    struct hone_error err = {
+        .code = HONE_INPUT, .where = "data", .what = "a \"b\"\n\xff", .why = "", .fix = "fix"};
+    char *text = hone_error_json(&err);
+    json_t *value = json_loads(text, 0, NULL);
+    const json_t *error = json_object_get(value, "error");
+    assert_string_equal(json_string_value(json_object_get(error, "code")), "input");
+    assert_string_equal(json_string_value(json_object_get(error, "what")), "a \"b\"\n\\xff");
+    json_decref(value);
+    hone_free(text);
+    text = hone_error_text(&err);
+    assert_non_null(strstr(text, "fix"));
+    hone_free(text);
+}
+
+static void every_code_has_its_exit_status(void **state) {
+    (void)state;
+    static const struct {
+        enum hone_code code;
+        int status;
+        const char *name;
+    } cases[] = {{HONE_OK, 0, "none"},           {HONE_FAILED, 1, "failed"},
+                 {HONE_INTERNAL, 1, "internal"}, {HONE_USAGE, 2, "usage"},
+                 {HONE_INPUT, 3, "input"},       {HONE_MEMORY, 4, "memory"},
+                 {HONE_DISK, 4, "disk"},         {HONE_INTERRUPTED, 130, "interrupted"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_int_equal(hone_exit_status(cases[i].code), cases[i].status);
+        assert_string_equal(hone_code_name(cases[i].code), cases[i].name);
+    }
+}
+
+static void text_of_strangers_is_escaped(void **state) {
+    (void)state;
+    static const struct {
+        const char *text;
+        bool lines;
+        const char *escaped;
+    } cases[] = {{"plain ü", true, "plain ü"},
+                 {"\033[2J", true, "\\x1b[2J"},
+                 {"a\nb", true, "a\nb"},
+                 {"a\nb", false, "a\\nb"},
+                 {"\xe2\x80\xae", true, "\\u{202e}"},
+                 {"\xff", true, "\\xff"},
+                 {"", true, ""}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *text = hone_escape(cases[i].text, strlen(cases[i].text), cases[i].lines);
+        assert_string_equal(text, cases[i].escaped);
+        hone_free(text);
+    }
+}
+
+static void settings_are_listed_for_each_command(void **state) {
+    (void)state;
+    struct hone_error err;
+    char *all, *some;
+    assert_true(hone_settings(NULL, &all, &err));
+    assert_true(hone_settings("doctor", &some, &err));
+    json_t *whole = json_loads(all, 0, NULL), *part = json_loads(some, 0, NULL);
+    assert_true(json_array_size(part) > 0 && json_array_size(part) < json_array_size(whole));
+    size_t i;
+    json_t *row;
+    json_array_foreach(whole, i, row) {
+        const char *name = json_string_value(json_object_get(row, "name"));
+        const char *help = json_string_value(json_object_get(row, "help"));
+        if (!help || strlen(help) < 5) fail_msg("%s has no help", name);
+        if (json_array_size(json_object_get(row, "commands")) == 0) fail_msg("no command takes %s", name);
+    }
+    json_decref(whole);
+    json_decref(part);
+    hone_free(all);
+    hone_free(some);
+    assert_false(hone_settings("nothing", &all, &err));
+    assert_null(all);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_job_is_opened_by_name),
+        cmocka_unit_test(an_error_leaves_the_job_as_it_was),
+        cmocka_unit_test(a_cancelled_job_does_not_start),
+        cmocka_unit_test(errors_become_json_whatever_they_hold),
+        cmocka_unit_test(every_code_has_its_exit_status),
+        cmocka_unit_test(text_of_strangers_is_escaped),
+        cmocka_unit_test(settings_are_listed_for_each_command),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
