@@ -1,0 +1,40 @@
+#include "device/cpu/row.h"
+
+#include <string.h>
+
+#include "device/cpu/kernel.h"
+#include "tensor/rowcodec.h"
+
+void cpu_row_load(float *out, const void *source, enum dtype dtype, int64_t elements, unsigned features) {
+    if (dtype == DTYPE_F32) {
+        memcpy(out, source, (size_t)elements * sizeof *out);
+        return;
+    }
+#if defined(__x86_64__)
+    if (features & CPU_AVX512) {
+        row_load_avx512(out, source, dtype, elements);
+        return;
+    }
+    if (features & CPU_AVX2) {
+        row_load_avx2(out, source, dtype, elements);
+        return;
+    }
+#endif
+    (void)features;
+    rowcodec(dtype)->decode(source, out, elements);
+}
+
+void cpu_row_store(void *out, const float *source, enum dtype dtype, int64_t elements, unsigned features) {
+#if defined(__x86_64__)
+    if (dtype == DTYPE_BF16 && (features & CPU_AVX512)) {
+        row_store_avx512(out, source, elements);
+        return;
+    }
+    if (dtype == DTYPE_BF16 && (features & CPU_AVX2)) {
+        row_store_avx2(out, source, elements);
+        return;
+    }
+#endif
+    (void)features;
+    rowcodec(dtype)->encode(source, out, elements);
+}

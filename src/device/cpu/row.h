@@ -1,0 +1,18 @@
+/* Rows of stored types to and from f32, one pair of functions for each instruction set; cpu_row_load and
+ * cpu_row_store (kernel.h) choose. All are bit-equal to tensor/rowcodec.h, signalling NaN apart. Any
+ * alignment; `elements` is a multiple of the type's block. */
+#ifndef HONE_DEVICE_CPU_ROW_H
+#define HONE_DEVICE_CPU_ROW_H
+
+#include <stdint.h>
+
+#include "tensor/dtype.h"
+
+#if defined(__x86_64__)
+void row_load_avx2(float *out, const void *source, enum dtype dtype, int64_t elements);
+void row_store_avx2(void *out, const float *source, int64_t elements); /* bf16 */
+void row_load_avx512(float *out, const void *source, enum dtype dtype, int64_t elements);
+void row_store_avx512(void *out, const float *source, int64_t elements); /* bf16 */
+#endif
+
+#endif

@@ -1,0 +1,48 @@
+#if defined(__x86_64__)
+#include "device/cpu/block_avx512.h"
+#include "device/cpu/row.h"
+#include "tensor/rowcodec.h"
+
+static inline __attribute__((always_inline)) void load_blocks(float *out, const uint8_t *at, enum dtype dtype,
+                                                              int64_t elements, int64_t bytes) {
+    int64_t whole = elements / 32;
+    for (int64_t b = 0; b < whole; b++, at += bytes) {
+        struct block512 block = block512_load(at, dtype);
+        _mm512_storeu_ps(out + 32 * b, block.low);
+        _mm512_storeu_ps(out + 32 * b + 16, block.high);
+    }
+    if (elements % 32) rowcodec(dtype)->decode(at, out + 32 * whole, elements % 32);
+}
+
+void row_load_avx512(float *out, const void *source, enum dtype dtype, int64_t elements) {
+    switch (dtype) {
+    case DTYPE_F32: load_blocks(out, source, DTYPE_F32, elements, 128); break;
+    case DTYPE_F16: load_blocks(out, source, DTYPE_F16, elements, 64); break;
+    case DTYPE_BF16: load_blocks(out, source, DTYPE_BF16, elements, 64); break;
+    case DTYPE_Q4_0: load_blocks(out, source, DTYPE_Q4_0, elements, 18); break;
+    case DTYPE_Q4_1: load_blocks(out, source, DTYPE_Q4_1, elements, 20); break;
+    case DTYPE_Q5_0: load_blocks(out, source, DTYPE_Q5_0, elements, 22); break;
+    case DTYPE_Q5_1: load_blocks(out, source, DTYPE_Q5_1, elements, 24); break;
+    case DTYPE_Q8_0: load_blocks(out, source, DTYPE_Q8_0, elements, 34); break;
+    default: rowcodec(dtype)->decode(source, out, elements);
+    }
+}
+
+/* Round to nearest, ties to even, in integers: the instruction of AVX512_BF16 would flush subnormals. */
+void row_store_avx512(void *out, const float *source, int64_t elements) {
+    uint16_t *to = out;
+    int64_t i = 0;
+    for (; i < elements; i += 16) {
+        __mmask16 mask = elements - i >= 16 ? (__mmask16)0xffff : (__mmask16)((1u << (elements - i)) - 1);
+        __m512i bits = _mm512_maskz_loadu_epi32(mask, source + i);
+        __m512i top = _mm512_srli_epi32(bits, 16);
+        __mmask16 nan = _mm512_cmpgt_epu32_mask(_mm512_and_si512(bits, _mm512_set1_epi32(0x7fffffff)),
+                                                _mm512_set1_epi32(0x7f800000));
+        __m512i odd = _mm512_and_si512(top, _mm512_set1_epi32(1));
+        __m512i rounded =
+            _mm512_srli_epi32(_mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd), 16);
+        rounded = _mm512_mask_or_epi32(rounded, nan, top, _mm512_set1_epi32(0x40));
+        _mm256_mask_storeu_epi16(to + i, mask, _mm512_cvtepi32_epi16(rounded));
+    }
+}
+#endif
