@@ -71,7 +71,7 @@ static uint64_t number_in(const char *path) {
 
 /* The folder of this process's cgroup (version 2); the root where the name cannot be read. */
 static void cgroup_path(char *out, size_t size, const char *file) {
-    char line[512], name[400] = "";
+    char line[512], name[512] = "";
     FILE *list = fopen("/proc/self/cgroup", "re");
     while (list && fgets(line, sizeof line, list))
         if (!strncmp(line, "0::", 3)) snprintf(name, sizeof name, "%s", line + 3);
@@ -82,7 +82,7 @@ static void cgroup_path(char *out, size_t size, const char *file) {
 }
 
 uint64_t process_memory_limit(void) {
-    char path[600];
+    char path[640];
     cgroup_path(path, sizeof path, "memory.max");
     uint64_t limit = number_in(path), first_version = number_in("/sys/fs/cgroup/memory/memory.limit_in_bytes");
     if (first_version < limit) limit = first_version;
@@ -90,7 +90,7 @@ uint64_t process_memory_limit(void) {
 }
 
 uint64_t process_memory_available(void) {
-    char path[600];
+    char path[640];
     uint64_t available = kib_field("/proc/meminfo", "MemAvailable"), limit = process_memory_limit();
     if (limit == UINT64_MAX) return available;
     cgroup_path(path, sizeof path, "memory.current");
