@@ -48,12 +48,12 @@ static const struct gradient_case cases[] = {
     {OP_NORM, {.epsilon = 1e-5f}, 2, {DENSE(3, 6), {VALUE_TRANSIENT, 1, {6}, false, 0, NULL}}},
     {OP_ROPE, {.heads = 2, .head_dim = 4}, 2, {DENSE(3, 8), CONSTANT(3, 4)}},
     {OP_ATTENTION, {.heads = 4, .kv_heads = 2, .head_dim = 3, .scale = 0.5f}, 4, {DENSE(7, 12), DENSE(7, 6), DENSE(7, 6), FIXED(segments)}},
-    {OP_GLU, {0}, 2, {DENSE(3, 5), DENSE(3, 5)}},
-    {OP_ADD, {0}, 2, {DENSE(3, 5), DENSE(3, 5)}},
+    {OP_GLU, {.alpha = 0}, 2, {DENSE(3, 5), DENSE(3, 5)}},
+    {OP_ADD, {.alpha = 0}, 2, {DENSE(3, 5), DENSE(3, 5)}},
     {OP_DROPOUT, {.probability = 0.4f, .module = 5}, 4, {DENSE(4, 9), WHOLE(4, 100), WHOLE(4, 100), FIXED(random_words)}},
-    {OP_GATHER, {0}, 2, {DENSE(6, 4), FIXED(rows)}},
-    {OP_HEAD, {0}, 3, {DENSE(3, 4), CONSTANT(7, 4), WHOLE(3, 7)}},
-    {OP_LOSS, {0}, 3, {{VALUE_TRANSIENT, 1, {5}, true, 0, NULL}, {VALUE_TRANSIENT, 1, {5}, false, 0, NULL}, {VALUE_STATE, 1, {1}, false, 0, NULL}}},
+    {OP_GATHER, {.alpha = 0}, 2, {DENSE(6, 4), FIXED(rows)}},
+    {OP_HEAD, {.alpha = 0}, 3, {DENSE(3, 4), CONSTANT(7, 4), WHOLE(3, 7)}},
+    {OP_LOSS, {.alpha = 0}, 3, {{VALUE_TRANSIENT, 1, {5}, true, 0, NULL}, {VALUE_TRANSIENT, 1, {5}, false, 0, NULL}, {VALUE_STATE, 1, {1}, false, 0, NULL}}},
 };
 
 enum { case_count = sizeof cases / sizeof *cases, value_limit = 64 };
