@@ -1,0 +1,163 @@
+#!/usr/bin/env python3
+"""SmolLM2-135M-Instruct in hone against transformers and PEFT, with the weights decoded the same way, f32.
+
+    run_smollm2.py BUILD MODEL.gguf DATA_DIRECTORY [--epoch] [--only logits|gradients|losses|epoch]
+
+BUILD holds hone and tests/golden_driver; DATA_DIRECTORY holds train.jsonl and valid.jsonl of examples/devil.
+Needs torch, transformers, peft, gguf, jinja2. --epoch also trains a whole epoch in both (PEFT: 10 to 20 minutes).
+
+    logits      several texts, base and adapter              max abs difference <= 1e-3
+    gradients   every adapter tensor                         |hone - PEFT| / |PEFT| <= 1e-4
+    losses      10 steps from one adapter, constant rate     1e-4 relative
+    epoch       held-out loss of the demo's epoch            0.5 %"""
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+import smollm2
+
+RANK, ALPHA, RATE, BATCH, STEPS = 16, 16, 2e-4, 8, 10
+TEXTS = ["The capital of France is Paris.", "<|im_start|>user\nDefine year.<|im_end|>\n<|im_start|>assistant\n", "x",
+         "def add(a, b):\n    return a + b\n\n" * 6, "Die Straße führt über 1234 Brücken; 日本語、emoji 🦊 und ñandú.",
+         "In the beginning the Universe was created. This has made a lot of people very angry. " * 12]
+outcome = []
+
+
+def report(name, value, bound):
+    outcome.append(value <= bound)
+    print(f"{'ok  ' if value <= bound else 'FAIL'}  {name}: {value:.3g} (at most {bound:g})", flush=True)
+
+
+def write_adapter(directory, model, b_scale):
+    """A PEFT adapter with A as PEFT draws it and, for b_scale 0, B = 0 as PEFT begins."""
+    directory.mkdir()
+    rng = np.random.default_rng(5)
+    tensors = {}
+    for key, module in sorted(model.named_modules()):
+        if key.rsplit(".", 1)[-1] in smollm2.TARGETS:
+            out, inner = module.weight.shape
+            a = rng.uniform(-1, 1, (RANK, inner)) / np.sqrt(inner)
+            b = rng.standard_normal((out, RANK)) * b_scale
+            tensors[f"base_model.model.{key}.lora_A.weight"] = torch.from_numpy(a.astype(np.float32))
+            tensors[f"base_model.model.{key}.lora_B.weight"] = torch.from_numpy(b.astype(np.float32))
+    save_file(tensors, directory / "adapter_model.safetensors", metadata={"format": "pt"})
+    (directory / "adapter_config.json").write_text(json.dumps(dict(
+        base_model_name_or_path="smollm2", bias="none", fan_in_fan_out=False, inference_mode=True, init_lora_weights=True, lora_alpha=ALPHA,
+        lora_dropout=0.0, modules_to_save=None, peft_type="LORA", r=RANK, target_modules=smollm2.TARGETS, task_type="CAUSAL_LM",
+        use_dora=False, use_rslora=False)))
+    return directory
+
+
+class Comparison:
+    def __init__(self, options, work):
+        self.options, self.work = options, work
+        self.build, self.gguf = options.build.resolve(), options.model.resolve()
+        self.file = smollm2.File(self.gguf)
+        self.train = self.file.examples(options.data / "train.jsonl")
+        self.valid = self.file.examples(options.data / "valid.jsonl")
+        self.environment = {**os.environ, "HONE_HOME": str(work / "home")}
+        base = self.file.model()
+        self.adapter = write_adapter(work / "adapter", base, 0.02)
+        self.start = write_adapter(work / "start", base, 0.0)
+
+    def driver(self, request):
+        (self.work / "request.json").write_text(json.dumps(request))
+        subprocess.run([self.build / "tests/golden_driver", self.gguf, self.adapter, self.work / "request.json",
+                        self.work / "answer.safetensors"], check=True, env=self.environment)
+        return load_file(self.work / "answer.safetensors")
+
+    def hone(self, *arguments):
+        done = subprocess.run([self.build / "hone", *map(str, arguments), "--json"], env=self.environment, stdout=subprocess.PIPE,
+                              text=True, check=True)
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def logits(self):
+        tokenizer = self.file.tokenizer()
+        sequences = [tokenizer.encode(t, add_special_tokens=False).ids for t in TEXTS]
+        got = self.driver(dict(mode="logits", sequences=sequences))
+        model = smollm2.with_adapter(self.file.model(), self.adapter)
+        with torch.no_grad():
+            for i, ids in enumerate(sequences):
+                want = model(input_ids=torch.tensor([ids])).logits[0]
+                report(f"logits of text {i} ({len(ids)} tokens), adapter", (got[f"logits.{i}"] - want).abs().max().item(), 1e-3)
+                with model.disable_adapter():
+                    want = model(input_ids=torch.tensor([ids])).logits[0]
+                report(f"logits of text {i} ({len(ids)} tokens), base", (got[f"base_logits.{i}"] - want).abs().max().item(), 1e-3)
+
+    def gradients(self):
+        examples = self.train[:8]
+        got = self.driver(dict(mode="gradients", examples=examples))
+        model = smollm2.with_adapter(self.file.model(), self.adapter)
+        count = sum(sum(e["trained"][1:]) for e in examples)
+        for e in examples:
+            (smollm2.loss_sum(model, [e])[0] / count).backward()
+        errors = {k: ((got[f"gradient.{k}"] - p.grad).norm() / p.grad.norm()).item() for k, p in smollm2.trained_parameters(model).items()}
+        worst = max(errors, key=errors.get)
+        print(f"      {len(errors)} gradients, median relative error {sorted(errors.values())[len(errors) // 2]:.3g}, worst {worst}")
+        report("worst relative error of a gradient", errors[worst], 1e-4)
+
+    def run_of_hone(self, name, adapter, *flags):
+        events = self.hone("train", "--model", self.gguf, "--data", self.options.data / "train.jsonl", "--valid",
+                           self.options.data / "valid.jsonl", "--adapter", adapter, "--no-shuffle", "--compute", "f32", "--output", self.work / name, *flags)
+        return [e for e in events if e["event"] == "step"], [e for e in events if e["event"] == "eval"]
+
+    def losses(self):
+        steps, _ = self.run_of_hone("losses", self.adapter, "--schedule", "constant", "--warmup-ratio", 0, "--learning-rate", RATE,
+                                    "--batch-size", BATCH, "--max-steps", STEPS)
+        model = smollm2.with_adapter(self.file.model(), self.adapter)
+        parameters = list(smollm2.trained_parameters(model).values())
+        optimizer = torch.optim.AdamW(parameters, lr=RATE, weight_decay=0.0)
+        for s, step in enumerate(steps):
+            want, norm = smollm2.train_step(model, parameters, optimizer, self.train[s * BATCH:(s + 1) * BATCH], RATE)
+            report(f"loss of step {s + 1} ({want:.6f}, hone {step['loss']:.6f}; norm {norm:.4f}, hone {step['gradient_norm']:.4f})",
+                   abs(step["loss"] - want) / want, 1e-4)
+        outcome.append(len(steps) == STEPS)
+
+    def epoch(self):
+        begin = time.time()
+        steps, evals = self.run_of_hone("epoch", self.start, "--epochs", 1)
+        print(f"      hone: {len(steps)} steps, held-out loss {evals[-1]['loss']:.5f}, {time.time() - begin:.0f} s", flush=True)
+        model = smollm2.with_adapter(self.file.model(attention="sdpa"), self.start)
+        parameters = list(smollm2.trained_parameters(model).values())
+        optimizer = torch.optim.AdamW(parameters, lr=RATE, weight_decay=0.0)
+        begin, at = time.time(), 0
+        for step in steps:  # hone's default of 16 examples a step, at hone's rate of each step
+            want, _ = smollm2.train_step(model, parameters, optimizer, self.train[at:at + 16], step["learning_rate"])
+            at += 16
+            print(f"      step {step['step']}: PEFT {want:.5f}, hone {step['loss']:.5f}", flush=True)
+        outcome.append(at >= len(self.train))
+        want = smollm2.held_out_loss(model, self.valid)
+        print(f"      PEFT: held-out loss {want:.5f}, {time.time() - begin:.0f} s")
+        report("held-out loss of an epoch, relative", abs(evals[-1]["loss"] - want) / want, 5e-3)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("build", type=pathlib.Path)
+    parser.add_argument("model", type=pathlib.Path)
+    parser.add_argument("data", type=pathlib.Path)
+    parser.add_argument("--epoch", action="store_true")
+    parser.add_argument("--only", choices=["logits", "gradients", "losses", "epoch"])
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory(prefix="hone-golden-") as work:
+        comparison = Comparison(options, pathlib.Path(work))
+        for part in ["logits", "gradients", "losses"] + ["epoch"] * options.epoch:
+            if options.only in (None, part):
+                getattr(comparison, part)()
+        if options.only == "epoch" and not options.epoch:
+            comparison.epoch()
+    print(f"{sum(outcome)} passed, {len(outcome) - sum(outcome)} failed")
+    return not all(outcome)
+
+
+sys.exit(main())
