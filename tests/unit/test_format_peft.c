@@ -174,6 +174,9 @@ static const struct {
     int64_t dims[2][2];
     const char *says;
 } bad_tensors[] = {
+    {{"base_model.model.m.lora_B.weight", "base_model.model.n.lora_B.weight"},
+     {{6, 2}, {6, 2}},
+     "without its lora_A"},
     {{"base_model.model.m.lora_A.weight", "base_model.model.m.lora_A.bias"},
      {{2, 4}, {6, 2}},
      "has no lora_B beside it"},
@@ -225,6 +228,41 @@ static void tensors_that_are_no_pairs_are_refused(void **state) {
     test_remove_directory(directory);
 }
 
+static int fail_at(void *user, size_t size) {
+    int *left = user;
+    (void)size;
+    return (*left)-- == 0;
+}
+
+static void every_failed_request_for_memory_is_an_error(void **state) {
+    (void)state;
+    char *directory = test_directory();
+    struct peft_config config = {2, 5.0, 0.1, targets, 2, NULL};
+    struct peft_pair one = pair("model.layers.0.self_attn.q_proj", 4, 6, 2);
+    struct error err;
+    bool ok = false;
+    int left, i;
+    for (i = 0; !ok; i++) {
+        left = i;
+        mem_set_fault(fail_at, &left);
+        ok = peft_write(directory, &config, &one, 1, NULL, &err);
+        mem_set_fault(NULL, NULL);
+        if (!ok) assert_int_equal(err.code, ERROR_MEMORY);
+    }
+    assert_true(i > 10);
+    for (i = 0, ok = false; !ok; i++) {
+        struct peft *peft;
+        left = i;
+        mem_set_fault(fail_at, &left);
+        ok = peft_open(&peft, directory, &err);
+        mem_set_fault(NULL, NULL);
+        if (!ok) assert_true(err.code == ERROR_MEMORY && !peft);
+        peft_close(&peft);
+    }
+    assert_true(i > 10);
+    test_remove_directory(directory);
+}
+
 static void adapters_of_peft_itself_open(void **state) {
     (void)state;
     static const char *const adapters[] = {"llama-tied", "llama-untied", "llama-scaled", "qwen2"};
@@ -246,6 +284,7 @@ int main(void) {
         cmocka_unit_test(fields_that_change_the_meaning_are_refused),
         cmocka_unit_test(rslora_is_folded_into_alpha),
         cmocka_unit_test(tensors_that_are_no_pairs_are_refused),
+        cmocka_unit_test(every_failed_request_for_memory_is_an_error),
         cmocka_unit_test(adapters_of_peft_itself_open),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

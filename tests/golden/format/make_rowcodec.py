@@ -17,7 +17,8 @@ types = {"f32": T.F32, "f16": T.F16, "bf16": T.BF16, "q4_0": T.Q4_0, "q4_1": T.Q
 
 blocks = [rng.normal(size=32), rng.normal(size=32) * 1e-3, rng.normal(size=32) * 1e4, np.zeros(32), np.ones(32),
           -np.ones(32), np.linspace(-1, 1, 32), np.linspace(0, 31, 32), np.linspace(-16, 15, 32) * 0.5,
-          np.arange(32) % 2 - 0.5, np.full(32, 1e-7), rng.uniform(-6e-8, 6e-8, 32)]
+          np.arange(32) % 2 - 0.5, np.full(32, 1e-7), rng.uniform(-6e-8, 6e-8, 32),
+          np.r_[127, np.arange(31) - 15.5]]  # halves: q8_0 rounds them away from zero
 source = np.concatenate(blocks).astype(np.float32)
 
 out = b""
