@@ -12,6 +12,8 @@ const struct job_kind job_kinds[] = {
     {"data preview", USE_PREVIEW, job_data_preview},
     {"train", USE_TRAIN, job_train},
     {"plan", USE_PLAN, job_plan},
+    {"eval", USE_EVAL, job_eval},
+    {"generate", USE_GENERATE, job_generate},
     {"chat", USE_CHAT, job_chat},
     {"settings", USE_SETTINGS, job_settings},
 };

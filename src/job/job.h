@@ -61,6 +61,8 @@ bool job_data_check(struct job *job, struct error *err);
 bool job_data_preview(struct job *job, struct error *err);
 bool job_train(struct job *job, struct error *err);
 bool job_plan(struct job *job, struct error *err);
+bool job_eval(struct job *job, struct error *err);
+bool job_generate(struct job *job, struct error *err);
 bool job_chat(struct job *job, struct error *err); /* refuses: a conversation is a session */
 bool job_settings(struct job *job, struct error *err);
 

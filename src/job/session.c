@@ -1,8 +1,144 @@
-/* Sessions of the public API: a model kept ready to answer. */
+/* Sessions of the public API: a model kept ready to answer. Settings are those of the command "chat", so a
+ * job that never runs holds them. */
+#include <string.h>
+
+#include "base/mem.h"
 #include "job/api_internal.h"
+#include "job/talk.h"
+
+struct hone_session {
+    struct job *settings;
+    struct session *session;
+    atomic_int stop;
+};
 
 bool job_chat(struct job *job, struct error *err) {
     (void)job;
     error_set(err, ERROR_USAGE, "chat", "a conversation is no job");
     return error_fix(err, "Use a session (hone_session_open).");
+}
+
+/* A JSON value as a setting's text: strings as they are, the rest as JSON writes it. */
+static bool set_value(struct job *job, const char *name, const json_t *value, struct error *err) {
+    struct buf text = {0};
+    size_t i;
+    json_t *item;
+    if (json_is_array(value)) {
+        json_array_foreach(value, i,
+                           item) if (json_is_array(item) || !set_value(job, name, item, err)) return false;
+        return true;
+    }
+    if (json_is_object(value) || json_is_null(value))
+        return error_set(err, ERROR_USAGE, "chat", "%.60s: not a plain value", name);
+    if (json_is_string(value)) return job_set(job, name, json_string_value(value), err);
+    bool ok = json_write(value, &text, err) && job_set(job, name, text.data, err);
+    buf_release(&text);
+    return ok;
+}
+
+static bool set_options(struct job *job, const char *options, struct error *err) {
+    json_t *object = NULL, *value;
+    const char *name;
+    bool ok = true;
+    if (!options) return true;
+    if (!json_read(&object, options, strlen(options), "options", 1, err)) return false;
+    if (!json_is_object(object)) ok = error_set(err, ERROR_USAGE, "chat", "options are not a JSON object");
+    json_object_foreach(object, name, value) ok = ok && set_value(job, name, value, err);
+    json_decref(object);
+    return ok;
+}
+
+bool hone_session_open(struct hone_session **out, const char *model, const char *adapter, const char *options,
+                       struct hone_error *cause) {
+    struct error err;
+    *out = NULL;
+    struct hone_session *session = mem_calloc(1, sizeof *session);
+    bool ok =
+        session ? job_open(&session->settings, "chat", &err) : error_no_memory(&err, "chat", sizeof *session);
+    ok = ok && (!model || job_set(session->settings, "model", model, &err)) &&
+         (!adapter || job_set(session->settings, "adapter", adapter, &err)) &&
+         set_options(session->settings, options, &err) &&
+         talk_open(&session->session, session->settings, 1, 0, &err);
+    if (!ok) {
+        hone_session_close(&session);
+        return api_fail(cause, &err);
+    }
+    *out = session;
+    return true;
+}
+
+void hone_session_close(struct hone_session **handle) {
+    struct hone_session *session = *handle;
+    if (!session) return;
+    session_close(&session->session);
+    job_close(&session->settings);
+    mem_free(session);
+    *handle = NULL;
+}
+
+struct listener {
+    bool (*on_text)(void *user, const char *text, size_t size);
+    void *user;
+};
+
+static bool on_piece(void *user, const char *text, size_t size) {
+    struct listener *listener = user;
+    return listener->on_text(listener->user, text, size);
+}
+
+/* The session's settings, with this request's over them. */
+static bool request_settings(struct job **out, struct hone_session *session, const char *options,
+                             struct error *err) {
+    if (!job_open(out, "chat", err)) return false;
+    struct settings recipe = recipe_settings(&(*out)->recipe),
+                    from_recipe = recipe_settings(&session->settings->recipe);
+    struct settings own = options_settings(&(*out)->options),
+                    from_own = options_settings(&session->settings->options);
+    return set_options(*out, options, err) && settings_inherit(&recipe, &from_recipe, ORIGIN_GIVEN, err) &&
+           settings_inherit(&own, &from_own, ORIGIN_GIVEN, err);
+}
+
+static bool read_request(struct talk *out, const char *request, struct error *err) {
+    json_t *value = NULL;
+    struct error ignored;
+    const char *first = request + strspn(request, " \t\r\n");
+    /* A text may begin with a bracket and still be a text. */
+    if (*first != '[' || !json_read(&value, request, strlen(request), "request", 1, &ignored))
+        return talk_prompt(out, request, err);
+    bool ok = talk_value(out, value, "request", err);
+    json_decref(value);
+    return ok;
+}
+
+bool hone_session_generate(struct hone_session *session, const char *request, const char *options,
+                           bool (*on_text)(void *user, const char *text, size_t size), void *user,
+                           char **json, struct hone_error *cause) {
+    struct error err;
+    struct job *settings = NULL;
+    struct talk talk = {0};
+    struct request one;
+    struct answer answer = {0};
+    struct listener listener = {on_text, user};
+    if (json) *json = NULL;
+    atomic_store(&session->stop, 0);
+    bool ok = request_settings(&settings, session, options, &err) && read_request(&talk, request, &err) &&
+              talk_request(&talk, session->session, settings, &one, &err);
+    if (ok && on_text) {
+        one.text = on_piece;
+        one.user = &listener;
+    }
+    ok = ok && session_generate(session->session, &one, &answer, 1, &session->stop, &err);
+    if (ok && json) {
+        json_t *value = talk_answer(&answer);
+        ok = api_text(value, json, &err);
+        json_decref(value);
+    }
+    buf_release(&answer.text);
+    talk_release(&talk);
+    job_close(&settings);
+    return ok || api_fail(cause, &err);
+}
+
+void hone_session_cancel(struct hone_session *session) {
+    atomic_store_explicit(&session->stop, 1, memory_order_relaxed);
 }

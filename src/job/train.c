@@ -63,7 +63,8 @@ static bool prepare(struct job *job, char **model, char **base, struct error *er
     struct recipe *recipe = &job->recipe;
     char *name = NULL;
     if (recipe->recipe && !recipe_read(recipe, recipe->recipe, err)) return false;
-    bool ok = recipe_check(recipe, job->kind->use, err) && model_name(recipe, &name, err) &&
+    bool ok = recipe_resolve(recipe, "made-by", "hone " HONE_VERSION, "", err) &&
+              recipe_check(recipe, job->kind->use, err) && model_name(recipe, &name, err) &&
               store_resolve(name, model, err);
     if (ok) {
         *base = base_name(name);
@@ -93,4 +94,8 @@ static bool run(struct job *job,
 
 bool job_train(struct job *job, struct error *err) { return run(job, trainer_run, err); }
 
-bool job_plan(struct job *job, struct error *err) { return run(job, trainer_plan, err); }
+bool job_plan(struct job *job, struct error *err) {
+    if (!run(job, trainer_plan, err)) return false;
+    on_prepared(job, &job->recipe);
+    return true;
+}

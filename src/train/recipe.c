@@ -185,31 +185,13 @@ bool recipe_same_facts(struct recipe *recipe, const struct recipe *stored, json_
 
 /* ---- showing ---- */
 
-bool recipe_explain(struct recipe *recipe, unsigned uses, struct buf *out) {
-    for (size_t i = 0; i < recipe_row_count; i++) {
-        const struct setting *row = &recipe_rows[i];
-        const struct setting_state *state = &recipe->states[i];
-        if (!(row->uses & uses) || row->uses & USE_INVOKE || state->origin == ORIGIN_GIVEN) continue;
-        if (state->origin != ORIGIN_AUTO && !setting_is_set(row, recipe)) continue;
-        buf_printf(out, "  %-20s ", row->name);
-        if (state->origin == ORIGIN_AUTO)
-            buf_text(out, "auto");
-        else
-            setting_write(row, recipe, out);
-        const char *why = state->reason                  ? state->reason
-                          : state->origin == ORIGIN_AUTO ? row->automatic
-                                                         : setting_origin_name(state->origin);
-        buf_printf(out, "  (%s)\n", why);
-    }
-    return !out->failed;
-}
-
 json_t *recipe_describe(struct recipe *recipe) {
     json_t *out = json_object();
     struct buf text = {0};
     for (size_t i = 0; out && i < recipe_row_count; i++) {
         const struct setting_state *state = &recipe->states[i];
-        if (!setting_is_set(&recipe_rows[i], recipe)) continue;
+        if (!setting_is_set(&recipe_rows[i], recipe) || recipe_rows[i].uses & (USE_FACT | USE_INVOKE))
+            continue;
         buf_clear(&text);
         if (state->origin == ORIGIN_AUTO)
             buf_text(&text, "auto");

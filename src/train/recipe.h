@@ -149,9 +149,8 @@ bool recipe_continue(struct recipe *recipe, const struct recipe *stored, json_t 
 bool recipe_same_facts(struct recipe *recipe, const struct recipe *stored, json_t *changed,
                        struct error *err);
 
-/* Lines "  learning-rate 0.00132  (hidden size 576)" for every value that was not given, appended. */
-bool recipe_explain(struct recipe *recipe, unsigned uses, struct buf *out);
-/* The same as a JSON object: name → {"value","origin","reason"}; facts included. NULL when out of memory. */
+/* Every setting as a JSON object: name → {"value","origin","reason"}, for whoever shows the run. NULL when
+ * out of memory. */
 json_t *recipe_describe(struct recipe *recipe);
 
 /* 5e-4 · (2000 / hidden)^0.781, for qwen architectures ^0.0775, clamped to [2e-5, 2e-3]: the rate at which

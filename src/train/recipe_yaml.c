@@ -270,7 +270,7 @@ static void write_value(const struct setting *row, const struct setting_state *s
         write_items(slot, out);
     else
         setting_write(row, recipe, out);
-    if (!state->reason) return;
+    if (!state->reason || !*state->reason) return;
     buf_text(out, "  # ");
     text_escape(out, state->reason, strlen(state->reason), false);
 }

@@ -229,20 +229,29 @@ static void learning_rate_follows_the_width(void **state) {
     }
 }
 
-static void every_value_not_given_is_explained(void **state) {
+static void every_value_has_its_origin_and_reason(void **state) {
     (void)state;
+    static const struct {
+        const char *name, *value, *origin, *reason;
+    } cases[] = {{"epochs", "1", "given", NULL},
+                 {"learning-rate", "0.00125", "resolved", "hidden size 576"},
+                 {"lora-rank", "16", "default", NULL},
+                 {"max-length", "auto", "auto", NULL}};
     struct recipe r;
     struct error err;
-    struct buf text = {0};
     open_recipe(&r);
     assert_ok(recipe_set(&r, USE_TRAIN, "epochs", "1", &err), &err);
     assert_ok(recipe_resolve_float(&r, "learning-rate", 0.00125, "hidden size 576", &err), &err);
-    assert_true(recipe_explain(&r, USE_TRAIN, &text));
-    assert_null(strstr(text.data, "epochs"));
-    assert_non_null(strstr(text.data, "  learning-rate        0.00125  (hidden size 576)\n"));
-    assert_non_null(strstr(text.data, "  lora-rank            16  (default)\n"));
-    assert_non_null(strstr(text.data, "  max-length           auto  (the smaller of"));
-    buf_release(&text);
+    json_t *all = recipe_describe(&r);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const json_t *one = json_object_get(all, cases[i].name);
+        assert_string_equal(json_string_value(json_object_get(one, "value")), cases[i].value);
+        assert_string_equal(json_string_value(json_object_get(one, "origin")), cases[i].origin);
+        if (cases[i].reason)
+            assert_string_equal(json_string_value(json_object_get(one, "reason")), cases[i].reason);
+    }
+    assert_null(json_object_get(all, "model-digest")); /* a fact, not a setting */
+    json_decref(all);
     recipe_release(&r);
 }
 
@@ -257,7 +266,7 @@ int main(void) {
         cmocka_unit_test(conflicts_are_named),
         cmocka_unit_test(resume_takes_stored_values_and_refuses_changed_ones),
         cmocka_unit_test(learning_rate_follows_the_width),
-        cmocka_unit_test(every_value_not_given_is_explained),
+        cmocka_unit_test(every_value_has_its_origin_and_reason),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,199 @@
+/* `hone generate`: one prompt, one conversation, or a file of them answered together. */
+#include <string.h>
+
+#include "base/fs.h"
+#include "base/mem.h"
+#include "base/thread.h"
+#include "job/talk.h"
+
+enum {
+    most_slots = 8,        /* sequences at once; each holds its keys and values */
+    template_tokens = 512, /* room for what a template adds, more than any real one does */
+    usual_context = 2048,  /* the session's own default */
+    largest_messages = 16 << 20,
+    largest_batch = 1 << 30,
+};
+
+struct batch_file {
+    struct talk *talks;
+    size_t count, capacity;
+};
+
+static bool check_sources(const struct options *options, struct error *err) {
+    int sources = (options->prompt != NULL) + (options->messages != NULL) + (options->batch != NULL);
+    if (sources != 1) {
+        error_set(err, ERROR_USAGE, "generate",
+                  sources ? "--prompt, --messages and --batch exclude each other"
+                          : "there is nothing to answer");
+        return error_fix(err, "Give one of --prompt TEXT, --messages FILE and --batch FILE.");
+    }
+    if (options->batch && !options->output) {
+        error_set(err, ERROR_USAGE, "generate", "--output is missing");
+        return error_fix(err, "Name the file for the answers: --output answers.jsonl.");
+    }
+    if (!options->batch && options->output) {
+        error_set(err, ERROR_USAGE, "generate", "--output belongs to --batch");
+        return error_fix(err, "Leave it out, or give the requests as --batch FILE.");
+    }
+    return true;
+}
+
+/* A context that holds prompt and answer: small, since every slot has it. 0: the default. */
+static int64_t context_for(size_t bytes, int64_t max_tokens) {
+    return bytes + template_tokens + (size_t)max_tokens < usual_context
+               ? (int64_t)bytes + template_tokens + max_tokens
+               : 0;
+}
+
+/* ---- one request ---- */
+
+static bool on_piece(void *user, const char *piece, size_t size) {
+    struct error ignored;
+    struct job *job = user;
+    json_t *text =
+        json_stringn(piece, size); /* NULL for a torn character at the end: the result has it replaced */
+    if (text) job_emit_json(job, json_pack("{s:s, s:o}", "event", "text", "text", text), &ignored);
+    return true;
+}
+
+static bool read_talk(struct talk *out, const struct options *options, struct error *err) {
+    json_t *value = NULL;
+    memset(out, 0, sizeof *out);
+    if (options->prompt) return talk_prompt(out, options->prompt, err);
+    bool ok = json_read_file(&value, options->messages, largest_messages, err) &&
+              talk_value(out, value, options->messages, err);
+    json_decref(value);
+    return ok;
+}
+
+static bool answer_one(struct job *job, struct error *err) {
+    struct talk talk;
+    struct session *session = NULL;
+    struct request request;
+    struct answer answer = {0};
+    bool ok = read_talk(&talk, &job->options, err) &&
+              talk_open(&session, job, 1, context_for(talk_bytes(&talk), job->options.max_tokens), err) &&
+              talk_request(&talk, session, job, &request, err);
+    if (ok && job->on_event) {
+        request.text = on_piece;
+        request.user = job;
+    }
+    ok = ok && session_generate(session, &request, &answer, 1, &job->stop, err);
+    if (ok) {
+        job->result = talk_answer(&answer);
+        ok = job->result || error_no_memory(err, "generate", answer.text.size);
+        buf_release(&answer.text);
+    }
+    session_close(&session);
+    talk_release(&talk);
+    return ok;
+}
+
+/* ---- many ---- */
+
+static bool add_line(struct batch_file *file, const char *line, size_t size, const char *path, size_t number,
+                     struct error *err) {
+    json_t *value;
+    char name[240];
+    if (file->count == file->capacity) {
+        size_t capacity = file->capacity ? file->capacity * 2 : 64;
+        struct talk *talks = mem_realloc(file->talks, capacity * sizeof *talks);
+        if (!talks) return error_no_memory(err, "generate", capacity * sizeof *talks);
+        file->talks = talks;
+        file->capacity = capacity;
+    }
+    if (!json_read(&value, line, size, path, number, err)) return false;
+    snprintf(name, sizeof name, "%.200s:%zu", path, number);
+    bool ok = talk_value(&file->talks[file->count], value, name, err);
+    if (ok) file->count++;
+    json_decref(value);
+    return ok;
+}
+
+static bool read_batch(struct batch_file *file, const char *path, struct error *err) {
+    struct buf text = {0};
+    bool ok = fs_read(path, largest_batch, &text, err);
+    size_t number = 0;
+    for (size_t at = 0; ok && at < text.size;) {
+        const char *end = memchr(text.data + at, '\n', text.size - at);
+        size_t size = end ? (size_t)(end - text.data) - at : text.size - at;
+        number++;
+        if (strspn(text.data + at, " \t\r") < size)
+            ok = add_line(file, text.data + at, size, path, number, err);
+        at += size + 1;
+    }
+    buf_release(&text);
+    if (ok && !file->count) ok = error_set(err, ERROR_INPUT, "generate", "%.200s has no requests", path);
+    return ok;
+}
+
+static void release_batch(struct batch_file *file) {
+    for (size_t i = 0; i < file->count; i++) talk_release(&file->talks[i]);
+    mem_free(file->talks);
+}
+
+/* One line per request, in order. */
+static bool write_answers(const char *path, const struct answer *answers, size_t count, struct error *err) {
+    struct fs_writer writer;
+    struct buf line = {0};
+    if (!fs_writer_open(&writer, path, err)) return false;
+    bool ok = true;
+    for (size_t i = 0; ok && i < count; i++) {
+        json_t *value = talk_answer(&answers[i]);
+        buf_clear(&line);
+        ok = (value || error_no_memory(err, "generate", 0)) && json_write(value, &line, err) &&
+             (buf_byte(&line, '\n') || error_no_memory(err, "generate", line.size)) &&
+             fs_writer_write(&writer, line.data, line.size, err);
+        json_decref(value);
+    }
+    buf_release(&line);
+    if (ok) return fs_writer_commit(&writer, err);
+    fs_writer_drop(&writer);
+    return false;
+}
+
+static bool run_batch(struct job *job, struct batch_file *file, struct session *session, struct error *err) {
+    struct request *requests = mem_calloc(file->count, sizeof *requests);
+    struct answer *answers = mem_calloc(file->count, sizeof *answers);
+    double start = clock_seconds();
+    size_t prompt = 0, generated = 0;
+    bool ok = (requests && answers) || error_no_memory(err, "generate", file->count * sizeof *answers);
+    for (size_t i = 0; ok && i < file->count; i++)
+        ok = talk_request(&file->talks[i], session, job, &requests[i], err);
+    bool answered = ok && session_generate(session, requests, answers, file->count, &job->stop, err);
+    ok = answered && write_answers(job->options.output, answers, file->count, err);
+    for (size_t i = 0; ok && i < file->count; i++) {
+        prompt += answers[i].prompt_tokens;
+        generated += answers[i].generated_tokens;
+    }
+    if (ok) {
+        job->result = json_pack("{s:I, s:s, s:I, s:I, s:f}", "answers", (json_int_t)file->count, "output",
+                                job->options.output, "prompt_tokens", (json_int_t)prompt, "generated_tokens",
+                                (json_int_t)generated, "seconds", clock_seconds() - start);
+        ok = job->result || error_no_memory(err, "generate", 0);
+    }
+    for (size_t i = 0; answered && i < file->count; i++) buf_release(&answers[i].text);
+    mem_free(requests);
+    mem_free(answers);
+    return ok;
+}
+
+static bool answer_many(struct job *job, struct error *err) {
+    struct batch_file file = {0};
+    struct session *session = NULL;
+    size_t longest = 0;
+    bool ok = read_batch(&file, job->options.batch, err);
+    for (size_t i = 0; ok && i < file.count; i++)
+        if (talk_bytes(&file.talks[i]) > longest) longest = talk_bytes(&file.talks[i]);
+    int64_t slots = file.count < most_slots ? (int64_t)file.count : most_slots;
+    ok = ok && talk_open(&session, job, slots, context_for(longest, job->options.max_tokens), err) &&
+         run_batch(job, &file, session, err);
+    session_close(&session);
+    release_batch(&file);
+    return ok;
+}
+
+bool job_generate(struct job *job, struct error *err) {
+    if (!check_sources(&job->options, err)) return false;
+    return job->options.batch ? answer_many(job, err) : answer_one(job, err);
+}

@@ -1,0 +1,127 @@
+#include "job/talk.h"
+
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/text.h"
+#include "base/thread.h"
+#include "job/store.h"
+
+bool talk_open(struct session **out, struct job *job, int64_t slots, int64_t context, struct error *err) {
+    struct recipe *recipe = &job->recipe;
+    char *path = NULL, *mask = NULL;
+    *out = NULL;
+    if (!recipe->model) {
+        error_set(err, ERROR_USAGE, job->kind->name, "--model is missing");
+        return error_fix(err, "Name a model: one that `hone pull` stored, a GGUF file or a directory.");
+    }
+    bool ok = store_resolve(recipe->model, &path, err) && recipe_mask(recipe, &mask, err);
+    struct session_options options = {
+        .adapter = recipe->adapter,
+        .device = recipe_device_name(recipe),
+        .threads = (int)recipe->threads,
+        .mask = mask,
+        .compute = recipe->compute == COMPUTE_BF16 ? DTYPE_BF16 : DTYPE_F32,
+        .slots = slots,
+        .context = job->options.context ? job->options.context : context,
+        .memory = recipe->memory,
+        .render = {.chat_template = recipe->chat_template,
+                   .adapter = recipe->adapter,
+                   .arguments = recipe->template_args.items,
+                   .argument_count = recipe->template_args.count,
+                   .system = recipe->system,
+                   .now = clock_unix()},
+    };
+    ok = ok && session_open(out, path, &options, err);
+    mem_free(path);
+    mem_free(mask);
+    return ok;
+}
+
+bool talk_prompt(struct talk *out, const char *prompt, struct error *err) {
+    memset(out, 0, sizeof *out);
+    if (!utf8_valid(prompt, strlen(prompt), NULL))
+        return error_set(err, ERROR_INPUT, "generate", "the prompt is not valid UTF-8");
+    out->messages = json_pack("[{s:s, s:s}]", "role", "user", "content", prompt);
+    return out->messages || error_no_memory(err, "generate", strlen(prompt));
+}
+
+bool talk_value(struct talk *out, const json_t *value, const char *name, struct error *err) {
+    const json_t *messages = json_is_array(value) ? value : json_object_get(value, "messages");
+    const char *prompt = json_string_value(json_object_get(value, "prompt"));
+    memset(out, 0, sizeof *out);
+    if (prompt && !messages) return talk_prompt(out, prompt, err);
+    if (!json_is_array(messages) || !json_array_size(messages)) {
+        error_set(err, ERROR_INPUT, "generate", "%.200s: there are no messages", name);
+        return error_fix(
+            err,
+            "Write a list of {\"role\",\"content\"} objects, or an object with \"messages\" or \"prompt\".");
+    }
+    for (size_t i = 0; i < json_array_size(messages); i++)
+        if (!json_is_string(json_object_get(json_array_get(messages, i), "role")))
+            return error_set(err, ERROR_INPUT, "generate", "%.200s: message %zu has no role", name, i + 1);
+    const json_t *tools = json_object_get(value, "tools");
+    out->messages = json_deep_copy(messages);
+    out->tools = json_is_array(tools) ? json_deep_copy(tools) : NULL;
+    return (out->messages && (out->tools || !json_is_array(tools))) || error_no_memory(err, "generate", 0);
+}
+
+void talk_release(struct talk *talk) {
+    tokens_release(&talk->tokens);
+    json_decref(talk->messages);
+    json_decref(talk->tools);
+    memset(talk, 0, sizeof *talk);
+}
+
+size_t talk_bytes(const struct talk *talk) {
+    size_t i, bytes = 0;
+    json_t *message;
+    json_array_foreach(talk->messages, i, message) bytes +=
+        json_string_length(json_object_get(message, "content")) + 32;
+    return bytes;
+}
+
+bool talk_request(struct talk *talk, struct session *session, const struct job *job, struct request *out,
+                  struct error *err) {
+    const struct options *options = &job->options;
+    if (!renderer_prompt_tokens(session_renderer(session), talk->messages, talk->tools, &talk->tokens, err))
+        return false;
+    *out = (struct request){
+        .ids = talk->tokens.ids,
+        .count = talk->tokens.count,
+        .max_tokens = options->max_tokens,
+        .sampling = {.temperature = options->temperature,
+                     .top_k = options->top_k,
+                     .top_p = options->top_p,
+                     .min_p = options->min_p,
+                     .repetition_penalty = options->repetition_penalty,
+                     .seed = (uint64_t)job->recipe.seed},
+    };
+    return true;
+}
+
+/* A model may end in the middle of a character, and JSON holds UTF-8 alone. */
+static json_t *answer_text(const struct buf *text) {
+    struct buf clean = {0};
+    const char *bytes = text->data ? text->data : "";
+    if (utf8_valid(bytes, text->size, NULL)) return json_stringn(bytes, text->size);
+    for (size_t i = 0; i < text->size;) {
+        uint32_t code;
+        int length = utf8_decode(bytes + i, text->size - i, &code);
+        if (length)
+            buf_append(&clean, bytes + i, (size_t)length);
+        else
+            buf_text(&clean, "\xEF\xBF\xBD");
+        i += length ? (size_t)length : 1;
+    }
+    json_t *value = clean.failed ? NULL : json_stringn(clean.data ? clean.data : "", clean.size);
+    buf_release(&clean);
+    return value;
+}
+
+json_t *talk_answer(const struct answer *answer) {
+    return json_pack("{s:o, s:I, s:I, s:s, s:f}", "text", answer_text(&answer->text), "prompt_tokens",
+                     (json_int_t)answer->prompt_tokens, "generated_tokens",
+                     (json_int_t)answer->generated_tokens, "finish_reason", answer->finish_reason, "seconds",
+                     answer->seconds);
+}

@@ -1,0 +1,32 @@
+/* What `hone generate` and sessions of the public API share: opening, requests, answers. */
+#ifndef HONE_JOB_TALK_H
+#define HONE_JOB_TALK_H
+
+#include "infer/session.h"
+#include "job/job.h"
+
+/* A session with the job's model, adapter, template and machine settings. `context` 0: --context, or its
+ * rule. */
+bool talk_open(struct session **out, struct job *job, int64_t slots, int64_t context, struct error *err);
+
+/* One conversation, tokenised. */
+struct talk {
+    struct tokens tokens;
+    json_t *messages, *tools; /* tools may be NULL */
+};
+/* A text becomes one user turn. */
+bool talk_prompt(struct talk *out, const char *prompt, struct error *err);
+/* An array of messages, or an object with `messages` and perhaps `tools`, or with `prompt`. `name` stands in
+ * messages. */
+bool talk_value(struct talk *out, const json_t *value, const char *name, struct error *err);
+void talk_release(struct talk *talk);
+/* Renders and tokenises; the request borrows the tokens. */
+bool talk_request(struct talk *talk, struct session *session, const struct job *job, struct request *out,
+                  struct error *err);
+/* The bytes of all texts in the messages: never fewer than their tokens. */
+size_t talk_bytes(const struct talk *talk);
+
+/* {"text","prompt_tokens","generated_tokens","finish_reason","seconds"}; NULL: out of memory. */
+json_t *talk_answer(const struct answer *answer);
+
+#endif
