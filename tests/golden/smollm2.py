@@ -49,7 +49,7 @@ class File:
                 key = f"model.layers.{part[1]}.{NAMES[part[2]]}.weight"
             else:
                 key = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}[part[0]] + ".weight"
-            state[key] = torch.from_numpy(np.ascontiguousarray(value))
+            state[key] = torch.from_numpy(np.array(value, np.float32))
         missing, unexpected = model.load_state_dict(state, strict=False)
         assert not unexpected and set(missing) <= {"lm_head.weight"}, (missing, unexpected)
         model.tie_weights()
