@@ -57,7 +57,7 @@ static inline vf v_fma(vf a, vf b, vf c) {
 /* mask ? a : b; mask lanes are all ones or all zeros. */
 static inline vf v_select(vi mask, vf a, vf b) { return (vf)((mask & (vi)a) | (~mask & (vi)b)); }
 
-/* b where a is NaN. */
+/* The larger and the smaller; b where one is NaN. */
 static inline vf v_max(vf a, vf b) {
 #if defined(__AVX512F__)
     return _mm512_max_ps(a, b);
@@ -65,6 +65,16 @@ static inline vf v_max(vf a, vf b) {
     return _mm256_max_ps(a, b);
 #else
     return v_select(a > b, a, b);
+#endif
+}
+
+static inline vf v_min(vf a, vf b) {
+#if defined(__AVX512F__)
+    return _mm512_min_ps(a, b);
+#elif defined(__AVX2__)
+    return _mm256_min_ps(a, b);
+#else
+    return v_select(a < b, a, b);
 #endif
 }
 
@@ -119,18 +129,16 @@ static inline vi v_iota(void) {
 }
 
 /* eˣ to 2 units in the last place; 0 below -87.33 (where the result would be denormal), infinity above
- * 88.37, NaN for NaN. x = n ln 2 + r with |r| <= 0.347; the Taylor series of eʳ up to r⁷ errs by r⁸/8! <
- * 6e-9. */
+ * 89, NaN for NaN. x = n ln 2 + r with |r| <= 0.347; the Taylor series of eʳ up to r⁷ errs by r⁸/8! < 6e-9.
+ */
 static inline vf v_exp(vf x) {
     const vf magic = v_splat(0x1.8p23f); /* adding it rounds to an integer, which then lies in the low bits */
-    vf floor = v_splat(-87.33f), ceiling = v_splat(89.0f);
-    vi below = x < floor;
-    x = v_select(below, floor, v_select(x > ceiling, ceiling, x));
-    vf shifted = v_fma(x, v_splat(0x1.715476p0f), magic);
+    const vf floor = v_splat(-87.33f);
+    vf clamped = v_max(floor, v_min(v_splat(89.0f), x));
+    vf shifted = v_fma(clamped, v_splat(0x1.715476p0f), magic);
     vf n = shifted - magic;
-    vf r = v_fma(n, v_splat(-0x1.62e400p-1f),
-                 x); /* ln 2 in two parts; the first has 12 bits less, so n · it is exact */
-    r = v_fma(n, v_splat(-0x1.7f7d1cp-20f), r);
+    vf r = v_fma(n, v_splat(-0x1.62e400p-1f), clamped); /* ln 2 in two parts: */
+    r = v_fma(n, v_splat(-0x1.7f7d1cp-20f), r);         /* the first has 17 bits, so n times it is exact */
     vf sum = v_splat(1.0f / 5040);
     sum = v_fma(sum, r, v_splat(1.0f / 720));
     sum = v_fma(sum, r, v_splat(1.0f / 120));
@@ -139,21 +147,43 @@ static inline vf v_exp(vf x) {
     sum = v_fma(sum, r, v_splat(0.5f));
     sum = v_fma(sum, r, v_splat(1.0f));
     sum = v_fma(sum, r, v_splat(1.0f));
+#if defined(__AVX512F__)
+    return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(x, floor, _CMP_NLT_UQ), sum, n);
+#else
     vf power = (vf)(((vu)shifted + 127u) << 23); /* the magic number's own low bits are zero and shift out */
-    return v_select(below, (vf){0}, sum * power);
+    return (vf)(~(vi)(x < floor) & (vi)(sum * power));
+#endif
 }
 
 /* 1 / (1 + e⁻ˣ) */
 static inline vf v_sigmoid(vf x) { return v_splat(1.0f) / (v_splat(1.0f) + v_exp(-x)); }
 
-static inline vf v_from_bf16(vh bits) { return (vf)(__builtin_convertvector(bits, vu) << 16); }
+static inline vf v_from_bf16(vh bits) {
+#if defined(__AVX512F__)
+    return (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)bits), 16);
+#elif defined(__AVX2__)
+    return (vf)_mm256_slli_epi32(_mm256_cvtepu16_epi32((__m128i)bits), 16);
+#else
+    return (vf)(__builtin_convertvector(bits, vu) << 16);
+#endif
+}
 
 /* Round to nearest, ties to even; NaN stays NaN: the bits of f32_to_bf16. */
 static inline vh v_to_bf16(vf x) {
     vu u = (vu)x;
-    vu rounded = (u + 0x7fffu + (u >> 16 & 1u)) >> 16;
-    vu nan = (vu)((u & 0x7fffffffu) > vu_splat(0x7f800000u));
-    return __builtin_convertvector((nan & (u >> 16 | 0x40u)) | (~nan & rounded), vh);
+    vu rounded = u + 0x7fffu + (u >> 16 & 1u);
+#if defined(__AVX512F__)
+    __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+    __m512i r = _mm512_mask_or_epi32((__m512i)rounded, nan, (__m512i)u, _mm512_set1_epi32(0x400000));
+    return (vh)_mm512_cvtepi32_epi16(_mm512_srli_epi32(r, 16));
+#elif defined(__AVX2__)
+    __m256 r = _mm256_blendv_ps((__m256)rounded, (__m256)(u | 0x400000u), _mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+    __m256i high = _mm256_srli_epi32((__m256i)r, 16);
+    return (vh)_mm256_castsi256_si128(_mm256_permute4x64_epi64(_mm256_packus_epi32(high, high), 0x08));
+#else
+    vu nan = (vu)(x != x);
+    return __builtin_convertvector((nan & (u >> 16 | 0x40u)) | (~nan & rounded >> 16), vh);
+#endif
 }
 
 /* Up to `lanes` activations at element `at` of a row of f32 or bf16; lanes from `count` on are 0 and

@@ -1,0 +1,492 @@
+/* Cases of the kernel harness: for each operation, how operands of some sizes and types are made. */
+#ifndef TESTS_OP_DEVICE_KERNEL_CASES_H
+#define TESTS_OP_DEVICE_KERNEL_CASES_H
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "device/cpu/kernel.h"
+#include "tensor/rowcodec.h"
+
+/* What a case is built from; an operation reads the fields that it needs. */
+struct sizes {
+    int64_t tokens, segment; /* segment: tokens in each, the last has the rest; 0: lengths vary */
+    int64_t targets, width, hidden, vocabulary;
+    int heads, kv_heads, head_dim;
+};
+
+/* Memory of one operand between guards. */
+struct block {
+    unsigned char *memory, *data;
+    size_t bytes;
+};
+
+enum { guard_bytes = 256, guard_value = 0xa5 };
+
+struct trial {
+    struct graph graph;
+    int node, inputs;
+    int ids[op_max_inputs];
+    struct block in[op_max_inputs];
+    struct attributes attributes;
+    uint64_t random;
+    double terms;    /* length of the longest sum, for the tolerance */
+    double relative; /* rounding of operands inside the kernel: bf16 products, exp */
+    int64_t longest_segment;
+};
+
+static double uniform(struct trial *trial) { /* in [-1.7, 1.7): variance 1 */
+    trial->random = trial->random * 6364136223846793005u + 1442695040888963407u;
+    return ((double)(trial->random >> 11) * 0x1p-53 - 0.5) * 3.46;
+}
+
+static struct block block_open(size_t bytes) {
+    struct block block = {.bytes = bytes};
+    block.memory = aligned_alloc(64, (bytes + 63) / 64 * 64 + 2 * guard_bytes);
+    assert_non_null(block.memory);
+    memset(block.memory, guard_value, (bytes + 63) / 64 * 64 + 2 * guard_bytes);
+    block.data = block.memory + guard_bytes;
+    return block;
+}
+
+static void block_check(const struct block *block, const char *name, const char *what) {
+    size_t end = (block->bytes + 63) / 64 * 64 + guard_bytes;
+    for (size_t i = 0; i < guard_bytes; i++)
+        if (block->memory[i] != guard_value)
+            fail_msg("%s wrote %zu bytes before %s", name, guard_bytes - i, what);
+    for (size_t i = block->bytes + guard_bytes; i < end + guard_bytes; i++)
+        if (block->memory[i] != guard_value) fail_msg("%s wrote past the end of %s", name, what);
+}
+
+static int64_t value_elements(const struct value *value) {
+    int64_t n = 1;
+    for (int i = 0; i < value->rank; i++) n *= value->dim[i];
+    return n;
+}
+
+static size_t value_bytes(const struct value *value) {
+    uint64_t bytes = 0;
+    if (value->rank > 0 && value_elements(value) > 0)
+        assert_true(dtype_bytes(value->dtype, (uint64_t)value_elements(value), &bytes));
+    return (size_t)bytes;
+}
+
+static void *add_value_of(struct trial *trial, int id) {
+    trial->ids[trial->inputs] = id;
+    trial->in[trial->inputs] = block_open(value_bytes(&trial->graph.values[id]));
+    return trial->in[trial->inputs++].data;
+}
+
+static void add_absent(struct trial *trial) { trial->ids[trial->inputs++] = -1; }
+
+static void fill(struct trial *trial, void *data, enum dtype dtype, int64_t n, double scale) {
+    float *row = mem_array((size_t)n + 1, sizeof *row);
+    for (int64_t i = 0; i < n; i++) row[i] = (float)(uniform(trial) * scale);
+    if (n) rowcodec(dtype)->encode(row, data, n);
+    mem_free(row);
+}
+
+/* A random activation [rows, width]; rank 1 when width is 0. */
+static void add_activation(struct trial *trial, enum dtype dtype, enum count count, int64_t rows,
+                           int64_t width, double scale) {
+    int64_t dim[2] = {rows, width};
+    int id = graph_transient(&trial->graph, dtype, count, width ? 2 : 1, dim, "activation");
+    fill(trial, add_value_of(trial, id), dtype, rows * (width ? width : 1), scale);
+}
+
+static void *add_state(struct trial *trial, enum dtype dtype, int rank, int64_t d0, int64_t d1, int64_t d2,
+                       double scale) {
+    int64_t dim[3] = {d0, d1, d2};
+    int id = graph_state(&trial->graph, trial->inputs, dtype, rank, dim, "state");
+    void *data = add_value_of(trial, id);
+    if (dtype != DTYPE_I32) fill(trial, data, dtype, value_elements(&trial->graph.values[id]), scale);
+    return data;
+}
+
+static int32_t *add_indices(struct trial *trial, enum input_name name, enum count count, int64_t n,
+                            int64_t limit) {
+    int id = graph_input(&trial->graph, name, DTYPE_I32, count, n);
+    int32_t *data = add_value_of(trial, id);
+    for (int64_t i = 0; i < n; i++) data[i] = (int32_t)((uniform(trial) / 3.46 + 0.5) * (double)limit);
+    return data;
+}
+
+/* Ascending and different rows, as targets have. */
+static void add_rows(struct trial *trial, const struct sizes *z) {
+    int32_t *rows = add_indices(trial, INPUT_ROWS, COUNT_TARGETS, z->targets, 1);
+    for (int64_t m = 0; m < z->targets; m++) rows[m] = (int32_t)(m * z->tokens / z->targets);
+}
+
+static int64_t count_segments(const struct sizes *z, int32_t *starts) {
+    int64_t at = 0, count = 0;
+    while (at < z->tokens) {
+        if (starts) starts[count] = (int32_t)at;
+        at += z->segment ? z->segment : 1 + count * 7 % 23;
+        count++;
+    }
+    if (starts) starts[count] = (int32_t)z->tokens;
+    return count;
+}
+
+static const int32_t *add_segments(struct trial *trial, const struct sizes *z) {
+    int64_t count = count_segments(z, NULL);
+    int32_t *starts = add_indices(trial, INPUT_SEGMENTS, COUNT_SEGMENTS_AND_ONE, count + 1, 1);
+    count_segments(z, starts);
+    for (int64_t s = 0; s < count; s++)
+        if (starts[s + 1] - starts[s] > trial->longest_segment)
+            trial->longest_segment = starts[s + 1] - starts[s];
+    return starts;
+}
+
+typedef void build_case(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b);
+
+static void build_embedding(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
+    static const enum dtype types[] = {DTYPE_Q8_0, DTYPE_F16, DTYPE_Q4_1};
+    enum dtype type = z->width % 32 ? a : types[(z->tokens + (b == DTYPE_BF16)) % 3];
+    add_state(trial, type, 2, z->vocabulary, z->width, 1, 1);
+    add_indices(trial, INPUT_IDS, COUNT_TOKENS, z->tokens, z->vocabulary);
+}
+
+static void build_norm(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
+    trial->attributes.epsilon = 1e-5f;
+    trial->terms = (double)z->width;
+    add_activation(trial, a, COUNT_TOKENS, z->tokens, z->width, 1);
+    add_state(trial, b == DTYPE_BF16 ? DTYPE_F16 : DTYPE_F32, 1, z->width, 1, 1, 1);
+}
+
+static void build_norm_grad(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
+    trial->terms = (double)z->width;
+    add_activation(trial, b, COUNT_TOKENS, z->tokens, z->width, 1);
+    add_activation(trial, a, COUNT_TOKENS, z->tokens, z->width, 1);
+    add_state(trial, DTYPE_F32, 1, z->width, 1, 1, 1);
+    add_activation(trial, DTYPE_F32, COUNT_TOKENS, z->tokens, 0, 1);
+    if (z->tokens % 2)
+        add_absent(trial);
+    else
+        add_activation(trial, DTYPE_F32, COUNT_TOKENS, z->tokens, z->width, 1);
+}
+
+static void build_rope_table(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
+    (void)a, (void)b;
+    add_indices(trial, INPUT_POSITIONS, COUNT_TOKENS, z->tokens, 100000);
+    float *frequencies = add_state(trial, DTYPE_F32, 1, z->head_dim / 2, 1, 1, 1);
+    for (int i = 0; i < z->head_dim / 2; i++)
+        frequencies[i] = powf(10000, -2 * (float)i / (float)z->head_dim);
+}
+
+static void build_rope(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
+    (void)b;
+    trial->attributes.inverse = z->tokens % 2;
+    add_activation(trial, a, COUNT_TOKENS, z->tokens, (int64_t)z->heads * z->head_dim, 1);
+    add_activation(trial, DTYPE_F32, COUNT_TOKENS, z->tokens, z->head_dim, 0.5);
+}
+
+static void build_glu(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
+    (void)b;
+    trial->terms = 16; /* the exponent's rounding: gates reach 14 */
+    for (int i = 0; i < 2; i++) add_activation(trial, a, COUNT_TOKENS, z->tokens, z->width, i ? 1 : 8);
+}
+
+static void build_glu_grad(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
+    build_glu(trial, z, a, b);
+    add_activation(trial, b, COUNT_TOKENS, z->tokens, z->width, 1);
+}
+
+static void build_add(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
+    add_activation(trial, a, COUNT_TOKENS, z->tokens, z->width, 1);
+    add_activation(trial, b, COUNT_TOKENS, z->tokens, z->width, 1);
+}
+
+static void build_dropout(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
+    (void)b;
+    trial->attributes.probability = 0.3f;
+    trial->attributes.module = 77;
+    add_activation(trial, a, COUNT_TOKENS, z->tokens, z->width, 1);
+    add_indices(trial, INPUT_POSITIONS, COUNT_TOKENS, z->tokens, 2048);
+    uint32_t *examples =
+        add_value_of(trial, graph_input(&trial->graph, INPUT_EXAMPLES, DTYPE_U32, COUNT_TOKENS, z->tokens));
+    for (int64_t t = 0; t < z->tokens; t++) examples[t] = 0xfffffff0u + (uint32_t)t;
+    uint32_t *random =
+        add_value_of(trial, graph_input(&trial->graph, INPUT_RANDOM, DTYPE_U32, COUNT_FIXED, 4));
+    memcpy(random, (uint32_t[4]){0x89abcdefu, 0x1234567u, 3, 0}, 16);
+}
+
+static void build_gather(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
+    (void)b;
+    add_activation(trial, a, COUNT_TOKENS, z->tokens, z->width, 1);
+    add_rows(trial, z);
+}
+
+static void build_scatter(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
+    add_activation(trial, a, COUNT_TARGETS, z->targets, z->width, 1);
+    add_rows(trial, z);
+    add_activation(trial, b, COUNT_TOKENS, z->tokens, z->width, 1);
+}
+
+static void attention_attributes(struct trial *trial, const struct sizes *z) {
+    trial->attributes.heads = z->heads;
+    trial->attributes.kv_heads = z->kv_heads;
+    trial->attributes.head_dim = z->head_dim;
+    trial->attributes.scale = 1 / sqrtf((float)z->head_dim);
+}
+
+static void build_attention(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
+    (void)b;
+    attention_attributes(trial, z);
+    add_activation(trial, a, COUNT_TOKENS, z->tokens, (int64_t)z->heads * z->head_dim, 1);
+    for (int i = 0; i < 2; i++)
+        add_activation(trial, a, COUNT_TOKENS, z->tokens, (int64_t)z->kv_heads * z->head_dim, 1);
+    add_segments(trial, z);
+    trial->terms = (double)(z->head_dim + trial->longest_segment);
+}
+
+static double *decoded(const struct block *block, enum dtype dtype, int64_t n) {
+    double *out = mem_array((size_t)n + 1, sizeof *out);
+    float *row = mem_array((size_t)n + 1, sizeof *row);
+    assert_true(out && row);
+    if (rowcodec(dtype) && n) rowcodec(dtype)->decode(block->data, row, n);
+    for (int64_t i = 0; i < n; i++)
+        out[i] = dtype == DTYPE_I32   ? (double)((const int32_t *)(const void *)block->data)[i]
+                 : dtype == DTYPE_U32 ? (double)((const uint32_t *)(const void *)block->data)[i]
+                 : dtype == DTYPE_F64 ? ((const double *)(const void *)block->data)[i]
+                                      : (double)row[i];
+    mem_free(row);
+    return out;
+}
+
+static void encoded(void *out, enum dtype dtype, const double *data, int64_t n) {
+    float *row = mem_array((size_t)n + 1, sizeof *row);
+    for (int64_t i = 0; i < n; i++) row[i] = (float)data[i];
+    if (n) rowcodec(dtype)->encode(row, out, n);
+    mem_free(row);
+}
+
+/* y and lse must be those of q, k, v: they come from the forward reference. */
+static void build_attention_grad(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
+    int64_t width = (int64_t)z->heads * z->head_dim;
+    attention_attributes(trial, z);
+    add_activation(trial, a, COUNT_TOKENS, z->tokens, width, 1);
+    for (int i = 0; i < 2; i++)
+        add_activation(trial, a, COUNT_TOKENS, z->tokens, (int64_t)z->kv_heads * z->head_dim, 1);
+    add_activation(trial, a, COUNT_TOKENS, z->tokens, width, 1);
+    add_activation(trial, DTYPE_F32, COUNT_TOKENS, z->tokens, z->heads, 1);
+    add_activation(trial, b, COUNT_TOKENS, z->tokens, width, 1);
+    add_segments(trial, z);
+    static const int from[4] = {0, 1, 2, 6};
+    struct reference_call call = {.attributes = &trial->attributes};
+    for (int i = 0; i < 4; i++) {
+        const struct value *value = &trial->graph.values[trial->ids[from[i]]];
+        call.in[i].rank = value->rank;
+        memcpy(call.in[i].dim, value->dim, sizeof value->dim);
+        call.in[i].data = decoded(&trial->in[from[i]], value->dtype, value_elements(value));
+    }
+    call.out[0].data = mem_calloc((size_t)(z->tokens * width) + 1, sizeof(double));
+    call.out[1].data = mem_calloc((size_t)(z->tokens * z->heads) + 1, sizeof(double));
+    op_row(OP_ATTENTION)->reference(&call);
+    encoded(trial->in[3].data, a, call.out[0].data, z->tokens * width);
+    encoded(trial->in[4].data, DTYPE_F32, call.out[1].data, z->tokens * z->heads);
+    for (int i = 0; i < 4; i++) mem_free(call.in[i].data);
+    for (int o = 0; o < 2; o++) mem_free(call.out[o].data);
+    trial->terms = (double)(z->head_dim + trial->longest_segment * z->heads / z->kv_heads);
+}
+
+static void build_cache_attention(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
+    int64_t width = (int64_t)z->kv_heads * z->head_dim, segments = count_segments(z, NULL),
+            context = z->tokens + 150;
+    build_attention(trial, z, a, b);
+    int32_t *slots = add_indices(trial, INPUT_SLOTS, COUNT_SEGMENTS, segments, 1);
+    int32_t *past = add_indices(trial, INPUT_PAST, COUNT_SEGMENTS, segments, 150);
+    for (int64_t s = 0; s < segments; s++) slots[s] = (int32_t)(segments - s);
+    if (segments) past[0] = 0;
+    for (int i = 0; i < 2; i++)
+        add_state(trial, b == DTYPE_BF16 ? a : DTYPE_F32, 3, segments + 1, context, width, 1);
+    trial->terms += 150;
+}
+
+static void build_gradient_norm(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
+    (void)a, (void)b;
+    add_state(trial, DTYPE_F32, 1, z->tokens * z->width, 1, 1, 3);
+}
+
+static void build_adamw(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
+    int64_t n = z->tokens * z->width;
+    add_activation(trial, DTYPE_F32, COUNT_FIXED, 1, 0, 1);
+    *(float *)(void *)trial->in[0].data = a == DTYPE_F32 ? 2.5f : b == DTYPE_F32 ? NAN : 0.01f;
+    int id = graph_input(&trial->graph, INPUT_HYPER, DTYPE_F32, COUNT_FIXED, 8);
+    memcpy(add_value_of(trial, id), (float[8]){1e-2f, 0.9f, 0.999f, 1e-8f, 0.1f, b == DTYPE_F32 ? 1.0f : 0},
+           32);
+    for (int i = 0; i < 3; i++) add_state(trial, DTYPE_F32, 1, n, 1, 1, 1);
+    float *v = add_state(trial, DTYPE_F32, 1, n, 1, 1, 1);
+    for (int64_t i = 0; i < n; i++) v[i] = fabsf(v[i]);
+    *(int32_t *)add_state(trial, DTYPE_I32, 1, 1, 1, 1, 1) = 4;
+    trial->terms = 8;
+}
+
+static void build_zero(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
+    (void)b;
+    add_state(trial, a, 2, z->tokens, z->width, 1, 1);
+}
+
+/* A weight of a type that its rows allow. */
+static enum dtype weight_type(const struct sizes *z, int64_t row, enum dtype b) {
+    static const enum dtype types[] = {DTYPE_F32, DTYPE_BF16, DTYPE_Q8_0, DTYPE_F16, DTYPE_Q4_0};
+    return row % 32 ? (b == DTYPE_BF16 ? DTYPE_BF16 : DTYPE_F32) : types[(z->tokens + (b == DTYPE_BF16)) % 5];
+}
+
+/* Products may round both operands to bf16 when an activation is stored so: 2⁻⁸ of each product, whose
+ * signs are random. */
+static void product_tolerance(struct trial *trial, double terms, bool bf16) {
+    trial->terms = terms;
+    if (bf16) trial->relative = 0x1p-8;
+    trial->attributes.alpha = 0.75f;
+}
+
+static void build_linear(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
+    add_activation(trial, a, COUNT_TOKENS, z->tokens, z->width, 1);
+    add_state(trial, weight_type(z, z->width, b), 2, z->hidden, z->width, 1, 1);
+    if (z->tokens % 2)
+        add_state(trial, DTYPE_F32, 1, z->hidden, 1, 1, 1);
+    else
+        add_absent(trial);
+    if (z->tokens % 3)
+        add_activation(trial, b, COUNT_TOKENS, z->tokens, z->hidden, 1);
+    else
+        add_absent(trial);
+    product_tolerance(trial, (double)z->width, a == DTYPE_BF16);
+}
+
+static void build_linear_grad_x(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
+    add_activation(trial, a, COUNT_TOKENS, z->tokens, z->hidden, 1);
+    add_state(trial, weight_type(z, z->width, b), 2, z->hidden, z->width, 1, 1);
+    if (z->tokens % 3)
+        add_activation(trial, DTYPE_F32, COUNT_TOKENS, z->tokens, z->width, 1);
+    else
+        add_absent(trial);
+    product_tolerance(trial, (double)z->hidden, a == DTYPE_BF16);
+}
+
+static void build_linear_grad_w(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
+    add_activation(trial, a, COUNT_TOKENS, z->tokens, z->width, 1);
+    add_activation(trial, b, COUNT_TOKENS, z->tokens, z->hidden, 1);
+    add_state(trial, DTYPE_F32, 2, z->hidden, z->width, 1, 1);
+    product_tolerance(trial, (double)z->tokens, a == DTYPE_BF16 || b == DTYPE_BF16);
+}
+
+static void build_head(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
+    add_activation(trial, a, COUNT_TARGETS, z->targets, z->width, 1);
+    add_state(trial, weight_type(z, z->width, b), 2, z->vocabulary, z->width, 1, 0.3);
+    add_indices(trial, INPUT_TARGETS, COUNT_TARGETS, z->targets, z->vocabulary);
+    product_tolerance(trial, (double)(z->width + z->vocabulary), a == DTYPE_BF16);
+}
+
+static void build_head_grad(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
+    build_head(trial, z, a, b);
+    add_activation(trial, DTYPE_F32, COUNT_TARGETS, z->targets, 0, 1);
+}
+
+static void build_loss(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
+    (void)a, (void)b;
+    add_activation(trial, DTYPE_F32, COUNT_TARGETS, z->targets, 0, 1);
+    int id = graph_input(&trial->graph, INPUT_WEIGHTS, DTYPE_F32, COUNT_TARGETS, z->targets);
+    fill(trial, add_value_of(trial, id), DTYPE_F32, z->targets, 1);
+    int64_t one = 1;
+    id = graph_state(&trial->graph, 2, DTYPE_F64, 1, &one, "loss");
+    *(double *)add_value_of(trial, id) = 0.25;
+}
+
+static build_case *const builders[OP_COUNT] = {
+    [OP_EMBEDDING] = build_embedding,
+    [OP_NORM] = build_norm,
+    [OP_NORM_GRAD] = build_norm_grad,
+    [OP_ROPE_TABLE] = build_rope_table,
+    [OP_ROPE] = build_rope,
+    [OP_GLU] = build_glu,
+    [OP_GLU_GRAD] = build_glu_grad,
+    [OP_ADD] = build_add,
+    [OP_DROPOUT] = build_dropout,
+    [OP_GATHER] = build_gather,
+    [OP_SCATTER] = build_scatter,
+    [OP_ATTENTION] = build_attention,
+    [OP_ATTENTION_GRAD] = build_attention_grad,
+    [OP_CACHE_ATTENTION] = build_cache_attention,
+    [OP_GRADIENT_NORM] = build_gradient_norm,
+    [OP_ADAMW] = build_adamw,
+    [OP_ZERO] = build_zero,
+    [OP_LINEAR] = build_linear,
+    [OP_LINEAR_GRAD_X] = build_linear_grad_x,
+    [OP_LINEAR_GRAD_W] = build_linear_grad_w,
+    [OP_HEAD] = build_head,
+    [OP_HEAD_GRAD] = build_head_grad,
+    [OP_LOSS] = build_loss,
+};
+
+/* One token, odd tails, several segments, no targets, whole blocks, and segments over two and more blocks. */
+static const struct sizes edge_sizes[] = {
+    {.tokens = 1,
+     .segment = 1,
+     .targets = 0,
+     .width = 1,
+     .hidden = 1,
+     .vocabulary = 3,
+     .heads = 1,
+     .kv_heads = 1,
+     .head_dim = 2},
+    {.tokens = 1,
+     .segment = 1,
+     .targets = 1,
+     .width = 64,
+     .hidden = 3,
+     .vocabulary = 33,
+     .heads = 4,
+     .kv_heads = 2,
+     .head_dim = 64},
+    {.tokens = 7,
+     .segment = 3,
+     .targets = 2,
+     .width = 17,
+     .hidden = 31,
+     .vocabulary = 50,
+     .heads = 3,
+     .kv_heads = 1,
+     .head_dim = 6},
+    {.tokens = 66,
+     .segment = 0,
+     .targets = 9,
+     .width = 96,
+     .hidden = 40,
+     .vocabulary = 131,
+     .heads = 6,
+     .kv_heads = 3,
+     .head_dim = 20},
+    {.tokens = 133,
+     .segment = 0,
+     .targets = 133,
+     .width = 160,
+     .hidden = 65,
+     .vocabulary = 70,
+     .heads = 9,
+     .kv_heads = 3,
+     .head_dim = 64},
+    {.tokens = 128,
+     .segment = 128,
+     .targets = 50,
+     .width = 64,
+     .hidden = 128,
+     .vocabulary = 64,
+     .heads = 2,
+     .kv_heads = 2,
+     .head_dim = 32},
+    {.tokens = 401,
+     .segment = 300,
+     .targets = 77,
+     .width = 333,
+     .hidden = 16,
+     .vocabulary = 19,
+     .heads = 2,
+     .kv_heads = 1,
+     .head_dim = 80},
+};
+
+#endif
