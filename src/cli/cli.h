@@ -73,6 +73,9 @@ void progress_event(struct cli *cli, const json_t *event);
 /* The plan as a small table. */
 void progress_plan(const json_t *plan);
 
+/* Measured rates of a device, a line each. */
+void show_rates(const json_t *rates);
+
 /* Text of strangers, escaped. */
 void print_text(FILE *out, const char *text, bool keep_lines);
 /* "1.5 GiB" into out[32]; returns out. */

@@ -24,7 +24,7 @@ static void show_choices(const json_t *list, const char *subject, const char *ke
     }
 }
 
-static void show_rates(const json_t *rates) {
+void show_rates(const json_t *rates) {
     size_t i;
     json_t *row;
     json_array_foreach(json_object_get(rates, "products"), i, row) printf(

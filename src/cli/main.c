@@ -10,7 +10,7 @@ static const struct command *const commands[] = {
     &command_doctor,     &command_pull,         /* get started */
     &command_data_check, &command_data_preview, /* data */
     &command_plan,       &command_train,        /* train */
-    &command_eval,                              /* measure */
+    &command_eval,       &command_bench,        /* measure */
     &command_generate,   &command_chat,         /* use */
     &command_settings,                          /* hand over */
 };

@@ -15,6 +15,7 @@ const struct job_kind job_kinds[] = {
     {"eval", USE_EVAL, job_eval},
     {"generate", USE_GENERATE, job_generate},
     {"chat", USE_CHAT, job_chat},
+    {"bench", USE_BENCH, job_bench},
     {"settings", USE_SETTINGS, job_settings},
 };
 const size_t job_kind_count = sizeof job_kinds / sizeof *job_kinds;

@@ -19,11 +19,12 @@ struct options {
     int64_t max_tokens;
     double temperature, top_p, min_p, repetition_penalty;
     int64_t top_k;
-    int64_t context; /* tokens of a sequence; 0: auto */
-    int64_t rows;    /* data preview */
-    char *command;   /* settings: of one command */
-    bool markdown;   /* settings */
-    bool json;       /* for the view: what is printed */
+    int64_t prompt_tokens; /* bench */
+    int64_t context;       /* tokens of a sequence; 0: auto */
+    int64_t rows;          /* data preview */
+    char *command;         /* settings: of one command */
+    bool markdown;         /* settings */
+    bool json;             /* for the view: what is printed */
     struct setting_state states[option_row_limit];
 };
 
