@@ -14,3 +14,13 @@ if(TARGET hone)
   endif()
 endif()
 # ---- end of tests/cli ----
+# ---- golden models (tests/golden) ----
+if(TARGET hone_score)
+  add_library(golden_probe STATIC golden/probe.c)
+  target_include_directories(golden_probe PUBLIC ${CMAKE_CURRENT_SOURCE_DIR})
+  target_link_libraries(golden_probe PUBLIC hone_score)
+  target_link_libraries(test_golden_models PRIVATE golden_probe)
+  add_executable(golden_driver golden/driver.c)
+  target_link_libraries(golden_driver PRIVATE golden_probe)
+endif()
+# ---- end of golden models ----

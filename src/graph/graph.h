@@ -15,9 +15,11 @@ bool graph_backward(struct graph *graph, int (*state_gradient)(void *user, int s
 /* Removes nodes whose outputs nobody reads and that write no state. */
 bool graph_prune(struct graph *graph, struct error *err);
 
-/* Recomputation by blocks: between forward and backward only what crosses a block's edge is kept; what
- * the backward pass of a block reads is computed again just before, and nothing else. */
-bool graph_recompute(struct graph *graph, struct error *err);
+/* Recomputation inside blocks: what the backward pass of a block reads is computed again just before, and nothing
+ * else. GRAPH_KEEP_EDGES keeps only what crosses a block's edge; GRAPH_KEEP_COSTLY keeps all but the outputs of
+ * operations that are cheap (op_row.cheap), which costs almost no time. */
+enum graph_keep { GRAPH_KEEP_ALL, GRAPH_KEEP_COSTLY, GRAPH_KEEP_EDGES };
+bool graph_recompute(struct graph *graph, enum graph_keep keep, struct error *err);
 
 /* One line a node, for people. */
 bool graph_dump(const struct graph *graph, struct buf *out);

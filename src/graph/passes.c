@@ -73,7 +73,8 @@ static int twin(struct recompute *r, int value, int producer_of[]) {
     return r->clone[value];
 }
 
-bool graph_recompute(struct graph *graph, struct error *err) {
+bool graph_recompute(struct graph *graph, enum graph_keep keep, struct error *err) {
+    if (keep == GRAPH_KEEP_ALL) return true;
     size_t values = (size_t)graph->value_count;
     struct recompute r = {.graph = graph, .clone = mem_array(values + 1, sizeof(int)),
                           .inside = mem_calloc(values + 1, sizeof(bool)), .old = graph->nodes};
@@ -84,7 +85,8 @@ bool graph_recompute(struct graph *graph, struct error *err) {
         int made_by = graph->values[v].producer;
         r.clone[v] = -1;
         producer[v] = made_by;
-        r.inside[v] = made_by >= 0 && !graph->nodes[made_by].backward && graph->nodes[made_by].block >= 0 && !graph->values[v].keep;
+        bool again = made_by >= 0 && (keep == GRAPH_KEEP_EDGES || op_row(graph->nodes[made_by].op)->cheap);
+        r.inside[v] = again && !graph->nodes[made_by].backward && graph->nodes[made_by].block >= 0 && !graph->values[v].keep;
     }
     for (int n = 0; ok && n < graph->node_count; n++) {
         const struct node *node = &graph->nodes[n];

@@ -4,8 +4,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "graph/graph.h"
-
 struct builder {
     struct graph *graph;
     const struct model_state *state;
@@ -154,7 +152,7 @@ static bool build_train(struct builder *b, struct error *err) {
                      state_value(b, b->state->loss, false)};
     graph_emit(b->graph, OP_LOSS, inputs, NULL, DTYPE_F32, "loss");
     return graph_backward(b->graph, gradient_of, b, err) && graph_prune(b->graph, err) &&
-           (!b->sizes->recompute || graph_recompute(b->graph, err));
+           graph_recompute(b->graph, b->sizes->keep, err);
 }
 
 static void build_update(struct builder *b, struct built_graph *out) {

@@ -2,6 +2,7 @@
 #ifndef HONE_MODEL_BUILD_H
 #define HONE_MODEL_BUILD_H
 
+#include "graph/graph.h"
 #include "graph/state.h"
 #include "model/method.h"
 
@@ -45,7 +46,7 @@ enum graph_kind {
 
 struct graph_sizes {
     int64_t tokens, targets, segments; /* the most of one run */
-    bool recompute;                    /* by blocks (train) */
+    enum graph_keep keep;              /* what of the forward pass is kept for the backward one (train) */
 };
 
 struct built_graph {

@@ -74,7 +74,7 @@ static void dropout_reference(const struct reference_call *call) {
 }
 
 const struct op_row op_dropout_row = {
-    .name = "dropout", .inputs = 4, .outputs = 1, .overwrite = {0, -1, -1, -1},
+    .name = "dropout", .cheap = true, .inputs = 4, .outputs = 1, .overwrite = {0, -1, -1, -1},
     .shapes = like_first, .backward = dropout_backward, .reference = dropout_reference,
 };
 

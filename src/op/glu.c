@@ -27,7 +27,7 @@ static void glu_reference(const struct reference_call *call) {
 }
 
 const struct op_row op_glu_row = {
-    .name = "glu", .inputs = 2, .outputs = 1, .overwrite = {0, -1, -1, -1},
+    .name = "glu", .cheap = true, .inputs = 2, .outputs = 1, .overwrite = {0, -1, -1, -1},
     .shapes = glu_shapes, .backward = glu_backward, .reference = glu_reference,
 };
 

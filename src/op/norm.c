@@ -38,7 +38,7 @@ static void norm_reference(const struct reference_call *call) {
 }
 
 const struct op_row op_norm_row = {
-    .name = "norm", .inputs = 2, .outputs = 2, .overwrite = {-1, -1, -1, -1},
+    .name = "norm", .cheap = true, .inputs = 2, .outputs = 2, .overwrite = {-1, -1, -1, -1},
     .shapes = norm_shapes, .backward = norm_backward, .reference = norm_reference,
 };
 

@@ -159,6 +159,7 @@ struct op_row {
     const char *name;
     int inputs, outputs;      /* with optional ones */
     unsigned optional_inputs; /* bit i: input i may be -1 */
+    bool cheap;               /* moves memory only: selective recomputation makes its outputs again */
     unsigned state_writes;    /* bit i: input i is state that the node updates in place */
     int overwrite[op_max_outputs]; /* input that output o may lie on (same size, last reader); -1: none */
     /* Fills outputs' count, rank and dims (and dtype where it is fixed; else `dtype` stays). */

@@ -36,7 +36,7 @@ enum recipe_use {
 enum schedule { SCHEDULE_CONSTANT, SCHEDULE_LINEAR, SCHEDULE_COSINE };
 enum recipe_device { DEVICE_AUTO, DEVICE_CPU, DEVICE_REF };
 enum compute { COMPUTE_AUTO, COMPUTE_F32, COMPUTE_BF16 };
-enum recompute { RECOMPUTE_AUTO, RECOMPUTE_NONE, RECOMPUTE_BLOCK };
+enum recompute { RECOMPUTE_AUTO, RECOMPUTE_NONE, RECOMPUTE_SELECTIVE, RECOMPUTE_BLOCK };
 enum frozen_weights { FROZEN_AUTO, FROZEN_STORED, FROZEN_DECODED };
 
 enum { recipe_row_limit = 64 };

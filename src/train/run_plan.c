@@ -12,9 +12,13 @@ enum {
     largest_micro_batch = 4096,
 };
 
+/* As the setting --recompute says them. */
+static const char *const keep_names[] = {[GRAPH_KEEP_ALL] = "none", [GRAPH_KEEP_COSTLY] = "selective", [GRAPH_KEEP_EDGES] = "block"};
+
 /* One way to run: the columns are what the plan may choose. */
 struct choice {
-    bool decoded, recompute;
+    bool decoded;
+    enum graph_keep keep;
     int64_t tokens;
 };
 
@@ -32,7 +36,7 @@ static bool plan_programs(struct run_programs *out, const struct choice *choice,
     struct state_options options = {.compute = compute, .decoded = choice->decoded, .train = true};
     int64_t segments = recipe->batch_size > 64 ? recipe->batch_size : 64;
     if (segments > choice->tokens) segments = choice->tokens;
-    struct graph_sizes sizes = {.tokens = choice->tokens, .targets = choice->tokens, .segments = segments, .recompute = choice->recompute};
+    struct graph_sizes sizes = {.tokens = choice->tokens, .targets = choice->tokens, .segments = segments, .keep = choice->keep};
     memset(out, 0, sizeof *out);
     bool ok = engine_open(&out->engine, ops, device, inputs->model, &inputs->method, &options, err) &&
               program_plan(&out->train, &out->engine, GRAPH_TRAIN, &sizes, err) &&
@@ -186,7 +190,7 @@ static bool resolve(struct recipe *recipe, const struct run_plan *plan, const ch
         !recipe_resolve(recipe, "compute", dtype_row(plan->compute)->name, plan->compute == DTYPE_BF16 ? "this processor multiplies bf16" : "this processor does not multiply bf16", err))
         return false;
     if (!recipe->micro_batch_tokens && !recipe_resolve_int(recipe, "micro-batch-tokens", plan->micro_batch_tokens, reason, err)) return false;
-    if (recipe->recompute == RECOMPUTE_AUTO && !recipe_resolve(recipe, "recompute", plan->recompute ? "block" : "none", reason, err)) return false;
+    if (recipe->recompute == RECOMPUTE_AUTO && !recipe_resolve(recipe, "recompute", keep_names[plan->keep], reason, err)) return false;
     return recipe->frozen_weights != FROZEN_AUTO || recipe_resolve(recipe, "frozen-weights", plan->decoded ? "decoded" : "stored", reason, err);
 }
 
@@ -202,11 +206,11 @@ static int list_choices(struct choice list[64], const struct recipe *recipe, int
         sizes[size_count++] = longest;
     }
     for (int decoded = 1; decoded >= 0; decoded--)
-        for (int recompute = 0; recompute <= 1; recompute++)
+        for (int keep = GRAPH_KEEP_ALL; keep <= GRAPH_KEEP_EDGES; keep++)
             for (int64_t s = 0; s < size_count; s++) {
                 if (recipe->frozen_weights != FROZEN_AUTO && decoded != (recipe->frozen_weights == FROZEN_DECODED)) continue;
-                if (recipe->recompute != RECOMPUTE_AUTO && recompute != (recipe->recompute == RECOMPUTE_BLOCK)) continue;
-                list[count++] = (struct choice){decoded, recompute, sizes[s]};
+                if (recipe->recompute != RECOMPUTE_AUTO && keep != recipe->recompute - RECOMPUTE_NONE) continue;
+                list[count++] = (struct choice){decoded, (enum graph_keep)keep, sizes[s]};
             }
     return count;
 }
@@ -254,7 +258,7 @@ bool run_plan_build(struct run_plan *out, struct run_programs *programs, struct 
     set_bytes(out, programs, held.anonymous);
     out->compute = compute;
     out->decoded = best.decoded;
-    out->recompute = best.recompute;
+    out->keep = best.keep;
     out->micro_batch_tokens = best.tokens;
     out->segments = programs->train.built.graph.value_count ? (recipe->batch_size > 64 ? recipe->batch_size : 64) : 0;
     if (out->segments > best.tokens) out->segments = best.tokens;
@@ -278,7 +282,7 @@ bool run_plan_json(const struct run_plan *plan, json_t *object, struct error *er
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         ok = ok && json_object_set_new(object, rows[i].name, json_integer((json_int_t)rows[i].bytes)) == 0;
     ok = ok && json_object_set_new(object, "compute", json_string(dtype_row(plan->compute)->name)) == 0 &&
-         json_object_set_new(object, "recompute", json_string(plan->recompute ? "block" : "none")) == 0 &&
+         json_object_set_new(object, "recompute", json_string(keep_names[plan->keep])) == 0 &&
          json_object_set_new(object, "frozen_weights", json_string(plan->decoded ? "decoded" : "stored")) == 0 &&
          json_object_set_new(object, "flops", json_real(plan->flops)) == 0 && json_object_set_new(object, "seconds", json_real(plan->seconds)) == 0;
     return ok || error_no_memory(err, "plan", 0);

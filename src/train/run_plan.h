@@ -8,7 +8,8 @@
 
 struct run_plan {
     enum dtype compute;
-    bool decoded, recompute;
+    bool decoded;
+    enum graph_keep keep;
     int64_t micro_batch_tokens, segments;
     /* Bytes; peak is the sum of the first seven. */
     uint64_t weights, adapter, gradient, optimizer, activation, workspace, process, peak;

@@ -1,0 +1,214 @@
+/* The tiny models of tests/golden/data against what PyTorch, transformers and PEFT computed (tests/golden/README.md), on
+ * every device and instruction set that this machine has.
+ *
+ * Tolerances: a sum of n products in another order differs by about √n · 2⁻²⁴ of its size; through two layers logits of
+ * size 1 agree to a few 1e-5, so 1e-4. Losses and gradients: 1e-4 relative is what is asked for; f32 reaches 1e-5. bf16 keeps 8
+ * bits: a rounding of 2⁻⁹ per operand, which averages over sums; 3e-2 is asked of logits, 1e-2 of the loss. */
+#include "support/test.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "base/mem.h"
+#include "format/safetensors.h"
+#include "golden/probe.h"
+
+static const char *const models[] = {"llama-tied", "llama-untied", "llama-scaled", "qwen2"};
+enum { model_count = sizeof models / sizeof *models, tokens = 1024 };
+
+static const struct variant {
+    const char *name;
+    struct probe_options options;
+    double logits, loss, gradient;
+} variants[] = {
+    {"ref", {.device = "ref", .threads = 1, .tokens = tokens}, 1e-4, 1e-5, 1e-4},
+    {"cpu plain C", {.device = "cpu", .mask = "avx2,avx512,avx512bf16", .threads = 2, .tokens = tokens}, 1e-4, 1e-5, 1e-4},
+    {"cpu avx2", {.device = "cpu", .mask = "avx512,avx512bf16", .threads = 2, .tokens = tokens}, 1e-4, 1e-5, 1e-4},
+    {"cpu", {.device = "cpu", .threads = 2, .tokens = tokens}, 1e-4, 1e-5, 1e-4},
+    {"cpu, selective", {.device = "cpu", .threads = 2, .tokens = tokens, .keep = GRAPH_KEEP_COSTLY}, 1e-4, 1e-5, 1e-4},
+    {"cpu, block recompute", {.device = "cpu", .threads = 2, .tokens = tokens, .keep = GRAPH_KEEP_EDGES}, 1e-4, 1e-5, 1e-4},
+    {"cpu, bf16", {.device = "cpu", .threads = 2, .tokens = tokens, .compute = DTYPE_BF16}, 3e-2, 1e-2, 5e-2},
+    {"cpu, bf16 decoded", {.device = "cpu", .threads = 2, .tokens = tokens, .compute = DTYPE_BF16, .decoded = true}, 3e-2, 1e-2, 5e-2},
+};
+enum { variant_count = sizeof variants / sizeof *variants };
+
+struct golden {
+    char path[400], adapter[420];
+    json_t *json;
+    struct safetensors *tensors;
+    struct example examples[32];
+    size_t count;
+    int32_t *ids[32];
+    uint8_t *trained[32];
+};
+
+static void golden_open(struct golden *g, const char *name) {
+    struct error err;
+    char path[512];
+    memset(g, 0, sizeof *g);
+    snprintf(g->path, sizeof g->path, "%s/golden/data/%s", TEST_DATA, name);
+    snprintf(g->adapter, sizeof g->adapter, "%s/adapter", g->path);
+    snprintf(path, sizeof path, "%s/golden.json", g->path);
+    assert_ok(json_read_file(&g->json, path, 0, &err), &err);
+    snprintf(path, sizeof path, "%s/golden.safetensors", g->path);
+    assert_ok(safetensors_open(&g->tensors, path, &err), &err);
+    json_t *examples = json_object_get(g->json, "examples"), *example;
+    size_t i, t;
+    json_array_foreach(examples, i, example) {
+        json_t *ids = json_object_get(example, "ids"), *trained = json_object_get(example, "trained");
+        size_t n = json_array_size(ids);
+        g->ids[i] = mem_array(n, sizeof(int32_t));
+        g->trained[i] = mem_array(n, 1);
+        g->examples[i] = (struct example){.row = (uint32_t)i, .count = (uint32_t)n, .ids = g->ids[i], .trained = g->trained[i]};
+        for (t = 0; t < n; t++) {
+            g->ids[i][t] = (int32_t)json_integer_value(json_array_get(ids, t));
+            json_t *flag = json_array_get(trained, t);
+            g->trained[i][t] = json_is_integer(flag) ? json_integer_value(flag) != 0 : json_is_true(flag);
+            if (t && g->trained[i][t]) g->examples[i].supervised++;
+        }
+        g->count++;
+    }
+}
+
+static void golden_close(struct golden *g) {
+    for (size_t i = 0; i < g->count; i++) {
+        mem_free(g->ids[i]);
+        mem_free(g->trained[i]);
+    }
+    json_decref(g->json);
+    safetensors_close(&g->tensors);
+}
+
+static double worst_difference(const float *a, const float *b, size_t n) {
+    double worst = 0;
+    for (size_t i = 0; i < n; i++) {
+        double d = fabs((double)a[i] - (double)b[i]);
+        if (!(d <= worst)) worst = d; /* NaN counts as the worst */
+    }
+    return worst;
+}
+
+/* ‖a - b‖ / ‖b‖ */
+static double relative_error(const float *a, const float *b, size_t n) {
+    double difference = 0, size = 0;
+    for (size_t i = 0; i < n; i++) {
+        double d = (double)a[i] - (double)b[i];
+        difference += d * d;
+        size += (double)b[i] * (double)b[i];
+    }
+    return sqrt(difference / size);
+}
+
+static void check_logits(const struct golden *g, const struct variant *v, bool adapter) {
+    struct probe probe;
+    struct error err;
+    struct probe_options options = v->options;
+    options.with_logits = true;
+    options.tokens = 128;
+    assert_ok(probe_open(&probe, g->path, adapter ? g->adapter : NULL, &options, &err), &err);
+    json_t *sequences = json_object_get(g->json, "sequences"), *sequence;
+    size_t i;
+    json_array_foreach(sequences, i, sequence) {
+        char name[64];
+        int32_t ids[128];
+        size_t n = json_array_size(sequence);
+        snprintf(name, sizeof name, "%slogits.%zu", adapter ? "" : "base_", i);
+        const struct tensor *want = safetensors_find(g->tensors, name);
+        if (!want) continue;
+        for (size_t t = 0; t < n; t++) ids[t] = (int32_t)json_integer_value(json_array_get(sequence, t));
+        for (int64_t piece = 0; piece <= 10; piece += 10) { /* at once, and through the cache in pieces */
+            assert_ok(probe_logits(&probe, ids, (int64_t)n, piece, &err), &err);
+            double worst = worst_difference(probe.logits, want->data, want->bytes / sizeof(float));
+            if (!(worst <= v->logits)) fail_msg("%s, %s, %s in pieces of %lld: worst difference %g, allowed %g", g->path, v->name, name, (long long)piece, worst, v->logits);
+        }
+    }
+    probe_close(&probe);
+}
+
+static void check_gradients(const struct golden *g, const struct variant *v, size_t group) {
+    struct probe probe;
+    struct error err;
+    double loss, want = json_number_value(json_object_get(g->json, "loss")), worst = 0;
+    assert_ok(probe_open(&probe, g->path, g->adapter, &v->options, &err), &err);
+    assert_ok(probe_gradients(&probe, g->examples, g->count, group, &loss, &err), &err);
+    if (!(fabs(loss - want) <= v->loss * want)) fail_msg("%s, %s: loss %.9g, PyTorch %.9g", g->path, v->name, loss, want);
+    for (size_t i = 0; i < safetensors_count(g->tensors); i++) {
+        const struct tensor *tensor = safetensors_tensor(g->tensors, i);
+        float *got;
+        size_t count;
+        if (strncmp(tensor->name, "gradient.", 9)) continue;
+        assert_ok(probe_gradient(&probe, tensor->name + 9, &got, &count, &err), &err);
+        assert_int_equal(count, tensor->bytes / sizeof(float));
+        double error = relative_error(got, tensor->data, count);
+        if (!(error <= v->gradient)) fail_msg("%s, %s: %s has a relative error of %g", g->path, v->name, tensor->name, error);
+        if (error > worst) worst = error;
+        mem_free(got);
+    }
+    print_message("  %-22s groups of %2zu: loss off by %.1e, worst gradient %.1e\n", v->name, group, fabs(loss - want) / want, worst);
+    probe_close(&probe);
+}
+
+static void logits_equal_transformers(void **state) {
+    (void)state;
+    for (int m = 0; m < model_count; m++) {
+        struct golden g;
+        golden_open(&g, models[m]);
+        for (int v = 0; v < variant_count; v++)
+            if (!variants[v].options.keep)
+                for (int adapter = 0; adapter < 2; adapter++) check_logits(&g, &variants[v], adapter);
+        golden_close(&g);
+    }
+}
+
+/* One micro-batch of all examples, several, and one example each: packing must not change the result. */
+static void losses_and_gradients_equal_peft(void **state) {
+    (void)state;
+    for (int m = 0; m < model_count; m++) {
+        struct golden g;
+        golden_open(&g, models[m]);
+        print_message("%s\n", models[m]);
+        for (int v = 0; v < variant_count; v++)
+            for (size_t group = 1; group <= 16; group += variants[v].options.device[0] == 'r' ? 15 : 5) check_gradients(&g, &variants[v], group);
+        golden_close(&g);
+    }
+}
+
+/* Same bits on 1 to 4 threads, with and without recomputation. */
+static void gradients_have_the_same_bits_on_any_thread_count(void **state) {
+    (void)state;
+    struct golden g;
+    struct error err;
+    golden_open(&g, "llama-tied");
+    for (int bf16 = 0; bf16 < 2; bf16++) {
+        float *first = NULL;
+        for (int threads = 1; threads <= 4; threads++)
+            for (int keep = GRAPH_KEEP_ALL; keep <= GRAPH_KEEP_EDGES; keep++) {
+                struct probe probe;
+                struct probe_options options = {.device = "cpu", .threads = threads, .tokens = tokens, .keep = (enum graph_keep)keep, .compute = bf16 ? DTYPE_BF16 : DTYPE_F32};
+                double loss;
+                assert_ok(probe_open(&probe, g.path, g.adapter, &options, &err), &err);
+                assert_ok(probe_gradients(&probe, g.examples, g.count, 5, &loss, &err), &err);
+                size_t bytes = (size_t)probe.engine.state.table.rows[probe.engine.state.gradient].bytes;
+                float *all = mem_alloc(bytes);
+                assert_ok(probe.ops->download(probe.engine.store, probe.engine.state.gradient, all, bytes, &err), &err);
+                if (first) assert_memory_equal(first, all, bytes);
+                if (first) mem_free(all);
+                else first = all;
+                probe_close(&probe);
+            }
+        mem_free(first);
+    }
+    golden_close(&g);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(losses_and_gradients_equal_peft),
+        cmocka_unit_test(logits_equal_transformers),
+        cmocka_unit_test(gradients_have_the_same_bits_on_any_thread_count),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
