@@ -49,8 +49,9 @@ static json_t *make_variables(const struct renderer *renderer, const json_t *too
     json_t *variables = renderer->arguments ? json_copy((json_t *)renderer->arguments) : json_object();
     const struct tokenizer *tokenizer = renderer->tokenizer;
     if (!variables) return NULL;
-    if (set_token(variables, "bos_token", tokenizer, tokenizer_bos(tokenizer)) &&
-        set_token(variables, "eos_token", tokenizer, tokenizer_eos(tokenizer)) &&
+    bool tokens = !tokenizer || (set_token(variables, "bos_token", tokenizer, tokenizer_bos(tokenizer)) &&
+                                 set_token(variables, "eos_token", tokenizer, tokenizer_eos(tokenizer)));
+    if (tokens &&
         json_object_set_new(variables, "tools", tools ? json_incref((json_t *)tools) : json_null()) == 0 &&
         json_object_set_new(variables, "documents", json_null()) == 0)
         return variables;
