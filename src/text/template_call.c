@@ -75,8 +75,7 @@ bool jinja_arg_text(struct jinja *j, const struct jinja_call *call, int index, s
 
 static bool run_native(struct jinja *j, const char *name, jinja_native *run, const char *parameters,
                        struct jinja_value self, const struct jinja_args *args, struct jinja_value *out) {
-    struct jinja_call call;
-    call.self = self;
+    struct jinja_call call = {.self = self}; /* arguments that no parameter takes are absent */
     if (!bind(j, name, parameters, args, &call) || !jinja_enter(j) || !run(j, &call, out)) return false;
     jinja_leave(j);
     return true;

@@ -283,6 +283,7 @@ static enum jinja_flow run_loop(struct jinja *j, struct jinja_scope *outer, cons
     struct jinja_loop *loop = jinja_alloc(j, sizeof *loop);
     struct jinja_scope *scope = scope_new(j, outer);
     enum jinja_flow flow = FLOW_NEXT;
+    bool completed = false; /* an iteration ran to its end; else's body runs when none did, as in Jinja2 */
     if (!loop || !scope || !jinja_seq_open(j, over, &loop->seq)) return FLOW_FAILED;
     if (node->third && !loop_filter(j, outer, node, &loop->seq)) return FLOW_FAILED;
     loop->depth0 = depth0;
@@ -298,8 +299,9 @@ static enum jinja_flow run_loop(struct jinja *j, struct jinja_scope *outer, cons
             return FLOW_FAILED;
         flow = jinja_exec(j, scope, node->body);
         if (flow == FLOW_FAILED) return flow;
+        completed |= flow == FLOW_NEXT;
     }
-    if (loop->seq.count || !node->count) return FLOW_NEXT;
+    if (completed || !node->count) return FLOW_NEXT;
     scope->count = 0;
     return jinja_exec(j, scope, node->items[0]);
 }

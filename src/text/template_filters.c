@@ -46,17 +46,21 @@ FILTER(run_title) {
     jinja_buf(j, &made);
     bool ok = true;
     const char *b = text.text->bytes;
-    for (size_t i = 0, size = text.text->size; i < size && ok;) {
+    for (size_t i = 0, n, size = text.text->size; i < size && ok;) {
         uint32_t code = 0;
-        size_t n = (size_t)utf8_decode(b + i, size - i, &code), end = i + n;
-        ok = jinja_case_map(j, b + i, n, begins_word(code) ? JINJA_LOWER : JINJA_UPPER, &made);
-        if (!begins_word(code)) {
-            while (end < size && (n = (size_t)utf8_decode(b + end, size - end, &code)) && !begins_word(code))
-                end += n;
-            size_t head = (size_t)utf8_decode(b + i, size - i, &code);
-            ok = ok && jinja_case_map(j, b + i + head, end - i - head, JINJA_LOWER, &made);
+        size_t head = (size_t)utf8_decode(b + i, size - i, &code);
+        struct jinja_text word = {.bytes = b + i, .size = head};
+        bool capital = !begins_word(code);
+        while (capital && i + word.size < size &&
+               (n = (size_t)utf8_decode(b + i + word.size, size - i - word.size, &code)) &&
+               !begins_word(code))
+            word.size += n;
+        ok = jinja_case_map(j, &word, 0, head, JINJA_UPPER, &made);
+        if (ok && word.size > head) { /* the rest is a text of its own to lower() */
+            struct jinja_text rest = {.bytes = word.bytes + head, .size = word.size - head};
+            ok = jinja_case_map(j, &rest, 0, rest.size, JINJA_LOWER, &made);
         }
-        i = end;
+        i += word.size;
     }
     return finish(j, ok, &made, false, out);
 }
@@ -252,10 +256,11 @@ FILTER(run_striptags) {
 /* ---- numbers ----------------------------------------------------------------------------------- */
 
 FILTER(run_int) { /* default, base */
-    int64_t base, value;
+    int64_t base = 10, value;
     double real;
     *out = c->a[0].kind == JINJA_ABSENT ? jinja_int(0) : c->a[0];
-    if (!jinja_arg_int(j, c, 1, 10, &base)) return false;
+    if (c->a[1].kind != JINJA_ABSENT)
+        base = jinja_is_int(c->a[1]) ? jinja_number_int(c->a[1]) : -1; /* -1: no base */
     if (c->self.kind == JINJA_UNDEFINED) return jinja_undefined_fail(j, c->self);
     if (jinja_is_int(c->self)) {
         *out = jinja_int(jinja_number_int(c->self));

@@ -342,19 +342,22 @@ static bool parse_spec(struct jinja *j, const char *s, size_t size, struct spec 
     const char *end = s + size;
     uint32_t code;
     int n = utf8_decode(s, size, &code);
+    bool filled = false;
     *spec = (struct spec){.fill = " ", .precision = -1};
     if (n && s + n < end && strchr("<>^=", s[n])) {
         memcpy(spec->fill, s, (size_t)n);
         spec->fill[n] = 0;
         spec->align = s[n];
         s += n + 1;
+        filled = true;
     } else if (s < end && strchr("<>^=", *s))
         spec->align = *s++;
     if (s < end && strchr("+- ", *s)) spec->sign = *s++;
     if (s < end && *s == '#') s++, spec->alternate = true;
-    if (s < end && *s == '0') {
+    if (s < end && *s == '0' && !filled) {
         s++;
-        if (!spec->align) spec->align = '=', spec->fill[0] = '0', spec->fill[1] = 0;
+        spec->fill[0] = '0';
+        if (!spec->align) spec->align = '=';
     }
     for (; s < end && isdigit((unsigned char)*s) && spec->width <= most_width; s++)
         spec->width = spec->width * 10 + (*s - '0');

@@ -380,7 +380,8 @@ struct jinja_parser {
     struct template *template;
     const struct jinja_token *token; /* the current one */
     int depth;
-    int loops;                            /* for blocks around the current statement */
+    int loops; /* for blocks around the current statement */
+    int fors;  /* the same, and those around a macro: no name in them may be `loop` */
     struct jinja_signature_chain *macros; /* macros around the current expression */
     bool soft;                            /* inside an if: unknown filters fail only when reached */
     const struct jinja_token *unknown;    /* the first unknown filter or test outside of one */
@@ -537,7 +538,9 @@ bool jinja_text_chars(struct jinja *j, struct jinja_text *text, struct jinja_lis
 bool jinja_is_space(uint32_t code);
 void jinja_strip(const char **bytes, size_t *size, const struct jinja_text *chars, bool left, bool right);
 enum jinja_case { JINJA_UPPER, JINJA_LOWER, JINJA_TITLE };
-bool jinja_case_map(struct jinja *j, const char *bytes, size_t size, enum jinja_case how, struct buf *out);
+/* The code points in [from, to), seen as part of the whole: a sigma at the end of a word is another one. */
+bool jinja_case_map(struct jinja *j, const struct jinja_text *text, size_t from, size_t to,
+                    enum jinja_case how, struct buf *out);
 bool jinja_escape(const char *bytes, size_t size, struct buf *out);
 bool jinja_text_is(struct jinja_value value, const char *literal);
 size_t jinja_text_find(const char *text, size_t size, const char *part,

@@ -39,8 +39,7 @@ static bool mapped(struct jinja *j, const struct jinja_call *c, enum jinja_case 
     uint32_t code;
     size_t head = t->size && first != rest ? (size_t)utf8_decode(t->bytes, t->size, &code) : 0;
     jinja_buf(j, &made);
-    bool ok = jinja_case_map(j, t->bytes, head, first, &made) &&
-              jinja_case_map(j, t->bytes + head, t->size - head, rest, &made);
+    bool ok = jinja_case_map(j, t, 0, head, first, &made) && jinja_case_map(j, t, head, t->size, rest, &made);
     return finish(j, ok, &made, t->markup, out);
 }
 
@@ -62,7 +61,7 @@ METHOD(text_title) {
     for (size_t i = 0; i < t->size && ok;) {
         uint32_t code = 0;
         size_t n = (size_t)utf8_decode(t->bytes + i, t->size - i, &code);
-        ok = jinja_step(j) && jinja_case_map(j, t->bytes + i, n, inside ? JINJA_LOWER : JINJA_TITLE, &made);
+        ok = jinja_step(j) && jinja_case_map(j, t, i, i + n, inside ? JINJA_LOWER : JINJA_TITLE, &made);
         inside = is_letter(code);
         i += n;
     }
@@ -78,7 +77,7 @@ METHOD(text_swapcase) {
         uint32_t code = 0;
         size_t n = (size_t)utf8_decode(t->bytes + i, t->size - i, &code);
         bool upper = utf8proc_category((utf8proc_int32_t)code) == UTF8PROC_CATEGORY_LU;
-        ok = jinja_step(j) && jinja_case_map(j, t->bytes + i, n, upper ? JINJA_LOWER : JINJA_UPPER, &made);
+        ok = jinja_step(j) && jinja_case_map(j, t, i, i + n, upper ? JINJA_LOWER : JINJA_UPPER, &made);
         i += n;
     }
     return finish(j, ok, &made, t->markup, out);
@@ -142,12 +141,7 @@ static bool split_space(struct jinja *j, const struct jinja_text *t, int64_t mos
     for (;;) {
         while (at < t->size && space_at(t, at, &n)) at += n;
         if (at >= t->size) return true;
-        if (most-- == 0) {
-            const char *rest = t->bytes + at;
-            size_t left = t->size - at;
-            jinja_strip(&rest, &left, NULL, false, true);
-            return push(j, list, t, at, left);
-        }
+        if (most-- == 0) return push(j, list, t, at, t->size - at);
         size_t start = at;
         while (at < t->size && !space_at(t, at, &n)) at += n;
         if (!push(j, list, t, start, at - start)) return false;
@@ -159,12 +153,7 @@ static bool rsplit_space(struct jinja *j, const struct jinja_text *t, int64_t mo
     for (;;) {
         while (end && space_at(t, char_before(t->bytes, end), &n)) end = char_before(t->bytes, end);
         if (!end) return true;
-        if (most-- == 0) {
-            const char *rest = t->bytes;
-            size_t left = end;
-            jinja_strip(&rest, &left, NULL, true, false);
-            return push(j, list, t, (size_t)(rest - t->bytes), left);
-        }
+        if (most-- == 0) return push(j, list, t, 0, end);
         size_t stop = end;
         while (end && !space_at(t, char_before(t->bytes, end), &n)) end = char_before(t->bytes, end);
         if (!push(j, list, t, end, stop - end)) return false;

@@ -680,23 +680,26 @@ static struct jinja_node *parse_logic(struct jinja_parser *p, bool is_or) {
 
 static struct jinja_node *parse_or(struct jinja_parser *p) { return parse_logic(p, true); }
 
+/* a if b else c if d else e: a chain through `third`, made without recursion. What stands in it fails only
+ * when reached, so an unknown filter noted since the start is forgotten. */
 static struct jinja_node *parse_condition(struct jinja_parser *p) {
     const struct jinja_token *unknown = p->unknown;
-    struct jinja_node *node = parse_or(p);
-    while (node && jinja_at_name(p, "if")) {
+    bool soft = p->soft;
+    struct jinja_node *root = parse_or(p), **slot = &root;
+    while (*slot && jinja_at_name(p, "if")) {
         struct jinja_node *condition = jinja_node_new(p, NODE_CONDITION, p->token++->line);
-        bool soft = p->soft;
         if (!condition) return NULL;
-        p->unknown = unknown; /* what stands in a conditional expression fails only when reached */
+        p->unknown = unknown;
         p->soft = true;
-        condition->left = node;
-        condition->right = parse_or(p);
-        if (condition->right && jinja_skip_name(p, "else") && !(condition->third = parse_condition(p)))
-            return NULL;
-        p->soft = soft;
-        node = condition->right ? condition : NULL;
+        condition->left = *slot;
+        if (!(condition->right = parse_or(p))) return NULL;
+        *slot = condition;
+        if (!jinja_skip_name(p, "else")) continue;
+        slot = &condition->third;
+        *slot = parse_or(p);
     }
-    return node;
+    p->soft = soft;
+    return *slot ? root : NULL;
 }
 
 struct jinja_node *jinja_parse_expression(struct jinja_parser *p) {

@@ -48,8 +48,7 @@ static bool fold(struct jinja *j, struct jinja_value *v) {
     struct buf made;
     if (v->kind != JINJA_TEXT) return true;
     jinja_buf(j, &made);
-    if (jinja_case_map(j, v->text->bytes, v->text->size, JINJA_LOWER, &made))
-        return jinja_text_take(j, &made, v);
+    if (jinja_case_map(j, v->text, 0, v->text->size, JINJA_LOWER, &made)) return jinja_text_take(j, &made, v);
     buf_release(&made);
     return false;
 }
@@ -83,29 +82,33 @@ static bool copy_of(struct jinja *j, struct jinja_value value, struct jinja_list
 
 /* ---- order ------------------------------------------------------------------------------------- */
 
-/* attribute="a,b" sorts by several; then each key is a list. */
+/* attribute="a,b" sorts by several. The key is a list even of one: equal keys are then never ordered, so
+ * that those without an order, as undefined, do not fail. */
+static bool sort_key(struct jinja *j, struct jinja_value item, struct jinja_value path, bool case_sensitive,
+                     struct jinja_value *out) {
+    struct jinja_list *parts = jinja_list_new(j, 1);
+    struct jinja_value key, part = path;
+    bool several = path.kind == JINJA_TEXT;
+    const char *at = several ? path.text->bytes : "", *end = at + (several ? path.text->size : 0);
+    if (!parts) return false;
+    for (bool more = true; more;) {
+        const char *comma = several ? memchr(at, ',', (size_t)(end - at)) : NULL, *stop = comma ? comma : end;
+        if (several && !jinja_text_view(j, at, (size_t)(stop - at), &part)) return false;
+        if (!key_of(j, item, part, jinja_absent(), case_sensitive, &key) || !jinja_list_add(j, parts, key))
+            return false;
+        more = comma != NULL;
+        at = stop + 1;
+    }
+    *out = jinja_of_list(JINJA_LIST, parts);
+    return true;
+}
+
 static bool sort_keys(struct jinja *j, const struct jinja_list *list, struct jinja_value path,
                       bool case_sensitive, struct jinja_value **out) {
-    if (path.kind != JINJA_TEXT || !memchr(path.text->bytes, ',', path.text->size))
-        return keys_of(j, list, path, jinja_absent(), case_sensitive, out);
     struct jinja_value *keys = *out = jinja_alloc_array(j, list->count, sizeof *keys);
     if (!keys) return false;
-    for (size_t i = 0; i < list->count; i++) {
-        struct jinja_list *parts = jinja_list_new(j, 2);
-        const char *at = path.text->bytes, *end = at + path.text->size;
-        if (!parts) return false;
-        for (bool more = true; more;) {
-            const char *comma = memchr(at, ',', (size_t)(end - at)), *stop = comma ? comma : end;
-            struct jinja_value part, key;
-            if (!jinja_text_view(j, at, (size_t)(stop - at), &part) ||
-                !key_of(j, list->items[i], part, jinja_absent(), case_sensitive, &key) ||
-                !jinja_list_add(j, parts, key))
-                return false;
-            more = comma != NULL;
-            at = stop + 1;
-        }
-        keys[i] = jinja_of_list(JINJA_LIST, parts);
-    }
+    for (size_t i = 0; i < list->count; i++)
+        if (!jinja_step(j) || !sort_key(j, list->items[i], path, case_sensitive, &keys[i])) return false;
     return true;
 }
 

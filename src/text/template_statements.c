@@ -27,10 +27,20 @@ static struct jinja_node *parse_inner(struct jinja_parser *p, const char *end) {
     return body;
 }
 
+/* Inside of a for block `loop` cannot be assigned, not even in a tuple. */
+static bool spares_loop(struct jinja_parser *p, const struct jinja_node *target) {
+    if (!p->fors) return true;
+    if (target->type == NODE_NAME && target->name == p->template->loop_name)
+        return jinja_parse_fail(p, "can't assign to the special loop variable");
+    for (size_t i = 0; target->type == NODE_TUPLE && i < target->count; i++)
+        if (!spares_loop(p, target->items[i])) return false;
+    return true;
+}
+
 static struct jinja_node *parse_set(struct jinja_parser *p) {
     int line = p->token++->line;
     struct jinja_node *target = jinja_parse_target(p, NULL, true);
-    if (!target) return NULL;
+    if (!target || !spares_loop(p, target)) return NULL;
     bool block = !jinja_skip_op(p, OP_ASSIGN);
     struct jinja_node *node = jinja_node_new(p, block ? NODE_SET_BLOCK : NODE_SET, line);
     if (!node) return NULL;
@@ -44,7 +54,9 @@ static struct jinja_node *parse_for(struct jinja_parser *p) {
     static const char *const ends[] = {"endfor", "else", NULL}, *const end[] = {"endfor", NULL};
     struct jinja_node *node = jinja_node_new(p, NODE_FOR, p->token++->line);
     bool soft = p->soft;
-    if (!node || !(node->left = jinja_parse_target(p, "in", false))) return NULL;
+    p->fors++;
+    if (!node || !(node->left = jinja_parse_target(p, "in", false)) || !spares_loop(p, node->left))
+        return NULL;
     if (!jinja_skip_name(p, "in")) {
         jinja_parse_fail(p, "expected 'in'");
         return NULL;
@@ -62,6 +74,7 @@ static struct jinja_node *parse_for(struct jinja_parser *p) {
         if (!otherwise || !jinja_node_add(p, node, otherwise, OP_NONE)) return NULL;
     }
     p->soft = soft;
+    p->fors--;
     p->token++;
     return node;
 }
@@ -124,6 +137,17 @@ static bool parse_signature(struct jinja_parser *p, struct jinja_signature *s) {
     return jinja_expect_op(p, OP_RPAREN);
 }
 
+/* A parameter that has the name of a special variable takes its place; caller must have a default then. */
+static bool settle_special(struct jinja_parser *p, struct jinja_signature *s) {
+    for (size_t i = 0; i < s->count; i++) {
+        if (s->names[i] == p->template->kwargs_name) s->uses_kwargs = false;
+        if (s->names[i] == p->template->varargs_name) s->uses_varargs = false;
+        if (s->names[i] == p->template->caller_name && s->uses_caller && i + s->default_count < s->count)
+            return jinja_parse_fail(p, "a parameter 'caller' must be omitted or be given a default");
+    }
+    return true;
+}
+
 /* The body of a macro, a call block or a generation block; loops outside of it cannot be left from it. */
 static bool parse_callable(struct jinja_parser *p, struct jinja_node *node, const char *end) {
     struct jinja_signature_chain link = {node->signature, p->macros};
@@ -133,7 +157,7 @@ static bool parse_callable(struct jinja_parser *p, struct jinja_node *node, cons
     node->body = parse_inner(p, end);
     p->loops = loops;
     p->macros = link.outer;
-    return node->body != NULL;
+    return node->body && settle_special(p, node->signature);
 }
 
 static struct jinja_node *callable_new(struct jinja_parser *p, enum jinja_node_type type) {

@@ -27,8 +27,8 @@ KIND_TEST(is_string, v.kind == JINJA_TEXT)
 KIND_TEST(is_mapping, v.kind == JINJA_DICT)
 KIND_TEST(is_iterable, jinja_is_iterable(v))
 KIND_TEST(is_escaped, v.kind == JINJA_TEXT && v.text->markup)
-KIND_TEST(is_sequence, v.kind == JINJA_TEXT || v.kind == JINJA_LIST || v.kind == JINJA_TUPLE ||
-                           v.kind == JINJA_DICT || v.kind == JINJA_RANGE)
+KIND_TEST(is_sequence, v.kind == JINJA_UNDEFINED || v.kind == JINJA_TEXT || v.kind == JINJA_LIST ||
+                           v.kind == JINJA_TUPLE || v.kind == JINJA_DICT || v.kind == JINJA_RANGE)
 KIND_TEST(is_callable, v.kind == JINJA_MACRO || v.kind == JINJA_FUNCTION || v.kind == JINJA_METHOD ||
                            v.kind == JINJA_LOOP || v.kind == JINJA_JOINER || v.kind == JINJA_UNDEFINED)
 

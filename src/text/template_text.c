@@ -196,9 +196,12 @@ static void put(struct buf *out, uint32_t code) {
     buf_append(out, bytes, (size_t)utf8_encode(code, bytes));
 }
 
-bool jinja_case_map(struct jinja *j, const char *bytes, size_t size, enum jinja_case how, struct buf *out) {
-    if (!jinja_charge(j, size / 8)) return false;
-    for (size_t i = 0; i < size;) {
+bool jinja_case_map(struct jinja *j, const struct jinja_text *text, size_t from, size_t to,
+                    enum jinja_case how, struct buf *out) {
+    const char *bytes = text->bytes;
+    size_t size = text->size;
+    if (!jinja_charge(j, (to - from) / 8)) return false;
+    for (size_t i = from; i < to;) {
         uint32_t code = 0;
         int n = utf8_decode(bytes + i, size - i, &code);
         const char *special =
