@@ -20,6 +20,11 @@ static void show_problems(const json_t *result) {
     }
 }
 
+static void show_count(const json_t *result, const char *key, const char *label) {
+    if (json_is_number(json_object_get(result, key)))
+        printf("%-10s%.0f %s\n", "", json_get_number(result, key), label);
+}
+
 static void show_data(const json_t *result) {
     size_t i;
     json_t *file;
@@ -29,6 +34,11 @@ static void show_data(const json_t *result) {
     show_text("because", json_get_text(result, "evidence"));
     printf("%-10s%.0f good, %.0f bad\n", "rows", json_get_number(result, "rows"),
            json_get_number(result, "bad_rows"));
+    show_count(result, "duplicates", "stand there more than once");
+    show_count(result, "empty_answers", "have an empty answer");
+    show_count(result, "overlap", "of the held-out rows stand in the data too");
+    show_count(result, "over_length", "are longer than --max-length");
+    show_count(result, "untrained", "have no trained token");
     show_problems(result);
 }
 
@@ -36,15 +46,42 @@ static void show_check(struct cli *cli, const json_t *result) {
     const json_t *valid = json_object_get(result, "valid");
     (void)cli;
     show_data(result);
-    if (json_object_get(result, "examples"))
-        printf("%-10s%.0f with %.0f tokens, %.0f of them trained; %.0f cut, %.0f dropped, %.0f without a "
-               "trained token\n",
-               "examples", json_get_number(result, "examples"), json_get_number(result, "tokens"),
-               json_get_number(result, "supervised_tokens"), json_get_number(result, "truncated"),
-               json_get_number(result, "dropped"), json_get_number(result, "untrained"));
-    if (!valid) return;
+    if (!json_is_object(valid)) return;
     puts("\nheld out");
     show_data(valid);
+}
+
+/* Lengths as bars: the fullest bucket is 40 columns. */
+static void show_histogram(const json_t *buckets) {
+    size_t i;
+    json_t *bucket;
+    double most = 1;
+    json_array_foreach(buckets, i, bucket) if (json_get_number(bucket, "rows") > most) most =
+        json_get_number(bucket, "rows");
+    json_array_foreach(buckets, i, bucket) {
+        double rows = json_get_number(bucket, "rows");
+        printf("  up to %6.0f  %8.0f  ", json_get_number(bucket, "up_to"), rows);
+        for (int bar = 0; bar < (int)(rows / most * 40 + 0.5); bar++) putchar('#');
+        putchar('\n');
+    }
+}
+
+static void show_stats(struct cli *cli, const json_t *result) {
+    const json_t *tokens = json_object_get(result, "tokens");
+    (void)cli;
+    show_data(result);
+    if (!json_is_object(tokens)) {
+        puts("Name a model to see lengths in tokens: --model NAME.");
+        return;
+    }
+    printf("%-10s%.0f, %.0f of them trained\n", "tokens", json_get_number(tokens, "total"),
+           json_get_number(tokens, "supervised"));
+    printf(
+        "%-10sshortest %.0f, half up to %.0f, 90 %% up to %.0f, 99 %% up to %.0f, longest %.0f, mean %.1f\n",
+        "lengths", json_get_number(tokens, "min"), json_get_number(tokens, "p50"),
+        json_get_number(tokens, "p90"), json_get_number(tokens, "p99"), json_get_number(tokens, "max"),
+        json_get_number(tokens, "mean"));
+    show_histogram(json_object_get(tokens, "histogram"));
 }
 
 /* Bad rows are what the command looks for; scripts learn of them by the status. */
@@ -77,7 +114,7 @@ static void show_marked(struct cli *cli, const char *text, const json_t *spans) 
 static void show_preview(struct cli *cli, const json_t *result) {
     size_t i;
     json_t *row;
-    json_array_foreach(json_object_get(result, "rows"), i, row) {
+    json_array_foreach(json_object_get(result, "examples"), i, row) {
         if (i) putchar('\n');
         printf("--- row %.0f of %.0f, ", json_get_number(row, "row") + 1, json_get_number(result, "of"));
         print_text(stdout, json_get_text(row, "file"), false);
@@ -97,6 +134,17 @@ const struct command command_data_check = {
                 "  hone data check rows.jsonl --model smollm2-135m-instruct    and count tokens\n",
     .show = show_check,
     .status = check_status,
+};
+
+const struct command command_data_stats = {
+    .name = "data stats",
+    .group = "Data",
+    .summary = "lengths in tokens, duplicates, overlap with held-out rows",
+    .usage = "hone data stats FILE... [--model NAME] [--valid FILE]",
+    .positional = "data",
+    .examples = "  hone data stats rows.jsonl --model smollm2-135m-instruct\n"
+                "  hone data stats rows.jsonl --valid held-out.jsonl --model smollm2-135m-instruct --json\n",
+    .show = show_stats,
 };
 
 const struct command command_data_preview = {

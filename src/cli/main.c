@@ -7,12 +7,12 @@
 
 /* In the order of help; a group's commands stand together. */
 static const struct command *const commands[] = {
-    &command_doctor,     &command_pull,         /* get started */
-    &command_data_check, &command_data_preview, /* data */
-    &command_plan,       &command_train,        /* train */
-    &command_eval,       &command_bench,        /* measure */
-    &command_generate,   &command_chat,         /* use */
-    &command_settings,                          /* hand over */
+    &command_doctor,     &command_pull,                              /* get started */
+    &command_data_check, &command_data_stats, &command_data_preview, /* data */
+    &command_plan,       &command_train,                             /* train */
+    &command_eval,       &command_bench,                             /* measure */
+    &command_generate,   &command_chat,                              /* use */
+    &command_settings,                                               /* hand over */
 };
 enum { command_count = sizeof commands / sizeof *commands };
 

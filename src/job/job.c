@@ -9,6 +9,7 @@ const struct job_kind job_kinds[] = {
     {"doctor", USE_DOCTOR, job_doctor},
     {"pull", USE_PULL, job_pull},
     {"data check", USE_CHECK, job_data_check},
+    {"data stats", USE_STATS, job_data_stats},
     {"data preview", USE_PREVIEW, job_data_preview},
     {"train", USE_TRAIN, job_train},
     {"plan", USE_PLAN, job_plan},

@@ -58,6 +58,7 @@ bool job_settings_markdown(struct buf *out);
 bool job_doctor(struct job *job, struct error *err);
 bool job_pull(struct job *job, struct error *err);
 bool job_data_check(struct job *job, struct error *err);
+bool job_data_stats(struct job *job, struct error *err);
 bool job_data_preview(struct job *job, struct error *err);
 bool job_train(struct job *job, struct error *err);
 bool job_plan(struct job *job, struct error *err);
