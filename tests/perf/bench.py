@@ -132,28 +132,26 @@ class Bench:
                 f"{used / self.best_rate:.0%}" if self.best_rate else "not measured"]])
 
     def generation(self):
-        prompt = ("Tell me about the history of the lighthouse, " * 60)[:2400]
-        long, decode = [], []
+        mine = {"prefill": [], "decode": []}
         peers = {"prefill": [], "decode": []}
+        share = []
         for _ in range(self.rounds):
-            first = self.hone("generate", "--model", self.model, "--prompt", prompt, "--max-tokens", 1, "--temperature", 0)[-1]
-            short = self.hone("generate", "--model", self.model, "--prompt", "Tell a long story.", "--max-tokens", 1, "--temperature", 0)[-1]
-            more = self.hone("generate", "--model", self.model, "--prompt", "Tell a long story.", "--max-tokens", 129, "--temperature", 0)[-1]
-            long.append(first["prompt_tokens"] / first["seconds"])
-            decode.append((more["generated_tokens"] - short["generated_tokens"]) / (more["seconds"] - short["seconds"]))
-            peer = self.python(HERE / "llama_job.py", self.model, self.threads, first["prompt_tokens"])
-            peers["prefill"].append(peer["prefill"])
-            peers["decode"].append(peer["decode"])
-        bandwidth = found(self.hone("doctor", "--measure", "--shapes", "64x64x64"), "read_bytes_per_second")
-        say("## Generation")
+            answer = self.hone("bench", "--model", self.model, "--prompt-tokens", 512, "--max-tokens", 128)[-1]
+            run = answer["generation"]
+            for part in mine:
+                mine[part].append(run[f"{part}_tokens_per_second"])
+            share.append(run["decode_bytes_per_second"] / answer["rates"]["read_bytes_per_second"])
+            peer = self.python(HERE / "llama_job.py", self.model, self.threads, 512)
+            for part in peers:
+                peers[part].append(peer[part])
+        say("## Generation, 512 tokens of prompt, 128 of answer")
         say()
         rows = []
-        for name, mine in (("prefill", long), ("decode", decode)):
-            a, b = statistics.median(mine), statistics.median(peers[name])
-            rows.append([name, f"{a:.0f}", f"{b:.0f}", f"{a / b:.2f}"])
+        for part in mine:
+            a, b = statistics.median(mine[part]), statistics.median(peers[part])
+            rows.append([part, f"{a:.0f}", f"{b:.0f}", f"{a / b:.2f}"])
         table(["", "hone tokens/s", "llama.cpp tokens/s", "ratio"], rows)
-        moved = statistics.median(decode) * self.model.stat().st_size
-        say(f"Decode moves {moved / 1e9:.1f} GB/s of weights, {moved / bandwidth:.0%} of the {bandwidth / 1e9:.1f} GB/s that memory reads here.")
+        say(f"Decode moves {statistics.median(share):.0%} of the bytes a second that memory gives here.")
         say()
 
     def start(self):
