@@ -138,18 +138,20 @@ static struct forward forward_open(const struct flash *flash, int worker) {
     return f;
 }
 
-/* One block of keys for one head's block of queries. Query i sees keys j with j - i <= ahead. */
-static void forward_block(const struct flash *flash, const struct forward *f, int64_t g, int64_t queries,
-                          int64_t keys, int64_t ahead) {
-    float *q = f->q + g * attention_block * flash->padded, *y = f->y + g * attention_block * flash->padded;
-    float *most = f->most + g * attention_block, *sum = f->sum + g * attention_block;
+/* One block of keys for `queries` rows of scratch from row `first` on. Row i sees keys j <= ahead + i · step.
+ */
+static void forward_block(const struct flash *flash, const struct forward *f, int64_t first, int64_t queries,
+                          int64_t step, int64_t keys, int64_t ahead) {
+    float *q = f->q + first * flash->padded, *y = f->y + first * flash->padded;
+    float *most = f->most + first, *sum = f->sum + first;
     for (int64_t b = 0; b < queries; b += attention_band) {
-        int64_t rows = smaller(attention_band, queries - b), columns = smaller(keys, ahead + b + rows);
+        int64_t rows = smaller(attention_band, queries - b),
+                columns = smaller(keys, ahead + (b + rows - 1) * step + 1);
         if (columns <= 0) continue;
         block_multiply(false, rows, columns, flash->d, q + b * flash->padded, flash->padded, 1, f->kt,
                        attention_block, f->scores, attention_block);
         for (int64_t r = 0; r < rows; r++) {
-            int64_t visible = smaller(keys, ahead + b + r + 1);
+            int64_t visible = smaller(keys, ahead + (b + r) * step + 1);
             softmax_row(f->scores + r * attention_block, visible, round_up(columns, lanes), flash->scale,
                         most + b + r, sum + b + r, y + (b + r) * flash->padded, flash->padded);
         }
@@ -158,45 +160,85 @@ static void forward_block(const struct flash *flash, const struct forward *f, in
     }
 }
 
+/* What a forward task covers: the queries of one kv head's group. Several queries have a block of scratch
+ * rows per head; a single one (decoding) has the heads of its group as neighbouring rows of one block. */
+struct forward_part {
+    int64_t segment, head, row, begin,
+        queries;                        /* row: the first query's in the micro-batch; begin: in its segment */
+    int64_t blocks, rows, step, stride; /* blocks of scratch rows, rows in each; rows between heads */
+};
+
+static struct forward_part forward_part_of(const struct flash *flash, int task) {
+    struct forward_part part = {.segment = segment_of(flash, task)};
+    int64_t length = segment_length(flash, part.segment), local = task - flash->starts[part.segment];
+    part.head = local % flash->kv_heads;
+    part.begin =
+        (attention_blocks(length) - 1 - local / flash->kv_heads) * attention_block; /* the longest first */
+    part.queries = smaller(attention_block, length - part.begin);
+    part.row = flash->segments[part.segment] + part.begin;
+    bool stacked = part.queries == 1 && flash->group <= attention_block;
+    part.blocks = stacked ? 1 : flash->group;
+    part.rows = stacked ? flash->group : part.queries;
+    part.step = stacked ? 0 : 1;
+    part.stride = stacked ? 1 : attention_block;
+    return part;
+}
+
+static void load_forward(const struct flash *flash, const struct forward *f,
+                         const struct forward_part *part) {
+    const struct operand *q = &flash->call->in[0];
+    int64_t padded = flash->padded, rounded = round_up(part->rows, tile_rows);
+    for (int64_t b = 0; b < part->blocks; b++) {
+        int64_t first = b * attention_block;
+        memset(f->q + (first + part->rows) * padded, 0,
+               (size_t)((rounded - part->rows) * padded) * sizeof(float));
+        memset(f->y + first * padded, 0, (size_t)(rounded * padded) * sizeof(float));
+        for (int64_t i = 0; i < part->rows; i++) {
+            f->most[first + i] = -INFINITY;
+            f->sum[first + i] = 0;
+        }
+    }
+    for (int64_t g = 0; g < flash->group; g++) {
+        int64_t at = (part->row * flash->heads + part->head * flash->group + g) * flash->d;
+        load_block(f->q + g * part->stride * padded, padded, element(q, at), q->dtype == DTYPE_BF16,
+                   flash->heads * flash->d, part->queries, part->queries, flash->d);
+    }
+}
+
+static void store_forward(const struct flash *flash, const struct forward *f,
+                          const struct forward_part *part) {
+    const struct operand *y = &flash->call->out[0];
+    float *lse = flash->call->out[1].data;
+    for (int64_t g = 0; g < flash->group; g++)
+        for (int64_t i = 0; i < part->queries; i++) {
+            int64_t at = g * part->stride + i,
+                    out = (part->row + i) * flash->heads + part->head * flash->group + g;
+            store_row(y->data, y->dtype == DTYPE_BF16, out * flash->d, f->y + at * flash->padded,
+                      1 / f->sum[at], flash->d);
+            if (lse) lse[out] = f->most[at] + logf(f->sum[at]);
+        }
+}
+
 static void forward_task(void *user, int task, int worker) {
     const struct flash *flash = user;
-    const struct cpu_call *call = flash->call;
     struct forward f = forward_open(flash, worker);
-    int64_t s = segment_of(flash, task), length = segment_length(flash, s), local = task - flash->starts[s];
-    int64_t head = local % flash->kv_heads, d = flash->d, padded = flash->padded;
-    int64_t begin =
-        (attention_blocks(length) - 1 - local / flash->kv_heads) * attention_block; /* the longest first */
-    int64_t queries = smaller(attention_block, length - begin), row = flash->segments[s] + begin;
-    struct keys keys = keys_of(flash, s, head);
-    int64_t all_keys = keys.past + begin + queries, width = flash->kv_heads * d;
-    for (int64_t g = 0; g < flash->group; g++)
-        load_block(f.q + g * attention_block * padded, padded,
-                   element(&call->in[0], (row * flash->heads + head * flash->group + g) * d),
-                   call->in[0].dtype == DTYPE_BF16, flash->heads * d, queries, round_up(queries, tile_rows),
-                   d);
-    memset(f.y, 0, (size_t)(flash->group * attention_block * padded) * sizeof(float));
-    for (int64_t i = 0; i < flash->group * attention_block; i++) {
-        f.most[i] = -INFINITY;
-        f.sum[i] = 0;
-    }
+    struct forward_part part = forward_part_of(flash, task);
+    struct keys keys = keys_of(flash, part.segment, part.head);
+    int64_t all_keys = keys.past + part.begin + part.queries, width = flash->kv_heads * flash->d,
+            padded = flash->padded;
+    load_forward(flash, &f, &part);
     for (int64_t at = 0; at < all_keys; at += attention_block) {
         int64_t count = smaller(attention_block, all_keys - at), rounded = round_up(count, attention_lanes);
         const char *k = (const char *)keys.k + (size_t)(at * width) * (keys.k_bf16 ? 2 : 4);
         const char *v = (const char *)keys.v + (size_t)(at * width) * (keys.v_bf16 ? 2 : 4);
-        load_block(f.k, padded, k, keys.k_bf16, width, count, rounded, d);
+        load_block(f.k, padded, k, keys.k_bf16, width, count, rounded, flash->d);
         transpose_block(f.kt, attention_block, f.k, rounded, padded);
-        load_block(f.v, padded, v, keys.v_bf16, width, count, count, d);
-        for (int64_t g = 0; g < flash->group; g++)
-            forward_block(flash, &f, g, queries, count, keys.past + begin - at);
+        load_block(f.v, padded, v, keys.v_bf16, width, count, count, flash->d);
+        for (int64_t b = 0; b < part.blocks; b++)
+            forward_block(flash, &f, b * attention_block, part.rows, part.step, count,
+                          keys.past + part.begin - at);
     }
-    float *lse = call->out[1].data;
-    for (int64_t g = 0; g < flash->group; g++)
-        for (int64_t i = 0; i < queries; i++) {
-            int64_t at = g * attention_block + i, out = (row + i) * flash->heads + head * flash->group + g;
-            store_row(call->out[0].data, call->out[0].dtype == DTYPE_BF16, out * d, f.y + at * padded,
-                      1 / f.sum[at], d);
-            if (lse) lse[out] = f.most[at] + logf(f.sum[at]);
-        }
+    store_forward(flash, &f, &part);
 }
 
 /* Fills `starts` with a task per block of queries and kv head; returns the count. */

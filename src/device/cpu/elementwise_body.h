@@ -152,17 +152,61 @@ static int64_t operand_elements(const struct operand *operand) {
     return n;
 }
 
+/* The operands of a pointwise kernel. Where all have one type, a loop for that type alone runs: the type is
+ * then a constant to the compiler, and it tests nothing inside the loop. */
+struct pointwise {
+    const void *in[3];
+    void *out[2];
+    bool in_bf16[3], out_bf16[2];
+};
+
+static struct pointwise pointwise_open(const struct cpu_call *call) {
+    struct pointwise p;
+    for (int i = 0; i < 3; i++) {
+        p.in[i] = call->in[i].data;
+        p.in_bf16[i] = is_bf16(&call->in[i]);
+    }
+    for (int o = 0; o < 2; o++) {
+        p.out[o] = call->out[o].data;
+        p.out_bf16[o] = is_bf16(&call->out[o]);
+    }
+    return p;
+}
+
+typedef void pointwise_step(const struct pointwise *p, int64_t at, int64_t count);
+
+/* `ins` and `outs` operands; `step` does up to `lanes` elements. */
+static inline __attribute__((always_inline)) void
+pointwise_run(struct pointwise p, int ins, int outs, int64_t first, int64_t n, pointwise_step *step) {
+    int bf16 = 0;
+    for (int i = 0; i < ins; i++) bf16 += p.in_bf16[i];
+    for (int o = 0; o < outs; o++) bf16 += p.out_bf16[o];
+    int64_t i = 0;
+    if (bf16 == 0) {
+        struct pointwise same = {.in = {p.in[0], p.in[1], p.in[2]}, .out = {p.out[0], p.out[1]}};
+        for (; i + lanes <= n; i += lanes) step(&same, first + i, lanes);
+    } else if (bf16 == ins + outs) {
+        struct pointwise same = {.in = {p.in[0], p.in[1], p.in[2]},
+                                 .out = {p.out[0], p.out[1]},
+                                 .in_bf16 = {true, true, true},
+                                 .out_bf16 = {true, true}};
+        for (; i + lanes <= n; i += lanes) step(&same, first + i, lanes);
+    }
+    for (; i < n; i += lanes) step(&p, first + i, n - i);
+}
+
 /* y = gate · σ(gate) · up */
+static inline __attribute__((always_inline)) void glu_step(const struct pointwise *p, int64_t at,
+                                                           int64_t count) {
+    vf g = v_read(p->in[0], p->in_bf16[0], at, count), up = v_read(p->in[1], p->in_bf16[1], at, count);
+    v_write(p->out[0], p->out_bf16[0], at, count, g * v_sigmoid(g) * up);
+}
+
 static void glu_task(void *user, int task, int worker) {
     (void)worker;
     const struct row_job *job = user;
-    const struct operand *in = job->call->in, *out = job->call->out;
     int64_t first, n = piece(job, task, &first);
-    for (int64_t i = 0; i < n; i += lanes) {
-        vf g = v_read(in[0].data, is_bf16(&in[0]), first + i, n - i),
-           up = v_read(in[1].data, is_bf16(&in[1]), first + i, n - i);
-        v_write(out[0].data, is_bf16(&out[0]), first + i, n - i, g * v_sigmoid(g) * up);
-    }
+    pointwise_run(pointwise_open(job->call), 2, 1, first, n, glu_step);
 }
 
 static void glu_run(const struct cpu_call *call) {
@@ -170,36 +214,37 @@ static void glu_run(const struct cpu_call *call) {
 }
 
 /* dgate = dy · up · σ · (1 + gate · (1 - σ));  dup = dy · gate · σ;  either may lie on its input. */
+static inline __attribute__((always_inline)) void glu_grad_step(const struct pointwise *p, int64_t at,
+                                                                int64_t count) {
+    vf g = v_read(p->in[0], p->in_bf16[0], at, count), up = v_read(p->in[1], p->in_bf16[1], at, count);
+    vf dy = v_read(p->in[2], p->in_bf16[2], at, count), sigmoid = v_sigmoid(g);
+    vf slope = sigmoid * v_fma(g, v_splat(1.0f) - sigmoid, v_splat(1.0f));
+    if (p->out[0]) v_write(p->out[0], p->out_bf16[0], at, count, dy * up * slope);
+    if (p->out[1]) v_write(p->out[1], p->out_bf16[1], at, count, dy * g * sigmoid);
+}
+
 static void glu_grad_task(void *user, int task, int worker) {
     (void)worker;
     const struct row_job *job = user;
-    const struct operand *in = job->call->in, *out = job->call->out;
     int64_t first, n = piece(job, task, &first);
-    for (int64_t i = 0; i < n; i += lanes) {
-        int64_t at = first + i, left = n - i;
-        vf g = v_read(in[0].data, is_bf16(&in[0]), at, left),
-           up = v_read(in[1].data, is_bf16(&in[1]), at, left);
-        vf dy = v_read(in[2].data, is_bf16(&in[2]), at, left), sigmoid = v_sigmoid(g);
-        vf slope = sigmoid * v_fma(g, v_splat(1.0f) - sigmoid, v_splat(1.0f));
-        if (out[0].data) v_write(out[0].data, is_bf16(&out[0]), at, left, dy * up * slope);
-        if (out[1].data) v_write(out[1].data, is_bf16(&out[1]), at, left, dy * g * sigmoid);
-    }
+    pointwise_run(pointwise_open(job->call), 3, 2, first, n, glu_grad_step);
 }
 
 static void glu_grad_run(const struct cpu_call *call) {
     pieces_run(call, operand_elements(&call->in[0]), glu_grad_task);
 }
 
+static inline __attribute__((always_inline)) void add_step(const struct pointwise *p, int64_t at,
+                                                           int64_t count) {
+    vf a = v_read(p->in[0], p->in_bf16[0], at, count), b = v_read(p->in[1], p->in_bf16[1], at, count);
+    v_write(p->out[0], p->out_bf16[0], at, count, a + b);
+}
+
 static void add_task(void *user, int task, int worker) {
     (void)worker;
     const struct row_job *job = user;
-    const struct operand *in = job->call->in, *out = job->call->out;
     int64_t first, n = piece(job, task, &first);
-    for (int64_t i = 0; i < n; i += lanes) {
-        vf a = v_read(in[0].data, is_bf16(&in[0]), first + i, n - i),
-           b = v_read(in[1].data, is_bf16(&in[1]), first + i, n - i);
-        v_write(out[0].data, is_bf16(&out[0]), first + i, n - i, a + b);
-    }
+    pointwise_run(pointwise_open(job->call), 2, 1, first, n, add_step);
 }
 
 static void add_run(const struct cpu_call *call) {
