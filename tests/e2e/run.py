@@ -135,6 +135,21 @@ def threads_leave_the_bits_alone():
 
 
 @case
+def tiny_models_train_as_in_peft():
+    """Rows, template, tokens, mask, packing, steps: the stored losses of tests/golden, through the program."""
+    for directory in sorted((pathlib.Path(__file__).resolve().parent.parent / "golden/data").iterdir()):
+        name, want = directory.name, json.loads((directory / "golden.json").read_text())["run"]["steps"]
+        run("train", "--model", directory, "--data", directory / "rows.jsonl", "--adapter", directory / "adapter", "--no-shuffle",
+            "--schedule", "constant", "--warmup-ratio", "0", "--learning-rate", "1e-3", "--batch-size", "4", "--epochs", "4",
+            "--max-steps", "10", "--compute", "f32", "--output", f"tiny-{name}")
+        got = steps(f"tiny-{name}")
+        assert len(got) == len(want) == 10, (name, len(got))
+        for number, step in enumerate(want, 1):
+            assert (got[number]["tokens"], got[number]["supervised_tokens"]) == (step["tokens"], step["supervised_tokens"]), (name, number)
+            assert abs(got[number]["loss"] - step["loss"]) <= 1e-4 * step["loss"], (name, number, got[number]["loss"], step["loss"])
+
+
+@case
 def a_directory_in_use_and_a_changed_recipe_are_refused():
     run("train", *TRAIN, "--output", "whole", status=2)
     done = run("train", *TRAIN, "--learning-rate", "0.01", "--output", "whole", "--resume", status=2)
