@@ -21,8 +21,7 @@ static void show_problems(const json_t *result) {
 }
 
 static void show_count(const json_t *result, const char *key, const char *label) {
-    if (json_is_number(json_object_get(result, key)))
-        printf("%-10s%.0f %s\n", "", json_get_number(result, key), label);
+    if (json_get_number(result, key) > 0) printf("%-10s%.0f %s\n", "", json_get_number(result, key), label);
 }
 
 static void show_data(const json_t *result) {

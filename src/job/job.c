@@ -73,10 +73,10 @@ void job_close(struct job **handle) {
     *handle = NULL;
 }
 
-/* Settings do not know which command they serve. */
+/* Settings do not know which command they serve, and a stop means the whole job. */
 static bool name_command(const struct job *job, struct error *err) {
     size_t size = strnlen(job->kind->name, sizeof err->where - 1);
-    if (err->where[0] && strcmp(err->where, "settings") != 0) return false;
+    if (err->where[0] && strcmp(err->where, "settings") != 0 && err->code != ERROR_INTERRUPTED) return false;
     memcpy(err->where, job->kind->name, size);
     err->where[size] = '\0';
     return false;

@@ -37,8 +37,8 @@ static bool choose_name(struct job *job, const char *absolute, char **out, struc
 static bool pull(struct job *job, struct error *err) {
     char *absolute = NULL, *name = NULL;
     struct model *model = NULL;
-    bool ok = fs_absolute(job->options.path, &absolute, err) && choose_name(job, absolute, &name, err) &&
-              model_open(&model, absolute, err) && job_going(job, err) &&
+    bool ok = fs_absolute(job->options.path, &absolute, err) && model_open(&model, absolute, err) &&
+              choose_name(job, absolute, &name, err) && job_going(job, err) &&
               describe(model, name, absolute, &job->result, err) &&
               store_put(name, absolute, job->result, err);
     model_close(&model);

@@ -92,7 +92,15 @@ static bool run(struct job *job,
     return ok;
 }
 
-bool job_train(struct job *job, struct error *err) { return run(job, trainer_run, err); }
+bool job_train(struct job *job, struct error *err) {
+    if (!run(job, trainer_run, err)) return false;
+    /* The run's own files name the adapter from the run's directory; who asked for the run wants to find it.
+     */
+    char *adapter = fs_join(job->recipe.output, "adapter");
+    bool ok = adapter && json_object_set_new(job->result, "adapter", json_string(adapter)) == 0;
+    mem_free(adapter);
+    return ok || error_no_memory(err, "train", 0);
+}
 
 bool job_plan(struct job *job, struct error *err) {
     if (!run(job, trainer_plan, err)) return false;

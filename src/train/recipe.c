@@ -131,11 +131,14 @@ static bool note_change(const struct setting *row, struct recipe *now, const str
 static bool refuse_change(const struct setting *row, const struct recipe *now, const struct recipe *before,
                           struct error *err) {
     struct buf old = {0}, new = {0};
+    const char *digest = row->uses & USE_FACT ? strstr(row->name, "-digest") : NULL;
+    int size = (int)(digest ? (size_t)(digest - row->name) : strlen(row->name));
     setting_write(row, before, &old);
     setting_write(row, now, &new);
-    error_set(err, ERROR_USAGE, "train", "%s is not what the run was started with", row->name);
-    error_why(err, "it was %.200s, now it is %.200s", old.size ? old.data : "not set",
-              new.size ? new.data : "not set");
+    error_set(err, ERROR_USAGE, "train", "%s%.*s is not what the run was started with", digest ? "the " : "",
+              size, row->name);
+    error_why(err, "%s was %.200s, now it is %.200s", digest ? "its digest" : "it",
+              old.size ? old.data : "not set", new.size ? new.data : "not set");
     error_fix(err, "Leave it as it was, or start a new run in another --output.");
     buf_release(&old);
     buf_release(&new);

@@ -7,19 +7,21 @@
 set -u
 program=$1
 here=$(cd "$(dirname "$0")" && pwd)
+data=$(cd "$here/../golden/data" && pwd) # small models, as $DATA
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
-mkdir "$work/bin" "$work/home" "$work/empty"
+mkdir "$work/bin" "$work/empty"
 ln -s "$program" "$work/bin/hone"
 
 play() { # CASE FILE: the case as it is now, on stdout
+    rm -rf "$work/home" && mkdir "$work/home"
     grep '^\$ ' "$1" | while IFS= read -r line; do
-        (cd "$work/empty" && env -i PATH="$work/bin:/usr/bin:/bin" HOME="$work/home" LC_ALL=C \
+        (cd "$work/empty" && env -i PATH="$work/bin:/usr/bin:/bin" HOME="$work/home" LC_ALL=C DATA="$data" \
             ASAN_OPTIONS="${ASAN_OPTIONS-}" sh -c "${line#\$ }" >"$work/out" 2>"$work/err" </dev/null)
         status=$?
         printf '%s\nstatus %d\n' "$line" "$status"
-        sed -e "s|$work|WORK|g" -e 's/^/| /' "$work/out"
-        sed -e "s|$work|WORK|g" -e 's/^/! /' "$work/err"
+        sed -e "s|$work|WORK|g" -e "s|$data|DATA|g" -e 's/^/| /' "$work/out"
+        sed -e "s|$work|WORK|g" -e "s|$data|DATA|g" -e 's/^/! /' "$work/err"
         rm -rf "$work/empty" && mkdir "$work/empty"
     done
 }
