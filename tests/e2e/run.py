@@ -135,6 +135,21 @@ def threads_leave_the_bits_alone():
 
 
 @case
+def less_memory_gives_the_same_losses():
+    run("train", *TRAIN, "--output", "small", "--memory", "600MiB")
+    assert max(e["memory_bytes"] for e in steps("small").values()) <= 600 << 20
+    for number, step in steps("whole").items():
+        other = steps("small")[number]["loss"]
+        assert abs(other - step["loss"]) <= 1e-5 * step["loss"], (number, step["loss"], other)
+
+
+@case
+def memory_that_cannot_suffice_is_refused_before_the_start():
+    done = run("train", *TRAIN, "--output", "none", "--memory", "20MiB", status=4)
+    assert "MiB" in done.stderr and not (work / "none").exists(), done.stderr
+
+
+@case
 def tiny_models_train_as_in_peft():
     """Rows, template, tokens, mask, packing, steps: the stored losses of tests/golden, through the program."""
     for directory in sorted((pathlib.Path(__file__).resolve().parent.parent / "golden/data").iterdir()):

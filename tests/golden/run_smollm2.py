@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """SmolLM2-135M-Instruct in hone against transformers and PEFT, with the weights decoded the same way, f32.
 
-    run_smollm2.py BUILD MODEL.gguf DATA_DIRECTORY [--epoch [--peft FILE]] [--only logits|gradients|losses|epoch]
+    run_smollm2.py BUILD MODEL.gguf DATA_DIRECTORY [--epoch [--peft FILE]] [--only PART]
 
 BUILD holds hone and tests/golden_driver; DATA_DIRECTORY holds train.jsonl and valid.jsonl of examples/devil.
 Needs torch, transformers, peft, gguf, jinja2. --epoch also trains a whole epoch in both (PEFT: 10 to 20 minutes).
@@ -9,6 +9,7 @@ Needs torch, transformers, peft, gguf, jinja2. --epoch also trains a whole epoch
     logits      several texts, base and adapter              max abs difference <= 1e-3
     gradients   every adapter tensor                         |hone - PEFT| / |PEFT| <= 1e-4
     losses      10 steps from one adapter, constant rate     1e-4 relative
+    adapter_in_peft  the run's directory in PEFT: loss 1e-4, ids equal
     epoch       held-out loss of the demo's epoch            0.5 %"""
 import argparse
 import json
@@ -23,6 +24,7 @@ import time
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
 
 import smollm2
 
@@ -30,6 +32,7 @@ RANK, ALPHA, RATE, BATCH, STEPS = 16, 16, 2e-4, 8, 10
 TEXTS = ["The capital of France is Paris.", "<|im_start|>user\nDefine year.<|im_end|>\n<|im_start|>assistant\n", "x",
          "def add(a, b):\n    return a + b\n\n" * 6, "Die Straße führt über 1234 Brücken; 日本語、emoji 🦊 und ñandú.",
          "In the beginning the Universe was created. This has made a lot of people very angry. " * 12]
+PARTS = ["logits", "gradients", "losses", "adapter_in_peft", "epoch"]
 outcome = []
 
 
@@ -123,6 +126,22 @@ class Comparison:
                    abs(step["loss"] - want) / want, 1e-4)
         outcome.append(len(steps) == STEPS)
 
+    def adapter_in_peft(self):
+        """The adapter directory that a run leaves, as transformers and PEFT load it."""
+        run = self.work / "losses"
+        if not run.exists():
+            self.losses()
+        tokenizer = AutoTokenizer.from_pretrained(run / "adapter")
+        same = sum(tokenizer.apply_chat_template(json.loads(line)["messages"], tokenize=True, return_dict=False) == e["ids"]
+                   for line, e in zip(open(self.options.data / "valid.jsonl", encoding="utf-8"), self.valid))
+        report("rows that the adapter's tokenizer and template render otherwise", len(self.valid) - same, 0)
+        model = smollm2.with_adapter(self.file.model(attention="sdpa"), run / "adapter").eval()
+        few = self.work / "few.jsonl"
+        few.write_text("".join(open(self.options.data / "valid.jsonl", encoding="utf-8").readlines()[:16]), encoding="utf-8")
+        want = smollm2.held_out_loss(model, self.valid[:16])
+        got = self.hone("eval", "--model", self.gguf, "--adapter", run / "adapter", "--data", few)[-1]["loss"]
+        report(f"held-out loss of the adapter in PEFT ({want:.6f}) and hone ({got:.6f}), relative", abs(got - want) / want, 1e-4)
+
     def epoch_of_peft(self):
         """The demo's settings, written out: 16 examples a step, AdamW, 3 % warm-up, cosine to 0, clip 1."""
         model = smollm2.with_adapter(self.file.model(attention="sdpa"), self.start)
@@ -160,12 +179,12 @@ def main():
     parser.add_argument("data", type=pathlib.Path)
     parser.add_argument("--epoch", action="store_true")
     parser.add_argument("--peft", type=pathlib.Path, metavar="FILE", help="keep PEFT's epoch here, and take it from here when it is there")
-    parser.add_argument("--only", choices=["logits", "gradients", "losses", "epoch"])
+    parser.add_argument("--only", choices=PARTS)
     options = parser.parse_args()
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory(prefix="hone-golden-") as work:
         comparison = Comparison(options, pathlib.Path(work))
-        for part in [options.only] if options.only else ["logits", "gradients", "losses"] + ["epoch"] * options.epoch:
+        for part in [options.only] if options.only else PARTS[:-1] + ["epoch"] * options.epoch:
             getattr(comparison, part)()
     print(f"{sum(outcome)} passed, {len(outcome) - sum(outcome)} failed")
     return not all(outcome)
