@@ -24,3 +24,12 @@ if(TARGET hone_score)
   target_link_libraries(golden_driver PRIVATE golden_probe)
 endif()
 # ---- end of golden models ----
+# ---- the tokenizer against other tokenizers ----
+if(TARGET hone_text AND TARGET hone_format)
+  add_executable(tokenizer_driver golden/tokenizer_driver.c)
+  target_link_libraries(tokenizer_driver PRIVATE hone_text hone_format)
+  add_test(NAME golden.tokenizer_vocabularies
+    COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/golden/tokenizer_vocabularies.py $<TARGET_FILE:tokenizer_driver>)
+  set_tests_properties(golden.tokenizer_vocabularies PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300)
+endif()
+# ---- end of the tokenizer ----
