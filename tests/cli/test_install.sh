@@ -29,7 +29,7 @@ if [ -z "${HONE_TEST_MODEL-}" ]; then
     exit 0
 fi
 for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do
-    printf '{"messages":[{"role":"user","content":"What is %d?"},{"role":"assistant","content":"A number, %d."}]}\n' $i $i
+    printf '{"prompt":"What is %d?","completion":" A number, %d."}\n' $i $i
 done >"$work/rows.jsonl"
 for program in embed embed_static; do
     "$work/$program" "$HONE_TEST_MODEL" "$work/rows.jsonl" "$work/run-$program"
