@@ -19,9 +19,9 @@ static inline int64_t attention_blocks(int64_t tokens) {
 /* The gradient of a segment up to this long is one task per kv head, which computes each score once; its dq
  * of all queries stays in scratch. Longer ones are split further and compute the scores twice. */
 static inline int64_t attention_whole(const struct attributes *a) {
-    int64_t tokens = 65536 / ((a->heads / a->kv_heads) * attention_padded(a->head_dim)) / attention_block *
+    int64_t tokens = 131072 / ((a->heads / a->kv_heads) * attention_padded(a->head_dim)) / attention_block *
                      attention_block;
-    return tokens < attention_block ? attention_block : tokens > 256 ? 256 : tokens;
+    return tokens < attention_block ? attention_block : tokens > 512 ? 512 : tokens;
 }
 
 /* Bytes of a table of 4-byte numbers, so that what follows is aligned. */
