@@ -12,14 +12,15 @@ static void show_memory(const json_t *memory) {
     putchar('\n');
 }
 
-/* Products or kernels: what is selected, and why not the better ones before it. */
-static void show_choices(const json_t *list, const char *subject, const char *key) {
+/* Products or kernels: what is selected and why not the others; of kernels, not those that a better one
+ * beats. */
+static void show_choices(const json_t *list, const char *subject, const char *key, bool beaten) {
     size_t i;
     json_t *row;
     json_array_foreach(list, i, row) {
         bool selected = json_is_true(json_object_get(row, "selected"));
         const char *why = json_get_text(row, "why");
-        if (!selected && strncmp(why, "a better one", 12) == 0) continue;
+        if (!selected && !beaten && strncmp(why, "a better one", 12) == 0) continue;
         printf("  %-9s %-22s %-26s %s\n", subject, json_get_text(row, key), json_get_text(row, "name"), why);
     }
 }
@@ -49,8 +50,8 @@ static void show_device(const json_t *device) {
         printf(", used %s", json_get_text(device, "used"));
     if (*json_get_text(device, "what")) printf(", %s", json_get_text(device, "what"));
     putchar('\n');
-    show_choices(json_object_get(device, "products"), "product", "compute");
-    show_choices(json_object_get(device, "kernels"), "kernel", "operation");
+    show_choices(json_object_get(device, "products"), "product", "compute", true);
+    show_choices(json_object_get(device, "kernels"), "kernel", "operation", false);
     show_rates(json_object_get(device, "rates"));
 }
 
