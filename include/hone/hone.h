@@ -111,8 +111,8 @@ HONE_API bool hone_job_set(struct hone_job *job, const char *name, const char *v
 
 /* Has `on_event` called with every event as one JSON object without a newline, in order, from the thread that
  * runs the job. The text is gone after the call; the function must not use the job, except to cancel it.
- * NULL: no calls. What events there are: the page on a run's files
- * in docs/. */
+ * NULL: no calls. The lines are those of events.jsonl (docs/run-files.md); besides, "recipe" tells
+ * a listener every setting with its origin and reason before a run, and "text" the answer as it grows. */
 HONE_API void hone_job_on_event(struct hone_job *job, void (*on_event)(void *user, const char *json_line),
                                 void *user);
 
@@ -132,8 +132,9 @@ HONE_API const char *hone_job_result(const struct hone_job *job);
 struct hone_session;
 
 /* Loads a model (a store name, a GGUF file or a Hugging Face directory) and, unless `adapter` is NULL, a PEFT
- * adapter. `options`: NULL, or a JSON object of settings of "generate" that hold for the session, such as
- * {"threads":2,"system":"Be brief."}. Errors: HONE_INPUT, HONE_USAGE, HONE_MEMORY. */
+ * adapter. `options`: NULL, or a JSON object of settings of "chat" that hold for the session, such as
+ * {"threads":2,"system":"Be brief."}; they may name the model and the adapter too, and `model` is NULL then.
+ * Errors: HONE_INPUT, HONE_USAGE, HONE_MEMORY. */
 HONE_API bool hone_session_open(struct hone_session **out, const char *model, const char *adapter,
                                 const char *options, struct hone_error *err);
 HONE_API void hone_session_close(struct hone_session **session);

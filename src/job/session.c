@@ -86,6 +86,19 @@ static bool on_piece(void *user, const char *text, size_t size) {
     return listener->on_text(listener->user, text, size);
 }
 
+/* A request may set how it is sampled; what the model was opened with holds for the session. */
+static bool refuse_session_settings(const struct settings *settings, const char *except, struct error *err) {
+    for (size_t i = 0; i < settings->count; i++) {
+        const struct setting *row = &settings->rows[i];
+        bool sampling = strcmp(row->group, "sampling") == 0 && strcmp(row->name, "context") != 0;
+        if (settings->states[i].origin != ORIGIN_GIVEN || sampling || strcmp(row->name, except) == 0)
+            continue;
+        error_set(err, ERROR_USAGE, "chat", "%s holds for the whole session", row->name);
+        return error_fix(err, "Give it to hone_session_open.");
+    }
+    return true;
+}
+
 /* The session's settings, with this request's over them. */
 static bool request_settings(struct job **out, struct hone_session *session, const char *options,
                              struct error *err) {
@@ -94,7 +107,9 @@ static bool request_settings(struct job **out, struct hone_session *session, con
                     from_recipe = recipe_settings(&session->settings->recipe);
     struct settings own = options_settings(&(*out)->options),
                     from_own = options_settings(&session->settings->options);
-    return set_options(*out, options, err) && settings_inherit(&recipe, &from_recipe, ORIGIN_GIVEN, err) &&
+    return set_options(*out, options, err) && refuse_session_settings(&recipe, "seed", err) &&
+           refuse_session_settings(&own, "", err) &&
+           settings_inherit(&recipe, &from_recipe, ORIGIN_GIVEN, err) &&
            settings_inherit(&own, &from_own, ORIGIN_GIVEN, err);
 }
 

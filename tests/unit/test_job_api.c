@@ -125,6 +125,56 @@ static void settings_are_listed_for_each_command(void **state) {
     assert_null(all);
 }
 
+static bool count_bytes(void *user, const char *text, size_t size) {
+    (void)text;
+    *(size_t *)user += size;
+    return true;
+}
+
+static void a_session_answers_and_stays_usable(void **state) {
+    (void)state;
+    static const char model[] = TEST_DATA "/golden/data/llama-tied";
+    static const struct {
+        const char *request, *options, *text;
+    } refused[] = {{"", NULL, "empty"},
+                   {"a", "{\"model\":\"x\"}", "whole session"},
+                   {"a", "{\"context\":64}", "whole session"},
+                   {"a", "{\"top_p\":2}", "out of range"},
+                   {"a", "[1]", "not a JSON object"},
+                   {"a", "{", "broken JSON"},
+                   {"a", "{\"seed\":{}}", "not a plain value"},
+                   {"[]", NULL, "no messages"},
+                   {"\xff", NULL, "UTF-8"}};
+    struct hone_session *session;
+    struct hone_error err;
+    char *json, *again;
+    size_t bytes = 0;
+    assert_false(hone_session_open(&session, "/nowhere", NULL, NULL, &err));
+    assert_null(session);
+    if (!hone_session_open(&session, model, NULL, "{\"device\":\"ref\",\"max-tokens\":4}", &err))
+        fail_msg("%s", err.what);
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        assert_false(
+            hone_session_generate(session, refused[i].request, refused[i].options, NULL, NULL, &json, &err));
+        assert_null(json);
+        if (!strstr(err.what, refused[i].text)) fail_msg("%s: %s", refused[i].request, err.what);
+    }
+    assert_true(hone_session_generate(session, "[a", "{\"seed\":1}", count_bytes, &bytes, &json, &err));
+    assert_true(hone_session_generate(session, "[a", "{\"seed\":1}", NULL, NULL, &again, &err));
+    json_t *one = json_loads(json, 0, NULL), *two = json_loads(again, 0, NULL);
+    assert_int_equal(json_integer_value(json_object_get(one, "generated_tokens")), 4);
+    assert_string_equal(json_string_value(json_object_get(one, "text")),
+                        json_string_value(json_object_get(two, "text")));
+    assert_true(bytes > 0);
+    json_decref(one);
+    json_decref(two);
+    hone_free(json);
+    hone_free(again);
+    hone_session_close(&session);
+    assert_null(session);
+    hone_session_close(&session);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_job_is_opened_by_name),
@@ -134,6 +184,7 @@ int main(void) {
         cmocka_unit_test(every_code_has_its_exit_status),
         cmocka_unit_test(text_of_strangers_is_escaped),
         cmocka_unit_test(settings_are_listed_for_each_command),
+        cmocka_unit_test(a_session_answers_and_stays_usable),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
