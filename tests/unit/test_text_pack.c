@@ -1,0 +1,119 @@
+#include <string.h>
+
+#include "base/rng.h"
+#include "support/test.h"
+#include "text/pack.h"
+
+static void an_order_is_a_permutation_that_seed_and_epoch_choose(void **state) {
+    (void)state;
+    uint32_t order[100], other[100];
+    uint8_t seen[100] = {0};
+    pack_order(order, 100, 3, 0, true);
+    for (int i = 0; i < 100; i++) seen[order[i]]++;
+    for (int i = 0; i < 100; i++) assert_int_equal(seen[i], 1);
+    pack_order(other, 100, 3, 0, true);
+    assert_memory_equal(order, other, sizeof order);
+    pack_order(other, 100, 3, 1, true);
+    assert_memory_not_equal(order, other, sizeof order);
+    pack_order(other, 100, 4, 0, true);
+    assert_memory_not_equal(order, other, sizeof order);
+    pack_order(other, 100, 3, 0, false);
+    for (uint32_t i = 0; i < 100; i++) assert_int_equal(other[i], i);
+    pack_order(other, 0, 3, 0, true);
+    pack_order(other, 1, 3, 0, true);
+    assert_int_equal(other[0], 0);
+}
+
+static void lay(struct pack_layout *out, const uint32_t *lengths, size_t count, size_t capacity,
+                struct arena *arena) {
+    struct example *examples = arena_array(arena, count + 1, sizeof *examples);
+    uint32_t *chosen = arena_array(arena, count + 1, sizeof *chosen);
+    struct error err;
+    for (size_t i = 0; i < count; i++) {
+        examples[i].count = lengths[i];
+        chosen[i] = (uint32_t)(count - 1 - i);
+    }
+    assert_ok(pack_step(out, examples, chosen, count, capacity, arena, &err), &err);
+}
+
+static void every_example_is_laid_once_and_nothing_overflows(void **state) {
+    (void)state;
+    uint32_t lengths[64];
+    for (uint32_t round = 0; round < 300; round++) {
+        struct arena arena = {0};
+        struct pack_layout layout;
+        uint8_t seen[64] = {0};
+        uint32_t words[4];
+        size_t count = 1 + round % 64, total = 0;
+        for (uint32_t i = 0; i < count; i++) {
+            philox(round, (uint32_t[4]){i, 0, 0, 0}, words);
+            lengths[i] = words[0] % 100;
+            total += lengths[i];
+        }
+        lay(&layout, lengths, count, 100, &arena);
+        assert_int_equal(layout.starts[0], 0);
+        assert_int_equal(layout.starts[layout.micro_batches], count);
+        assert_true(layout.micro_batches * 100 >= total);
+        for (size_t b = 0; b < layout.micro_batches; b++) {
+            size_t load = 0;
+            for (size_t i = layout.starts[b]; i < layout.starts[b + 1]; i++) {
+                load += lengths[layout.items[i]];
+                assert_int_equal(seen[layout.items[i]]++, 0);
+            }
+            assert_true(load <= 100);
+        }
+        arena_release(&arena);
+    }
+}
+
+static void micro_batches_are_few_and_balanced(void **state) {
+    (void)state;
+    static const struct {
+        uint32_t lengths[8];
+        size_t count, capacity, micro_batches, heaviest;
+    } cases[] = {
+        {{10}, 1, 10, 1, 10},
+        {{6, 5, 4, 3}, 4, 10, 2, 9}, /* 6+3, 5+4: balanced, not 6+4 and 5+3 */
+        {{50, 1, 1, 1, 1, 1, 1}, 7, 100, 1, 56},
+        {{4, 4, 4, 4}, 4, 5, 4, 4},
+        {{5, 5, 4, 3, 3}, 5, 10, 2, 10}, /* lightest-first needs three, first-fit two */
+        {{60, 30, 30}, 3, 60, 2, 60},
+    };
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        struct arena arena = {0};
+        struct pack_layout layout;
+        size_t heaviest = 0;
+        lay(&layout, cases[c].lengths, cases[c].count, cases[c].capacity, &arena);
+        assert_int_equal(layout.micro_batches, cases[c].micro_batches);
+        for (size_t b = 0; b < layout.micro_batches; b++) {
+            size_t load = 0;
+            for (size_t i = layout.starts[b]; i < layout.starts[b + 1]; i++)
+                load += cases[c].lengths[layout.items[i]];
+            if (load > heaviest) heaviest = load;
+        }
+        assert_int_equal(heaviest, cases[c].heaviest);
+        arena_release(&arena);
+    }
+}
+
+static void an_example_that_fits_nowhere_is_refused(void **state) {
+    (void)state;
+    struct arena arena = {0};
+    struct pack_layout layout;
+    struct example example = {.count = 11};
+    struct error err;
+    uint32_t chosen = 0;
+    assert_false(pack_step(&layout, &example, &chosen, 1, 10, &arena, &err));
+    assert_int_equal(err.code, ERROR_INTERNAL);
+    arena_release(&arena);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_order_is_a_permutation_that_seed_and_epoch_choose),
+        cmocka_unit_test(every_example_is_laid_once_and_nothing_overflows),
+        cmocka_unit_test(micro_batches_are_few_and_balanced),
+        cmocka_unit_test(an_example_that_fits_nowhere_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
