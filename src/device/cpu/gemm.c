@@ -1,0 +1,43 @@
+/* The table of product implementations; each is the driver (gemm_drive.c) with an instruction set's inner
+ * loops. */
+#include "device/cpu/gemm_kernel.h"
+
+#define DRIVEN(name, kernel, round)                                                                          \
+    static void run_##name(const struct gemm *gemm, struct pool *pool, void *workspace, unsigned features) { \
+        gemm_drive(&kernel, round, gemm, pool, workspace, features);                                         \
+    }                                                                                                        \
+    static size_t workspace_##name(enum gemm_form form, int64_t m, int64_t n, int64_t k, enum dtype w_type,  \
+                                   int threads) {                                                            \
+        (void)form;                                                                                          \
+        (void)w_type;                                                                                        \
+        return gemm_drive_workspace(&kernel, m, n, k, threads);                                              \
+    }
+DRIVEN(c, gemm_kernel_c, false)
+DRIVEN(c_round, gemm_kernel_c, true)
+#if defined(__x86_64__)
+DRIVEN(avx2, gemm_kernel_avx2, false)
+DRIVEN(avx2_round, gemm_kernel_avx2, true)
+DRIVEN(avx512, gemm_kernel_avx512, false)
+DRIVEN(avx512_round, gemm_kernel_avx512, true)
+DRIVEN(avx512bf16, gemm_kernel_avx512bf16, false)
+#endif
+
+const struct cpu_gemm cpu_gemms[] = {
+#if defined(__x86_64__)
+    {"avx512bf16", DTYPE_BF16, CPU_AVX512 | CPU_AVX512BF16, run_avx512bf16, workspace_avx512bf16},
+    {"avx512", DTYPE_F32, CPU_AVX512, run_avx512, workspace_avx512},
+    {"avx512", DTYPE_BF16, CPU_AVX512, run_avx512_round, workspace_avx512_round},
+    {"avx2", DTYPE_F32, CPU_AVX2, run_avx2, workspace_avx2},
+    {"avx2", DTYPE_BF16, CPU_AVX2, run_avx2_round, workspace_avx2_round},
+#endif
+    {"c", DTYPE_F32, 0, run_c, workspace_c},
+    {"c", DTYPE_BF16, 0, run_c_round, workspace_c_round},
+};
+const int cpu_gemm_count = sizeof cpu_gemms / sizeof *cpu_gemms;
+
+const struct cpu_gemm *cpu_gemm_select(enum dtype compute, unsigned features) {
+    for (int i = 0; i < cpu_gemm_count; i++)
+        if (cpu_gemms[i].compute == compute && (cpu_gemms[i].needs & features) == cpu_gemms[i].needs)
+            return &cpu_gemms[i];
+    return NULL;
+}

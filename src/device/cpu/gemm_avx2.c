@@ -1,0 +1,178 @@
+#if defined(__x86_64__)
+/* Tiles of 6 × 16 f32: 12 sums, 2 parts of w and one broadcast in the 16 registers. */
+#include <immintrin.h>
+#include <string.h>
+
+#include "device/cpu/block_avx2.h"
+#include "device/cpu/gemm_finish.h"
+
+enum { rows_256 = 6, columns_256 = 16 };
+
+static inline __attribute__((always_inline)) void tile_rows(const int rows, const char *a, int64_t stride,
+                                                            const float *b, int64_t steps, float *out) {
+    __m256 sums[rows_256][2];
+    const char *next = a + 3 * stride;
+    for (int i = 0; i < rows; i++) sums[i][0] = sums[i][1] = _mm256_setzero_ps();
+    for (int64_t k = 0; k < steps; k++) {
+        __m256 low = _mm256_load_ps(b + k * columns_256), high = _mm256_load_ps(b + k * columns_256 + 8);
+        for (int i = 0; i < rows; i++) {
+            __m256 x = _mm256_broadcast_ss(
+                (const float *)(const void *)((i < 3 ? a : next) + i % 3 * stride + 4 * k));
+            sums[i][0] = _mm256_fmadd_ps(x, low, sums[i][0]);
+            sums[i][1] = _mm256_fmadd_ps(x, high, sums[i][1]);
+        }
+    }
+    for (int i = 0; i < rows; i++) {
+        _mm256_store_ps(out + i * columns_256, sums[i][0]);
+        _mm256_store_ps(out + i * columns_256 + 8, sums[i][1]);
+    }
+}
+
+static void tile_256(int rows, int columns, const void *a, int64_t stride, const void *b, int64_t steps,
+                     float *out) {
+    (void)columns;
+    switch (rows) {
+    case 1: tile_rows(1, a, stride, b, steps, out); break;
+    case 2: tile_rows(2, a, stride, b, steps, out); break;
+    case 3: tile_rows(3, a, stride, b, steps, out); break;
+    case 4: tile_rows(4, a, stride, b, steps, out); break;
+    case 5: tile_rows(5, a, stride, b, steps, out); break;
+    default: tile_rows(6, a, stride, b, steps, out); break;
+    }
+}
+
+/* Units 0..3 of a row and of the row four below. */
+static inline __m256 pair_quads(const uint32_t *from, int64_t stride) {
+    __m128 low = _mm_loadu_ps((const float *)(const void *)from);
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(low),
+                                _mm_loadu_ps((const float *)(const void *)(from + 4 * stride)), 1);
+}
+
+static void transpose_256(const uint32_t *from, int64_t stride, uint32_t *to, int64_t to_stride,
+                          int64_t count) {
+    int64_t i = 0;
+    for (; i + 4 <= count; i += 4)
+        for (int half = 0; half < 2; half++) {
+            const uint32_t *at = from + i + 8 * half * stride;
+            __m256 a = pair_quads(at, stride), b = pair_quads(at + stride, stride);
+            __m256 c = pair_quads(at + 2 * stride, stride), d = pair_quads(at + 3 * stride, stride);
+            __m256d ab = _mm256_castps_pd(_mm256_unpacklo_ps(a, b)),
+                    cd = _mm256_castps_pd(_mm256_unpacklo_ps(c, d));
+            double *out = (double *)(void *)(to + i * to_stride + 8 * half);
+            _mm256_storeu_pd(out, _mm256_unpacklo_pd(ab, cd));
+            _mm256_storeu_pd(out + to_stride / 2, _mm256_unpackhi_pd(ab, cd));
+            ab = _mm256_castps_pd(_mm256_unpackhi_ps(a, b));
+            cd = _mm256_castps_pd(_mm256_unpackhi_ps(c, d));
+            _mm256_storeu_pd(out + to_stride, _mm256_unpacklo_pd(ab, cd));
+            _mm256_storeu_pd(out + to_stride / 2 * 3, _mm256_unpackhi_pd(ab, cd));
+        }
+    for (; i < count; i++)
+        for (int j = 0; j < 16; j++) memcpy(to + i * to_stride + j, from + j * stride + i, sizeof *to);
+}
+
+static void finish_256(const struct gemm_tile *tile) { finish_tile(tile, columns_256); }
+
+static inline float add_lanes(__m256 v) {
+    __m128 sum = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
+    return _mm_cvtss_f32(_mm_add_ss(sum, _mm_movehdup_ps(sum)));
+}
+
+static inline __attribute__((always_inline)) void dot_row(const struct gemm_few *few, int64_t row,
+                                                          const int x_rows, const enum dtype dtype,
+                                                          const int bytes, float *sums, int64_t stride) {
+    __m256 lanes[8];
+    const uint8_t *w = few->w + (size_t)row * few->row_bytes;
+    uint8_t rest[128] = {0};
+    int64_t blocks = few->k / 32;
+    for (int i = 0; i < x_rows; i++) lanes[i] = _mm256_setzero_ps();
+    if (few->k % 32)
+        memcpy(rest, w + blocks * bytes, (size_t)(few->k % 32 * bytes / 32)); /* plain types only */
+    for (int64_t b = 0; b < blocks + (few->k % 32 != 0); b++) {
+        struct block256 block = block256_load(b < blocks ? w + b * bytes : rest, dtype);
+        _mm_prefetch((const char *)(w + b * bytes + 1024), _MM_HINT_T0);
+        for (int i = 0; i < x_rows; i++)
+            for (int p = 0; p < 4; p++)
+                lanes[i] = _mm256_fmadd_ps(block.part[p],
+                                           _mm256_loadu_ps(few->x + i * few->ldx + 32 * b + 8 * p), lanes[i]);
+    }
+    for (int i = 0; i < x_rows; i++) sums[i * stride] = add_lanes(lanes[i]);
+}
+
+#define FEW(name, dtype, bytes)                                                                  \
+    static void few_##name(const struct gemm_few *few, int64_t first, int64_t last, float *sums, \
+                           int64_t stride) {                                                     \
+        for (int64_t row = first; row < last; row++, sums++) switch (few->rows) {                \
+            case 1: dot_row(few, row, 1, dtype, bytes, sums, stride); break;                     \
+            case 2: dot_row(few, row, 2, dtype, bytes, sums, stride); break;                     \
+            case 4: dot_row(few, row, 4, dtype, bytes, sums, stride); break;                     \
+            default: dot_row(few, row, 8, dtype, bytes, sums, stride); break;                    \
+            }                                                                                    \
+    }
+FEW(f32, DTYPE_F32, 128)
+FEW(f16, DTYPE_F16, 64)
+FEW(bf16, DTYPE_BF16, 64)
+FEW(q4_0, DTYPE_Q4_0, 18)
+FEW(q4_1, DTYPE_Q4_1, 20)
+FEW(q5_0, DTYPE_Q5_0, 22)
+FEW(q5_1, DTYPE_Q5_1, 24)
+FEW(q8_0, DTYPE_Q8_0, 34)
+
+static void few_256(const struct gemm_few *few, int64_t first, int64_t last, float *sums, int64_t stride) {
+    switch (few->w_type) {
+    case DTYPE_F16: few_f16(few, first, last, sums, stride); break;
+    case DTYPE_BF16: few_bf16(few, first, last, sums, stride); break;
+    case DTYPE_Q4_0: few_q4_0(few, first, last, sums, stride); break;
+    case DTYPE_Q4_1: few_q4_1(few, first, last, sums, stride); break;
+    case DTYPE_Q5_0: few_q5_0(few, first, last, sums, stride); break;
+    case DTYPE_Q5_1: few_q5_1(few, first, last, sums, stride); break;
+    case DTYPE_Q8_0: few_q8_0(few, first, last, sums, stride); break;
+    default: few_f32(few, first, last, sums, stride);
+    }
+}
+
+static inline __attribute__((always_inline)) void narrow_rows(const int rows, const float *a, int64_t lda,
+                                                              const float *b, int64_t ldb, int64_t k,
+                                                              float *sums) {
+    __m256 part[4][2];
+    for (int i = 0; i < rows; i++)
+        for (int v = 0; v < 2; v++) part[i][v] = _mm256_loadu_ps(sums + i * 64 + 8 * v);
+    for (int64_t kk = 0; kk < k; kk++) {
+        __m256 low = _mm256_loadu_ps(b + kk * ldb), high = _mm256_loadu_ps(b + kk * ldb + 8);
+        for (int i = 0; i < rows; i++) {
+            __m256 x = _mm256_set1_ps(a[kk * lda + i]);
+            part[i][0] = _mm256_fmadd_ps(x, low, part[i][0]);
+            part[i][1] = _mm256_fmadd_ps(x, high, part[i][1]);
+        }
+    }
+    for (int i = 0; i < rows; i++)
+        for (int v = 0; v < 2; v++) _mm256_storeu_ps(sums + i * 64 + 8 * v, part[i][v]);
+}
+
+static void narrow_256(int rows, int columns, const float *a, int64_t lda, const float *b, int64_t ldb,
+                       int64_t k, float *sums) {
+    int j = 0;
+    for (; j + 16 <= columns; j += 16) {
+        int i = 0;
+        for (; i + 4 <= rows; i += 4) narrow_rows(4, a + i, lda, b + j, ldb, k, sums + i * 64 + j);
+        for (; i < rows; i++) narrow_rows(1, a + i, lda, b + j, ldb, k, sums + i * 64 + j);
+    }
+    for (int64_t kk = 0; j < columns && kk < k; kk++)
+        for (int i = 0; i < rows; i++)
+            for (int c = j; c < columns; c++) {
+                __m128 sum = _mm_set_ss(sums[i * 64 + c]);
+                sum = _mm_fmadd_ss(_mm_set_ss(a[kk * lda + i]), _mm_set_ss(b[kk * ldb + c]), sum);
+                sums[i * 64 + c] = _mm_cvtss_f32(sum);
+            }
+}
+
+const struct gemm_kernel gemm_kernel_avx2 = {
+    .rows = rows_256,
+    .columns = columns_256,
+    .tile = tile_256,
+    .transpose = transpose_256,
+    .finish = finish_256,
+    .narrow = narrow_256,
+    .few = few_256,
+};
+#endif

@@ -1,0 +1,67 @@
+/* The product in plain C, for any processor; loops of constant length that compilers turn into vectors. */
+#include <string.h>
+
+#include "device/cpu/gemm_finish.h"
+#include "tensor/rowcodec.h"
+
+enum { rows_c = 4, columns_c = 16 };
+
+static void tile_c(int rows, int columns, const void *a, int64_t stride, const void *b, int64_t steps,
+                   float *out) {
+    const float *w = b;
+    (void)columns;
+    for (int i = 0; i < rows; i++) {
+        const float *x = (const float *)(const void *)((const char *)a + i * stride);
+        float sums[columns_c] = {0};
+        for (int64_t k = 0; k < steps; k++)
+            for (int j = 0; j < columns_c; j++) sums[j] += x[k] * w[k * columns_c + j];
+        memcpy(out + i * columns_c, sums, sizeof sums);
+    }
+}
+
+static void transpose_c(const uint32_t *from, int64_t stride, uint32_t *to, int64_t to_stride,
+                        int64_t count) {
+    for (int64_t i = 0; i < count; i++)
+        for (int j = 0; j < 16; j++) to[i * to_stride + j] = from[j * stride + i];
+}
+
+static void finish_c(const struct gemm_tile *tile) { finish_tile(tile, columns_c); }
+
+static void narrow_c(int rows, int columns, const float *a, int64_t lda, const float *b, int64_t ldb,
+                     int64_t k, float *sums) {
+    for (int64_t kk = 0; kk < k; kk++)
+        for (int i = 0; i < rows; i++)
+            for (int j = 0; j < columns; j++) sums[i * 64 + j] += a[kk * lda + i] * b[kk * ldb + j];
+}
+
+static void few_c(const struct gemm_few *few, int64_t first, int64_t last, float *sums, int64_t stride) {
+    enum { chunk = 256, lanes = 16 };
+    for (int64_t row = first; row < last; row++) {
+        float parts[gemm_few_rows][lanes] = {{0}};
+        for (int64_t k = 0; k < few->k; k += chunk) {
+            float w[chunk] = {0};
+            int64_t count = gemm_min(chunk, few->k - k);
+            rowcodec(few->w_type)
+                ->decode(few->w + (size_t)row * few->row_bytes + gemm_row_bytes(few->w_type, k), w, count);
+            for (int i = 0; i < few->rows; i++)
+                for (int64_t j = 0; j < gemm_up(count, lanes); j += lanes)
+                    for (int l = 0; l < lanes; l++)
+                        parts[i][l] += w[j + l] * few->x[i * few->ldx + k + j + l];
+        }
+        for (int i = 0; i < few->rows; i++) {
+            float sum = 0;
+            for (int l = 0; l < lanes; l++) sum += parts[i][l];
+            sums[i * stride + (row - first)] = sum;
+        }
+    }
+}
+
+const struct gemm_kernel gemm_kernel_c = {
+    .rows = rows_c,
+    .columns = columns_c,
+    .tile = tile_c,
+    .transpose = transpose_c,
+    .finish = finish_c,
+    .narrow = narrow_c,
+    .few = few_c,
+};

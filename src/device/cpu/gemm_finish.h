@@ -1,0 +1,54 @@
+/* y = α tile + bias + addend for one tile; included by each instruction set's file, so that it is compiled
+ * for it. */
+#ifndef HONE_DEVICE_CPU_GEMM_FINISH_H
+#define HONE_DEVICE_CPU_GEMM_FINISH_H
+
+#include "device/cpu/gemm_kernel.h"
+
+static inline __attribute__((always_inline)) void finish_row(const struct gemm_tile *t, int i, int columns) {
+    const struct gemm *g = t->gemm;
+    const float *tile = t->tile + i * t->stride;
+    int64_t at = (t->row + i) * g->ldy + t->column;
+    float v[gemm_most_columns];
+    float *sums = t->sums ? t->sums + i * t->sums_stride : NULL;
+    for (int j = 0; j < columns; j++) v[j] = tile[j];
+    if (sums && !t->first)
+        for (int j = 0; j < columns; j++) v[j] += sums[j];
+    if (sums && !t->last) {
+        for (int j = 0; j < columns; j++) sums[j] = v[j];
+        return;
+    }
+    for (int j = 0; j < columns; j++) v[j] *= g->alpha;
+    if (!sums && !t->first) {
+        float *y = (float *)g->y + at;
+        for (int j = 0; j < columns; j++) y[j] += v[j];
+        return;
+    }
+    if (g->bias)
+        for (int j = 0; j < columns; j++) v[j] += g->bias[t->column + j];
+    if (g->addend && g->addend_type == DTYPE_F32) {
+        const float *addend = (const float *)g->addend + at;
+        for (int j = 0; j < columns; j++) v[j] += addend[j];
+    } else if (g->addend) {
+        float more[gemm_most_columns];
+        cpu_row_load(more, (const char *)g->addend + gemm_row_bytes(g->addend_type, at), g->addend_type,
+                     columns, t->features);
+        for (int j = 0; j < columns; j++) v[j] += more[j];
+    }
+    if (g->y_type == DTYPE_F32) {
+        float *y = (float *)g->y + at;
+        for (int j = 0; j < columns; j++) y[j] = v[j];
+    } else {
+        cpu_row_store((char *)g->y + gemm_row_bytes(g->y_type, at), v, g->y_type, columns, t->features);
+    }
+}
+
+/* The width of a whole tile is a constant, so that its loops become a few vectors. */
+static inline __attribute__((always_inline)) void finish_tile(const struct gemm_tile *t, int width) {
+    if (t->columns == width)
+        for (int i = 0; i < t->rows; i++) finish_row(t, i, width);
+    else
+        for (int i = 0; i < t->rows; i++) finish_row(t, i, t->columns);
+}
+
+#endif

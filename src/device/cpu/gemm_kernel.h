@@ -1,0 +1,92 @@
+/* What an instruction set brings to a matrix product, and what the shared driver (gemm_drive.c) makes of it.
+ *
+ * A product is x·w with w packed into panels: `columns` outputs wide, [steps][columns] units of 32 bits,
+ * where a unit is one f32 or a pair of bf16 that are neighbours along k. Rows of x are read as they lie, or
+ * from a converted copy with the same unit. A tile of rows × columns stays in registers for a whole group of
+ * k. */
+#ifndef HONE_DEVICE_CPU_GEMM_KERNEL_H
+#define HONE_DEVICE_CPU_GEMM_KERNEL_H
+
+#include "device/cpu/gemm.h"
+#include "device/cpu/kernel.h"
+
+enum {
+    gemm_most_rows = 16,    /* of any tile */
+    gemm_most_columns = 32, /* of any panel */
+    gemm_few_rows = 8,      /* NT products with no more rows go the decoding way */
+    gemm_narrow_width = 64, /* TN products with no more rows or columns are not packed */
+};
+
+/* A finished tile and where it goes. */
+struct gemm_tile {
+    const struct gemm *gemm;
+    const float *tile; /* [rows][stride] */
+    int64_t stride, row, column;
+    int rows, columns;
+    bool first, last; /* group of k */
+    float *sums; /* where partial sums wait when y cannot hold them; NULL: in y. Row stride sums_stride */
+    int64_t sums_stride;
+    unsigned features;
+};
+
+/* Few rows of x against rows of w in their stored type. */
+struct gemm_few {
+    const unsigned char *w;
+    size_t row_bytes;
+    enum dtype w_type;
+    const float *x; /* [rows, ldx] f32; zeros from k to the next multiple of 32, which is ldx */
+    int64_t ldx, k;
+    int rows; /* 1, 2, 4 or 8 */
+};
+
+struct gemm_kernel {
+    int rows, columns;
+    bool pairs; /* units are pairs of bf16 */
+    /* out[rows][kernel columns] = a b; `stride`: bytes between rows of a; `columns` that are wanted. */
+    void (*tile)(int rows, int columns, const void *a, int64_t stride, const void *b, int64_t steps,
+                 float *out);
+    /* to[i][0..16) = from[0..16)[i], i < count; strides in units. */
+    void (*transpose)(const uint32_t *from, int64_t stride, uint32_t *to, int64_t to_stride, int64_t count);
+    void (*finish)(const struct gemm_tile *tile);
+    /* to[j] = even[j], odd[j] rounded to bf16. NULL when units are f32. */
+    void (*pair)(const float *even, const float *odd, uint32_t *to, int64_t count);
+    /* sums[i][j] += Σ a[k][i] b[k][j]; rows <= 16, columns <= 64; sums has row stride 64. */
+    void (*narrow)(int rows, int columns, const float *a, int64_t lda, const float *b, int64_t ldb, int64_t k,
+                   float *sums);
+    /* sums[i * stride + j] = x[i] · w[first + j], j < last - first. */
+    void (*few)(const struct gemm_few *few, int64_t first, int64_t last, float *sums, int64_t stride);
+};
+
+extern const struct gemm_kernel gemm_kernel_c;
+#if defined(__x86_64__)
+extern const struct gemm_kernel gemm_kernel_avx2, gemm_kernel_avx512, gemm_kernel_avx512bf16;
+void gemm_few_avx512(const struct gemm_few *few, int64_t first, int64_t last, float *sums, int64_t stride);
+void gemm_narrow_avx512(int rows, int columns, const float *a, int64_t lda, const float *b, int64_t ldb,
+                        int64_t k, float *sums);
+#endif
+
+/* `round`: operands are rounded to bf16 although units are f32. */
+void gemm_drive(const struct gemm_kernel *kernel, bool round, const struct gemm *gemm, struct pool *pool,
+                void *workspace, unsigned features);
+size_t gemm_drive_workspace(const struct gemm_kernel *kernel, int64_t m, int64_t n, int64_t k, int threads);
+
+/* The ways beside the packed one (gemm_few.c, gemm_narrow.c). */
+void gemm_run_few(const struct gemm_kernel *kernel, const struct gemm *gemm, struct pool *pool,
+                  void *workspace, unsigned features);
+size_t gemm_few_workspace(int64_t k);
+void gemm_run_narrow(const struct gemm_kernel *kernel, const struct gemm *gemm, struct pool *pool,
+                     unsigned features);
+
+/* Runs tasks on the pool, or here when the product is too small to wake threads for. */
+void gemm_tasks(const struct gemm *gemm, struct pool *pool, int tasks, pool_task run, void *user);
+
+static inline int64_t gemm_row_bytes(enum dtype dtype, int64_t elements) {
+    const struct dtype_row *row = dtype_row(dtype);
+    return elements / row->block * row->bytes;
+}
+static inline int64_t gemm_ceil(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static inline int64_t gemm_up(int64_t a, int64_t b) { return gemm_ceil(a, b) * b; }
+static inline int64_t gemm_min(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t gemm_max(int64_t a, int64_t b) { return a > b ? a : b; }
+
+#endif

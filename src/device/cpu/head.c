@@ -1,0 +1,143 @@
+/* The head with cross entropy, and the loss. Logits exist for a chunk of target rows at a time, as f32, in at
+ * most 16 MiB (or one row):
+ *
+ *   l = x wᵀ,  logp = l[target] - log Σ exp l,  dl = dlogp (1[v = target] - p),  dx = dl w
+ *
+ * dl takes the place of l. */
+#include "device/cpu/gemm.h"
+#include "device/cpu/head_body.h"
+#include "device/cpu/head_kernels.h"
+#include "device/cpu/kernel.h"
+
+enum { logit_budget = 16 << 20 };
+
+struct head_chunk {
+    const struct cpu_call *call;
+    float *logits; /* [rows, stride] */
+    int64_t row, stride, vocabulary;
+    bool gradient;
+};
+
+/* Longer than the vocabulary, so that rows do not share the sets of a cache. */
+static int64_t logit_stride(int64_t vocabulary) { return ((vocabulary + 15) & ~(int64_t)15) + 16; }
+
+static int64_t chunk_rows(int64_t rows, int64_t vocabulary) {
+    int64_t most = logit_budget / (logit_stride(vocabulary) * (int64_t)sizeof(float));
+    if (most < 1) most = 1;
+    if (rows <= most) return rows;
+    int64_t chunks = (rows + most - 1) / most;
+    return (rows + chunks - 1) / chunks;
+}
+
+static size_t product_workspace(int64_t rows, int64_t vocabulary, int64_t width, enum dtype w_type,
+                                int threads) {
+    size_t most = 0;
+    for (int i = 0; i < cpu_gemm_count; i++) {
+        size_t nt = cpu_gemms[i].workspace(GEMM_NT, rows, vocabulary, width, w_type, threads);
+        size_t nn = cpu_gemms[i].workspace(GEMM_NN, rows, width, vocabulary, w_type, threads);
+        if (nt > most) most = nt;
+        if (nn > most) most = nn;
+    }
+    return most;
+}
+
+static size_t head_workspace(const struct graph *graph, const struct node *node, int threads) {
+    const struct value *x = &graph->values[node->input[0]], *w = &graph->values[node->input[1]];
+    int64_t most = logit_budget / (logit_stride(w->dim[0]) * (int64_t)sizeof(float)), rows = x->dim[0];
+    if (most < 1) most = 1;
+    if (rows > most) rows = most; /* a run with fewer rows may have longer chunks than the planned one */
+    return (size_t)(rows * logit_stride(w->dim[0])) * sizeof(float) +
+           product_workspace(rows, w->dim[0], w->dim[1], w->dtype, threads);
+}
+
+static float log_sum(float *logits, int64_t count, bool gradient, float factor, unsigned features) {
+#if defined(__x86_64__)
+    if (features & CPU_AVX512) return head_row_avx512(logits, count, gradient, factor);
+    if (features & CPU_AVX2) return head_row_avx2(logits, count, gradient, factor);
+#endif
+    (void)features;
+    return head_row_run(logits, count, gradient, factor);
+}
+
+static void logits_task(void *user, int task, int worker) {
+    const struct head_chunk *chunk = user;
+    const struct cpu_call *call = chunk->call;
+    (void)worker;
+    int64_t m = chunk->row + task;
+    float *logits = chunk->logits + task * chunk->stride, *logp = call->out[0].data;
+    int32_t target = ((const int32_t *)call->in[2].data)[m];
+    float dlogp = chunk->gradient ? ((const float *)call->in[3].data)[m] : 0, right = logits[target];
+    float lse = log_sum(logits, chunk->vocabulary, chunk->gradient, -dlogp, call->features);
+    if (chunk->gradient) logits[target] += dlogp;
+    if (logp) logp[m] = right - lse;
+}
+
+static void head_rows(const struct cpu_call *call, bool gradient) {
+    const struct operand *x = &call->in[0], *w = &call->in[1], *dx = &call->out[1];
+    int64_t rows = x->dim[0], width = w->dim[1], most = chunk_rows(rows, w->dim[0]);
+    int64_t x_size = dtype_row(x->dtype)->bytes, dx_size = gradient ? dtype_row(dx->dtype)->bytes : 0;
+    struct head_chunk chunk = {.call = call,
+                               .logits = call->workspace,
+                               .stride = logit_stride(w->dim[0]),
+                               .vocabulary = w->dim[0],
+                               .gradient = gradient};
+    for (int64_t row = 0; row < rows; row += most) {
+        int64_t count = rows - row < most ? rows - row : most;
+        float *scratch = chunk.logits + most * chunk.stride;
+        struct gemm product = {
+            .form = GEMM_NT,
+            .m = count,
+            .n = w->dim[0],
+            .k = width,
+            .x = (const char *)x->data + row * width * x_size,
+            .x_type = x->dtype,
+            .ldx = width,
+            .w = w->data,
+            .w_type = w->dtype,
+            .ldw = width,
+            .y = chunk.logits,
+            .y_type = DTYPE_F32,
+            .ldy = chunk.stride,
+            .alpha = 1,
+        };
+        call->gemm->run(&product, call->pool, scratch, call->features);
+        chunk.row = row;
+        pool_run(call->pool, (int)count, logits_task, &chunk);
+        if (!gradient || !dx->data) continue;
+        product = (struct gemm){
+            .form = GEMM_NN,
+            .m = count,
+            .n = width,
+            .k = w->dim[0],
+            .x = chunk.logits,
+            .x_type = DTYPE_F32,
+            .ldx = chunk.stride,
+            .w = w->data,
+            .w_type = w->dtype,
+            .ldw = width,
+            .y = (char *)dx->data + row * width * dx_size,
+            .y_type = dx->dtype,
+            .ldy = width,
+            .alpha = 1,
+        };
+        call->gemm->run(&product, call->pool, scratch, call->features);
+    }
+}
+
+static void head_run(const struct cpu_call *call) { head_rows(call, false); }
+static void head_grad_run(const struct cpu_call *call) { head_rows(call, true); }
+
+/* loss += Σ weights · logp in f64 and in order: some thousand terms, so one thread. */
+static void loss_run(const struct cpu_call *call) {
+    const float *logp = call->in[0].data, *weights = call->in[1].data;
+    double sum = 0;
+    for (int64_t m = 0; m < call->in[0].dim[0]; m++) sum += (double)logp[m] * (double)weights[m];
+    *(double *)call->in[2].data += sum;
+}
+
+const struct cpu_kernel cpu_kernels_head[] = {
+    {OP_HEAD, "head", 0, head_run, head_workspace},
+    {OP_HEAD_GRAD, "head_grad", 0, head_grad_run, head_workspace},
+    {OP_LOSS, "loss", 0, loss_run, NULL},
+    {0},
+};

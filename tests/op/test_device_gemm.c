@@ -1,0 +1,292 @@
+/* Every product implementation that this processor can run, in all forms and types, at random and edge
+ * shapes, against an f64 sum over the decoded weights; and the same bits on one to four threads.
+ *
+ * Tolerance of an element: f32 sums of k terms in order err by at most k ε Σ|x w| (ε = 2^-24), and rarely by
+ * more than a small part of it; bf16 operands err by 2^-9 each, so 2^-8 Σ|x w|; a bf16 result by 2^-9 of
+ * itself. */
+#include "support/test.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "device/cpu/gemm.h"
+#include "device/cpu/kernel.h"
+#include "tensor/rowcodec.h"
+
+enum { guard = 64, most_threads = 4 };
+
+static struct pool *pools[most_threads];
+
+struct trial {
+    struct gemm gemm;
+    bool with_addend, with_bias, y_is_addend;
+    unsigned char *x, *w, *addend; /* as stored */
+    float *bias;
+    double *x_value, *w_value, *addend_value;
+    size_t y_bytes;
+};
+
+static uint64_t state_of_random = 1;
+static float random_value(void) {
+    state_of_random = state_of_random * 6364136223846793005u + 1442695040888963407u;
+    return (float)((double)(state_of_random >> 33) / 2147483648.0 * 2 - 1);
+}
+
+/* A stored block of rows × columns and what its elements are. */
+static unsigned char *random_block(enum dtype dtype, int64_t rows, int64_t columns, double **values) {
+    size_t row_bytes = (size_t)(columns / dtype_row(dtype)->block * dtype_row(dtype)->bytes),
+           count = (size_t)(rows * columns);
+    unsigned char *stored = mem_alloc((size_t)rows * row_bytes + 1);
+    float *row = mem_array((size_t)columns + 1, sizeof *row);
+    *values = mem_array(count + 1, sizeof **values);
+    assert_true(stored && row && *values);
+    for (int64_t r = 0; r < rows; r++) {
+        for (int64_t c = 0; c < columns; c++) row[c] = random_value();
+        rowcodec(dtype)->encode(row, stored + (size_t)r * row_bytes, columns);
+        rowcodec(dtype)->decode(stored + (size_t)r * row_bytes, row, columns);
+        for (int64_t c = 0; c < columns; c++) (*values)[r * columns + c] = (double)row[c];
+    }
+    mem_free(row);
+    return stored;
+}
+
+static void trial_open(struct trial *t) {
+    struct gemm *g = &t->gemm;
+    bool turned = g->form == GEMM_TN;
+    g->ldx = turned ? g->m : g->k;
+    g->ldw = g->form == GEMM_NT ? g->k : g->n;
+    g->ldy = g->n + 3;
+    g->alpha = 0.75f;
+    t->x = random_block(g->x_type, turned ? g->k : g->m, g->ldx, &t->x_value);
+    t->w = random_block(g->w_type, g->form == GEMM_NT ? g->n : g->k, g->ldw, &t->w_value);
+    t->addend = random_block(g->addend_type, g->m, g->ldy, &t->addend_value);
+    t->bias = mem_array((size_t)g->n + 1, sizeof *t->bias);
+    for (int64_t j = 0; j < g->n; j++) t->bias[j] = random_value();
+    g->x = t->x;
+    g->w = t->w;
+    g->bias = t->with_bias ? t->bias : NULL;
+    t->y_bytes = (size_t)(g->m * g->ldy) * dtype_row(g->y_type)->bytes;
+}
+
+static void trial_close(struct trial *t) {
+    mem_free(t->x);
+    mem_free(t->w);
+    mem_free(t->addend);
+    mem_free(t->bias);
+    mem_free(t->x_value);
+    mem_free(t->w_value);
+    mem_free(t->addend_value);
+}
+
+static unsigned char *trial_run(const struct trial *t, const struct cpu_gemm *row, int threads) {
+    struct gemm g = t->gemm;
+    size_t scratch = row->workspace(g.form, g.m, g.n, g.k, g.w_type, threads);
+    unsigned char *y = mem_alloc(t->y_bytes + 2 * guard), *block = mem_alloc(scratch + 64 + guard);
+    assert_true(y && block);
+    memset(y, 0xa5, t->y_bytes + 2 * guard);
+    memset(block, 0xa5, scratch + 64 + guard);
+    unsigned char *workspace = (unsigned char *)(((uintptr_t)block + 63) & ~(uintptr_t)63);
+    g.y = y + guard;
+    g.addend = t->with_addend ? t->addend : NULL;
+    if (t->y_is_addend) {
+        memcpy(g.y, t->addend, t->y_bytes);
+        g.addend = g.y;
+    }
+    row->run(&g, pools[threads - 1], workspace, row->needs);
+    for (int i = 0; i < guard; i++) {
+        if (y[i] != 0xa5 || y[guard + t->y_bytes + (size_t)i] != 0xa5)
+            fail_msg("%s wrote around y", row->name);
+        if (workspace[scratch + (size_t)i] != 0xa5) fail_msg("%s wrote behind its workspace", row->name);
+    }
+    mem_free(block);
+    return y;
+}
+
+static void trial_check(const struct trial *t, const struct cpu_gemm *row, const unsigned char *y) {
+    const struct gemm *g = &t->gemm;
+    const size_t size = dtype_row(g->y_type)->bytes;
+    for (int64_t i = 0; i < g->m; i++)
+        for (int64_t j = 0; j < g->n; j++) {
+            double sum = 0, weight = 0;
+            for (int64_t k = 0; k < g->k; k++) {
+                double x = t->x_value[g->form == GEMM_TN ? k * g->ldx + i : i * g->ldx + k];
+                double w = t->w_value[g->form == GEMM_NT ? j * g->ldw + k : k * g->ldw + j];
+                sum += x * w;
+                weight += fabs(x * w);
+            }
+            double want = (double)g->alpha * sum + (t->with_bias ? (double)t->bias[j] : 0);
+            if (t->with_addend || t->y_is_addend) want += t->addend_value[i * g->ldy + j];
+            float got;
+            rowcodec(g->y_type)->decode(y + guard + (size_t)(i * g->ldy + j) * size, &got, 1);
+            double epsilon = ldexp((double)(g->k < 64 ? g->k : 64) + 4, -24) +
+                             (row->compute == DTYPE_BF16 ? ldexp(1, -8) : 0);
+            double most = epsilon * (weight + 3) + (g->y_type == DTYPE_BF16 ? ldexp(fabs(want), -8) : 0);
+            if (!(fabs((double)got - want) <= most))
+                fail_msg("%s/%s form %d [%lld,%lld,%lld] x %s w %s y %s at %lld,%lld: %g, expected %g ± %g",
+                         row->name, dtype_row(row->compute)->name, (int)g->form, (long long)g->m,
+                         (long long)g->n, (long long)g->k, dtype_row(g->x_type)->name,
+                         dtype_row(g->w_type)->name, dtype_row(g->y_type)->name, (long long)i, (long long)j,
+                         (double)got, want, most);
+        }
+    for (int64_t i = 0; !t->y_is_addend && i < g->m; i++)
+        for (int64_t b = g->n * (int64_t)size; b < g->ldy * (int64_t)size; b++)
+            if (y[guard + (size_t)(i * g->ldy) * size + (size_t)b] != 0xa5)
+                fail_msg("%s wrote between rows of y", row->name);
+}
+
+static void trial_do(struct trial *t) {
+    unsigned features = cpu_features();
+    trial_open(t);
+    for (int r = 0; r < cpu_gemm_count; r++) {
+        const struct cpu_gemm *row = &cpu_gemms[r];
+        if ((row->needs & features) != row->needs) continue;
+        unsigned char *first = trial_run(t, row, 1);
+        trial_check(t, row, first);
+        for (int threads = 2; threads <= most_threads; threads++) {
+            unsigned char *y = trial_run(t, row, threads);
+            if (memcmp(first, y, t->y_bytes + 2 * guard))
+                fail_msg("%s: other bits on %d threads", row->name, threads);
+            mem_free(y);
+        }
+        mem_free(first);
+    }
+    trial_close(t);
+}
+
+static const enum dtype stored[] = {DTYPE_F32,  DTYPE_F16,  DTYPE_BF16, DTYPE_Q4_0,
+                                    DTYPE_Q4_1, DTYPE_Q5_0, DTYPE_Q5_1, DTYPE_Q8_0};
+static const int64_t shapes[][3] = {
+    {0, 5, 7},    {5, 0, 7},     {3, 4, 0},      {20, 40, 0},    {1, 1, 1},     {1, 37, 65},
+    {2, 16, 32},  {3, 33, 96},   {7, 70, 31},    {8, 130, 64},   {9, 31, 33},   {13, 64, 16},
+    {14, 32, 2},  {15, 16, 576}, {16, 96, 130},  {29, 192, 64},  {64, 48, 16},  {70, 16, 97},
+    {113, 65, 3}, {300, 40, 9},  {16, 200, 300}, {200, 16, 129}, {65, 80, 300}, {17, 35, 2100},
+};
+
+static void every_form_type_and_shape(enum gemm_form form) {
+    int count = 0;
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+        for (size_t w = 0; w < sizeof stored / sizeof *stored; w++)
+            for (int kind = 0; kind < 2; kind++, count++) {
+                if (form == GEMM_TN && w != 0 && w != 2) continue;
+                struct trial t = {
+                    .gemm = {.form = form, .m = shapes[s][0], .n = shapes[s][1], .k = shapes[s][2]}};
+                t.gemm.w_type = stored[w];
+                if (dtype_row(stored[w])->block > 1) {
+                    if (form == GEMM_NT)
+                        t.gemm.k = (t.gemm.k + 31) / 32 * 32;
+                    else
+                        t.gemm.n = (t.gemm.n + 31) / 32 * 32;
+                }
+                t.gemm.x_type = kind ? DTYPE_BF16 : DTYPE_F32;
+                t.gemm.y_type = (count / 2 + kind) % 2 ? DTYPE_BF16 : DTYPE_F32;
+                t.gemm.addend_type = t.gemm.y_type;
+                t.with_addend = count % 3 == 1;
+                t.y_is_addend = count % 3 == 2;
+                t.with_bias = count % 5 < 2;
+                trial_do(&t);
+            }
+}
+
+static void forward_products_agree_with_f64(void **state) {
+    (void)state;
+    every_form_type_and_shape(GEMM_NT);
+}
+static void input_gradients_agree_with_f64(void **state) {
+    (void)state;
+    every_form_type_and_shape(GEMM_NN);
+}
+static void weight_gradients_agree_with_f64(void **state) {
+    (void)state;
+    every_form_type_and_shape(GEMM_TN);
+}
+
+/* Rows [0, 20) of a product of 300 rows are those of a product of 20. */
+static void bits_of_a_row_do_not_depend_on_the_rows_beside_it(void **state) {
+    (void)state;
+    struct trial t = {.gemm = {.form = GEMM_NT, .m = 300, .n = 100, .k = 160, .w_type = DTYPE_Q4_1}};
+    trial_open(&t);
+    for (int r = 0; r < cpu_gemm_count; r++) {
+        if ((cpu_gemms[r].needs & cpu_features()) != cpu_gemms[r].needs) continue;
+        struct trial part = t;
+        unsigned char *all = trial_run(&t, &cpu_gemms[r], 1);
+        part.gemm.m = 20;
+        part.y_bytes = (size_t)(20 * t.gemm.ldy) * sizeof(float);
+        unsigned char *few = trial_run(&part, &cpu_gemms[r], 1);
+        assert_memory_equal(all + guard, few + guard, part.y_bytes);
+        mem_free(all);
+        mem_free(few);
+    }
+    trial_close(&t);
+}
+
+static void rows_of_stored_types_decode_to_the_same_bits(void **state) {
+    (void)state;
+    static const unsigned sets[] = {0, CPU_AVX2, CPU_AVX2 | CPU_AVX512};
+    for (size_t w = 0; w < sizeof stored / sizeof *stored; w++)
+        for (size_t s = 0; s < sizeof sets / sizeof *sets; s++) {
+            if ((sets[s] & cpu_features()) != sets[s]) continue;
+            int64_t count = dtype_row(stored[w])->block > 1 ? 96 : 77;
+            double *values;
+            unsigned char *block = random_block(stored[w], 1, count, &values);
+            float out[96 + 1];
+            out[count] = 42;
+            cpu_row_load(out, block, stored[w], count, sets[s]);
+            for (int64_t i = 0; i < count; i++)
+                if ((double)out[i] != values[i])
+                    fail_msg("%s element %d", dtype_row(stored[w])->name, (int)i);
+            assert_true(out[count] == 42);
+            mem_free(block);
+            mem_free(values);
+        }
+}
+
+static void bf16_rows_are_stored_with_the_same_bits(void **state) {
+    (void)state;
+    static const unsigned sets[] = {0, CPU_AVX2, CPU_AVX2 | CPU_AVX512};
+    for (size_t s = 0; s < sizeof sets / sizeof *sets; s++) {
+        if ((sets[s] & cpu_features()) != sets[s]) continue;
+        float in[77];
+        uint16_t out[78];
+        for (int i = 0; i < 77; i++) {
+            uint32_t bits = (uint32_t)i * 0x3571357u + (i % 3 ? 0x7f7f8000u : 0x8000u);
+            memcpy(&in[i], &bits, 4);
+        }
+        out[77] = 42;
+        cpu_row_store(out, in, DTYPE_BF16, 77, sets[s]);
+        for (int i = 0; i < 77; i++) assert_int_equal(out[i], f32_to_bf16(in[i]));
+        assert_int_equal(out[77], 42);
+    }
+}
+
+static int open_pools(void **state) {
+    (void)state;
+    struct error err;
+    int skipped = 0;
+    for (int i = 0; i < most_threads; i++) assert_ok(pool_open(&pools[i], i + 1, &err), &err);
+    for (int r = 0; r < cpu_gemm_count; r++)
+        if ((cpu_gemms[r].needs & cpu_features()) != cpu_gemms[r].needs && ++skipped)
+            print_message("skipped: %s for %s, which this processor cannot run\n", cpu_gemms[r].name,
+                          dtype_row(cpu_gemms[r].compute)->name);
+    print_message("%d of %d implementations skipped\n", skipped, cpu_gemm_count);
+    return 0;
+}
+
+static int close_pools(void **state) {
+    (void)state;
+    for (int i = 0; i < most_threads; i++) pool_close(&pools[i]);
+    return 0;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(rows_of_stored_types_decode_to_the_same_bits),
+        cmocka_unit_test(bf16_rows_are_stored_with_the_same_bits),
+        cmocka_unit_test(forward_products_agree_with_f64),
+        cmocka_unit_test(input_gradients_agree_with_f64),
+        cmocka_unit_test(weight_gradients_agree_with_f64),
+        cmocka_unit_test(bits_of_a_row_do_not_depend_on_the_rows_beside_it),
+    };
+    return cmocka_run_group_tests(tests, open_pools, close_pools);
+}
