@@ -11,6 +11,7 @@
 static bool reserve_tokens(struct tokens *tokens, size_t extra, struct error *err) {
     size_t wanted = tokens->count + extra;
     if (wanted <= tokens->capacity) return true;
+    if (wanted < 64) wanted = 64; /* room for what the tokenizer appends */
     int32_t *ids = mem_realloc(tokens->ids, wanted * sizeof *ids);
     if (ids) tokens->ids = ids;
     uint32_t *starts = mem_realloc(tokens->starts, wanted * sizeof *starts);

@@ -1,0 +1,449 @@
+/* Rows to examples, with the real template interpreter and a tokenizer of one token a byte, so that a
+ * token's index is its byte and the trained flags can be written under the text. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/fs.h"
+#include "base/mem.h"
+#include "base/text.h"
+#include "support/test.h"
+#include "text/example.h"
+#include "text/report.h"
+#include "text/template_names.h"
+
+enum { bos_id = 256, eos_id = 257 };
+
+static struct tokenizer *byte_tokenizer(bool add_bos) {
+    char texts[258][16];
+    struct tokenizer_text tokens[258];
+    int32_t kinds[258];
+    uint32_t next = 256;
+    struct tokenizer *out = NULL;
+    struct error err;
+    for (uint32_t b = 0; b < 256; b++) {
+        bool shown = (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174;
+        int size = utf8_encode(shown ? b : next++, texts[b]);
+        tokens[b] = (struct tokenizer_text){texts[b], (size_t)size};
+        kinds[b] = 1;
+    }
+    tokens[bos_id] = (struct tokenizer_text){"<s>", 3};
+    tokens[eos_id] = (struct tokenizer_text){"</s>", 4};
+    kinds[bos_id] = kinds[eos_id] = 3;
+    struct tokenizer_tables tables = {.tokens = tokens,
+                                      .kinds = kinds,
+                                      .token_count = 258,
+                                      .pre = "gpt-2",
+                                      .bos = bos_id,
+                                      .eos = eos_id,
+                                      .unknown = -1,
+                                      .padding = -1,
+                                      .add_bos = add_bos};
+    assert_ok(tokenizer_open(&out, &tables, &err), &err);
+    return out;
+}
+
+struct bench {
+    char *directory, *path;
+    struct dataset data;
+    struct tokenizer *tokenizer;
+    struct template *template;
+    struct renderer renderer;
+    struct examples examples;
+    struct error err;
+};
+
+static void bench_init(struct bench *bench, const char *rows, const char *source, bool add_bos) {
+    memset(bench, 0, sizeof *bench);
+    bench->directory = test_directory();
+    bench->path = fs_join(bench->directory, "rows.jsonl");
+    assert_ok(fs_write_atomic(bench->path, rows, strlen(rows), &bench->err), &bench->err);
+    const char *files[] = {bench->path};
+    assert_ok(dataset_open(&bench->data, files, 1, NULL, &bench->err), &bench->err);
+    bench->tokenizer = byte_tokenizer(add_bos);
+    if (source)
+        assert_ok(template_open(&bench->template, source, strlen(source), "test", &bench->err), &bench->err);
+    bench->renderer = (struct renderer){.tokenizer = bench->tokenizer, .template = bench->template};
+}
+
+static bool build(struct bench *bench) {
+    examples_release(&bench->examples);
+    return examples_build(&bench->examples, &bench->renderer, &bench->data, NULL, false, &bench->err);
+}
+
+static void bench_release(struct bench *bench) {
+    examples_release(&bench->examples);
+    template_close(&bench->template);
+    tokenizer_close(&bench->tokenizer);
+    dataset_close(&bench->data);
+    mem_free(bench->path);
+    test_remove_directory(bench->directory);
+}
+
+/* The example as text, what is trained in [ ]; BOS is ^, end-of-text $. */
+static void assert_example(const struct example *example, const char *expected) {
+    struct buf shown = {0};
+    bool inside = false;
+    uint32_t supervised = 0;
+    for (uint32_t i = 0; i < example->count; i++) {
+        if (example->trained[i] != inside) buf_byte(&shown, inside ? ']' : '[');
+        inside = example->trained[i];
+        supervised += i > 0 && inside;
+        if (example->ids[i] == bos_id)
+            buf_byte(&shown, '^');
+        else if (example->ids[i] == eos_id)
+            buf_byte(&shown, '$');
+        else
+            buf_byte(&shown, (char)example->ids[i]);
+    }
+    if (inside) buf_byte(&shown, ']');
+    assert_string_equal(shown.data, expected);
+    assert_int_equal(example->supervised, supervised);
+    buf_release(&shown);
+}
+
+static const char marked[] = "{% for m in messages %}({{ m.role[0] }}:{{ m.content }}){% endfor %}"
+                             "{% if add_generation_prompt %}(a:{% endif %}";
+#define TURNS                                                                           \
+    "{\"role\":\"user\",\"content\":\"Q\"},{\"role\":\"assistant\",\"content\":\"A\"}," \
+    "{\"role\":\"user\",\"content\":\"R\"},{\"role\":\"assistant\",\"content\":\"B\"}"
+#define ROW "{\"messages\":[" TURNS "]}\n"
+
+static void what_an_answer_adds_after_the_prompt_is_trained(void **state) {
+    (void)state;
+    static const struct {
+        const char *row, *source, *system, *expected;
+        enum train_on train_on;
+    } cases[] = {
+        {ROW, marked, NULL, "(u:Q)(a:[A)](u:R)(a:[B)]", TRAIN_ON_ASSISTANT},
+        {ROW, marked, NULL, "(u:Q)(a:A)(u:R)(a:[B)]", TRAIN_ON_LAST},
+        {ROW, marked, NULL, "[(u:Q)(a:A)(u:R)(a:B)]", TRAIN_ON_ALL},
+        {ROW, marked, "S", "(s:S)(u:Q)(a:[A)](u:R)(a:[B)]", TRAIN_ON_ASSISTANT},
+        {"{\"messages\":[{\"role\":\"system\",\"content\":\"own\"}," TURNS "]}", marked, "S",
+         "(s:own)(u:Q)(a:[A)](u:R)(a:[B)]", TRAIN_ON_ASSISTANT},
+        {"{\"messages\":[{\"role\":\"user\",\"content\":\"Q\"},{\"role\":\"assistant\",\"content\":\"A\","
+         "\"weight\":0},"
+         "{\"role\":\"assistant\",\"content\":\"B\",\"weight\":1}]}",
+         marked, NULL, "(u:Q)(a:A)(a:[B)]", TRAIN_ON_ASSISTANT},
+        {"{\"messages\":[" TURNS ",{\"role\":\"user\",\"content\":\"E\"}]}", marked, NULL,
+         "(u:Q)(a:[A)](u:R)(a:[B)](u:E)", TRAIN_ON_ASSISTANT},
+        {"{\"prompt\":\"Q\",\"completion\":\"A\"}", marked, NULL, "(u:Q)(a:[A)]", TRAIN_ON_ASSISTANT},
+        {"{\"instruction\":\"I\",\"input\":\"X\",\"output\":\"A\"}", marked, NULL, "(u:I\nX)(a:[A)]",
+         TRAIN_ON_ASSISTANT},
+        {"{\"prompt\":[" TURNS ",{\"role\":\"user\",\"content\":\"E\"}],\"completion\":"
+         "[{\"role\":\"assistant\",\"content\":\"C\"}]}",
+         marked, NULL, "(u:Q)(a:A)(u:R)(a:B)(u:E)(a:[C)]", TRAIN_ON_ASSISTANT},
+        {"{\"text\":\"words\"}", marked, NULL, "[words$]", TRAIN_ON_ASSISTANT},
+        /* The generation prompt opens a thought that the rendered turn does not have. */
+        {"{\"prompt\":\"Q\",\"completion\":\"<A\"}",
+         "{% for m in messages %}({{ m.role[0] }}:{{ m.content }}){% endfor %}"
+         "{% if add_generation_prompt %}(a:<think>{% endif %}",
+         NULL, "(u:Q)(a:[<A)]", TRAIN_ON_ASSISTANT},
+        /* Nothing can be rendered before the turn. */
+        {"{\"messages\":[{\"role\":\"assistant\",\"content\":\"A\"}]}",
+         "{% if not messages %}{{ raise_exception('empty') }}{% endif %}(a:{{ messages[0].content }})", NULL,
+         "(a:[A)]", TRAIN_ON_ASSISTANT},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct bench bench;
+        bench_init(&bench, cases[i].row, cases[i].source, false);
+        bench.renderer.system = cases[i].system;
+        bench.renderer.train_on = cases[i].train_on;
+        assert_ok(build(&bench), &bench.err);
+        assert_int_equal(bench.examples.count, 1);
+        assert_example(&bench.examples.items[0], cases[i].expected);
+        bench_release(&bench);
+    }
+}
+
+static void a_row_whose_past_is_rendered_otherwise_becomes_one_example_a_turn(void **state) {
+    (void)state;
+    static const char strips[] =
+        "{% for m in messages %}({{ m.role[0] }}:"
+        "{% if m.role == 'assistant' and not loop.last %}-{% else %}{{ m.content }}{% endif %})"
+        "{% endfor %}{% if add_generation_prompt %}(a:{% endif %}";
+    struct bench bench;
+    bench_init(&bench, ROW, strips, false);
+    assert_ok(build(&bench), &bench.err);
+    assert_int_equal(bench.examples.count, 2);
+    assert_example(&bench.examples.items[0], "(u:Q)(a:[A)]");
+    assert_example(&bench.examples.items[1], "(u:Q)(a:-)(u:R)(a:[B)]");
+    assert_int_equal(bench.examples.items[1].row, 0);
+    assert_int_equal(bench.examples.counts.rows, 1);
+    bench.renderer.train_on = TRAIN_ON_LAST;
+    assert_ok(build(&bench), &bench.err);
+    assert_int_equal(bench.examples.count, 1);
+    assert_example(&bench.examples.items[0], "(u:Q)(a:-)(u:R)(a:[B)]");
+    bench_release(&bench);
+}
+
+static void templates_see_what_transformers_passes(void **state) {
+    (void)state;
+    static const char source[] = "{{ bos_token }}{{ eos_token }}{{ tools is none }}{{ documents is none }}"
+                                 "{{ unk_token is defined }}{{ extra }}{{ messages[1].weight is defined }}|"
+                                 "{{ messages[-1].content }}";
+    struct bench bench;
+    bench_init(&bench,
+               "{\"messages\":[{\"role\":\"user\",\"content\":\"Q\"},"
+               "{\"role\":\"assistant\",\"content\":\"A\",\"weight\":1}]}",
+               source, true);
+    bench.renderer.arguments = json_pack("{s:s, s:s}", "extra", "E", "bos_token", "not this");
+    struct buf text = {0};
+    struct template_spans spans = {0};
+    assert_ok(renderer_row(&bench.renderer, &bench.data, &bench.data.rows[0], &text, &spans, &bench.err),
+              &bench.err);
+    assert_string_equal(text.data, "<s></s>TrueTrueFalseEFalse|A");
+    assert_int_equal(spans.count, 1);
+    assert_int_equal(spans.spans[0].first, text.size - 1);
+    assert_int_equal(spans.spans[0].end, text.size);
+    mem_free(spans.spans);
+    buf_release(&text);
+    json_decref((json_t *)bench.renderer.arguments);
+    bench_release(&bench);
+}
+
+static void rows_without_a_template_get_bos_and_end_of_text(void **state) {
+    (void)state;
+    static const struct {
+        const char *row, *expected;
+        bool add_bos;
+        enum train_on train_on;
+    } cases[] = {
+        {"{\"text\":\"words\"}", "[words$]", false, TRAIN_ON_ASSISTANT},
+        {"{\"text\":\"words\"}", "[^words$]", true, TRAIN_ON_ASSISTANT},
+        {"{\"text\":\"<s>words</s>\"}", "[^words$]", true, TRAIN_ON_ASSISTANT},
+        {"{\"prompt\":\"Q\",\"completion\":\"A\"}", "^Q[A$]", true, TRAIN_ON_ASSISTANT},
+        {"{\"prompt\":\"Q\",\"completion\":\"\"}", "Q[$]", false, TRAIN_ON_ASSISTANT},
+        {"{\"instruction\":\"I\",\"input\":\"X\",\"output\":\"A\"}", "I\nX[A$]", false, TRAIN_ON_LAST},
+        {"{\"prompt\":\"Q\",\"completion\":\"A\"}", "[^QA$]", true, TRAIN_ON_ALL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct bench bench;
+        bench_init(&bench, cases[i].row, NULL, cases[i].add_bos);
+        bench.renderer.train_on = cases[i].train_on;
+        assert_ok(build(&bench), &bench.err);
+        assert_example(&bench.examples.items[0], cases[i].expected);
+        bench_release(&bench);
+    }
+}
+
+static void messages_without_a_template_are_refused_with_the_remedy(void **state) {
+    (void)state;
+    struct bench bench;
+    bench_init(&bench, ROW, NULL, false);
+    assert_false(build(&bench));
+    assert_int_equal(bench.err.code, ERROR_INPUT);
+    assert_non_null(strstr(bench.err.what, "rows.jsonl:1: "));
+    assert_non_null(strstr(bench.err.fix, "--chat-template chatml"));
+    bench_release(&bench);
+}
+
+static void template_errors_name_file_and_line(void **state) {
+    (void)state;
+    struct bench bench;
+    bench_init(&bench, "\n\n" ROW, "{{ raise_exception('roles must alternate') }}", false);
+    assert_false(build(&bench));
+    assert_int_equal(bench.err.code, ERROR_INPUT);
+    char line[2048];
+    error_format(&bench.err, line, sizeof line);
+    assert_non_null(strstr(line, "rows.jsonl:3: "));
+    assert_non_null(strstr(line, "roles must alternate"));
+    bench_release(&bench);
+}
+
+/* Rows of 2, 5 and 9 tokens with end-of-text. */
+static const char texts[] = "{\"text\":\"a\"}\n{\"text\":\"abcd\"}\n{\"text\":\"abcdefgh\"}\n";
+
+static void over_long_rows_are_cut_dropped_split_or_refused(void **state) {
+    (void)state;
+    static const struct {
+        enum overlength overlength;
+        size_t examples, truncated, dropped, split, tokens, supervised;
+        uint32_t last;
+    } cases[] = {
+        {OVERLENGTH_TRUNCATE, 3, 2, 0, 0, 10, 7, 4},
+        {OVERLENGTH_DROP, 1, 0, 2, 0, 2, 1, 2},
+        {OVERLENGTH_SPLIT, 4, 0, 0, 2, 14, 10, 4}, /* 2; 4 (+1 without a target); 4, 4 (+1) */
+    };
+    struct bench bench;
+    bench_init(&bench, texts, NULL, false);
+    bench.renderer.max_length = 4;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        bench.renderer.overlength = cases[i].overlength;
+        assert_ok(build(&bench), &bench.err);
+        const struct example_counts *counts = &bench.examples.counts;
+        assert_int_equal(bench.examples.count, cases[i].examples);
+        assert_int_equal(counts->rows, 3);
+        assert_int_equal(counts->truncated, cases[i].truncated);
+        assert_int_equal(counts->dropped, cases[i].dropped);
+        assert_int_equal(counts->split, cases[i].split);
+        assert_int_equal(counts->tokens, cases[i].tokens);
+        assert_int_equal(counts->supervised, cases[i].supervised);
+        assert_int_equal(bench.examples.items[cases[i].examples - 1].count, cases[i].last);
+    }
+    bench.renderer.overlength = OVERLENGTH_REFUSE;
+    assert_false(build(&bench));
+    assert_non_null(strstr(bench.err.what, "rows.jsonl:2: the row has 5 tokens, --max-length is 4"));
+    assert_non_null(strstr(bench.err.why, "2 examples are longer, the longest has 9 tokens"));
+    assert_non_null(strstr(bench.err.fix, "--max-length 9"));
+    bench.renderer.max_length = 9;
+    assert_ok(build(&bench), &bench.err);
+    bench_release(&bench);
+}
+
+static void rows_without_a_trained_token_are_counted_and_none_left_is_refused(void **state) {
+    (void)state;
+    struct bench bench;
+    bench_init(&bench,
+               ROW "{\"messages\":[{\"role\":\"assistant\",\"content\":\"A\",\"weight\":0}]}\n"
+                   "{\"messages\":[{\"role\":\"user\",\"content\":\"a long question\"},"
+                   "{\"role\":\"assistant\",\"content\":\"A\"}]}\n",
+               marked, false);
+    bench.renderer.max_length = 12;
+    assert_ok(build(&bench), &bench.err);
+    assert_int_equal(bench.examples.count, 1);
+    assert_int_equal(bench.examples.counts.skipped_untrained, 2);
+    assert_int_equal(bench.examples.counts.truncated, 2);
+    bench.renderer.max_length = 3;
+    assert_false(build(&bench));
+    assert_int_equal(bench.err.code, ERROR_INPUT);
+    bench_release(&bench);
+}
+
+static void held_out_rows_are_chosen(void **state) {
+    (void)state;
+    struct bench bench;
+    bool held[3] = {false, true, false};
+    bench_init(&bench, texts, NULL, false);
+    for (int want = 0; want < 2; want++) {
+        assert_ok(examples_build(&bench.examples, &bench.renderer, &bench.data, held, want, &bench.err),
+                  &bench.err);
+        assert_int_equal(bench.examples.count, want ? 1 : 2);
+        assert_int_equal(bench.examples.items[0].row, want ? 1 : 0);
+        examples_release(&bench.examples);
+    }
+    bench_release(&bench);
+}
+
+static void prompts_for_generation_end_with_the_generation_prompt(void **state) {
+    (void)state;
+    struct bench bench;
+    struct tokens tokens = {0};
+    struct buf text = {0};
+    json_t *one = json_pack("[{s:s, s:s}]", "role", "user", "content", "Q");
+    bench_init(&bench, ROW, marked, true);
+    assert_ok(renderer_prompt(&bench.renderer, one, NULL, &text, &bench.err), &bench.err);
+    assert_string_equal(text.data, "(u:Q)(a:");
+    assert_ok(renderer_prompt_tokens(&bench.renderer, one, NULL, &tokens, &bench.err), &bench.err);
+    assert_int_equal(tokens.count, 8);
+    bench.renderer.template = NULL;
+    tokens.count = 0;
+    assert_ok(renderer_prompt_tokens(&bench.renderer, one, NULL, &tokens, &bench.err), &bench.err);
+    assert_int_equal(tokens.count, 2);
+    assert_int_equal(tokens.ids[0], bos_id);
+    assert_int_equal(tokens.ids[1], 'Q');
+    assert_false(renderer_prompt(&bench.renderer, bench.data.rows[0].messages, NULL, &text, &bench.err));
+    assert_int_equal(bench.err.code, ERROR_INPUT);
+    tokens_release(&tokens);
+    buf_release(&text);
+    json_decref(one);
+    bench_release(&bench);
+}
+
+static void every_named_template_trains_the_answer_alone(void **state) {
+    (void)state;
+    static const struct {
+        const char *name, *expected;
+    } cases[] = {
+        {"chatml", "<|im_start|>user\nQ<|im_end|>\n<|im_start|>assistant\n[A<|im_end|>\n]"},
+        {"llama3", "^<|start_header_id|>user<|end_header_id|>\n\nQ<|eot_id|>"
+                   "<|start_header_id|>assistant<|end_header_id|>\n\n[A<|eot_id|>]"},
+        {"alpaca", "### Instruction:\nQ\n\n### Response:\n[A$\n\n]"},
+        {"zephyr", "<|user|>\nQ$\n<|assistant|>\n[A$\n]"},
+        {"plain", "User: Q\nAssistant: [A$\n]"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct bench bench;
+        assert_string_equal(template_name_at(i), cases[i].name);
+        bench_init(&bench, "{\"prompt\":\"Q\",\"completion\":\"A\"}", template_by_name(cases[i].name), false);
+        assert_ok(build(&bench), &bench.err);
+        assert_example(&bench.examples.items[0], cases[i].expected);
+        bench_release(&bench);
+    }
+    assert_null(template_name_at(sizeof cases / sizeof *cases));
+    assert_null(template_by_name("none of these"));
+}
+
+static json_int_t number(const json_t *report, const char *key) {
+    assert_true(json_is_integer(json_object_get(report, key)));
+    return json_integer_value(json_object_get(report, key));
+}
+
+static void reports_count_lengths_duplicates_overlap_and_empty_answers(void **state) {
+    (void)state;
+    struct bench bench;
+    json_t *report = NULL;
+    bench_init(&bench,
+               "{\"prompt\":\"Q\",\"completion\":\"A\"}\n{\"prompt\":\"Q\",\"completion\":\"A\"}\n"
+               "{\"prompt\":\"Q\",\"completion\":\" \"}\n{\"prompt\":\"Q\"}\n"
+               "{\"prompt\":\"Q\",\"completion\":\"0123456789012345678\"}\n",
+               NULL, false);
+    bench.renderer.max_length = 8;
+    assert_ok(data_report_stats(&report, &bench.data, &bench.data, &bench.renderer, &bench.err), &bench.err);
+    assert_int_equal(number(report, "rows"), 4);
+    assert_int_equal(number(report, "bad_rows"), 1);
+    assert_int_equal(number(report, "duplicates"), 1);
+    assert_int_equal(number(report, "overlap"), 4);
+    assert_int_equal(number(report, "empty_answers"), 1);
+    assert_int_equal(number(report, "over_length"), 1);
+    assert_int_equal(number(report, "untrained"), 0);
+    const json_t *tokens = json_object_get(report, "tokens");
+    assert_int_equal(number(tokens, "min"), 3);
+    assert_int_equal(number(tokens, "p50"), 3);
+    assert_int_equal(number(tokens, "p90"), 21);
+    assert_int_equal(number(tokens, "max"), 21);
+    assert_int_equal(number(tokens, "total"), 30);
+    assert_int_equal(number(tokens, "supervised"), 26);
+    assert_int_equal(json_array_size(json_object_get(tokens, "histogram")), 2);
+    json_decref(report);
+    assert_ok(data_report_check(&report, &bench.data, NULL, NULL, &bench.err), &bench.err);
+    assert_true(json_is_null(json_object_get(report, "overlap")));
+    json_decref(report);
+    bench_release(&bench);
+}
+
+static void a_preview_marks_what_is_trained_and_escapes_the_rest(void **state) {
+    (void)state;
+    struct bench bench;
+    json_t *preview = NULL;
+    struct buf text = {0};
+    bench_init(&bench, "{\"prompt\":\"\\u001b[31mQ\",\"completion\":\"A\\u202e\"}\n", marked, false);
+    assert_ok(data_report_preview(&preview, &bench.data, &bench.renderer, 0, 5, &bench.err), &bench.err);
+    const json_t *example = json_array_get(json_object_get(preview, "examples"), 0);
+    assert_int_equal(json_array_size(json_object_get(example, "ids")),
+                     json_array_size(json_object_get(example, "flags")));
+    assert_ok(data_preview_text(preview, false, &text, &bench.err), &bench.err);
+    assert_string_equal(text.data, "row 0, line 1\n(u:\\x1b[31mQ)(a:\u27e6A\\u{202e})\u27e7\n\n");
+    assert_false(data_report_preview(&preview, &bench.data, &bench.renderer, 1, 1, &bench.err));
+    json_decref(preview);
+    buf_release(&text);
+    bench_release(&bench);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_an_answer_adds_after_the_prompt_is_trained),
+        cmocka_unit_test(a_row_whose_past_is_rendered_otherwise_becomes_one_example_a_turn),
+        cmocka_unit_test(templates_see_what_transformers_passes),
+        cmocka_unit_test(rows_without_a_template_get_bos_and_end_of_text),
+        cmocka_unit_test(messages_without_a_template_are_refused_with_the_remedy),
+        cmocka_unit_test(template_errors_name_file_and_line),
+        cmocka_unit_test(over_long_rows_are_cut_dropped_split_or_refused),
+        cmocka_unit_test(rows_without_a_trained_token_are_counted_and_none_left_is_refused),
+        cmocka_unit_test(held_out_rows_are_chosen),
+        cmocka_unit_test(prompts_for_generation_end_with_the_generation_prompt),
+        cmocka_unit_test(every_named_template_trains_the_answer_alone),
+        cmocka_unit_test(reports_count_lengths_duplicates_overlap_and_empty_answers),
+        cmocka_unit_test(a_preview_marks_what_is_trained_and_escapes_the_rest),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
