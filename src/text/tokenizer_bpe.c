@@ -117,7 +117,7 @@ void bpe_scratch_release(struct bpe_scratch *scratch) {
 }
 
 bool tokens_reserve(struct tokens *tokens, size_t extra, struct error *err) {
-    size_t need, grown = tokens->capacity ? tokens->capacity : 64;
+    size_t need, grown = tokens->capacity > 64 ? tokens->capacity : 64; /* at least 2, or it would not grow */
     if (tokens->capacity - tokens->count >= extra) return true;
     if (!checked_size_add(tokens->count, extra, &need)) return error_no_memory(err, "tokenizer", SIZE_MAX);
     while (grown < need) grown += grown / 2;
