@@ -24,7 +24,7 @@ static void on_event(void *user, const char *line) {
 static bool train(char **argv, bool resume, int stop_after, struct hone_error *err) {
     const struct {
         const char *name, *value;
-    } settings[] = {{"model", argv[1]}, {"data", argv[2]}, {"output", argv[3]}, {"lora-rank", "4"},
+    } settings[] = {{"model", argv[1]},  {"data", argv[2]},  {"output", argv[3]},  {"lora-rank", "4"},
                     {"batch-size", "4"}, {"max-steps", "6"}, {"max-length", "128"}};
     struct run run = {.stop_after = stop_after};
     bool ok = hone_job_open(&run.job, "train", err);
@@ -50,7 +50,8 @@ static bool ask(char **argv, struct hone_error *err) {
     struct hone_session *session;
     snprintf(adapter, sizeof adapter, "%s/adapter", argv[3]);
     if (!hone_session_open(&session, argv[1], adapter, NULL, err)) return false;
-    bool ok = hone_session_generate(session, "What is 3?", "{\"max-tokens\":16}", print_piece, stdout, NULL, err);
+    bool ok =
+        hone_session_generate(session, "What is 3?", "{\"max-tokens\":16}", print_piece, stdout, NULL, err);
     printf("\n");
     hone_session_close(&session);
     return ok;

@@ -14,7 +14,7 @@ struct arena {
 /* An all-zero struct arena is empty and valid. */
 void arena_init(struct arena *arena, size_t limit);
 void arena_release(struct arena *arena);
-void *arena_alloc(struct arena *arena, size_t size);             /* zeroed, 16-byte aligned; NULL on failure */
+void *arena_alloc(struct arena *arena, size_t size); /* zeroed, 16-byte aligned; NULL on failure */
 void *arena_array(struct arena *arena, size_t count, size_t size); /* NULL when count × size overflows */
 char *arena_strndup(struct arena *arena, const char *text, size_t size);
 char *arena_strdup(struct arena *arena, const char *text);

@@ -9,8 +9,9 @@ static const struct {
     const char *name;
     int exit_status;
 } codes[] = {
-    {ERROR_NONE, "none", 0},         {ERROR_FAILED, "failed", 1}, {ERROR_INTERNAL, "internal", 1},
-    {ERROR_USAGE, "usage", 2},       {ERROR_INPUT, "input", 3},   {ERROR_MEMORY, "memory", 4},
+    {ERROR_NONE, "none", 0},         {ERROR_FAILED, "failed", 1},
+    {ERROR_INTERNAL, "internal", 1}, {ERROR_USAGE, "usage", 2},
+    {ERROR_INPUT, "input", 3},       {ERROR_MEMORY, "memory", 4},
     {ERROR_DISK, "disk", 4},         {ERROR_INTERRUPTED, "interrupted", 130},
 };
 

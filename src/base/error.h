@@ -29,10 +29,10 @@ enum error_code {
 
 struct error {
     enum error_code code;
-    char where[64];  /* the part or command: "train", "gguf" */
-    char what[512];  /* one clause: file, line or field, and what is wrong with it */
-    char why[512];   /* the cause, may be empty */
-    char fix[512];   /* the remedy, may be empty */
+    char where[64]; /* the part or command: "train", "gguf" */
+    char what[512]; /* one clause: file, line or field, and what is wrong with it */
+    char why[512];  /* the cause, may be empty */
+    char fix[512];  /* the remedy, may be empty */
 };
 
 /* Fills *err with code, where and the formatted `what`. Always returns false, so that

@@ -347,9 +347,7 @@ bool fs_symlink(const char *target, const char *path, struct error *err) {
     return true;
 }
 
-static int name_order(const void *a, const void *b) {
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
+static int name_order(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
 
 bool fs_list_open(struct fs_list *list, const char *path, struct error *err) {
     memset(list, 0, sizeof *list);

@@ -37,7 +37,7 @@ struct fs_writer {
 bool fs_writer_open(struct fs_writer *writer, const char *path, struct error *err);
 bool fs_writer_write(struct fs_writer *writer, const void *data, size_t size, struct error *err);
 bool fs_writer_commit(struct fs_writer *writer, struct error *err); /* sync, rename; releases */
-void fs_writer_drop(struct fs_writer *writer);                      /* removes the temporary; takes a released one */
+void fs_writer_drop(struct fs_writer *writer); /* removes the temporary; takes a released one */
 
 /* A file that grows by whole records (events.jsonl). Opened at `keep` bytes: the rest is cut. */
 struct fs_appender {

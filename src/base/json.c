@@ -16,8 +16,10 @@ static bool nesting_ok(const char *text, size_t size) {
     for (size_t i = 0; i < size; i++) {
         char c = text[i];
         if (in_string) {
-            if (c == '\\') i++;
-            else if (c == '"') in_string = false;
+            if (c == '\\')
+                i++;
+            else if (c == '"')
+                in_string = false;
         } else if (c == '"') {
             in_string = true;
         } else if (c == '[' || c == '{') {
@@ -34,7 +36,8 @@ bool json_read(json_t **out, const char *text, size_t size, const char *name, si
     json_error_t cause;
     *out = NULL;
     if (!nesting_ok(text, size))
-        return error_set(err, ERROR_INPUT, "json", "%s:%zu: nested deeper than %d levels", name, first_line, deepest);
+        return error_set(err, ERROR_INPUT, "json", "%s:%zu: nested deeper than %d levels", name, first_line,
+                         deepest);
     *out = json_loadb(text, size, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &cause);
     if (*out) return true;
     size_t line = first_line + (cause.line > 0 ? (size_t)cause.line - 1 : 0);
@@ -49,7 +52,9 @@ bool json_read_file(json_t **out, const char *path, size_t limit, struct error *
     return ok;
 }
 
-static int append(const char *bytes, size_t size, void *user) { return buf_append(user, bytes, size) ? 0 : -1; }
+static int append(const char *bytes, size_t size, void *user) {
+    return buf_append(user, bytes, size) ? 0 : -1;
+}
 
 static bool write_flags(const json_t *value, struct buf *out, size_t flags, struct error *err) {
     if (json_dump_callback(value, append, out, flags | JSON_ENCODE_ANY) == 0) return true;
@@ -62,9 +67,10 @@ bool json_write(const json_t *value, struct buf *out, struct error *err) {
 
 bool json_write_file(const json_t *value, const char *path, bool pretty, struct error *err) {
     struct buf text = {0};
-    bool ok = write_flags(value, &text, (pretty ? JSON_INDENT(2) : JSON_COMPACT) | JSON_REAL_PRECISION(17), err) &&
-              (buf_byte(&text, '\n') || error_no_memory(err, "json", text.size)) &&
-              fs_write_atomic(path, text.data, text.size, err);
+    bool ok =
+        write_flags(value, &text, (pretty ? JSON_INDENT(2) : JSON_COMPACT) | JSON_REAL_PRECISION(17), err) &&
+        (buf_byte(&text, '\n') || error_no_memory(err, "json", text.size)) &&
+        fs_write_atomic(path, text.data, text.size, err);
     buf_release(&text);
     return ok;
 }

@@ -5,11 +5,11 @@
 
 #include <stddef.h>
 
-void *mem_alloc(size_t size);                    /* not cleared */
-void *mem_calloc(size_t count, size_t size);     /* cleared; NULL when count × size overflows */
-void *mem_array(size_t count, size_t size);      /* not cleared; NULL when count × size overflows */
-void *mem_realloc(void *pointer, size_t size);   /* the old block stays valid on failure */
-void mem_free(void *pointer);                    /* takes NULL */
+void *mem_alloc(size_t size);                  /* not cleared */
+void *mem_calloc(size_t count, size_t size);   /* cleared; NULL when count × size overflows */
+void *mem_array(size_t count, size_t size);    /* not cleared; NULL when count × size overflows */
+void *mem_realloc(void *pointer, size_t size); /* the old block stays valid on failure */
+void mem_free(void *pointer);                  /* takes NULL */
 char *mem_strdup(const char *text);
 char *mem_strndup(const char *text, size_t size);
 

@@ -12,7 +12,8 @@ void process_memory(struct process_memory *out) {
     task_vm_info_data_t info;
     mach_msg_type_number_t count = TASK_VM_INFO_COUNT;
     memset(out, 0, sizeof *out);
-    if (task_info(mach_task_self(), TASK_VM_INFO, (task_info_t)&info, &count) == KERN_SUCCESS) out->anonymous = info.phys_footprint;
+    if (task_info(mach_task_self(), TASK_VM_INFO, (task_info_t)&info, &count) == KERN_SUCCESS)
+        out->anonymous = info.phys_footprint;
 }
 
 uint64_t process_memory_total(void) {
@@ -26,7 +27,9 @@ uint64_t process_memory_limit(void) { return UINT64_MAX; }
 uint64_t process_memory_available(void) {
     vm_statistics64_data_t statistics;
     mach_msg_type_number_t count = HOST_VM_INFO64_COUNT;
-    if (host_statistics64(mach_host_self(), HOST_VM_INFO64, (host_info64_t)&statistics, &count) != KERN_SUCCESS) return 0;
+    if (host_statistics64(mach_host_self(), HOST_VM_INFO64, (host_info64_t)&statistics, &count) !=
+        KERN_SUCCESS)
+        return 0;
     return ((uint64_t)statistics.free_count + statistics.inactive_count) * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
@@ -40,7 +43,8 @@ static uint64_t kib_field(const char *path, const char *key) {
     if (!file) return 0;
     size_t length = strlen(key);
     while (fgets(line, sizeof line, file))
-        if (!strncmp(line, key, length) && line[length] == ':' && sscanf(line + length + 1, "%lu", &kib) == 1) break;
+        if (!strncmp(line, key, length) && line[length] == ':' && sscanf(line + length + 1, "%lu", &kib) == 1)
+            break;
     fclose(file);
     return kib * 1024;
 }
@@ -52,7 +56,8 @@ void process_memory(struct process_memory *out) {
     FILE *file = fopen("/proc/self/status", "re");
     if (!file) return;
     while (fgets(line, sizeof line, file)) {
-        if (sscanf(line, "RssAnon: %lu", &kib) == 1 || sscanf(line, "RssShmem: %lu", &kib) == 1) out->anonymous += (uint64_t)kib * 1024;
+        if (sscanf(line, "RssAnon: %lu", &kib) == 1 || sscanf(line, "RssShmem: %lu", &kib) == 1)
+            out->anonymous += (uint64_t)kib * 1024;
         if (sscanf(line, "RssFile: %lu", &kib) == 1) out->mapped = (uint64_t)kib * 1024;
     }
     fclose(file);
@@ -84,7 +89,8 @@ static void cgroup_path(char *out, size_t size, const char *file) {
 uint64_t process_memory_limit(void) {
     char path[640];
     cgroup_path(path, sizeof path, "memory.max");
-    uint64_t limit = number_in(path), first_version = number_in("/sys/fs/cgroup/memory/memory.limit_in_bytes");
+    uint64_t limit = number_in(path),
+             first_version = number_in("/sys/fs/cgroup/memory/memory.limit_in_bytes");
     if (first_version < limit) limit = first_version;
     return limit >= UINT64_C(1) << 60 ? UINT64_MAX : limit;
 }

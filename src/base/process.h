@@ -13,7 +13,7 @@ void process_memory(struct process_memory *out);
 
 /* Bytes that this process may still take: free memory, or less by the cgroup's limit. */
 uint64_t process_memory_available(void);
-uint64_t process_memory_total(void);  /* of the machine */
-uint64_t process_memory_limit(void);  /* of the cgroup; UINT64_MAX: none */
+uint64_t process_memory_total(void); /* of the machine */
+uint64_t process_memory_limit(void); /* of the cgroup; UINT64_MAX: none */
 
 #endif

@@ -4,7 +4,8 @@
  * Knows rows and the struct that they point into; knows no command and no file format. A table may serve
  * several commands: `uses` is a set of bits whose meaning belongs to the table's owner.
  *
- * Words: row (struct setting), slot (where a row's value lies in its struct), origin (who chose the value). */
+ * Words: row (struct setting), slot (where a row's value lies in its struct), origin (who chose the value).
+ */
 #ifndef HONE_BASE_SETTINGS_H
 #define HONE_BASE_SETTINGS_H
 
@@ -51,9 +52,9 @@ enum setting_origin {
 };
 
 struct setting {
-    const char *name;      /* "learning-rate"; YAML: "learning_rate", or nested below `nest` */
+    const char *name; /* "learning-rate"; YAML: "learning_rate", or nested below `nest` */
     enum setting_type type;
-    unsigned uses;         /* commands that take it; the owner's bits */
+    unsigned uses; /* commands that take it; the owner's bits */
     enum setting_effect effect;
     const char *nest;      /* "lora": the row "lora-rank" is `rank` below `lora` in YAML; or NULL */
     const char *argument;  /* "FILE", "N"; NULL: by the type */
@@ -95,9 +96,11 @@ size_t settings_find(const struct settings *settings, const char *name, unsigned
  * `value` NULL: a flag without a value (SETTING_BOOL only). Errors: ERROR_USAGE with bounds or choices. */
 bool settings_set(struct settings *settings, size_t row, const char *value, struct error *err);
 /* The same for a value that was decided by rule; `reason` is shown to the user. */
-bool settings_resolve(struct settings *settings, size_t row, const char *value, const char *reason, struct error *err);
+bool settings_resolve(struct settings *settings, size_t row, const char *value, const char *reason,
+                      struct error *err);
 /* Copies rows that `from` has (given, stored or resolved) and `to` was not given. Both have the same rows. */
-bool settings_inherit(struct settings *to, const struct settings *from, enum setting_origin origin, struct error *err);
+bool settings_inherit(struct settings *to, const struct settings *from, enum setting_origin origin,
+                      struct error *err);
 
 /* Looks a name up in several sets at once and sets it; refuses an unknown one with the nearest name, and
  * the names of other tools with ours and the converted value. `prefix` stands before names in messages:
@@ -114,7 +117,8 @@ bool setting_write(const struct setting *row, const void *values, struct buf *ou
 bool setting_is_set(const struct setting *row, const void *values); /* false: NULL text, empty list */
 bool setting_equal(const struct setting *row, const void *a, const void *b);
 const char *setting_type_name(enum setting_type type);
-const char *setting_argument(const struct setting *row); /* "FILE", "N", "auto|cpu|ref"; "" for SETTING_BOOL */
+const char *
+setting_argument(const struct setting *row); /* "FILE", "N", "auto|cpu|ref"; "" for SETTING_BOOL */
 const char *setting_origin_name(enum setting_origin origin);
 
 /* The row as an object for help and forms: name, key, type, choices, least, most, default, automatic, unit,

@@ -19,7 +19,8 @@ int utf8_decode(const char *text, size_t size, uint32_t *code) {
         if ((b[i] & 0xC0) != 0x80) return 0;
         c = c << 6 | (b[i] & 0x3Fu);
     }
-    if ((length == 3 && c < 0x800) || (length == 4 && (c < 0x10000 || c > 0x10FFFF)) || (c >= 0xD800 && c <= 0xDFFF))
+    if ((length == 3 && c < 0x800) || (length == 4 && (c < 0x10000 || c > 0x10FFFF)) ||
+        (c >= 0xD800 && c <= 0xDFFF))
         return 0;
     *code = c;
     return length;
@@ -75,12 +76,18 @@ bool text_escape(struct buf *out, const char *text, size_t size, bool keep_lines
             buf_printf(out, "\\x%02x", (unsigned char)text[i++]);
             continue;
         }
-        if (keep_lines && (code == '\n' || code == '\t')) buf_byte(out, (char)code);
-        else if (code == '\n') buf_text(out, "\\n");
-        else if (code == '\t') buf_text(out, "\\t");
-        else if (code < 0x20 || code == 0x7F) buf_printf(out, "\\x%02x", (unsigned)code);
-        else if (is_deceptive(code)) buf_printf(out, "\\u{%x}", (unsigned)code);
-        else buf_append(out, text + i, (size_t)length);
+        if (keep_lines && (code == '\n' || code == '\t'))
+            buf_byte(out, (char)code);
+        else if (code == '\n')
+            buf_text(out, "\\n");
+        else if (code == '\t')
+            buf_text(out, "\\t");
+        else if (code < 0x20 || code == 0x7F)
+            buf_printf(out, "\\x%02x", (unsigned)code);
+        else if (is_deceptive(code))
+            buf_printf(out, "\\u{%x}", (unsigned)code);
+        else
+            buf_append(out, text + i, (size_t)length);
         i += (size_t)length;
     }
     return !out->failed;

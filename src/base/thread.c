@@ -23,9 +23,9 @@ struct pool {
     pool_task run;
     void *user;
     int tasks;
-    atomic_int next;          /* the next task to take */
-    atomic_int working;       /* workers that have not finished this round */
-    atomic_uint round;        /* counts pool_run calls */
+    atomic_int next;    /* the next task to take */
+    atomic_int working; /* workers that have not finished this round */
+    atomic_uint round;  /* counts pool_run calls */
     bool stop;
 };
 
@@ -55,7 +55,8 @@ static void *worker_main(void *argument) {
     struct pool *pool = start->pool;
     unsigned seen = 0;
     for (;;) {
-        for (int i = 0; i < spin_rounds && atomic_load_explicit(&pool->round, memory_order_acquire) == seen; i++)
+        for (int i = 0; i < spin_rounds && atomic_load_explicit(&pool->round, memory_order_acquire) == seen;
+             i++)
             spin_pause();
         if (atomic_load_explicit(&pool->round, memory_order_acquire) == seen) {
             pthread_mutex_lock(&pool->lock);
@@ -150,7 +151,8 @@ void pool_run(struct pool *pool, int tasks, pool_task run, void *user) {
         spin_pause();
     if (!atomic_load_explicit(&pool->working, memory_order_acquire)) return;
     pthread_mutex_lock(&pool->lock);
-    while (atomic_load_explicit(&pool->working, memory_order_acquire)) pthread_cond_wait(&pool->done, &pool->lock);
+    while (atomic_load_explicit(&pool->working, memory_order_acquire))
+        pthread_cond_wait(&pool->done, &pool->lock);
     pthread_mutex_unlock(&pool->lock);
 }
 

@@ -20,15 +20,15 @@ struct program;
 struct store;
 
 struct device_options {
-    int threads;         /* 0: all cores that the process may use */
-    const char *mask;    /* instruction sets to leave unused, "avx512bf16,avx512", or NULL */
+    int threads;      /* 0: all cores that the process may use */
+    const char *mask; /* instruction sets to leave unused, "avx512bf16,avx512", or NULL */
 };
 
 /* Counts and inputs of one run. Pointers are read during run only. */
 struct binding {
     int64_t tokens, targets, segments, longest_segment;
     const void *inputs[INPUT_COUNT]; /* NULL where the graph has no such input */
-    const atomic_int *stop;          /* looked at between operations; nonzero: ERROR_INTERRUPTED. May be NULL */
+    const atomic_int *stop; /* looked at between operations; nonzero: ERROR_INTERRUPTED. May be NULL */
 };
 
 struct device_ops {
@@ -39,12 +39,15 @@ struct device_ops {
     /* Name, threads, features, which kernels and products were selected, why not the others. */
     bool (*describe)(const struct device *device, json_t **out, struct error *err);
     /* Measured rates: product flops per second by dtype at shapes [n][3] = m, n, k; bytes per second. */
-    bool (*measure)(struct device *device, const int64_t (*shapes)[3], int count, json_t **out, struct error *err);
+    bool (*measure)(struct device *device, const int64_t (*shapes)[3], int count, json_t **out,
+                    struct error *err);
     /* False with the reason in *err when a node cannot run here. */
-    bool (*supports)(const struct device *device, const struct graph *graph, const struct node *node, struct error *err);
+    bool (*supports)(const struct device *device, const struct graph *graph, const struct node *node,
+                     struct error *err);
     /* Scratch bytes a node needs beside the plan's arena, so that the plan is exact. */
     size_t (*workspace)(const struct device *device, const struct graph *graph, const struct node *node);
-    bool (*store_open)(struct device *device, const struct state_table *table, struct store **out, struct error *err);
+    bool (*store_open)(struct device *device, const struct state_table *table, struct store **out,
+                       struct error *err);
     void (*store_close)(struct store **store);
     /* Programs over one store never run at the same time and share one arena: makes it at least this large.
      * Called with the largest of their plans before they are compiled. */
@@ -52,7 +55,8 @@ struct device_ops {
     /* Copies `bytes` of a state row (offset 0) in or out. */
     bool (*upload)(struct store *store, int row, const void *data, size_t bytes, struct error *err);
     bool (*download)(struct store *store, int row, void *data, size_t bytes, struct error *err);
-    bool (*compile)(struct device *device, const struct plan *plan, struct store *store, struct program **out, struct error *err);
+    bool (*compile)(struct device *device, const struct plan *plan, struct store *store, struct program **out,
+                    struct error *err);
     bool (*run)(struct program *program, const struct binding *binding, struct error *err);
     /* Copies a kept value out after a run. */
     bool (*read)(struct program *program, int value, void *data, size_t bytes, struct error *err);

@@ -6,7 +6,8 @@
 #include "base/checked.h"
 #include "base/mem.h"
 
-bool host_store_open(struct device *device, const struct state_table *table, struct store **out, struct error *err) {
+bool host_store_open(struct device *device, const struct state_table *table, struct store **out,
+                     struct error *err) {
     (void)device;
     *out = NULL;
     if (table->failed) return error_no_memory(err, "store", 0);
@@ -28,7 +29,8 @@ bool host_store_open(struct device *device, const struct state_table *table, str
     for (int i = 0; i < table->count; i++) {
         const struct state_row *row = &table->rows[i];
         if (row->class == STATE_MAPPED) {
-            store->data[i] = (void *)(uintptr_t)row->mapped; /* never written: no operation's state_writes names a weight */
+            store->data[i] = (void *)(uintptr_t)
+                                 row->mapped; /* never written: no operation's state_writes names a weight */
         } else if (row->parent < 0) {
             store->data[i] = store->block + at;
             at += (row->bytes + 63) & ~(uint64_t)63;
@@ -78,14 +80,18 @@ bool host_reserve(struct store *store, uint64_t bytes, struct error *err) {
     return true;
 }
 
-bool host_memory_open(struct host_memory *out, const struct plan *plan, struct store *store, struct error *err) {
+bool host_memory_open(struct host_memory *out, const struct plan *plan, struct store *store,
+                      struct error *err) {
     *out = (struct host_memory){.plan = plan, .store = store};
     uint64_t total;
-    if (!checked_add(plan->arena_bytes, plan->workspace_bytes, &total)) return error_no_memory(err, "program", plan->arena_bytes);
+    if (!checked_add(plan->arena_bytes, plan->workspace_bytes, &total))
+        return error_no_memory(err, "program", plan->arena_bytes);
     return host_reserve(store, total, err);
 }
 
-void *host_workspace(const struct host_memory *memory) { return memory->store->arena + memory->plan->arena_bytes; }
+void *host_workspace(const struct host_memory *memory) {
+    return memory->store->arena + memory->plan->arena_bytes;
+}
 
 static int64_t bound_count(const struct binding *binding, const struct value *value) {
     switch (value->count) {
@@ -105,9 +111,12 @@ struct operand host_operand(const struct host_memory *memory, const struct bindi
     operand.rank = value->rank;
     memcpy(operand.dim, value->dim, sizeof operand.dim);
     operand.dim[0] = bound_count(binding, value);
-    if (value->kind == VALUE_STATE) operand.data = memory->store->data[value->which];
-    else if (value->kind == VALUE_INPUT) operand.data = (void *)(uintptr_t)binding->inputs[value->which];
-    else if (memory->plan->offset[id] != UINT64_MAX) operand.data = memory->store->arena + memory->plan->offset[id];
+    if (value->kind == VALUE_STATE)
+        operand.data = memory->store->data[value->which];
+    else if (value->kind == VALUE_INPUT)
+        operand.data = (void *)(uintptr_t)binding->inputs[value->which];
+    else if (memory->plan->offset[id] != UINT64_MAX)
+        operand.data = memory->store->arena + memory->plan->offset[id];
     return operand;
 }
 
@@ -117,8 +126,8 @@ bool host_check(const struct host_memory *memory, const struct binding *binding,
         const struct value *value = &graph->values[v];
         int64_t count = bound_count(binding, value);
         if (value->rank > 0 && (count < 0 || count > value->dim[0]))
-            return error_set(err, ERROR_INTERNAL, "program", "%lld rows bound, %lld planned for %s", (long long)count,
-                             (long long)value->dim[0], value->name);
+            return error_set(err, ERROR_INTERNAL, "program", "%lld rows bound, %lld planned for %s",
+                             (long long)count, (long long)value->dim[0], value->name);
         if (value->kind == VALUE_INPUT && !binding->inputs[value->which])
             return error_set(err, ERROR_INTERNAL, "program", "input %d is not bound", value->which);
     }
@@ -126,7 +135,8 @@ bool host_check(const struct host_memory *memory, const struct binding *binding,
 }
 
 bool host_read(const struct host_memory *memory, int id, void *data, size_t bytes, struct error *err) {
-    if (id < 0 || id >= memory->plan->graph->value_count || memory->plan->offset[id] == UINT64_MAX || bytes > memory->plan->bytes[id])
+    if (id < 0 || id >= memory->plan->graph->value_count || memory->plan->offset[id] == UINT64_MAX ||
+        bytes > memory->plan->bytes[id])
         return error_set(err, ERROR_INTERNAL, "program", "value %d cannot be read", id);
     memcpy(data, memory->store->arena + memory->plan->offset[id], bytes);
     return true;

@@ -5,7 +5,7 @@
 #include "device/device.h"
 
 struct operand {
-    void *data;       /* NULL: absent. 64-byte aligned for transients and state, any alignment for mapped weights */
+    void *data; /* NULL: absent. 64-byte aligned for transients and state, any alignment for mapped weights */
     enum dtype dtype;
     int rank;
     int64_t dim[op_max_rank]; /* actual, not planned, in dim[0] */
@@ -15,13 +15,14 @@ struct store {
     const struct state_table *table; /* must outlive the store */
     void **data;                     /* [rows] */
     int rows;
-    unsigned char *block;            /* all rows of our own, one allocation */
+    unsigned char *block; /* all rows of our own, one allocation */
     size_t bytes;
-    unsigned char *arena;            /* shared by the programs over this store */
+    unsigned char *arena; /* shared by the programs over this store */
     size_t arena_bytes;
 };
 
-bool host_store_open(struct device *device, const struct state_table *table, struct store **out, struct error *err);
+bool host_store_open(struct device *device, const struct state_table *table, struct store **out,
+                     struct error *err);
 void host_store_close(struct store **store);
 bool host_reserve(struct store *store, uint64_t bytes, struct error *err);
 bool host_upload(struct store *store, int row, const void *data, size_t bytes, struct error *err);
@@ -32,7 +33,8 @@ struct host_memory {
     const struct plan *plan; /* must outlive the program */
     struct store *store;     /* its arena: the plan's arena, then the workspace */
 };
-bool host_memory_open(struct host_memory *out, const struct plan *plan, struct store *store, struct error *err);
+bool host_memory_open(struct host_memory *out, const struct plan *plan, struct store *store,
+                      struct error *err);
 void *host_workspace(const struct host_memory *memory);
 /* `value` -1 gives an absent operand. */
 struct operand host_operand(const struct host_memory *memory, const struct binding *binding, int value);

@@ -1,4 +1,5 @@
-/* The list of devices, best first after "auto" is asked for. Modules loaded at run time will add theirs here. */
+/* The list of devices, best first after "auto" is asked for. Modules loaded at run time will add theirs here.
+ */
 #include <string.h>
 
 #include "device/device.h"

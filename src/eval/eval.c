@@ -26,7 +26,9 @@ static bool read_inputs(struct measuring *m, const struct eval_options *options,
     if (!model_open(&m->model, options->model_path, err)) return false;
     int64_t context = m->model->config.context;
     if (!render.max_length) render.max_length = (size_t)(context < 2048 ? context : 2048);
-    if (!render_open(&m->render, m->model, &render, err) || !dataset_open(&m->data, options->files, options->file_count, &data, err)) return false;
+    if (!render_open(&m->render, m->model, &render, err) ||
+        !dataset_open(&m->data, options->files, options->file_count, &data, err))
+        return false;
     if (m->data.problem_count && !options->skip_bad_rows) return dataset_refuse(&m->data, err);
     if (!examples_build(&m->examples, &m->render.renderer, &m->data, NULL, false, err)) return false;
     if (m->examples.counts.supervised) return true;
@@ -43,19 +45,25 @@ static bool open_engine(struct measuring *m, const struct eval_options *options,
     struct graph_sizes sizes = {.tokens = tokens, .targets = tokens, .segments = segments};
     struct state_options state = {.compute = options->compute};
     struct device_options device = {.threads = options->threads, .mask = options->mask};
-    if (options->adapter && (!peft_open(&m->adapter, options->adapter, err) || !engine_method_of(m->adapter, m->model, &method, err))) return false;
+    if (options->adapter && (!peft_open(&m->adapter, options->adapter, err) ||
+                             !engine_method_of(m->adapter, m->model, &method, err)))
+        return false;
     m->ops = device_find(options->device ? options->device : "auto", err);
-    if (!m->ops || !m->ops->open(&m->device, &device, err) || !engine_open(&m->engine, m->ops, m->device, m->model, &method, &state, err) ||
+    if (!m->ops || !m->ops->open(&m->device, &device, err) ||
+        !engine_open(&m->engine, m->ops, m->device, m->model, &method, &state, err) ||
         !program_plan(&m->program, &m->engine, GRAPH_SCORE, &sizes, err))
         return false;
-    uint64_t need = program_bytes(&m->program) + state_class_bytes(&m->engine.state.table, STATE_WEIGHT) + state_class_bytes(&m->engine.state.table, STATE_ADAPTER);
+    uint64_t need = program_bytes(&m->program) + state_class_bytes(&m->engine.state.table, STATE_WEIGHT) +
+                    state_class_bytes(&m->engine.state.table, STATE_ADAPTER);
     if (options->memory && need > options->memory) {
         char want[32], have[32];
-        error_set(err, ERROR_MEMORY, "eval", "evaluation needs %s, --memory is %s", text_bytes(need, want), text_bytes(options->memory, have));
+        error_set(err, ERROR_MEMORY, "eval", "evaluation needs %s, --memory is %s", text_bytes(need, want),
+                  text_bytes(options->memory, have));
         return error_fix(err, "Raise --memory, or lower --max-length.");
     }
-    return engine_start(&m->engine, program_bytes(&m->program), err) && program_compile(&m->program, &m->engine, err) &&
-           batch_open(&m->batch, tokens, segments, err) && (!m->adapter || engine_load_adapter(&m->engine, m->adapter, err));
+    return engine_start(&m->engine, program_bytes(&m->program), err) &&
+           program_compile(&m->program, &m->engine, err) && batch_open(&m->batch, tokens, segments, err) &&
+           (!m->adapter || engine_load_adapter(&m->engine, m->adapter, err));
 }
 
 static void release(struct measuring *m) {
@@ -79,10 +87,12 @@ bool eval_run(const struct eval_options *options, json_t **result, struct error 
     *result = NULL;
     double start = clock_seconds();
     bool ok = read_inputs(&m, options, err) && open_engine(&m, options, err) &&
-              score_examples(&score, &m.engine, &m.program, &m.batch, m.examples.items, m.examples.count, options->stop, options->progress, options->user, err);
+              score_examples(&score, &m.engine, &m.program, &m.batch, m.examples.items, m.examples.count,
+                             options->stop, options->progress, options->user, err);
     if (ok) {
-        *result = json_pack("{s:f, s:f, s:I, s:I, s:I, s:f}", "loss", score.loss, "perplexity", exp(score.loss), "supervised_tokens",
-                            (json_int_t)score.supervised, "examples", (json_int_t)score.examples, "tokens", (json_int_t)score.tokens, "seconds",
+        *result = json_pack("{s:f, s:f, s:I, s:I, s:I, s:f}", "loss", score.loss, "perplexity",
+                            exp(score.loss), "supervised_tokens", (json_int_t)score.supervised, "examples",
+                            (json_int_t)score.examples, "tokens", (json_int_t)score.tokens, "seconds",
                             clock_seconds() - start);
         ok = *result || error_no_memory(err, "eval", 0);
     }

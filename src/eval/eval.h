@@ -13,8 +13,8 @@ struct eval_options {
     const char *device, *mask;
     int threads;
     enum dtype compute;
-    int64_t micro_batch_tokens;  /* 0: 512, or the longest example */
-    uint64_t memory;             /* 0: no bound */
+    int64_t micro_batch_tokens;   /* 0: 512, or the longest example */
+    uint64_t memory;              /* 0: no bound */
     struct render_options render; /* max_length 0: min(2048, the model's context) */
     const char *const *files;
     size_t file_count;

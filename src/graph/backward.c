@@ -42,7 +42,11 @@ static void node_backward(struct pass_user *user, int index) {
     struct graph *graph = user->pass->graph;
     const struct node node = graph->nodes[index];
     const struct op_row *row = op_row(node.op);
-    struct backward b = {.graph = graph, .node = index, .state_gradient = pass_state_gradient, .replace = pass_replace, .user = user};
+    struct backward b = {.graph = graph,
+                         .node = index,
+                         .state_gradient = pass_state_gradient,
+                         .replace = pass_replace,
+                         .user = user};
     bool reached = node.outputs == 0, wanted = false;
     for (int o = 0; o < node.outputs; o++) {
         b.output_gradient[o] = node.output[o] >= 0 ? user->pass->gradient[node.output[o]] : -1;
@@ -67,8 +71,10 @@ static bool roots_last(struct graph *graph, int forward, struct error *err) {
     if (!roots) return error_no_memory(err, "graph", (size_t)forward * sizeof *roots);
     int kept = 0, count = 0;
     for (int n = 0; n < graph->node_count; n++) {
-        if (n < forward && graph->nodes[n].outputs == 0) roots[count++] = graph->nodes[n];
-        else graph->nodes[kept++] = graph->nodes[n];
+        if (n < forward && graph->nodes[n].outputs == 0)
+            roots[count++] = graph->nodes[n];
+        else
+            graph->nodes[kept++] = graph->nodes[n];
     }
     memcpy(graph->nodes + kept, roots, (size_t)count * sizeof *roots);
     mem_free(roots);
@@ -78,7 +84,8 @@ static bool roots_last(struct graph *graph, int forward, struct error *err) {
     return true;
 }
 
-bool graph_backward(struct graph *graph, int (*state_gradient)(void *user, int state_value), void *user, struct error *err) {
+bool graph_backward(struct graph *graph, int (*state_gradient)(void *user, int state_value), void *user,
+                    struct error *err) {
     int forward = graph->node_count, values = graph->value_count;
     struct pass pass = {.graph = graph, .gradient = mem_array((size_t)values + 1, sizeof(int))};
     struct pass_user pass_user = {&pass, state_gradient, user};

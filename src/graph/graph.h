@@ -10,14 +10,15 @@
 /* Appends the backward pass of every root (a node without outputs that has a backward rule, such as
  * the loss). `state_gradient` gives the state value that gathers the gradient of a trained state value.
  * Roots move to the end, since they may then read what the backward pass yields. */
-bool graph_backward(struct graph *graph, int (*state_gradient)(void *user, int state_value), void *user, struct error *err);
+bool graph_backward(struct graph *graph, int (*state_gradient)(void *user, int state_value), void *user,
+                    struct error *err);
 
 /* Removes nodes whose outputs nobody reads and that write no state. */
 bool graph_prune(struct graph *graph, struct error *err);
 
-/* Recomputation inside blocks: what the backward pass of a block reads is computed again just before, and nothing
- * else. GRAPH_KEEP_EDGES keeps only what crosses a block's edge; GRAPH_KEEP_COSTLY keeps all but the outputs of
- * operations that are cheap (op_row.cheap), which costs almost no time. */
+/* Recomputation inside blocks: what the backward pass of a block reads is computed again just before, and
+ * nothing else. GRAPH_KEEP_EDGES keeps only what crosses a block's edge; GRAPH_KEEP_COSTLY keeps all but the
+ * outputs of operations that are cheap (op_row.cheap), which costs almost no time. */
 enum graph_keep { GRAPH_KEEP_ALL, GRAPH_KEEP_COSTLY, GRAPH_KEEP_EDGES };
 bool graph_recompute(struct graph *graph, enum graph_keep keep, struct error *err);
 

@@ -20,7 +20,8 @@ bool graph_prune(struct graph *graph, struct error *err) {
         const struct node *node = &graph->nodes[n];
         live[n] = op_row(node->op)->state_writes != 0;
         for (int o = 0; o < node->outputs; o++)
-            if (node->output[o] >= 0 && (read[node->output[o]] || graph->values[node->output[o]].keep)) live[n] = true;
+            if (node->output[o] >= 0 && (read[node->output[o]] || graph->values[node->output[o]].keep))
+                live[n] = true;
         for (int i = 0; live[n] && i < node->inputs; i++)
             if (node->input[i] >= 0) read[node->input[i]] = true;
     }
@@ -38,8 +39,8 @@ struct recompute {
     struct graph *graph;
     struct node *nodes; /* the new order */
     int count, capacity;
-    int *clone;         /* [values] its recomputed twin, -1: none yet */
-    bool *inside;       /* [values] made and read inside one block only: not kept for the backward pass */
+    int *clone;   /* [values] its recomputed twin, -1: none yet */
+    bool *inside; /* [values] made and read inside one block only: not kept for the backward pass */
     const struct node *old;
 };
 
@@ -76,8 +77,10 @@ static int twin(struct recompute *r, int value, int producer_of[]) {
 bool graph_recompute(struct graph *graph, enum graph_keep keep, struct error *err) {
     if (keep == GRAPH_KEEP_ALL) return true;
     size_t values = (size_t)graph->value_count;
-    struct recompute r = {.graph = graph, .clone = mem_array(values + 1, sizeof(int)),
-                          .inside = mem_calloc(values + 1, sizeof(bool)), .old = graph->nodes};
+    struct recompute r = {.graph = graph,
+                          .clone = mem_array(values + 1, sizeof(int)),
+                          .inside = mem_calloc(values + 1, sizeof(bool)),
+                          .old = graph->nodes};
     int *producer = mem_array(values + 1, sizeof(int));
     bool ok = r.clone && r.inside && producer;
     set_producers(graph);
@@ -86,7 +89,8 @@ bool graph_recompute(struct graph *graph, enum graph_keep keep, struct error *er
         r.clone[v] = -1;
         producer[v] = made_by;
         bool again = made_by >= 0 && (keep == GRAPH_KEEP_EDGES || op_row(graph->nodes[made_by].op)->cheap);
-        r.inside[v] = again && !graph->nodes[made_by].backward && graph->nodes[made_by].block >= 0 && !graph->values[v].keep;
+        r.inside[v] = again && !graph->nodes[made_by].backward && graph->nodes[made_by].block >= 0 &&
+                      !graph->values[v].keep;
     }
     for (int n = 0; ok && n < graph->node_count; n++) {
         const struct node *node = &graph->nodes[n];
@@ -97,7 +101,8 @@ bool graph_recompute(struct graph *graph, enum graph_keep keep, struct error *er
     }
     for (int n = 0; ok && n < graph->node_count; n++) {
         struct node node = graph->nodes[n];
-        for (int i = 0; i < node.inputs && node.backward; i++) node.input[i] = twin(&r, node.input[i], producer);
+        for (int i = 0; i < node.inputs && node.backward; i++)
+            node.input[i] = twin(&r, node.input[i], producer);
         ok = push(&r, &node) && !graph->failed;
     }
     if (ok) {
@@ -119,16 +124,19 @@ bool graph_recompute(struct graph *graph, enum graph_keep keep, struct error *er
 bool graph_dump(const struct graph *graph, struct buf *out) {
     for (int n = 0; n < graph->node_count; n++) {
         const struct node *node = &graph->nodes[n];
-        buf_printf(out, "%4d %s%s block %d:", n, node->backward ? "<" : ">", op_row(node->op)->name, node->block);
+        buf_printf(out, "%4d %s%s block %d:", n, node->backward ? "<" : ">", op_row(node->op)->name,
+                   node->block);
         for (int i = 0; i < node->inputs; i++) {
-            if (node->input[i] < 0) buf_text(out, " -");
-            else buf_printf(out, " %d:%s", node->input[i], graph->values[node->input[i]].name);
+            if (node->input[i] < 0)
+                buf_text(out, " -");
+            else
+                buf_printf(out, " %d:%s", node->input[i], graph->values[node->input[i]].name);
         }
         buf_text(out, " ->");
         for (int o = 0; o < node->outputs; o++) {
             const struct value *v = &graph->values[node->output[o]];
-            buf_printf(out, " %d[%lld,%lld]%s", node->output[o], (long long)v->dim[0], (long long)(v->rank > 1 ? v->dim[1] : 1),
-                       dtype_row(v->dtype)->name);
+            buf_printf(out, " %d[%lld,%lld]%s", node->output[o], (long long)v->dim[0],
+                       (long long)(v->rank > 1 ? v->dim[1] : 1), dtype_row(v->dtype)->name);
         }
         buf_byte(out, '\n');
     }

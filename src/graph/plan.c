@@ -8,8 +8,8 @@
 #include "base/checked.h"
 #include "base/mem.h"
 
-struct group { /* indexed by its root value */
-    int root;       /* the value whose place this one shares */
+struct group {       /* indexed by its root value */
+    int root;        /* the value whose place this one shares */
     int first, last; /* nodes: from the writer to the last reader */
     uint64_t bytes;
 };
@@ -34,14 +34,16 @@ static bool may_overwrite(const struct graph *graph, const struct group *groups,
             groups[node->input[i]].root == groups[in].root)
             return false;
     *input = in;
-    return groups[groups[in].root].last == n && groups[groups[in].root].bytes == groups[node->output[o]].bytes;
+    return groups[groups[in].root].last == n &&
+           groups[groups[in].root].bytes == groups[node->output[o]].bytes;
 }
 
 static bool lifetimes(const struct graph *graph, struct group *groups, uint64_t *bytes, struct error *err) {
     for (int v = 0; v < graph->value_count; v++) {
         groups[v] = (struct group){.root = v, .first = -1, .last = -1};
         if (!value_bytes(&graph->values[v], &groups[v].bytes))
-            return error_set(err, ERROR_MEMORY, "plan", "the value %s is too large to address", graph->values[v].name);
+            return error_set(err, ERROR_MEMORY, "plan", "the value %s is too large to address",
+                             graph->values[v].name);
         bytes[v] = groups[v].bytes;
     }
     for (int n = 0; n < graph->node_count; n++) {
@@ -81,7 +83,8 @@ static int lower_first(const void *a, const void *b) {
 }
 
 /* Lowest gap among the groups laid so far that live at the same time. `alive` is scratch. */
-static uint64_t lowest_gap(struct placed *placed, int count, const struct placed *next, const struct placed **alive) {
+static uint64_t lowest_gap(struct placed *placed, int count, const struct placed *next,
+                           const struct placed **alive) {
     int live = 0;
     for (int i = 0; i < count; i++)
         if (placed[i].first <= next->last && next->first <= placed[i].last) alive[live++] = &placed[i];
@@ -108,7 +111,8 @@ static bool place(struct plan *plan, const struct group *groups, struct error *e
     for (int i = 0; ok && i < count; i++) {
         placed[i].offset = lowest_gap(placed, i, &placed[i], alive);
         plan->offset[placed[i].value] = placed[i].offset;
-        if (placed[i].offset + placed[i].bytes > plan->arena_bytes) plan->arena_bytes = placed[i].offset + placed[i].bytes;
+        if (placed[i].offset + placed[i].bytes > plan->arena_bytes)
+            plan->arena_bytes = placed[i].offset + placed[i].bytes;
     }
     for (int v = 0; ok && v < graph->value_count; v++)
         if (groups[v].first >= 0 && groups[v].root != v) plan->offset[v] = plan->offset[groups[v].root];

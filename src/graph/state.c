@@ -6,7 +6,8 @@
 #include "base/checked.h"
 #include "base/mem.h"
 
-static const char *const class_names[STATE_CLASSES] = {"mapped", "weights", "adapter", "gradient", "optimizer", "cache"};
+static const char *const class_names[STATE_CLASSES] = {"mapped",   "weights",   "adapter",
+                                                       "gradient", "optimizer", "cache"};
 
 const char *state_class_name(enum state_class class) { return class_names[class]; }
 
@@ -45,22 +46,25 @@ static int add(struct state_table *table, struct state_row *row, const int64_t *
     return table->count++;
 }
 
-int state_add(struct state_table *table, enum state_class class, enum dtype dtype, int rank, const int64_t *dim,
-              const char *name) {
+int state_add(struct state_table *table, enum state_class class, enum dtype dtype, int rank,
+              const int64_t *dim, const char *name) {
     struct state_row row = {.class = class, .dtype = dtype, .rank = rank, .parent = -1};
     return add(table, &row, dim, name);
 }
 
-int state_add_mapped(struct state_table *table, const void *data, enum dtype dtype, int rank, const int64_t *dim,
-                     const char *name) {
-    struct state_row row = {.class = STATE_MAPPED, .dtype = dtype, .rank = rank, .mapped = data, .parent = -1};
+int state_add_mapped(struct state_table *table, const void *data, enum dtype dtype, int rank,
+                     const int64_t *dim, const char *name) {
+    struct state_row row = {
+        .class = STATE_MAPPED, .dtype = dtype, .rank = rank, .mapped = data, .parent = -1};
     return add(table, &row, dim, name);
 }
 
-int state_add_part(struct state_table *table, int parent, uint64_t offset, int rank, const int64_t *dim, const char *name) {
+int state_add_part(struct state_table *table, int parent, uint64_t offset, int rank, const int64_t *dim,
+                   const char *name) {
     if (table->failed || parent < 0) return -1;
     const struct state_row *whole = &table->rows[parent];
-    struct state_row row = {.class = whole->class, .dtype = whole->dtype, .rank = rank, .parent = parent, .offset = offset};
+    struct state_row row = {
+        .class = whole->class, .dtype = whole->dtype, .rank = rank, .parent = parent, .offset = offset};
     int index = add(table, &row, dim, name);
     if (index >= 0 && !checked_range(offset, row.bytes, table->rows[parent].bytes)) {
         table->failed = true;
@@ -78,6 +82,7 @@ int state_find(const struct state_table *table, const char *name) {
 uint64_t state_class_bytes(const struct state_table *table, enum state_class class) {
     uint64_t total = 0;
     for (int i = 0; i < table->count; i++)
-        if (table->rows[i].class == class && table->rows[i].parent < 0) total += (table->rows[i].bytes + 63) & ~(uint64_t)63;
+        if (table->rows[i].class == class && table->rows[i].parent < 0)
+            total += (table->rows[i].bytes + 63) & ~(uint64_t)63;
     return total;
 }

@@ -6,9 +6,9 @@
 #include "op/op.h"
 
 enum state_class {
-    STATE_MAPPED,    /* weights read where the file is mapped; no bytes of ours */
-    STATE_WEIGHT,    /* copies and decoded weights */
-    STATE_ADAPTER,   /* trained values */
+    STATE_MAPPED,  /* weights read where the file is mapped; no bytes of ours */
+    STATE_WEIGHT,  /* copies and decoded weights */
+    STATE_ADAPTER, /* trained values */
     STATE_GRADIENT,
     STATE_OPTIMIZER, /* moments, step counters, loss sums */
     STATE_CACHE,     /* keys and values of inference */
@@ -23,9 +23,9 @@ struct state_row {
     int rank;
     int64_t dim[op_max_rank];
     uint64_t bytes;
-    const void *mapped;   /* STATE_MAPPED: where the numbers lie; any alignment */
-    int parent;           /* -1, or the row of the contiguous block that this row is a part of … */
-    uint64_t offset;      /* … at this byte */
+    const void *mapped; /* STATE_MAPPED: where the numbers lie; any alignment */
+    int parent;         /* -1, or the row of the contiguous block that this row is a part of … */
+    uint64_t offset;    /* … at this byte */
 };
 
 struct state_table {
@@ -37,11 +37,12 @@ struct state_table {
 void state_table_init(struct state_table *table);
 void state_table_release(struct state_table *table);
 /* Return the row, or -1 once `failed`. */
-int state_add(struct state_table *table, enum state_class class, enum dtype dtype, int rank, const int64_t *dim,
-              const char *name);
-int state_add_mapped(struct state_table *table, const void *data, enum dtype dtype, int rank, const int64_t *dim,
-                     const char *name);
-int state_add_part(struct state_table *table, int parent, uint64_t offset, int rank, const int64_t *dim, const char *name);
+int state_add(struct state_table *table, enum state_class class, enum dtype dtype, int rank,
+              const int64_t *dim, const char *name);
+int state_add_mapped(struct state_table *table, const void *data, enum dtype dtype, int rank,
+                     const int64_t *dim, const char *name);
+int state_add_part(struct state_table *table, int parent, uint64_t offset, int rank, const int64_t *dim,
+                   const char *name);
 int state_find(const struct state_table *table, const char *name); /* -1: none */
 /* Bytes that the store allocates for a class (each row rounded up to 64; parts count in their parent). */
 uint64_t state_class_bytes(const struct state_table *table, enum state_class class);

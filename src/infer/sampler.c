@@ -12,9 +12,10 @@ static int32_t likeliest(const float *logits, int64_t vocabulary) {
     return best;
 }
 
-/* A token that was seen twice is penalised once: its logit is marked by the order of visits, so each distinct id
- * is found first by a scan of what came before it. Sequences are short against the vocabulary. */
-static void penalise(float *logits, int64_t vocabulary, const int32_t *seen, size_t count, double penalty, struct candidate *scratch) {
+/* A token that was seen twice is penalised once: its logit is marked by the order of visits, so each distinct
+ * id is found first by a scan of what came before it. Sequences are short against the vocabulary. */
+static void penalise(float *logits, int64_t vocabulary, const int32_t *seen, size_t count, double penalty,
+                     struct candidate *scratch) {
     for (size_t i = 0; i < count; i++) scratch[seen[i]].id = -1;
     for (size_t i = 0; i < count; i++) {
         int32_t id = seen[i];
@@ -30,7 +31,8 @@ static int likelier_first(const void *a, const void *b) {
     return p->id < q->id ? -1 : p->id > q->id;
 }
 
-/* Candidates that could be drawn at all: within 30 nats of the best, beyond which a probability is below 1e-13. */
+/* Candidates that could be drawn at all: within 30 nats of the best, beyond which a probability is below
+ * 1e-13. */
 static int64_t gather(const float *logits, int64_t vocabulary, double temperature, struct candidate *out) {
     float best = logits[likeliest(logits, vocabulary)], least = (float)((double)best - 30 * temperature);
     int64_t count = 0;
@@ -39,9 +41,10 @@ static int64_t gather(const float *logits, int64_t vocabulary, double temperatur
     return count;
 }
 
-int32_t sampler_next(const struct sampling *s, float *logits, int64_t vocabulary, const int32_t *seen, size_t seen_count,
-                     uint32_t position, struct candidate *candidates) {
-    if (s->repetition_penalty != 1) penalise(logits, vocabulary, seen, seen_count, s->repetition_penalty, candidates);
+int32_t sampler_next(const struct sampling *s, float *logits, int64_t vocabulary, const int32_t *seen,
+                     size_t seen_count, uint32_t position, struct candidate *candidates) {
+    if (s->repetition_penalty != 1)
+        penalise(logits, vocabulary, seen, seen_count, s->repetition_penalty, candidates);
     if (s->temperature <= 0) return likeliest(logits, vocabulary);
     int64_t count = gather(logits, vocabulary, s->temperature, candidates);
     if (!count) return likeliest(logits, vocabulary); /* NaN logits */

@@ -19,9 +19,9 @@ struct candidate {
     float logit;
 };
 
-/* `logits` [vocabulary] is changed. `seen` are the sequence's tokens so far. `candidates` [vocabulary] is scratch.
- * The draw is Philox(seed; counter = (position, 0, 0, 0xfffffffc)), so it repeats. */
-int32_t sampler_next(const struct sampling *sampling, float *logits, int64_t vocabulary, const int32_t *seen, size_t seen_count,
-                     uint32_t position, struct candidate *candidates);
+/* `logits` [vocabulary] is changed. `seen` are the sequence's tokens so far. `candidates` [vocabulary] is
+ * scratch. The draw is Philox(seed; counter = (position, 0, 0, 0xfffffffc)), so it repeats. */
+int32_t sampler_next(const struct sampling *sampling, float *logits, int64_t vocabulary, const int32_t *seen,
+                     size_t seen_count, uint32_t position, struct candidate *candidates);
 
 #endif

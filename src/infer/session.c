@@ -12,7 +12,7 @@ enum { prefill_tokens = 512 };
 struct sequence { /* a request while it is being answered */
     const struct request *request;
     struct answer *answer;
-    int32_t *ids;   /* prompt, then what was generated */
+    int32_t *ids;                /* prompt, then what was generated */
     size_t count, cached, shown; /* tokens; tokens in the cache; bytes of text given out */
     double start;
     bool live;
@@ -30,13 +30,15 @@ struct session {
     int32_t slots[64], past[64];
     struct sequence sequences[64];
     int64_t slot_count, context;
-    float *logits;                 /* [slots, vocabulary] */
-    struct candidate *candidates;  /* [vocabulary] */
+    float *logits;                /* [slots, vocabulary] */
+    struct candidate *candidates; /* [vocabulary] */
 };
 
 static bool open_engine(struct session *s, const struct session_options *options, struct error *err) {
     struct method method = {0};
-    if (options->adapter && (!peft_open(&s->adapter, options->adapter, err) || !engine_method_of(s->adapter, s->model, &method, err))) return false;
+    if (options->adapter && (!peft_open(&s->adapter, options->adapter, err) ||
+                             !engine_method_of(s->adapter, s->model, &method, err)))
+        return false;
     struct device_options device = {.threads = options->threads, .mask = options->mask};
     s->ops = device_find(options->device ? options->device : "auto", err);
     if (!s->ops || !s->ops->open(&s->device, &device, err)) return false;
@@ -44,26 +46,36 @@ static bool open_engine(struct session *s, const struct session_options *options
     int64_t tokens = s->context < prefill_tokens ? s->context : prefill_tokens;
     if (tokens < s->slot_count) tokens = s->slot_count;
     struct graph_sizes prefill = {.tokens = tokens, .targets = s->slot_count, .segments = s->slot_count};
-    struct graph_sizes decode = {.tokens = s->slot_count, .targets = s->slot_count, .segments = s->slot_count};
+    struct graph_sizes decode = {
+        .tokens = s->slot_count, .targets = s->slot_count, .segments = s->slot_count};
     if (!engine_open(&s->engine, s->ops, s->device, s->model, &method, &state, err) ||
-        !program_plan(&s->prefill, &s->engine, GRAPH_INFER, &prefill, err) || !program_plan(&s->decode, &s->engine, GRAPH_INFER, &decode, err))
+        !program_plan(&s->prefill, &s->engine, GRAPH_INFER, &prefill, err) ||
+        !program_plan(&s->decode, &s->engine, GRAPH_INFER, &decode, err))
         return false;
-    uint64_t arena = program_bytes(&s->prefill) > program_bytes(&s->decode) ? program_bytes(&s->prefill) : program_bytes(&s->decode), need = arena;
-    for (int c = STATE_WEIGHT; c < STATE_CLASSES; c++) need += state_class_bytes(&s->engine.state.table, (enum state_class)c);
+    uint64_t arena = program_bytes(&s->prefill) > program_bytes(&s->decode) ? program_bytes(&s->prefill)
+                                                                            : program_bytes(&s->decode),
+             need = arena;
+    for (int c = STATE_WEIGHT; c < STATE_CLASSES; c++)
+        need += state_class_bytes(&s->engine.state.table, (enum state_class)c);
     if (options->memory && need > options->memory) {
         char want[32], have[32];
-        error_set(err, ERROR_MEMORY, "generate", "generation needs %s, --memory is %s", text_bytes(need, want), text_bytes(options->memory, have));
+        error_set(err, ERROR_MEMORY, "generate", "generation needs %s, --memory is %s",
+                  text_bytes(need, want), text_bytes(options->memory, have));
         return error_fix(err, "Raise --memory, or lower --max-tokens.");
     }
-    return engine_start(&s->engine, arena, err) && program_compile(&s->prefill, &s->engine, err) && program_compile(&s->decode, &s->engine, err) &&
-           batch_open(&s->batch, tokens, s->slot_count, err) && (!s->adapter || engine_load_adapter(&s->engine, s->adapter, err));
+    return engine_start(&s->engine, arena, err) && program_compile(&s->prefill, &s->engine, err) &&
+           program_compile(&s->decode, &s->engine, err) &&
+           batch_open(&s->batch, tokens, s->slot_count, err) &&
+           (!s->adapter || engine_load_adapter(&s->engine, s->adapter, err));
 }
 
-bool session_open(struct session **out, const char *model_path, const struct session_options *options, struct error *err) {
+bool session_open(struct session **out, const char *model_path, const struct session_options *options,
+                  struct error *err) {
     struct session *s = mem_calloc(1, sizeof *s);
     *out = NULL;
     if (!s) return error_no_memory(err, "generate", sizeof *s);
-    bool ok = model_open(&s->model, model_path, err) && render_open(&s->render, s->model, &options->render, err);
+    bool ok =
+        model_open(&s->model, model_path, err) && render_open(&s->render, s->model, &options->render, err);
     if (ok) {
         int64_t most = s->model->config.context;
         s->slot_count = options->slots < 1 ? 1 : options->slots > 64 ? 64 : options->slots;
@@ -119,7 +131,8 @@ static void add_segment(struct session *s, int slot, size_t from, size_t to, boo
     if ((int64_t)(to - from) > bind->longest_segment) bind->longest_segment = (int64_t)(to - from);
 }
 
-static bool run(struct session *s, struct engine_program *program, const atomic_int *stop, struct error *err) {
+static bool run(struct session *s, struct engine_program *program, const atomic_int *stop,
+                struct error *err) {
     struct binding *bind = &s->batch.binding;
     bind->inputs[INPUT_SLOTS] = s->slots;
     bind->inputs[INPUT_PAST] = s->past;
@@ -132,7 +145,8 @@ static bool run(struct session *s, struct engine_program *program, const atomic_
 static bool ends(const struct session *s, int32_t id) {
     if (id == tokenizer_eos(s->model->tokenizer)) return true;
     /* Chat templates end turns by a control token of their own where the end token is another. */
-    static const char *const marks[] = {"<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>", "<|end|>"};
+    static const char *const marks[] = {"<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>",
+                                        "<|end|>"};
     if (tokenizer_kind(s->model->tokenizer, id) != TOKEN_CONTROL) return false;
     size_t size;
     const char *text = tokenizer_token(s->model->tokenizer, id, &size);
@@ -154,9 +168,11 @@ static size_t whole_characters(const char *text, size_t size) {
 /* Gives out what is new; false when the listener wants no more. */
 static bool show(struct sequence *q, bool last) {
     struct buf *text = &q->answer->text;
-    size_t whole = last ? text->size : q->shown + whole_characters(text->data + q->shown, text->size - q->shown);
+    size_t whole =
+        last ? text->size : q->shown + whole_characters(text->data + q->shown, text->size - q->shown);
     bool more = true;
-    if (q->request->text && whole > q->shown) more = q->request->text(q->request->user, text->data + q->shown, whole - q->shown);
+    if (q->request->text && whole > q->shown)
+        more = q->request->text(q->request->user, text->data + q->shown, whole - q->shown);
     q->shown = whole;
     return more;
 }
@@ -172,7 +188,8 @@ static void finish(struct sequence *q, const char *reason) {
 
 /* Takes the next token of a sequence from a row of logits. */
 static bool take_token(struct session *s, struct sequence *q, float *logits, struct error *err) {
-    int32_t id = sampler_next(&q->request->sampling, logits, s->model->config.vocabulary, q->ids, q->count, (uint32_t)q->count, s->candidates);
+    int32_t id = sampler_next(&q->request->sampling, logits, s->model->config.vocabulary, q->ids, q->count,
+                              (uint32_t)q->count, s->candidates);
     if (ends(s, id)) {
         finish(q, "stop");
         return true;
@@ -180,22 +197,28 @@ static bool take_token(struct session *s, struct sequence *q, float *logits, str
     q->ids[q->count++] = id;
     q->answer->generated_tokens++;
     if (!tokenizer_decode(s->model->tokenizer, &id, 1, false, &q->answer->text, err)) return false;
-    if (!show(q, false)) finish(q, "stop");
-    else if ((int64_t)q->answer->generated_tokens >= q->request->max_tokens || (int64_t)q->count >= s->context) finish(q, "length");
+    if (!show(q, false))
+        finish(q, "stop");
+    else if ((int64_t)q->answer->generated_tokens >= q->request->max_tokens ||
+             (int64_t)q->count >= s->context)
+        finish(q, "length");
     return true;
 }
 
-static bool start_sequence(struct session *s, int slot, const struct request *request, struct answer *answer, struct error *err) {
+static bool start_sequence(struct session *s, int slot, const struct request *request, struct answer *answer,
+                           struct error *err) {
     struct sequence *q = &s->sequences[slot];
     if (!request->count) return error_set(err, ERROR_INPUT, "generate", "the prompt is empty");
     if ((int64_t)request->count >= s->context) {
-        error_set(err, ERROR_INPUT, "generate", "the prompt has %zu tokens, the context %lld", request->count, (long long)s->context);
+        error_set(err, ERROR_INPUT, "generate", "the prompt has %zu tokens, the context %lld", request->count,
+                  (long long)s->context);
         return error_fix(err, "Shorten the prompt.");
     }
     *q = (struct sequence){.request = request, .answer = answer, .start = clock_seconds(), .live = true};
     *answer = (struct answer){.prompt_tokens = request->count, .finish_reason = "length"};
     q->ids = mem_array((size_t)s->context + 1, sizeof *q->ids);
-    if (!q->ids || !buf_append(&answer->text, "", 0)) return error_no_memory(err, "generate", (size_t)s->context * sizeof *q->ids);
+    if (!q->ids || !buf_append(&answer->text, "", 0))
+        return error_no_memory(err, "generate", (size_t)s->context * sizeof *q->ids);
     memcpy(q->ids, request->ids, request->count * sizeof *q->ids);
     q->count = request->count;
     if (request->max_tokens <= 0) finish(q, "length");
@@ -205,7 +228,9 @@ static bool start_sequence(struct session *s, int slot, const struct request *re
 /* Takes the tokens after a run: target t belongs to the t-th slot in `asked`. */
 static bool take_tokens(struct session *s, const int *asked, int count, struct error *err) {
     for (int t = 0; t < count; t++)
-        if (!take_token(s, &s->sequences[asked[t]], s->logits + (size_t)t * (size_t)s->model->config.vocabulary, err)) return false;
+        if (!take_token(s, &s->sequences[asked[t]],
+                        s->logits + (size_t)t * (size_t)s->model->config.vocabulary, err))
+            return false;
     return true;
 }
 

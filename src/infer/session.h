@@ -15,20 +15,21 @@
 #include "score/render.h"
 
 struct session_options {
-    const char *adapter;       /* PEFT directory, or NULL */
-    const char *device;        /* "auto" */
-    int threads;               /* 0: all */
-    const char *mask;          /* instruction sets to leave unused, or NULL */
-    enum dtype compute;        /* DTYPE_F32 or DTYPE_BF16 */
-    int64_t slots;             /* sequences at once, 1 to 64 */
-    int64_t context;           /* most tokens of a sequence; 0: min(2048, the model's) */
+    const char *adapter; /* PEFT directory, or NULL */
+    const char *device;  /* "auto" */
+    int threads;         /* 0: all */
+    const char *mask;    /* instruction sets to leave unused, or NULL */
+    enum dtype compute;  /* DTYPE_F32 or DTYPE_BF16 */
+    int64_t slots;       /* sequences at once, 1 to 64 */
+    int64_t context;     /* most tokens of a sequence; 0: min(2048, the model's) */
     struct render_options render;
-    uint64_t memory;           /* bytes that the plan may take; 0: no bound */
+    uint64_t memory; /* bytes that the plan may take; 0: no bound */
 };
 
 struct session;
 
-bool session_open(struct session **out, const char *model_path, const struct session_options *options, struct error *err);
+bool session_open(struct session **out, const char *model_path, const struct session_options *options,
+                  struct error *err);
 void session_close(struct session **session);
 const struct model *session_model(const struct session *session);
 const struct renderer *session_renderer(const struct session *session);
@@ -38,7 +39,8 @@ struct request {
     size_t count;
     int64_t max_tokens;
     struct sampling sampling;
-    /* Called with each piece of text as it becomes whole UTF-8; false stops this request ("stop"). May be NULL. */
+    /* Called with each piece of text as it becomes whole UTF-8; false stops this request ("stop"). May be
+     * NULL. */
     bool (*text)(void *user, const char *piece, size_t size);
     void *user;
 };
@@ -50,10 +52,10 @@ struct answer {
     double seconds;
 };
 
-/* Answers all requests, in order, up to `slots` at a time; answers[i] belongs to requests[i] and is released by
- * buf_release(&answers[i].text). Results do not depend on how many run together. Errors: a prompt that does not fit
- * the context (ERROR_INPUT), ERROR_INTERRUPTED. */
-bool session_generate(struct session *session, const struct request *requests, struct answer *answers, size_t count,
-                      const atomic_int *stop, struct error *err);
+/* Answers all requests, in order, up to `slots` at a time; answers[i] belongs to requests[i] and is released
+ * by buf_release(&answers[i].text). Results do not depend on how many run together. Errors: a prompt that
+ * does not fit the context (ERROR_INPUT), ERROR_INTERRUPTED. */
+bool session_generate(struct session *session, const struct request *requests, struct answer *answers,
+                      size_t count, const atomic_int *stop, struct error *err);
 
 #endif

@@ -24,12 +24,14 @@ static int state_value(struct builder *b, int row, bool trained) {
 
 static int weight(struct builder *b, enum weight_role role) {
     if (role == WEIGHT_HEAD && b->config->tied) role = WEIGHT_EMBEDDING;
-    size_t index = role < WEIGHT_LAYER_ROLES ? (size_t)b->layer * WEIGHT_LAYER_ROLES + (size_t)role
-                                             : (size_t)b->config->layers * WEIGHT_LAYER_ROLES + (size_t)(role - WEIGHT_LAYER_ROLES);
+    size_t index = role < WEIGHT_LAYER_ROLES
+                       ? (size_t)b->layer * WEIGHT_LAYER_ROLES + (size_t)role
+                       : (size_t)b->config->layers * WEIGHT_LAYER_ROLES + (size_t)(role - WEIGHT_LAYER_ROLES);
     return state_value(b, b->state->weights[index], false);
 }
 
-static int emit1(struct builder *b, enum op_code op, const int *inputs, const struct attributes *attributes, enum dtype dtype, const char *name) {
+static int emit1(struct builder *b, enum op_code op, const int *inputs, const struct attributes *attributes,
+                 enum dtype dtype, const char *name) {
     return graph_output(b->graph, graph_emit(b->graph, op, inputs, attributes, dtype, name), 0);
 }
 
@@ -42,7 +44,8 @@ static int dropped(struct builder *b, int x, int module) {
     int64_t tokens = b->sizes->tokens;
     int inputs[4] = {x, b->positions, graph_input(b->graph, INPUT_EXAMPLES, DTYPE_U32, COUNT_TOKENS, tokens),
                      graph_input(b->graph, INPUT_RANDOM, DTYPE_U32, COUNT_FIXED, 4)};
-    struct attributes attributes = {.probability = (float)b->state->method.dropout, .module = module_number(b->layer, module)};
+    struct attributes attributes = {.probability = (float)b->state->method.dropout,
+                                    .module = module_number(b->layer, module)};
     return emit1(b, OP_DROPOUT, inputs, &attributes, b->graph->values[x].dtype, "dropped");
 }
 
@@ -76,16 +79,23 @@ static int rope(struct builder *b, int x, int64_t heads) {
 
 static int attention(struct builder *b, int q, int k, int v) {
     const struct model_config *c = b->config;
-    struct attributes attributes = {.heads = (int)c->heads, .kv_heads = (int)c->kv_heads, .head_dim = (int)c->head_dim,
+    struct attributes attributes = {.heads = (int)c->heads,
+                                    .kv_heads = (int)c->kv_heads,
+                                    .head_dim = (int)c->head_dim,
                                     .scale = (float)(1 / sqrt((double)c->head_dim))};
     if (b->kind != GRAPH_INFER) {
         int inputs[4] = {q, k, v, b->segments};
         return emit1(b, OP_ATTENTION, inputs, &attributes, b->state->compute, "attention");
     }
     int64_t segments = b->sizes->segments;
-    int inputs[8] = {q, k, v, b->segments, graph_input(b->graph, INPUT_SLOTS, DTYPE_I32, COUNT_SEGMENTS, segments),
+    int inputs[8] = {q,
+                     k,
+                     v,
+                     b->segments,
+                     graph_input(b->graph, INPUT_SLOTS, DTYPE_I32, COUNT_SEGMENTS, segments),
                      graph_input(b->graph, INPUT_PAST, DTYPE_I32, COUNT_SEGMENTS, segments),
-                     state_value(b, b->state->cache_k[b->layer], false), state_value(b, b->state->cache_v[b->layer], false)};
+                     state_value(b, b->state->cache_k[b->layer], false),
+                     state_value(b, b->state->cache_v[b->layer], false)};
     return emit1(b, OP_CACHE_ATTENTION, inputs, &attributes, b->state->compute, "attention");
 }
 
@@ -107,10 +117,12 @@ static int layer(struct builder *b, int x) {
 static int trunk(struct builder *b) {
     int64_t tokens = b->sizes->tokens;
     b->positions = graph_input(b->graph, INPUT_POSITIONS, DTYPE_I32, COUNT_TOKENS, tokens);
-    b->segments = graph_input(b->graph, INPUT_SEGMENTS, DTYPE_I32, COUNT_SEGMENTS_AND_ONE, b->sizes->segments + 1);
+    b->segments =
+        graph_input(b->graph, INPUT_SEGMENTS, DTYPE_I32, COUNT_SEGMENTS_AND_ONE, b->sizes->segments + 1);
     int table[2] = {b->positions, state_value(b, b->state->frequencies, false)};
     b->rope_table = emit1(b, OP_ROPE_TABLE, table, NULL, DTYPE_F32, "rope_table");
-    int embedding[2] = {weight(b, WEIGHT_EMBEDDING), graph_input(b->graph, INPUT_IDS, DTYPE_I32, COUNT_TOKENS, tokens)};
+    int embedding[2] = {weight(b, WEIGHT_EMBEDDING),
+                        graph_input(b->graph, INPUT_IDS, DTYPE_I32, COUNT_TOKENS, tokens)};
     int x = emit1(b, OP_EMBEDDING, embedding, NULL, DTYPE_F32, "embedding");
     for (b->layer = 0; b->layer < b->config->layers; b->layer++) {
         b->graph->block = (int)b->layer;
@@ -130,7 +142,8 @@ static int predicting_rows(struct builder *b, int x) {
 
 static int head(struct builder *b, int x) {
     struct attributes attributes = product(b, 1);
-    int inputs[3] = {x, weight(b, WEIGHT_HEAD), graph_input(b->graph, INPUT_TARGETS, DTYPE_I32, COUNT_TARGETS, b->sizes->targets)};
+    int inputs[3] = {x, weight(b, WEIGHT_HEAD),
+                     graph_input(b->graph, INPUT_TARGETS, DTYPE_I32, COUNT_TARGETS, b->sizes->targets)};
     return emit1(b, OP_HEAD, inputs, &attributes, DTYPE_F32, "logp");
 }
 
@@ -159,8 +172,12 @@ static void build_update(struct builder *b, struct built_graph *out) {
     int gradient = state_value(b, b->state->gradient, false);
     int norm_value = emit1(b, OP_GRADIENT_NORM, &gradient, NULL, DTYPE_F32, "norm");
     if (norm_value >= 0) b->graph->values[norm_value].keep = true;
-    int update[7] = {norm_value, graph_input(b->graph, INPUT_HYPER, DTYPE_F32, COUNT_FIXED, 8), state_value(b, b->state->adapter, false),
-                     gradient, state_value(b, b->state->moment1, false), state_value(b, b->state->moment2, false),
+    int update[7] = {norm_value,
+                     graph_input(b->graph, INPUT_HYPER, DTYPE_F32, COUNT_FIXED, 8),
+                     state_value(b, b->state->adapter, false),
+                     gradient,
+                     state_value(b, b->state->moment1, false),
+                     state_value(b, b->state->moment2, false),
                      state_value(b, b->state->step, false)};
     graph_emit(b->graph, OP_ADAMW, update, NULL, DTYPE_F32, "adamw");
     int loss = state_value(b, b->state->loss, false);
@@ -174,7 +191,8 @@ bool model_graph_build(struct built_graph *out, const struct model_state *state,
     memset(out, 0, sizeof *out);
     out->logp = out->logits = out->norm = -1;
     graph_init(&out->graph);
-    struct builder b = {.graph = &out->graph, .state = state, .config = &state->model->config, .sizes = sizes, .kind = kind};
+    struct builder b = {
+        .graph = &out->graph, .state = state, .config = &state->model->config, .sizes = sizes, .kind = kind};
     bool ok = true;
     if (kind == GRAPH_TRAIN) {
         ok = build_train(&b, err);

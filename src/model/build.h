@@ -11,22 +11,22 @@ struct model_state {
     struct state_table table;
     const struct model *model;
     struct method method;
-    int *weights;       /* as model->weights; -1: absent */
+    int *weights; /* as model->weights; -1: absent */
     int frequencies;
-    int *down, *up;     /* [layers · module_count]: A and B; -1: not attached */
+    int *down, *up; /* [layers · module_count]: A and B; -1: not attached */
     int *down_gradient, *up_gradient;
     int adapter, gradient, moment1, moment2; /* the contiguous blocks; -1 where there are none */
-    int step, loss;     /* i32 [1] optimizer steps taken; f64 [1] loss summed since it was zeroed */
+    int step, loss;         /* i32 [1] optimizer steps taken; f64 [1] loss summed since it was zeroed */
     int *cache_k, *cache_v; /* [layers] when inferring */
     enum dtype compute;
-    bool decoded;       /* linears are kept decoded in the compute type */
+    bool decoded; /* linears are kept decoded in the compute type */
 };
 
 struct state_options {
-    enum dtype compute;      /* DTYPE_F32 or DTYPE_BF16 */
-    bool decoded;            /* keep decoded copies of quantised linears */
-    bool train;              /* gradients and moments too */
-    int64_t slots, context;  /* > 0: a cache of this many sequences and tokens each */
+    enum dtype compute;     /* DTYPE_F32 or DTYPE_BF16 */
+    bool decoded;           /* keep decoded copies of quantised linears */
+    bool train;             /* gradients and moments too */
+    int64_t slots, context; /* > 0: a cache of this many sequences and tokens each */
 };
 
 /* The method may have rank 0. Model must outlive the state. */

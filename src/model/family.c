@@ -5,9 +5,12 @@
 static const struct family *const families[] = {&family_llama, &family_qwen2};
 
 const struct module_name modules[module_count] = {
-    {WEIGHT_Q, "q_proj", "model.layers.%d.self_attn.q_proj"},   {WEIGHT_K, "k_proj", "model.layers.%d.self_attn.k_proj"},
-    {WEIGHT_V, "v_proj", "model.layers.%d.self_attn.v_proj"},   {WEIGHT_O, "o_proj", "model.layers.%d.self_attn.o_proj"},
-    {WEIGHT_GATE, "gate_proj", "model.layers.%d.mlp.gate_proj"}, {WEIGHT_UP, "up_proj", "model.layers.%d.mlp.up_proj"},
+    {WEIGHT_Q, "q_proj", "model.layers.%d.self_attn.q_proj"},
+    {WEIGHT_K, "k_proj", "model.layers.%d.self_attn.k_proj"},
+    {WEIGHT_V, "v_proj", "model.layers.%d.self_attn.v_proj"},
+    {WEIGHT_O, "o_proj", "model.layers.%d.self_attn.o_proj"},
+    {WEIGHT_GATE, "gate_proj", "model.layers.%d.mlp.gate_proj"},
+    {WEIGHT_UP, "up_proj", "model.layers.%d.mlp.up_proj"},
     {WEIGHT_DOWN, "down_proj", "model.layers.%d.mlp.down_proj"},
 };
 

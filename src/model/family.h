@@ -6,9 +6,9 @@
 #ifndef HONE_MODEL_FAMILY_H
 #define HONE_MODEL_FAMILY_H
 
+#include "base/json.h"
 #include "format/gguf.h"
 #include "format/hub.h"
-#include "base/json.h"
 
 /* Weights by what they do. Those with a layer number come first in a layer's order. */
 enum weight_role {
@@ -40,24 +40,25 @@ struct model_config {
     int64_t hidden, layers, heads, kv_heads, head_dim, ffn, vocabulary, context;
     double norm_epsilon, rope_theta;
     enum rope_scaling rope_scaling;
-    double rope_factor, rope_low, rope_high; /* linear: factor; llama3: factor, low_freq_factor, high_freq_factor */
-    double rope_original;                    /* llama3: original_max_position_embeddings */
-    bool tied;                               /* the head is the embedding */
+    double rope_factor, rope_low,
+        rope_high;        /* linear: factor; llama3: factor, low_freq_factor, high_freq_factor */
+    double rope_original; /* llama3: original_max_position_embeddings */
+    bool tied;            /* the head is the embedding */
 };
 
 struct weight_name {
     enum weight_role role;
     bool optional;
-    const char *gguf;   /* "blk.%d.attn_q.weight" */
-    const char *hub;    /* "model.layers.%d.self_attn.q_proj.weight" */
+    const char *gguf; /* "blk.%d.attn_q.weight" */
+    const char *hub;  /* "model.layers.%d.self_attn.q_proj.weight" */
 };
 
 struct family {
-    const char *architecture;  /* general.architecture and config.json's model_type */
-    const char *hub_class;     /* architectures[0], for messages and written models */
+    const char *architecture; /* general.architecture and config.json's model_type */
+    const char *hub_class;    /* architectures[0], for messages and written models */
     const struct weight_name *weights;
     int weight_count;
-    bool gguf_permuted;        /* q and k rows of a GGUF are interleaved for its rope; undone on load */
+    bool gguf_permuted; /* q and k rows of a GGUF are interleaved for its rope; undone on load */
     /* Anything of the configuration that this family cannot honour is refused. */
     bool (*check)(const struct model_config *config, const json_t *hub_config, struct error *err);
 };

@@ -10,8 +10,8 @@
 static inline int module_number(int64_t layer, int module) { return (int)(layer * 16 + module); }
 
 struct method {
-    int64_t rank;      /* 0: nothing is attached (the plain model) */
-    double alpha;      /* scale = alpha / rank */
+    int64_t rank; /* 0: nothing is attached (the plain model) */
+    double alpha; /* scale = alpha / rank */
     double dropout;
     bool targets[module_count];
 };
@@ -25,7 +25,7 @@ void module_shape(const struct model_config *config, int module, int64_t *out, i
 
 /* Initial adapter as PEFT makes it: A uniform in ±1/√in (Kaiming with a = √5), B zero. a [rank, in].
  * Philox counter: (element / 4, module number, 0, 0xfffffffd). */
-void method_init_a(const struct method *method, const struct model_config *config, uint64_t seed, int64_t layer,
-                   int module, float *a);
+void method_init_a(const struct method *method, const struct model_config *config, uint64_t seed,
+                   int64_t layer, int module, float *a);
 
 #endif

@@ -25,12 +25,23 @@ const struct tensor *model_weight(const struct model *model, enum weight_role ro
 static void expected_shape(const struct model_config *c, enum weight_role role, int64_t dim[2]) {
     int64_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
     const int64_t shapes[WEIGHT_ROLES][2] = {
-        [WEIGHT_ATTENTION_NORM] = {c->hidden, 0}, [WEIGHT_Q] = {q, c->hidden}, [WEIGHT_K] = {kv, c->hidden},
-        [WEIGHT_V] = {kv, c->hidden}, [WEIGHT_O] = {c->hidden, q}, [WEIGHT_Q_BIAS] = {q, 0}, [WEIGHT_K_BIAS] = {kv, 0},
-        [WEIGHT_V_BIAS] = {kv, 0}, [WEIGHT_O_BIAS] = {c->hidden, 0}, [WEIGHT_FFN_NORM] = {c->hidden, 0},
-        [WEIGHT_GATE] = {c->ffn, c->hidden}, [WEIGHT_UP] = {c->ffn, c->hidden}, [WEIGHT_DOWN] = {c->hidden, c->ffn},
-        [WEIGHT_EMBEDDING] = {c->vocabulary, c->hidden}, [WEIGHT_OUTPUT_NORM] = {c->hidden, 0},
-        [WEIGHT_HEAD] = {c->vocabulary, c->hidden}, [WEIGHT_ROPE_FACTORS] = {c->head_dim / 2, 0},
+        [WEIGHT_ATTENTION_NORM] = {c->hidden, 0},
+        [WEIGHT_Q] = {q, c->hidden},
+        [WEIGHT_K] = {kv, c->hidden},
+        [WEIGHT_V] = {kv, c->hidden},
+        [WEIGHT_O] = {c->hidden, q},
+        [WEIGHT_Q_BIAS] = {q, 0},
+        [WEIGHT_K_BIAS] = {kv, 0},
+        [WEIGHT_V_BIAS] = {kv, 0},
+        [WEIGHT_O_BIAS] = {c->hidden, 0},
+        [WEIGHT_FFN_NORM] = {c->hidden, 0},
+        [WEIGHT_GATE] = {c->ffn, c->hidden},
+        [WEIGHT_UP] = {c->ffn, c->hidden},
+        [WEIGHT_DOWN] = {c->hidden, c->ffn},
+        [WEIGHT_EMBEDDING] = {c->vocabulary, c->hidden},
+        [WEIGHT_OUTPUT_NORM] = {c->hidden, 0},
+        [WEIGHT_HEAD] = {c->vocabulary, c->hidden},
+        [WEIGHT_ROPE_FACTORS] = {c->head_dim / 2, 0},
     };
     dim[0] = shapes[role][0];
     dim[1] = shapes[role][1];
@@ -40,7 +51,8 @@ static const struct tensor *find(const struct model *model, const char *name) {
     return model->gguf ? gguf_find_tensor(model->gguf, name) : hub_find_tensor(model->hub, name);
 }
 
-static bool weight_load(struct model *model, const struct weight_name *row, int64_t layer, struct error *err) {
+static bool weight_load(struct model *model, const struct weight_name *row, int64_t layer,
+                        struct error *err) {
     const char *pattern = model->gguf ? row->gguf : row->hub;
     char name[tensor_max_name];
     int64_t dim[2];
@@ -53,17 +65,19 @@ static bool weight_load(struct model *model, const struct weight_name *row, int6
     }
     const struct tensor *tensor = find(model, name);
     if (!tensor && (row->optional || (row->role == WEIGHT_HEAD && model->config.tied))) return true;
-    if (!tensor) return error_set(err, ERROR_INPUT, "model", "%s: the tensor %s is missing", model->path, name);
+    if (!tensor)
+        return error_set(err, ERROR_INPUT, "model", "%s: the tensor %s is missing", model->path, name);
     expected_shape(&model->config, row->role, dim);
     int rank = dim[1] ? 2 : 1;
     if (tensor->rank != rank || tensor->dim[0] != dim[0] || (rank == 2 && tensor->dim[1] != dim[1])) {
         error_set(err, ERROR_INPUT, "model", "%s: the tensor %s has the wrong shape", model->path, name);
-        return error_why(err, "it is [%lld, %lld], the configuration asks for [%lld, %lld]", (long long)tensor->dim[0],
-                         (long long)(tensor->rank > 1 ? tensor->dim[1] : 0), (long long)dim[0], (long long)dim[1]);
+        return error_why(err, "it is [%lld, %lld], the configuration asks for [%lld, %lld]",
+                         (long long)tensor->dim[0], (long long)(tensor->rank > 1 ? tensor->dim[1] : 0),
+                         (long long)dim[0], (long long)dim[1]);
     }
     if (!rowcodec(tensor->dtype))
-        return error_set(err, ERROR_INPUT, "model", "%s: the tensor %s is of type %s, weights are not", model->path, name,
-                         dtype_row(tensor->dtype)->name);
+        return error_set(err, ERROR_INPUT, "model", "%s: the tensor %s is of type %s, weights are not",
+                         model->path, name, dtype_row(tensor->dtype)->name);
     model->weights[weight_index(model, row->role, layer)] = *tensor;
     return true;
 }
@@ -90,21 +104,25 @@ static bool config_check(const struct model *model, struct error *err) {
         const char *name;
         int64_t value, most;
     } fields[] = {
-        {"hidden size", c->hidden, 1 << 20},   {"number of layers", c->layers, 4096},    {"number of heads", c->heads, 4096},
-        {"number of kv heads", c->kv_heads, 4096}, {"head width", c->head_dim, 4096}, {"feed-forward width", c->ffn, 1 << 22},
+        {"hidden size", c->hidden, 1 << 20},         {"number of layers", c->layers, 4096},
+        {"number of heads", c->heads, 4096},         {"number of kv heads", c->kv_heads, 4096},
+        {"head width", c->head_dim, 4096},           {"feed-forward width", c->ffn, 1 << 22},
         {"vocabulary size", c->vocabulary, 1 << 24}, {"context length", c->context, INT64_C(1) << 31},
     };
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
         if (fields[i].value < 1 || fields[i].value > fields[i].most)
-            return error_set(err, ERROR_INPUT, "model", "%s: the %s is %lld, it must be from 1 to %lld", model->path,
-                             fields[i].name, (long long)fields[i].value, (long long)fields[i].most);
+            return error_set(err, ERROR_INPUT, "model", "%s: the %s is %lld, it must be from 1 to %lld",
+                             model->path, fields[i].name, (long long)fields[i].value,
+                             (long long)fields[i].most);
     if (c->heads % c->kv_heads)
         return error_set(err, ERROR_INPUT, "model", "%s: %lld heads cannot share %lld kv heads", model->path,
                          (long long)c->heads, (long long)c->kv_heads);
-    if (c->head_dim % 2) return error_set(err, ERROR_INPUT, "model", "%s: the head width %lld is odd", model->path, (long long)c->head_dim);
+    if (c->head_dim % 2)
+        return error_set(err, ERROR_INPUT, "model", "%s: the head width %lld is odd", model->path,
+                         (long long)c->head_dim);
     if (!(c->norm_epsilon > 0 && c->norm_epsilon < 1) || !(c->rope_theta > 0) || !isfinite(c->rope_theta))
-        return error_set(err, ERROR_INPUT, "model", "%s: norm epsilon %g or rope theta %g is out of range", model->path,
-                         c->norm_epsilon, c->rope_theta);
+        return error_set(err, ERROR_INPUT, "model", "%s: norm epsilon %g or rope theta %g is out of range",
+                         model->path, c->norm_epsilon, c->rope_theta);
     return true;
 }
 
@@ -127,7 +145,8 @@ bool model_open(struct model **out, const char *path, struct error *err) {
     ok = ok && config_check(model, err) && weights_load(model, err);
     ok = ok && (model->gguf ? model_text_gguf(model, err) : model_text_hub(model, err));
     if (ok && tokenizer_size(model->tokenizer) > (size_t)model->config.vocabulary)
-        ok = error_set(err, ERROR_INPUT, "model", "%s: the tokenizer has %zu tokens, the embedding only %lld rows", path,
+        ok = error_set(err, ERROR_INPUT, "model",
+                       "%s: the tokenizer has %zu tokens, the embedding only %lld rows", path,
                        tokenizer_size(model->tokenizer), (long long)model->config.vocabulary);
     if (!ok) model_close(&model);
     *out = model;
@@ -184,9 +203,12 @@ void model_rope_frequencies(const struct model *model, float *out) {
     if (factors) rowcodec(factors->dtype)->decode(factors->data, out, half);
     for (int64_t i = 0; i < half; i++) {
         double frequency = pow(c->rope_theta, -(double)i / (double)half);
-        if (factors) frequency /= (double)out[i];
-        else if (c->rope_scaling == ROPE_LINEAR) frequency /= c->rope_factor;
-        else if (c->rope_scaling == ROPE_LLAMA3) frequency = llama3_scaled(c, frequency);
+        if (factors)
+            frequency /= (double)out[i];
+        else if (c->rope_scaling == ROPE_LINEAR)
+            frequency /= c->rope_factor;
+        else if (c->rope_scaling == ROPE_LLAMA3)
+            frequency = llama3_scaled(c, frequency);
         out[i] = (float)frequency;
     }
 }

@@ -13,14 +13,14 @@
 struct model {
     struct model_config config;
     const struct family *family;
-    struct tensor *weights;       /* [layers · WEIGHT_LAYER_ROLES + WEIGHT_ROLES]; rank 0: absent */
-    bool permuted;                /* q and k rows are interleaved in the file */
+    struct tensor *weights; /* [layers · WEIGHT_LAYER_ROLES + WEIGHT_ROLES]; rank 0: absent */
+    bool permuted;          /* q and k rows are interleaved in the file */
     struct tokenizer *tokenizer;
-    char *chat_template;          /* NULL: the model has none */
+    char *chat_template; /* NULL: the model has none */
     size_t chat_template_size;
-    uint64_t mapped_bytes;        /* of the weight files */
-    char *path;                   /* as given */
-    struct gguf *gguf;            /* one of these two */
+    uint64_t mapped_bytes; /* of the weight files */
+    char *path;            /* as given */
+    struct gguf *gguf;     /* one of these two */
     struct hub *hub;
 };
 

@@ -18,7 +18,8 @@ static const char *key_of(struct key *key, const char *suffix) {
 static bool need_int(const struct model *model, const char *suffix, int64_t *out, struct error *err) {
     struct key key = {.model = model};
     if (gguf_get_int(model->gguf, key_of(&key, suffix), out)) return true;
-    return error_set(err, ERROR_INPUT, "model", "%s: the key %s is missing or no integer", model->path, key.text);
+    return error_set(err, ERROR_INPUT, "model", "%s: the key %s is missing or no integer", model->path,
+                     key.text);
 }
 
 bool model_config_gguf(struct model *model, struct error *err) {
@@ -27,8 +28,10 @@ bool model_config_gguf(struct model *model, struct error *err) {
     struct key key = {.model = model};
     char name[64];
     if (!gguf_get_text(model->gguf, "general.architecture", &architecture))
-        return error_set(err, ERROR_INPUT, "model", "%s: the key general.architecture is missing", model->path);
-    snprintf(name, sizeof name, "%.*s", (int)(architecture.size < 60 ? architecture.size : 60), architecture.data);
+        return error_set(err, ERROR_INPUT, "model", "%s: the key general.architecture is missing",
+                         model->path);
+    snprintf(name, sizeof name, "%.*s", (int)(architecture.size < 60 ? architecture.size : 60),
+             architecture.data);
     model->family = family_find(name, err);
     if (!model->family) return false;
     model->mapped_bytes = gguf_file_bytes(model->gguf);
@@ -36,30 +39,41 @@ bool model_config_gguf(struct model *model, struct error *err) {
     c->architecture = model->family->architecture;
     c->norm_epsilon = 1e-5;
     c->rope_theta = 10000;
-    if (!need_int(model, "embedding_length", &c->hidden, err) || !need_int(model, "block_count", &c->layers, err) ||
-        !need_int(model, "attention.head_count", &c->heads, err) || !need_int(model, "feed_forward_length", &c->ffn, err) ||
+    if (!need_int(model, "embedding_length", &c->hidden, err) ||
+        !need_int(model, "block_count", &c->layers, err) ||
+        !need_int(model, "attention.head_count", &c->heads, err) ||
+        !need_int(model, "feed_forward_length", &c->ffn, err) ||
         !need_int(model, "context_length", &c->context, err))
         return false;
-    if (c->heads < 1) return error_set(err, ERROR_INPUT, "model", "%s: the number of heads is %lld", model->path, (long long)c->heads);
-    if (!gguf_get_int(model->gguf, key_of(&key, "attention.head_count_kv"), &c->kv_heads)) c->kv_heads = c->heads;
-    if (!gguf_get_int(model->gguf, key_of(&key, "attention.key_length"), &c->head_dim)) c->head_dim = c->hidden / c->heads;
+    if (c->heads < 1)
+        return error_set(err, ERROR_INPUT, "model", "%s: the number of heads is %lld", model->path,
+                         (long long)c->heads);
+    if (!gguf_get_int(model->gguf, key_of(&key, "attention.head_count_kv"), &c->kv_heads))
+        c->kv_heads = c->heads;
+    if (!gguf_get_int(model->gguf, key_of(&key, "attention.key_length"), &c->head_dim))
+        c->head_dim = c->hidden / c->heads;
     gguf_get_float(model->gguf, key_of(&key, "attention.layer_norm_rms_epsilon"), &c->norm_epsilon);
     gguf_get_float(model->gguf, key_of(&key, "rope.freq_base"), &c->rope_theta);
     int64_t rotated = c->head_dim;
     gguf_get_int(model->gguf, key_of(&key, "rope.dimension_count"), &rotated);
     if (rotated != c->head_dim)
-        return error_set(err, ERROR_INPUT, "model", "%s: rope turns %lld of %lld channels, which is not supported", model->path,
+        return error_set(err, ERROR_INPUT, "model",
+                         "%s: rope turns %lld of %lld channels, which is not supported", model->path,
                          (long long)rotated, (long long)c->head_dim);
     struct gguf_text scaling;
-    if (gguf_get_text(model->gguf, key_of(&key, "rope.scaling.type"), &scaling) && !(scaling.size == 4 && !memcmp(scaling.data, "none", 4))) {
+    if (gguf_get_text(model->gguf, key_of(&key, "rope.scaling.type"), &scaling) &&
+        !(scaling.size == 4 && !memcmp(scaling.data, "none", 4))) {
         if (scaling.size != 6 || memcmp(scaling.data, "linear", 6) ||
-            !gguf_get_float(model->gguf, key_of(&key, "rope.scaling.factor"), &c->rope_factor) || !(c->rope_factor > 0))
-            return error_set(err, ERROR_INPUT, "model", "%s: the rope scaling \"%.*s\" is not supported", model->path,
-                             (int)(scaling.size < 40 ? scaling.size : 40), scaling.data);
+            !gguf_get_float(model->gguf, key_of(&key, "rope.scaling.factor"), &c->rope_factor) ||
+            !(c->rope_factor > 0))
+            return error_set(err, ERROR_INPUT, "model", "%s: the rope scaling \"%.*s\" is not supported",
+                             model->path, (int)(scaling.size < 40 ? scaling.size : 40), scaling.data);
         c->rope_scaling = ROPE_LINEAR;
     }
     const struct tensor *embedding = gguf_find_tensor(model->gguf, "token_embd.weight");
-    if (!embedding || embedding->rank != 2) return error_set(err, ERROR_INPUT, "model", "%s: the tensor token_embd.weight is missing", model->path);
+    if (!embedding || embedding->rank != 2)
+        return error_set(err, ERROR_INPUT, "model", "%s: the tensor token_embd.weight is missing",
+                         model->path);
     c->vocabulary = embedding->dim[0];
     c->tied = !gguf_find_tensor(model->gguf, "output.weight");
     return true;
@@ -87,7 +101,8 @@ bool model_text_gguf(struct model *model, struct error *err) {
     size_t kind_count = 0;
     struct tokenizer_tables tables = {0};
     if (!gguf_get_text(model->gguf, "tokenizer.ggml.model", &kind))
-        return error_set(err, ERROR_INPUT, "model", "%s: the key tokenizer.ggml.model is missing", model->path);
+        return error_set(err, ERROR_INPUT, "model", "%s: the key tokenizer.ggml.model is missing",
+                         model->path);
     if (kind.size != 4 || memcmp(kind.data, "gpt2", 4)) {
         error_set(err, ERROR_INPUT, "model", "%s: the tokenizer \"%.*s\" is not supported", model->path,
                   (int)(kind.size < 40 ? kind.size : 40), kind.data);
@@ -95,9 +110,12 @@ bool model_text_gguf(struct model *model, struct error *err) {
     }
     if (!gguf_get_text_array(model->gguf, "tokenizer.ggml.tokens", &tokens, &tables.token_count) ||
         !gguf_get_text_array(model->gguf, "tokenizer.ggml.merges", &merges, &tables.merge_count))
-        return error_set(err, ERROR_INPUT, "model", "%s: tokenizer.ggml.tokens or .merges is missing", model->path);
-    if (gguf_get_int_array(model->gguf, "tokenizer.ggml.token_type", &kinds, &kind_count) && kind_count != tables.token_count)
-        return error_set(err, ERROR_INPUT, "model", "%s: tokenizer.ggml.token_type has %zu entries for %zu tokens", model->path,
+        return error_set(err, ERROR_INPUT, "model", "%s: tokenizer.ggml.tokens or .merges is missing",
+                         model->path);
+    if (gguf_get_int_array(model->gguf, "tokenizer.ggml.token_type", &kinds, &kind_count) &&
+        kind_count != tables.token_count)
+        return error_set(err, ERROR_INPUT, "model",
+                         "%s: tokenizer.ggml.token_type has %zu entries for %zu tokens", model->path,
                          kind_count, tables.token_count);
     char pre_name[64] = "default";
     if (gguf_get_text(model->gguf, "tokenizer.ggml.pre", &pre))
@@ -106,7 +124,8 @@ bool model_text_gguf(struct model *model, struct error *err) {
     size_t total = tables.token_count + tables.merge_count;
     struct tokenizer_text *texts = mem_array(total + 1, sizeof *texts);
     if (!texts) return error_no_memory(err, "model", total * sizeof *texts);
-    for (size_t i = 0; i < tables.token_count; i++) texts[i] = (struct tokenizer_text){tokens[i].data, tokens[i].size};
+    for (size_t i = 0; i < tables.token_count; i++)
+        texts[i] = (struct tokenizer_text){tokens[i].data, tokens[i].size};
     for (size_t i = 0; i < tables.merge_count; i++)
         texts[tables.token_count + i] = (struct tokenizer_text){merges[i].data, merges[i].size};
     tables.tokens = texts;

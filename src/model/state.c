@@ -40,9 +40,11 @@ static void add_weights(struct model_state *state) {
         bool decode = state->decoded && is_linear(role) && weight->dtype != state->compute;
         if (is_vector(weight) || decode || is_permuted(model, role)) {
             enum dtype dtype = is_vector(weight) ? DTYPE_F32 : decode ? state->compute : weight->dtype;
-            state->weights[i] = state_add(&state->table, STATE_WEIGHT, dtype, weight->rank, weight->dim, weight->name);
+            state->weights[i] =
+                state_add(&state->table, STATE_WEIGHT, dtype, weight->rank, weight->dim, weight->name);
         } else {
-            state->weights[i] = state_add_mapped(&state->table, weight->data, weight->dtype, weight->rank, weight->dim, weight->name);
+            state->weights[i] = state_add_mapped(&state->table, weight->data, weight->dtype, weight->rank,
+                                                 weight->dim, weight->name);
         }
     }
     int64_t half = model->config.head_dim / 2;
@@ -57,7 +59,8 @@ static int64_t block_elements(const struct model_state *state) {
     for (int m = 0; m < module_count; m++) {
         module_shape(&state->model->config, m, &out, &in);
         if (state->method.targets[m])
-            total += (part_elements(state->method.rank, in) + part_elements(out, state->method.rank)) * state->model->config.layers;
+            total += (part_elements(state->method.rank, in) + part_elements(out, state->method.rank)) *
+                     state->model->config.layers;
     }
     return total;
 }
@@ -87,7 +90,8 @@ static void add_adapter(struct model_state *state, bool train) {
     struct state_table *table = &state->table;
     int64_t elements = block_elements(state), one = 1;
     state->adapter = state->gradient = state->moment1 = state->moment2 = state->step = state->loss = -1;
-    if (state->method.rank) state->adapter = state_add(table, STATE_ADAPTER, DTYPE_F32, 1, &elements, "adapter");
+    if (state->method.rank)
+        state->adapter = state_add(table, STATE_ADAPTER, DTYPE_F32, 1, &elements, "adapter");
     add_parts(state, state->adapter, state->down, state->up, "lora");
     if (!train) return;
     state->gradient = state_add(table, STATE_GRADIENT, DTYPE_F32, 1, &elements, "gradient");
@@ -150,7 +154,8 @@ static int64_t source_row(const struct model *model, enum weight_role role, int6
     return head * d + 2 * (at % half) + at / half;
 }
 
-static bool make_weight(const struct model_state *state, size_t index, const struct state_row *row, unsigned char *out, struct error *err) {
+static bool make_weight(const struct model_state *state, size_t index, const struct state_row *row,
+                        unsigned char *out, struct error *err) {
     const struct model *model = state->model;
     const struct tensor *weight = &model->weights[index];
     int64_t rows = weight->rank == 2 ? weight->dim[0] : 1, columns = weight->dim[weight->rank - 1];
@@ -158,7 +163,8 @@ static bool make_weight(const struct model_state *state, size_t index, const str
     float *line = mem_array((size_t)columns, sizeof *line);
     if (!line) return error_no_memory(err, "model", (uint64_t)columns * sizeof *line);
     for (int64_t r = 0; r < rows; r++) {
-        const unsigned char *source = (const unsigned char *)weight->data + (uint64_t)source_row(model, role_at(model, index), r) * from;
+        const unsigned char *source = (const unsigned char *)weight->data +
+                                      (uint64_t)source_row(model, role_at(model, index), r) * from;
         unsigned char *target = out + (uint64_t)r * to;
         if (row->dtype == weight->dtype) {
             memcpy(target, source, to);

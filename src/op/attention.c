@@ -8,7 +8,8 @@
 
 #include "op/op.h"
 
-static void attention_shapes(const struct graph *graph, const struct node *node, struct value *out, enum dtype dtype) {
+static void attention_shapes(const struct graph *graph, const struct node *node, struct value *out,
+                             enum dtype dtype) {
     (void)dtype;
     const struct value *q = op_input(graph, node, 0);
     op_shape_like(&out[0], q);
@@ -17,18 +18,21 @@ static void attention_shapes(const struct graph *graph, const struct node *node,
 }
 
 /* Pairs that are not masked: half of T · L, where L is the mean segment. */
-static double pair_flops(const struct graph *graph, const struct node *node, const int64_t counts[COUNT_KINDS]) {
+static double pair_flops(const struct graph *graph, const struct node *node,
+                         const int64_t counts[COUNT_KINDS]) {
     double tokens = (double)op_count(op_input(graph, node, 0), counts);
     double segments = counts ? (double)counts[COUNT_SEGMENTS] : 1;
     double pairs = tokens * (tokens / (segments > 0 ? segments : 1) + 1) / 2;
     return 2.0 * pairs * node->attributes.heads * node->attributes.head_dim;
 }
 
-static double attention_flops(const struct graph *graph, const struct node *node, const int64_t counts[COUNT_KINDS]) {
+static double attention_flops(const struct graph *graph, const struct node *node,
+                              const int64_t counts[COUNT_KINDS]) {
     return 2 * pair_flops(graph, node, counts);
 }
 
-static double attention_grad_flops(const struct graph *graph, const struct node *node, const int64_t counts[COUNT_KINDS]) {
+static double attention_grad_flops(const struct graph *graph, const struct node *node,
+                                   const int64_t counts[COUNT_KINDS]) {
     return 5 * pair_flops(graph, node, counts);
 }
 
@@ -36,8 +40,8 @@ static void attention_backward(struct backward *b) {
     struct graph *graph = b->graph;
     const struct node node = graph->nodes[b->node];
     if (!b->needed[0] && !b->needed[1] && !b->needed[2]) return;
-    int inputs[7] = {node.input[0], node.input[1], node.input[2], node.output[0], node.output[1],
-                     b->output_gradient[0], node.input[3]};
+    int inputs[7] = {node.input[0],  node.input[1],         node.input[2], node.output[0],
+                     node.output[1], b->output_gradient[0], node.input[3]};
     enum dtype dtype = graph->values[node.input[0]].dtype;
     int grad = graph_emit(graph, OP_ATTENTION_GRAD, inputs, &node.attributes, dtype, "dqkv");
     for (int i = 0; i < 3; i++) backward_give(b, i, graph_output(graph, grad, i));
@@ -61,7 +65,8 @@ static void attention_reference(const struct reference_call *call) {
                 const double *q = call->in[0].data + (t * H + h) * d;
                 const double *k = call->in[1].data + (h * K / H) * d, *v = call->in[2].data + (h * K / H) * d;
                 double *y = call->out[0].data + (t * H + h) * d, most = -INFINITY, sum = 0;
-                for (int64_t j = first; j <= t; j++) most = fmax(most, scale * dot_product(q, k + j * K * d, d));
+                for (int64_t j = first; j <= t; j++)
+                    most = fmax(most, scale * dot_product(q, k + j * K * d, d));
                 for (int64_t c = 0; c < d; c++) y[c] = 0;
                 for (int64_t j = first; j <= t; j++) {
                     double weight = exp(scale * dot_product(q, k + j * K * d, d) - most);
@@ -75,11 +80,18 @@ static void attention_reference(const struct reference_call *call) {
 }
 
 const struct op_row op_attention_row = {
-    .name = "attention", .inputs = 4, .outputs = 2, .overwrite = {-1, -1, -1, -1},
-    .shapes = attention_shapes, .backward = attention_backward, .flops = attention_flops, .reference = attention_reference,
+    .name = "attention",
+    .inputs = 4,
+    .outputs = 2,
+    .overwrite = {-1, -1, -1, -1},
+    .shapes = attention_shapes,
+    .backward = attention_backward,
+    .flops = attention_flops,
+    .reference = attention_reference,
 };
 
-static void attention_grad_shapes(const struct graph *graph, const struct node *node, struct value *out, enum dtype dtype) {
+static void attention_grad_shapes(const struct graph *graph, const struct node *node, struct value *out,
+                                  enum dtype dtype) {
     (void)dtype;
     for (int i = 0; i < 3; i++) op_shape_like(&out[i], op_input(graph, node, i));
 }
@@ -116,23 +128,31 @@ static void attention_grad_reference(const struct reference_call *call) {
 }
 
 const struct op_row op_attention_grad_row = {
-    .name = "attention_grad", .inputs = 7, .outputs = 3, .overwrite = {-1, -1, -1, -1},
-    .shapes = attention_grad_shapes, .flops = attention_grad_flops, .reference = attention_grad_reference,
+    .name = "attention_grad",
+    .inputs = 7,
+    .outputs = 3,
+    .overwrite = {-1, -1, -1, -1},
+    .shapes = attention_grad_shapes,
+    .flops = attention_grad_flops,
+    .reference = attention_grad_reference,
 };
 
-static void cache_shapes(const struct graph *graph, const struct node *node, struct value *out, enum dtype dtype) {
+static void cache_shapes(const struct graph *graph, const struct node *node, struct value *out,
+                         enum dtype dtype) {
     (void)dtype;
     op_shape_like(&out[0], op_input(graph, node, 0));
 }
 
 /* Row t of segment s attends to its slot's rows [0, past + its place]. */
-static void cache_row(const struct reference_call *call, int64_t t, int64_t h, const double *ck, const double *cv, int64_t last) {
+static void cache_row(const struct reference_call *call, int64_t t, int64_t h, const double *ck,
+                      const double *cv, int64_t last) {
     const struct attributes *a = call->attributes;
     int64_t d = a->head_dim, H = a->heads, K = a->kv_heads, shared = (h * K / H) * d;
     const double *q = call->in[0].data + (t * H + h) * d;
     double *y = call->out[0].data + (t * H + h) * d, most = -INFINITY, sum = 0;
     for (int64_t c = 0; c < d; c++) y[c] = 0;
-    for (int64_t j = 0; j <= last; j++) { /* online softmax: rescale what was summed when a larger score comes */
+    for (int64_t j = 0; j <= last;
+         j++) { /* online softmax: rescale what was summed when a larger score comes */
         double s = (double)a->scale * dot_product(q, ck + j * K * d + shared, d);
         double larger = fmax(s, most), keep = exp(most - larger), weight = exp(s - larger);
         sum = sum * keep + weight;
@@ -148,7 +168,8 @@ static void cache_reference(const struct reference_call *call) {
     for (int64_t s = 0; s + 1 < call->in[3].dim[0]; s++) {
         int64_t first = (int64_t)call->in[3].data[s], end = (int64_t)call->in[3].data[s + 1];
         int64_t slot = (int64_t)call->in[4].data[s], past = (int64_t)call->in[5].data[s];
-        double *ck = call->in[6].data + slot * context * width, *cv = call->in[7].data + slot * context * width;
+        double *ck = call->in[6].data + slot * context * width,
+               *cv = call->in[7].data + slot * context * width;
         for (int64_t t = first; t < end; t++) {
             int64_t at = past + t - first;
             for (int64_t c = 0; c < width; c++) {
@@ -161,6 +182,12 @@ static void cache_reference(const struct reference_call *call) {
 }
 
 const struct op_row op_cache_attention_row = {
-    .name = "cache_attention", .inputs = 8, .outputs = 1, .state_writes = 1u << 6 | 1u << 7, .overwrite = {-1, -1, -1, -1},
-    .shapes = cache_shapes, .flops = attention_flops, .reference = cache_reference,
+    .name = "cache_attention",
+    .inputs = 8,
+    .outputs = 1,
+    .state_writes = 1u << 6 | 1u << 7,
+    .overwrite = {-1, -1, -1, -1},
+    .shapes = cache_shapes,
+    .flops = attention_flops,
+    .reference = cache_reference,
 };

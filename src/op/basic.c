@@ -4,7 +4,8 @@
 #include "base/rng.h"
 #include "op/op.h"
 
-static void embedding_shapes(const struct graph *graph, const struct node *node, struct value *out, enum dtype dtype) {
+static void embedding_shapes(const struct graph *graph, const struct node *node, struct value *out,
+                             enum dtype dtype) {
     (void)dtype;
     op_shape_flat(&out[0], op_input(graph, node, 1), op_input(graph, node, 0)->dim[1]);
 }
@@ -17,11 +18,16 @@ static void embedding_reference(const struct reference_call *call) {
 }
 
 const struct op_row op_embedding_row = {
-    .name = "embedding", .inputs = 2, .outputs = 1, .overwrite = {-1, -1, -1, -1},
-    .shapes = embedding_shapes, .reference = embedding_reference,
+    .name = "embedding",
+    .inputs = 2,
+    .outputs = 1,
+    .overwrite = {-1, -1, -1, -1},
+    .shapes = embedding_shapes,
+    .reference = embedding_reference,
 };
 
-static void like_first(const struct graph *graph, const struct node *node, struct value *out, enum dtype dtype) {
+static void like_first(const struct graph *graph, const struct node *node, struct value *out,
+                       enum dtype dtype) {
     (void)dtype;
     op_shape_like(&out[0], op_input(graph, node, 0));
 }
@@ -38,12 +44,18 @@ static int64_t elements(const struct reference_operand *operand) {
 }
 
 static void add_reference(const struct reference_call *call) {
-    for (int64_t i = 0; i < elements(&call->out[0]); i++) call->out[0].data[i] = call->in[0].data[i] + call->in[1].data[i];
+    for (int64_t i = 0; i < elements(&call->out[0]); i++)
+        call->out[0].data[i] = call->in[0].data[i] + call->in[1].data[i];
 }
 
 const struct op_row op_add_row = {
-    .name = "add", .inputs = 2, .outputs = 1, .overwrite = {0, -1, -1, -1},
-    .shapes = like_first, .backward = add_backward, .reference = add_reference,
+    .name = "add",
+    .inputs = 2,
+    .outputs = 1,
+    .overwrite = {0, -1, -1, -1},
+    .shapes = like_first,
+    .backward = add_backward,
+    .reference = add_reference,
 };
 
 /* The mask is a function of the element's place in the data, so the backward pass draws it again. */
@@ -53,7 +65,9 @@ static void dropout_backward(struct backward *b) {
     if (!b->needed[0]) return;
     int inputs[4] = {b->output_gradient[0], node.input[1], node.input[2], node.input[3]};
     enum dtype dtype = graph->values[b->output_gradient[0]].dtype;
-    backward_give(b, 0, graph_output(graph, graph_emit(graph, OP_DROPOUT, inputs, &node.attributes, dtype, "ddropout"), 0));
+    backward_give(
+        b, 0,
+        graph_output(graph, graph_emit(graph, OP_DROPOUT, inputs, &node.attributes, dtype, "ddropout"), 0));
 }
 
 static void dropout_reference(const struct reference_call *call) {
@@ -64,7 +78,8 @@ static void dropout_reference(const struct reference_call *call) {
     uint32_t threshold = (uint32_t)floor(p * 4294967296.0);
     for (int64_t t = 0; t < rows; t++)
         for (int64_t i = 0; i < width; i++) {
-            uint32_t counter[4] = {(uint32_t)(i / 4), (uint32_t)call->in[1].data[t], (uint32_t)call->in[2].data[t],
+            uint32_t counter[4] = {(uint32_t)(i / 4), (uint32_t)call->in[1].data[t],
+                                   (uint32_t)call->in[2].data[t],
                                    (uint32_t)random[2] << 16 | (uint32_t)call->attributes->module};
             uint32_t words[4];
             philox(seed, counter, words);
@@ -74,11 +89,18 @@ static void dropout_reference(const struct reference_call *call) {
 }
 
 const struct op_row op_dropout_row = {
-    .name = "dropout", .cheap = true, .inputs = 4, .outputs = 1, .overwrite = {0, -1, -1, -1},
-    .shapes = like_first, .backward = dropout_backward, .reference = dropout_reference,
+    .name = "dropout",
+    .cheap = true,
+    .inputs = 4,
+    .outputs = 1,
+    .overwrite = {0, -1, -1, -1},
+    .shapes = like_first,
+    .backward = dropout_backward,
+    .reference = dropout_reference,
 };
 
-static void gather_shapes(const struct graph *graph, const struct node *node, struct value *out, enum dtype dtype) {
+static void gather_shapes(const struct graph *graph, const struct node *node, struct value *out,
+                          enum dtype dtype) {
     (void)dtype;
     op_shape_flat(&out[0], op_input(graph, node, 1), op_input(graph, node, 0)->dim[1]);
 }
@@ -88,7 +110,8 @@ static void gather_backward(struct backward *b) {
     const struct node node = graph->nodes[b->node];
     if (!b->needed[0]) return;
     int inputs[3] = {b->output_gradient[0], node.input[1], node.input[0]};
-    backward_give(b, 0, graph_output(graph, graph_emit(graph, OP_SCATTER, inputs, NULL, DTYPE_F32, "dgather"), 0));
+    backward_give(b, 0,
+                  graph_output(graph, graph_emit(graph, OP_SCATTER, inputs, NULL, DTYPE_F32, "dgather"), 0));
 }
 
 static void gather_reference(const struct reference_call *call) {
@@ -99,11 +122,17 @@ static void gather_reference(const struct reference_call *call) {
 }
 
 const struct op_row op_gather_row = {
-    .name = "gather", .inputs = 2, .outputs = 1, .overwrite = {-1, -1, -1, -1},
-    .shapes = gather_shapes, .backward = gather_backward, .reference = gather_reference,
+    .name = "gather",
+    .inputs = 2,
+    .outputs = 1,
+    .overwrite = {-1, -1, -1, -1},
+    .shapes = gather_shapes,
+    .backward = gather_backward,
+    .reference = gather_reference,
 };
 
-static void scatter_shapes(const struct graph *graph, const struct node *node, struct value *out, enum dtype dtype) {
+static void scatter_shapes(const struct graph *graph, const struct node *node, struct value *out,
+                           enum dtype dtype) {
     (void)dtype;
     op_shape_flat(&out[0], op_input(graph, node, 2), op_input(graph, node, 0)->dim[1]);
 }
@@ -118,6 +147,10 @@ static void scatter_reference(const struct reference_call *call) {
 }
 
 const struct op_row op_scatter_row = {
-    .name = "scatter", .inputs = 3, .outputs = 1, .overwrite = {-1, -1, -1, -1},
-    .shapes = scatter_shapes, .reference = scatter_reference,
+    .name = "scatter",
+    .inputs = 3,
+    .outputs = 1,
+    .overwrite = {-1, -1, -1, -1},
+    .shapes = scatter_shapes,
+    .reference = scatter_reference,
 };

@@ -31,7 +31,8 @@ static bool grow(struct graph *graph, void **array, int count, int *capacity, si
 }
 
 static int add_value(struct graph *graph, const struct value *value, const char *name) {
-    if (graph->failed || !grow(graph, (void **)&graph->values, graph->value_count, &graph->value_capacity, sizeof *value))
+    if (graph->failed ||
+        !grow(graph, (void **)&graph->values, graph->value_count, &graph->value_capacity, sizeof *value))
         return -1;
     struct value *added = &graph->values[graph->value_count];
     *added = *value;
@@ -42,21 +43,34 @@ static int add_value(struct graph *graph, const struct value *value, const char 
 int graph_input(struct graph *graph, enum input_name name, enum dtype dtype, enum count count, int64_t most) {
     for (int i = 0; i < graph->value_count; i++) /* one value per input, however often it is asked for */
         if (graph->values[i].kind == VALUE_INPUT && graph->values[i].which == (int)name) return i;
-    struct value value = {.kind = VALUE_INPUT, .dtype = dtype, .count = count, .rank = 1, .dim = {most},
-                          .producer = -1, .which = (int)name};
+    struct value value = {.kind = VALUE_INPUT,
+                          .dtype = dtype,
+                          .count = count,
+                          .rank = 1,
+                          .dim = {most},
+                          .producer = -1,
+                          .which = (int)name};
     return add_value(graph, &value, "input");
 }
 
-int graph_state(struct graph *graph, int row, enum dtype dtype, int rank, const int64_t *dim, const char *name) {
+int graph_state(struct graph *graph, int row, enum dtype dtype, int rank, const int64_t *dim,
+                const char *name) {
     for (int i = 0; i < graph->value_count; i++)
         if (graph->values[i].kind == VALUE_STATE && graph->values[i].which == row) return i;
-    struct value value = {.kind = VALUE_STATE, .dtype = dtype, .count = COUNT_FIXED, .rank = rank, .producer = -1, .which = row};
+    struct value value = {.kind = VALUE_STATE,
+                          .dtype = dtype,
+                          .count = COUNT_FIXED,
+                          .rank = rank,
+                          .producer = -1,
+                          .which = row};
     memcpy(value.dim, dim, (size_t)rank * sizeof *dim);
     return add_value(graph, &value, name);
 }
 
-int graph_transient(struct graph *graph, enum dtype dtype, enum count count, int rank, const int64_t *dim, const char *name) {
-    struct value value = {.kind = VALUE_TRANSIENT, .dtype = dtype, .count = count, .rank = rank, .producer = -1, .which = -1};
+int graph_transient(struct graph *graph, enum dtype dtype, enum count count, int rank, const int64_t *dim,
+                    const char *name) {
+    struct value value = {
+        .kind = VALUE_TRANSIENT, .dtype = dtype, .count = count, .rank = rank, .producer = -1, .which = -1};
     memcpy(value.dim, dim, (size_t)rank * sizeof *dim);
     return add_value(graph, &value, name);
 }
@@ -64,9 +78,13 @@ int graph_transient(struct graph *graph, enum dtype dtype, enum count count, int
 int graph_emit(struct graph *graph, enum op_code op, const int *inputs, const struct attributes *attributes,
                enum dtype dtype, const char *name) {
     const struct op_row *row = op_row(op);
-    if (graph->failed || !grow(graph, (void **)&graph->nodes, graph->node_count, &graph->node_capacity, sizeof(struct node)))
+    if (graph->failed ||
+        !grow(graph, (void **)&graph->nodes, graph->node_count, &graph->node_capacity, sizeof(struct node)))
         return -1;
-    struct node node = {.op = op, .inputs = row->inputs, .outputs = row->outputs, .block = graph->block,
+    struct node node = {.op = op,
+                        .inputs = row->inputs,
+                        .outputs = row->outputs,
+                        .block = graph->block,
                         .backward = graph->backward};
     if (attributes) node.attributes = *attributes;
     bool needs_gradient = false;
@@ -76,7 +94,10 @@ int graph_emit(struct graph *graph, enum op_code op, const int *inputs, const st
     }
     struct value out[op_max_outputs] = {0};
     for (int o = 0; o < row->outputs; o++)
-        out[o] = (struct value){.kind = VALUE_TRANSIENT, .dtype = dtype, .producer = graph->node_count, .which = -1,
+        out[o] = (struct value){.kind = VALUE_TRANSIENT,
+                                .dtype = dtype,
+                                .producer = graph->node_count,
+                                .which = -1,
                                 .needs_gradient = needs_gradient && !graph->backward};
     if (row->shapes) row->shapes(graph, &node, out, dtype);
     for (int o = 0; o < row->outputs; o++) {

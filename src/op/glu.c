@@ -3,7 +3,8 @@
 
 #include "op/op.h"
 
-static void glu_shapes(const struct graph *graph, const struct node *node, struct value *out, enum dtype dtype) {
+static void glu_shapes(const struct graph *graph, const struct node *node, struct value *out,
+                       enum dtype dtype) {
     (void)dtype;
     op_shape_like(&out[0], op_input(graph, node, 0));
 }
@@ -27,11 +28,18 @@ static void glu_reference(const struct reference_call *call) {
 }
 
 const struct op_row op_glu_row = {
-    .name = "glu", .cheap = true, .inputs = 2, .outputs = 1, .overwrite = {0, -1, -1, -1},
-    .shapes = glu_shapes, .backward = glu_backward, .reference = glu_reference,
+    .name = "glu",
+    .cheap = true,
+    .inputs = 2,
+    .outputs = 1,
+    .overwrite = {0, -1, -1, -1},
+    .shapes = glu_shapes,
+    .backward = glu_backward,
+    .reference = glu_reference,
 };
 
-static void glu_grad_shapes(const struct graph *graph, const struct node *node, struct value *out, enum dtype dtype) {
+static void glu_grad_shapes(const struct graph *graph, const struct node *node, struct value *out,
+                            enum dtype dtype) {
     (void)dtype;
     op_shape_like(&out[0], op_input(graph, node, 0));
     op_shape_like(&out[1], op_input(graph, node, 1));
@@ -48,6 +56,10 @@ static void glu_grad_reference(const struct reference_call *call) {
 }
 
 const struct op_row op_glu_grad_row = {
-    .name = "glu_grad", .inputs = 3, .outputs = 2, .overwrite = {0, 1, -1, -1},
-    .shapes = glu_grad_shapes, .reference = glu_grad_reference,
+    .name = "glu_grad",
+    .inputs = 3,
+    .outputs = 2,
+    .overwrite = {0, 1, -1, -1},
+    .shapes = glu_grad_shapes,
+    .reference = glu_grad_reference,
 };

@@ -9,19 +9,22 @@
 
 #include "op/op.h"
 
-static void head_shapes(const struct graph *graph, const struct node *node, struct value *out, enum dtype dtype) {
+static void head_shapes(const struct graph *graph, const struct node *node, struct value *out,
+                        enum dtype dtype) {
     (void)dtype;
     op_shape_like(&out[0], op_input(graph, node, 0));
     out[0].rank = 1;
     out[0].dtype = DTYPE_F32;
 }
 
-static double head_flops(const struct graph *graph, const struct node *node, const int64_t counts[COUNT_KINDS]) {
+static double head_flops(const struct graph *graph, const struct node *node,
+                         const int64_t counts[COUNT_KINDS]) {
     const struct value *w = op_input(graph, node, 1);
     return 2.0 * (double)op_count(op_input(graph, node, 0), counts) * (double)w->dim[0] * (double)w->dim[1];
 }
 
-static double head_grad_flops(const struct graph *graph, const struct node *node, const int64_t counts[COUNT_KINDS]) {
+static double head_grad_flops(const struct graph *graph, const struct node *node,
+                              const int64_t counts[COUNT_KINDS]) {
     return 2 * head_flops(graph, node, counts);
 }
 
@@ -44,8 +47,10 @@ static double row_logits(const struct reference_call *call, int64_t m, double *m
         for (int64_t v = 0; v < vocabulary; v++) {
             double l = 0;
             for (int64_t i = 0; i < width; i++) l += x[i] * w[v * width + i];
-            if (pass) sum += exp(l - *most);
-            else *most = fmax(*most, l);
+            if (pass)
+                sum += exp(l - *most);
+            else
+                *most = fmax(*most, l);
         }
     return *most + log(sum);
 }
@@ -72,28 +77,46 @@ static void head_reference(const struct reference_call *call) { head_rows(call, 
 static void head_grad_reference(const struct reference_call *call) { head_rows(call, true); }
 
 const struct op_row op_head_row = {
-    .name = "head", .inputs = 3, .outputs = 1, .overwrite = {-1, -1, -1, -1},
-    .shapes = head_shapes, .backward = head_backward, .flops = head_flops, .reference = head_reference,
+    .name = "head",
+    .inputs = 3,
+    .outputs = 1,
+    .overwrite = {-1, -1, -1, -1},
+    .shapes = head_shapes,
+    .backward = head_backward,
+    .flops = head_flops,
+    .reference = head_reference,
 };
 
-static void head_grad_shapes(const struct graph *graph, const struct node *node, struct value *out, enum dtype dtype) {
+static void head_grad_shapes(const struct graph *graph, const struct node *node, struct value *out,
+                             enum dtype dtype) {
     head_shapes(graph, node, out, dtype);
     op_shape_like(&out[1], op_input(graph, node, 0));
 }
 
 const struct op_row op_head_grad_row = {
-    .name = "head_grad", .inputs = 4, .outputs = 2, .overwrite = {-1, -1, -1, -1},
-    .shapes = head_grad_shapes, .flops = head_grad_flops, .reference = head_grad_reference,
+    .name = "head_grad",
+    .inputs = 4,
+    .outputs = 2,
+    .overwrite = {-1, -1, -1, -1},
+    .shapes = head_grad_shapes,
+    .flops = head_grad_flops,
+    .reference = head_grad_reference,
 };
 
 /* loss += Σ weights · logp, in f64 and in order. */
 static void loss_reference(const struct reference_call *call) {
-    for (int64_t m = 0; m < call->in[0].dim[0]; m++) call->in[2].data[0] += call->in[0].data[m] * call->in[1].data[m];
+    for (int64_t m = 0; m < call->in[0].dim[0]; m++)
+        call->in[2].data[0] += call->in[0].data[m] * call->in[1].data[m];
 }
 
 static void loss_backward(struct backward *b) { backward_give(b, 0, b->graph->nodes[b->node].input[1]); }
 
 const struct op_row op_loss_row = {
-    .name = "loss", .inputs = 3, .outputs = 0, .state_writes = 1u << 2, .overwrite = {-1, -1, -1, -1},
-    .backward = loss_backward, .reference = loss_reference,
+    .name = "loss",
+    .inputs = 3,
+    .outputs = 0,
+    .state_writes = 1u << 2,
+    .overwrite = {-1, -1, -1, -1},
+    .backward = loss_backward,
+    .reference = loss_reference,
 };

@@ -10,12 +10,14 @@ static double product_flops(int64_t rows, const struct value *weight) {
     return 2.0 * (double)rows * (double)weight->dim[0] * (double)weight->dim[1];
 }
 
-static void linear_shapes(const struct graph *graph, const struct node *node, struct value *out, enum dtype dtype) {
+static void linear_shapes(const struct graph *graph, const struct node *node, struct value *out,
+                          enum dtype dtype) {
     (void)dtype;
     op_shape_flat(&out[0], op_input(graph, node, 0), op_input(graph, node, 1)->dim[0]);
 }
 
-static double linear_flops(const struct graph *graph, const struct node *node, const int64_t counts[COUNT_KINDS]) {
+static double linear_flops(const struct graph *graph, const struct node *node,
+                           const int64_t counts[COUNT_KINDS]) {
     return product_flops(op_count(op_input(graph, node, 0), counts), op_input(graph, node, 1));
 }
 
@@ -37,7 +39,8 @@ static void linear_backward(struct backward *b) {
 }
 
 static void linear_reference(const struct reference_call *call) {
-    const double *x = call->in[0].data, *w = call->in[1].data, *bias = call->in[2].data, *addend = call->in[3].data;
+    const double *x = call->in[0].data, *w = call->in[1].data, *bias = call->in[2].data,
+                 *addend = call->in[3].data;
     int64_t rows = call->in[0].dim[0], in = call->in[1].dim[1], out = call->in[1].dim[0];
     for (int64_t t = 0; t < rows; t++)
         for (int64_t o = 0; o < out; o++) {
@@ -49,11 +52,19 @@ static void linear_reference(const struct reference_call *call) {
 }
 
 const struct op_row op_linear_row = {
-    .name = "linear", .inputs = 4, .outputs = 1, .optional_inputs = 1u << 2 | 1u << 3, .overwrite = {3, -1, -1, -1},
-    .shapes = linear_shapes, .backward = linear_backward, .flops = linear_flops, .reference = linear_reference,
+    .name = "linear",
+    .inputs = 4,
+    .outputs = 1,
+    .optional_inputs = 1u << 2 | 1u << 3,
+    .overwrite = {3, -1, -1, -1},
+    .shapes = linear_shapes,
+    .backward = linear_backward,
+    .flops = linear_flops,
+    .reference = linear_reference,
 };
 
-static void grad_x_shapes(const struct graph *graph, const struct node *node, struct value *out, enum dtype dtype) {
+static void grad_x_shapes(const struct graph *graph, const struct node *node, struct value *out,
+                          enum dtype dtype) {
     (void)dtype;
     op_shape_flat(&out[0], op_input(graph, node, 0), op_input(graph, node, 1)->dim[1]);
 }
@@ -65,16 +76,24 @@ static void grad_x_reference(const struct reference_call *call) {
         for (int64_t i = 0; i < in; i++) {
             double sum = 0;
             for (int64_t o = 0; o < out; o++) sum += dy[t * out + o] * w[o * in + i];
-            call->out[0].data[t * in + i] = (double)call->attributes->alpha * sum + (addend ? addend[t * in + i] : 0);
+            call->out[0].data[t * in + i] =
+                (double)call->attributes->alpha * sum + (addend ? addend[t * in + i] : 0);
         }
 }
 
 const struct op_row op_linear_grad_x_row = {
-    .name = "linear_grad_x", .inputs = 3, .outputs = 1, .optional_inputs = 1u << 2, .overwrite = {2, -1, -1, -1},
-    .shapes = grad_x_shapes, .flops = linear_flops, .reference = grad_x_reference,
+    .name = "linear_grad_x",
+    .inputs = 3,
+    .outputs = 1,
+    .optional_inputs = 1u << 2,
+    .overwrite = {2, -1, -1, -1},
+    .shapes = grad_x_shapes,
+    .flops = linear_flops,
+    .reference = grad_x_reference,
 };
 
-static double grad_w_flops(const struct graph *graph, const struct node *node, const int64_t counts[COUNT_KINDS]) {
+static double grad_w_flops(const struct graph *graph, const struct node *node,
+                           const int64_t counts[COUNT_KINDS]) {
     return product_flops(op_count(op_input(graph, node, 0), counts), op_input(graph, node, 2));
 }
 
@@ -90,6 +109,11 @@ static void grad_w_reference(const struct reference_call *call) {
 }
 
 const struct op_row op_linear_grad_w_row = {
-    .name = "linear_grad_w", .inputs = 3, .outputs = 0, .state_writes = 1u << 2, .overwrite = {-1, -1, -1, -1},
-    .flops = grad_w_flops, .reference = grad_w_reference,
+    .name = "linear_grad_w",
+    .inputs = 3,
+    .outputs = 0,
+    .state_writes = 1u << 2,
+    .overwrite = {-1, -1, -1, -1},
+    .flops = grad_w_flops,
+    .reference = grad_w_reference,
 };

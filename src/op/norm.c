@@ -7,7 +7,8 @@
 
 #include "op/op.h"
 
-static void norm_shapes(const struct graph *graph, const struct node *node, struct value *out, enum dtype dtype) {
+static void norm_shapes(const struct graph *graph, const struct node *node, struct value *out,
+                        enum dtype dtype) {
     (void)dtype;
     const struct value *x = op_input(graph, node, 0);
     op_shape_like(&out[0], x);
@@ -20,9 +21,11 @@ static void norm_backward(struct backward *b) {
     struct graph *graph = b->graph;
     const struct node node = graph->nodes[b->node];
     if (!b->needed[0]) return;
-    int inputs[5] = {b->output_gradient[0], node.input[0], node.input[1], node.output[1], *b->input_gradient[0]};
+    int inputs[5] = {b->output_gradient[0], node.input[0], node.input[1], node.output[1],
+                     *b->input_gradient[0]};
     enum dtype dtype = graph->values[node.input[0]].dtype;
-    *b->input_gradient[0] = graph_output(graph, graph_emit(graph, OP_NORM_GRAD, inputs, &node.attributes, dtype, "dnorm"), 0);
+    *b->input_gradient[0] =
+        graph_output(graph, graph_emit(graph, OP_NORM_GRAD, inputs, &node.attributes, dtype, "dnorm"), 0);
 }
 
 static void norm_reference(const struct reference_call *call) {
@@ -38,17 +41,25 @@ static void norm_reference(const struct reference_call *call) {
 }
 
 const struct op_row op_norm_row = {
-    .name = "norm", .cheap = true, .inputs = 2, .outputs = 2, .overwrite = {-1, -1, -1, -1},
-    .shapes = norm_shapes, .backward = norm_backward, .reference = norm_reference,
+    .name = "norm",
+    .cheap = true,
+    .inputs = 2,
+    .outputs = 2,
+    .overwrite = {-1, -1, -1, -1},
+    .shapes = norm_shapes,
+    .backward = norm_backward,
+    .reference = norm_reference,
 };
 
-static void norm_grad_shapes(const struct graph *graph, const struct node *node, struct value *out, enum dtype dtype) {
+static void norm_grad_shapes(const struct graph *graph, const struct node *node, struct value *out,
+                             enum dtype dtype) {
     (void)dtype;
     op_shape_like(&out[0], op_input(graph, node, 1));
 }
 
 static void norm_grad_reference(const struct reference_call *call) {
-    const double *dy = call->in[0].data, *x = call->in[1].data, *w = call->in[2].data, *rstd = call->in[3].data;
+    const double *dy = call->in[0].data, *x = call->in[1].data, *w = call->in[2].data,
+                 *rstd = call->in[3].data;
     const double *addend = call->in[4].data;
     int64_t rows = call->in[1].dim[0], width = call->in[1].dim[1];
     for (int64_t t = 0; t < rows; t++) {
@@ -63,6 +74,11 @@ static void norm_grad_reference(const struct reference_call *call) {
 }
 
 const struct op_row op_norm_grad_row = {
-    .name = "norm_grad", .inputs = 5, .outputs = 1, .optional_inputs = 1u << 4, .overwrite = {4, -1, -1, -1},
-    .shapes = norm_grad_shapes, .reference = norm_grad_reference,
+    .name = "norm_grad",
+    .inputs = 5,
+    .outputs = 1,
+    .optional_inputs = 1u << 4,
+    .overwrite = {4, -1, -1, -1},
+    .shapes = norm_grad_shapes,
+    .reference = norm_grad_reference,
 };

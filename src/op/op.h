@@ -23,29 +23,33 @@
 enum { op_max_inputs = 8, op_max_outputs = 4, op_max_rank = 4 };
 
 enum op_code {
-    OP_EMBEDDING,       /* table [V,D] any type, ids [T] → y [T,D] */
-    OP_LINEAR,          /* x [T,in], w [out,in] any type, bias [out] or none, addend [T,out] or none → y = α x wᵀ + bias + addend */
-    OP_LINEAR_GRAD_X,   /* dy [T,out], w [out,in], addend [T,in] or none → dx = α dy w + addend */
-    OP_LINEAR_GRAD_W,   /* x [T,in], dy [T,out], state dw [out,in]: dw += α dyᵀ x */
-    OP_NORM,            /* x [T,D], w [D] → y [T,D] = x · rstd · w, rstd [T];  rstd = (mean x² + ε)^-½ */
-    OP_NORM_GRAD,       /* dy [T,D], x [T,D], w [D], rstd [T], addend [T,D] or none → dx [T,D] */
-    OP_ROPE_TABLE,      /* positions [T], frequencies [d/2] → table [T,d]: cos in [0,d/2), sin in [d/2,d) */
-    OP_ROPE,            /* x [T,heads·d], table [T,d] → y: halves rotated; `inverse` turns back */
-    OP_ATTENTION,       /* q [T,H·d], k [T,K·d], v [T,K·d], segments [S+1] → y [T,H·d], lse [T,H]; causal inside a segment */
-    OP_ATTENTION_GRAD,  /* q, k, v, y, lse, dy, segments → dq, dk, dv */
-    OP_CACHE_ATTENTION, /* q, k, v, segments [S+1], slots [S], past [S], state ck, cv [slots,context,K·d] → y: appends, then attends */
+    OP_EMBEDDING, /* table [V,D] any type, ids [T] → y [T,D] */
+    OP_LINEAR, /* x [T,in], w [out,in] any type, bias [out] or none, addend [T,out] or none → y = α x wᵀ +
+                  bias + addend */
+    OP_LINEAR_GRAD_X, /* dy [T,out], w [out,in], addend [T,in] or none → dx = α dy w + addend */
+    OP_LINEAR_GRAD_W, /* x [T,in], dy [T,out], state dw [out,in]: dw += α dyᵀ x */
+    OP_NORM,          /* x [T,D], w [D] → y [T,D] = x · rstd · w, rstd [T];  rstd = (mean x² + ε)^-½ */
+    OP_NORM_GRAD,     /* dy [T,D], x [T,D], w [D], rstd [T], addend [T,D] or none → dx [T,D] */
+    OP_ROPE_TABLE,    /* positions [T], frequencies [d/2] → table [T,d]: cos in [0,d/2), sin in [d/2,d) */
+    OP_ROPE,          /* x [T,heads·d], table [T,d] → y: halves rotated; `inverse` turns back */
+    OP_ATTENTION, /* q [T,H·d], k [T,K·d], v [T,K·d], segments [S+1] → y [T,H·d], lse [T,H]; causal inside a
+                     segment */
+    OP_ATTENTION_GRAD, /* q, k, v, y, lse, dy, segments → dq, dk, dv */
+    OP_CACHE_ATTENTION, /* q, k, v, segments [S+1], slots [S], past [S], state ck, cv [slots,context,K·d] → y:
+                           appends, then attends */
     OP_GLU,             /* gate [T,F], up [T,F] → y = silu(gate) · up */
     OP_GLU_GRAD,        /* gate, up, dy → dgate, dup */
     OP_ADD,             /* a, b → y = a + b */
     OP_DROPOUT,         /* x [T,n], positions [T], examples [T], random [4] → y = x kept / (1 - p) */
     OP_GATHER,          /* x [T,D], rows [M] → y [M,D] */
-    OP_SCATTER,         /* dy [M,D], rows [M], like [T,D] (its count only) → dx [T,D], zero where no row points */
-    OP_HEAD,            /* x [M,D], w [V,D], targets [M] → logp [M] = log softmax(x wᵀ)[target] */
-    OP_HEAD_GRAD,       /* x [M,D], w [V,D], targets [M], dlogp [M] → logp [M], dx [M,D] */
-    OP_LOSS,            /* logp [M], weights [M], state loss [1] f64: loss += Σ weights · logp */
-    OP_GRADIENT_NORM,   /* state gradients [P] → norm [1] f32 = ‖gradients‖₂, not finite when any entry is not */
-    OP_ADAMW,           /* norm [1], hyper [8], state parameters, gradients, m, v [P], step [1] i32; see optimizer.c */
-    OP_ZERO,            /* state [any] = 0 */
+    OP_SCATTER,   /* dy [M,D], rows [M], like [T,D] (its count only) → dx [T,D], zero where no row points */
+    OP_HEAD,      /* x [M,D], w [V,D], targets [M] → logp [M] = log softmax(x wᵀ)[target] */
+    OP_HEAD_GRAD, /* x [M,D], w [V,D], targets [M], dlogp [M] → logp [M], dx [M,D] */
+    OP_LOSS,      /* logp [M], weights [M], state loss [1] f64: loss += Σ weights · logp */
+    OP_GRADIENT_NORM, /* state gradients [P] → norm [1] f32 = ‖gradients‖₂, not finite when any entry is not
+                       */
+    OP_ADAMW, /* norm [1], hyper [8], state parameters, gradients, m, v [P], step [1] i32; see optimizer.c */
+    OP_ZERO,  /* state [any] = 0 */
     OP_COUNT
 };
 
@@ -56,17 +60,18 @@ enum value_kind { VALUE_TRANSIENT, VALUE_INPUT, VALUE_STATE };
 
 /* What a caller binds at each run. */
 enum input_name {
-    INPUT_IDS,        /* i32 [T] token ids */
-    INPUT_POSITIONS,  /* i32 [T] position in its example, from 0 */
-    INPUT_SEGMENTS,   /* i32 [S+1] where each segment begins; the last is T */
-    INPUT_ROWS,       /* i32 [M] the row whose output predicts target m; ascending */
-    INPUT_TARGETS,    /* i32 [M] token ids */
-    INPUT_WEIGHTS,    /* f32 [M] dloss/dlogp: -1 / supervised tokens of the whole effective batch */
-    INPUT_EXAMPLES,   /* u32 [T] index of the token's example in the data set, before shuffling */
-    INPUT_RANDOM,     /* u32 [4] seed low, seed high, epoch, 0 */
-    INPUT_HYPER,      /* f32 [8] learning rate, beta1, beta2, epsilon, weight decay, max gradient norm (0: none), 0, 0 */
-    INPUT_SLOTS,      /* i32 [S] which cache slot a segment uses */
-    INPUT_PAST,       /* i32 [S] tokens already in that slot */
+    INPUT_IDS,       /* i32 [T] token ids */
+    INPUT_POSITIONS, /* i32 [T] position in its example, from 0 */
+    INPUT_SEGMENTS,  /* i32 [S+1] where each segment begins; the last is T */
+    INPUT_ROWS,      /* i32 [M] the row whose output predicts target m; ascending */
+    INPUT_TARGETS,   /* i32 [M] token ids */
+    INPUT_WEIGHTS,   /* f32 [M] dloss/dlogp: -1 / supervised tokens of the whole effective batch */
+    INPUT_EXAMPLES,  /* u32 [T] index of the token's example in the data set, before shuffling */
+    INPUT_RANDOM,    /* u32 [4] seed low, seed high, epoch, 0 */
+    INPUT_HYPER, /* f32 [8] learning rate, beta1, beta2, epsilon, weight decay, max gradient norm (0: none),
+                    0, 0 */
+    INPUT_SLOTS, /* i32 [S] which cache slot a segment uses */
+    INPUT_PAST,  /* i32 [S] tokens already in that slot */
     INPUT_COUNT
 };
 
@@ -76,22 +81,22 @@ struct value {
     enum count count;
     int rank;
     int64_t dim[op_max_rank];
-    int producer;            /* node that writes it; -1 for inputs and state */
-    int which;               /* input: enum input_name; state: row of the state table */
-    bool needs_gradient;     /* a trained value is above it */
-    bool keep;               /* read from outside after the run: its place is never reused */
+    int producer;        /* node that writes it; -1 for inputs and state */
+    int which;           /* input: enum input_name; state: row of the state table */
+    bool needs_gradient; /* a trained value is above it */
+    bool keep;           /* read from outside after the run: its place is never reused */
     char name[40];
 };
 
 struct attributes {
-    float alpha;      /* linear: factor of the product */
-    float epsilon;    /* norm */
-    float scale;      /* attention: factor of q·k */
+    float alpha;       /* linear: factor of the product */
+    float epsilon;     /* norm */
+    float scale;       /* attention: factor of q·k */
     float probability; /* dropout: p */
     int heads, kv_heads, head_dim;
-    int module;       /* dropout: module number of model/method.h */
-    bool inverse;     /* rope */
-    bool bf16;        /* products: round operands to bf16 even where the activations are stored as f32 */
+    int module;   /* dropout: module number of model/method.h */
+    bool inverse; /* rope */
+    bool bf16;    /* products: round operands to bf16 even where the activations are stored as f32 */
 };
 
 struct node {
@@ -100,8 +105,8 @@ struct node {
     int input[op_max_inputs];   /* value ids; -1 where an optional input is absent */
     int output[op_max_outputs]; /* value ids; -1 where an output is not wanted */
     struct attributes attributes;
-    int block;      /* recompute unit (a layer); -1: none */
-    bool backward;  /* emitted by the backward pass */
+    int block;     /* recompute unit (a layer); -1: none */
+    bool backward; /* emitted by the backward pass */
 };
 
 /* A graph owns its values and nodes; nodes stand in an order in which they can run. */
@@ -109,9 +114,9 @@ struct graph {
     struct value *values;
     struct node *nodes;
     int value_count, value_capacity, node_count, node_capacity;
-    int block;      /* put into new nodes */
-    bool backward;  /* put into new nodes */
-    bool failed;    /* out of memory; sticks */
+    int block;     /* put into new nodes */
+    bool backward; /* put into new nodes */
+    bool failed;   /* out of memory; sticks */
 };
 
 void graph_init(struct graph *graph);
@@ -119,8 +124,10 @@ void graph_release(struct graph *graph);
 
 /* New values. Return the id, or -1 once `failed`. The name is for dumps and errors. */
 int graph_input(struct graph *graph, enum input_name name, enum dtype dtype, enum count count, int64_t most);
-int graph_state(struct graph *graph, int row, enum dtype dtype, int rank, const int64_t *dim, const char *name);
-int graph_transient(struct graph *graph, enum dtype dtype, enum count count, int rank, const int64_t *dim, const char *name);
+int graph_state(struct graph *graph, int row, enum dtype dtype, int rank, const int64_t *dim,
+                const char *name);
+int graph_transient(struct graph *graph, enum dtype dtype, enum count count, int rank, const int64_t *dim,
+                    const char *name);
 
 /* Appends a node; its outputs are made by the row's shape rule with `dtype` (where an output has a free
  * dtype). Returns the node's index or -1. `inputs` has as many entries as the row says. */
@@ -151,16 +158,17 @@ struct reference_operand {
 };
 struct reference_call {
     const struct attributes *attributes;
-    struct reference_operand in[op_max_inputs];   /* data NULL where absent; state operands are written in place */
+    struct reference_operand
+        in[op_max_inputs]; /* data NULL where absent; state operands are written in place */
     struct reference_operand out[op_max_outputs]; /* data NULL where not wanted */
 };
 
 struct op_row {
     const char *name;
-    int inputs, outputs;      /* with optional ones */
-    unsigned optional_inputs; /* bit i: input i may be -1 */
-    bool cheap;               /* moves memory only: selective recomputation makes its outputs again */
-    unsigned state_writes;    /* bit i: input i is state that the node updates in place */
+    int inputs, outputs;           /* with optional ones */
+    unsigned optional_inputs;      /* bit i: input i may be -1 */
+    bool cheap;                    /* moves memory only: selective recomputation makes its outputs again */
+    unsigned state_writes;         /* bit i: input i is state that the node updates in place */
     int overwrite[op_max_outputs]; /* input that output o may lie on (same size, last reader); -1: none */
     /* Fills outputs' count, rank and dims (and dtype where it is fixed; else `dtype` stays). */
     void (*shapes)(const struct graph *graph, const struct node *node, struct value *out, enum dtype dtype);
@@ -173,8 +181,10 @@ struct op_row {
 const struct op_row *op_row(enum op_code op);
 
 /* What the row files share (op.c): helpers of shape and backward rules. */
-int64_t op_count(const struct value *value, const int64_t counts[COUNT_KINDS]); /* dim[0], actual or planned */
-const struct value *op_input(const struct graph *graph, const struct node *node, int index); /* NULL: absent */
+int64_t op_count(const struct value *value,
+                 const int64_t counts[COUNT_KINDS]); /* dim[0], actual or planned */
+const struct value *op_input(const struct graph *graph, const struct node *node,
+                             int index); /* NULL: absent */
 /* Output like another value, or flat [count, width]. */
 void op_shape_like(struct value *out, const struct value *like);
 void op_shape_flat(struct value *out, const struct value *rows, int64_t width);

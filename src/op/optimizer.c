@@ -16,7 +16,8 @@ static int64_t elements(const struct reference_operand *operand) {
     return n;
 }
 
-static void norm_shapes(const struct graph *graph, const struct node *node, struct value *out, enum dtype dtype) {
+static void norm_shapes(const struct graph *graph, const struct node *node, struct value *out,
+                        enum dtype dtype) {
     (void)graph, (void)node, (void)dtype;
     out[0].count = COUNT_FIXED;
     out[0].rank = 1;
@@ -31,15 +32,20 @@ static void norm_reference(const struct reference_call *call) {
 }
 
 const struct op_row op_gradient_norm_row = {
-    .name = "gradient_norm", .inputs = 1, .outputs = 1, .overwrite = {-1, -1, -1, -1},
-    .shapes = norm_shapes, .reference = norm_reference,
+    .name = "gradient_norm",
+    .inputs = 1,
+    .outputs = 1,
+    .overwrite = {-1, -1, -1, -1},
+    .shapes = norm_shapes,
+    .reference = norm_reference,
 };
 
 static void adamw_reference(const struct reference_call *call) {
     double norm = call->in[0].data[0];
     const double *hyper = call->in[1].data;
     double *p = call->in[2].data, *g = call->in[3].data, *m = call->in[4].data, *v = call->in[5].data;
-    double rate = hyper[0], beta1 = hyper[1], beta2 = hyper[2], epsilon = hyper[3], decay = hyper[4], most = hyper[5];
+    double rate = hyper[0], beta1 = hyper[1], beta2 = hyper[2], epsilon = hyper[3], decay = hyper[4],
+           most = hyper[5];
     if (!isfinite(norm)) return;
     double step = call->in[6].data[0] += 1;
     double clip = most > 0 ? fmin(1, most / (norm + 1e-6)) : 1;
@@ -54,8 +60,12 @@ static void adamw_reference(const struct reference_call *call) {
 }
 
 const struct op_row op_adamw_row = {
-    .name = "adamw", .inputs = 7, .outputs = 0, .state_writes = 1u << 2 | 1u << 4 | 1u << 5 | 1u << 6,
-    .overwrite = {-1, -1, -1, -1}, .reference = adamw_reference,
+    .name = "adamw",
+    .inputs = 7,
+    .outputs = 0,
+    .state_writes = 1u << 2 | 1u << 4 | 1u << 5 | 1u << 6,
+    .overwrite = {-1, -1, -1, -1},
+    .reference = adamw_reference,
 };
 
 static void zero_reference(const struct reference_call *call) {
@@ -63,6 +73,10 @@ static void zero_reference(const struct reference_call *call) {
 }
 
 const struct op_row op_zero_row = {
-    .name = "zero", .inputs = 1, .outputs = 0, .state_writes = 1u, .overwrite = {-1, -1, -1, -1},
+    .name = "zero",
+    .inputs = 1,
+    .outputs = 0,
+    .state_writes = 1u,
+    .overwrite = {-1, -1, -1, -1},
     .reference = zero_reference,
 };

@@ -9,7 +9,8 @@
 
 #include "op/op.h"
 
-static void table_shapes(const struct graph *graph, const struct node *node, struct value *out, enum dtype dtype) {
+static void table_shapes(const struct graph *graph, const struct node *node, struct value *out,
+                         enum dtype dtype) {
     (void)dtype;
     op_shape_flat(&out[0], op_input(graph, node, 0), 2 * op_input(graph, node, 1)->dim[0]);
     out[0].dtype = DTYPE_F32;
@@ -26,11 +27,16 @@ static void table_reference(const struct reference_call *call) {
 }
 
 const struct op_row op_rope_table_row = {
-    .name = "rope_table", .inputs = 2, .outputs = 1, .overwrite = {-1, -1, -1, -1},
-    .shapes = table_shapes, .reference = table_reference,
+    .name = "rope_table",
+    .inputs = 2,
+    .outputs = 1,
+    .overwrite = {-1, -1, -1, -1},
+    .shapes = table_shapes,
+    .reference = table_reference,
 };
 
-static void rope_shapes(const struct graph *graph, const struct node *node, struct value *out, enum dtype dtype) {
+static void rope_shapes(const struct graph *graph, const struct node *node, struct value *out,
+                        enum dtype dtype) {
     (void)dtype;
     op_shape_like(&out[0], op_input(graph, node, 0));
 }
@@ -43,7 +49,8 @@ static void rope_backward(struct backward *b) {
     attributes.inverse = !attributes.inverse; /* a rotation's transpose is its inverse */
     int inputs[2] = {b->output_gradient[0], node.input[1]};
     enum dtype dtype = graph->values[b->output_gradient[0]].dtype;
-    backward_give(b, 0, graph_output(graph, graph_emit(graph, OP_ROPE, inputs, &attributes, dtype, "drope"), 0));
+    backward_give(b, 0,
+                  graph_output(graph, graph_emit(graph, OP_ROPE, inputs, &attributes, dtype, "drope"), 0));
 }
 
 static void rope_reference(const struct reference_call *call) {
@@ -62,6 +69,11 @@ static void rope_reference(const struct reference_call *call) {
 }
 
 const struct op_row op_rope_row = {
-    .name = "rope", .inputs = 2, .outputs = 1, .overwrite = {0, -1, -1, -1},
-    .shapes = rope_shapes, .backward = rope_backward, .reference = rope_reference,
+    .name = "rope",
+    .inputs = 2,
+    .outputs = 1,
+    .overwrite = {0, -1, -1, -1},
+    .shapes = rope_shapes,
+    .backward = rope_backward,
+    .reference = rope_reference,
 };

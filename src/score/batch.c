@@ -16,13 +16,16 @@ bool batch_open(struct batch *out, int64_t tokens, int64_t segments, struct erro
     out->targets = mem_calloc(n, sizeof(int32_t));
     out->weights = mem_calloc(n, sizeof(float));
     out->examples = mem_calloc(n, sizeof(uint32_t));
-    if (!out->ids || !out->positions || !out->segments || !out->rows || !out->targets || !out->weights || !out->examples) {
+    if (!out->ids || !out->positions || !out->segments || !out->rows || !out->targets || !out->weights ||
+        !out->examples) {
         batch_close(out);
         return error_no_memory(err, "batch", n * 24);
     }
     const void *inputs[INPUT_COUNT] = {
-        [INPUT_IDS] = out->ids, [INPUT_POSITIONS] = out->positions, [INPUT_SEGMENTS] = out->segments, [INPUT_ROWS] = out->rows,
-        [INPUT_TARGETS] = out->targets, [INPUT_WEIGHTS] = out->weights, [INPUT_EXAMPLES] = out->examples, [INPUT_RANDOM] = out->random,
+        [INPUT_IDS] = out->ids,           [INPUT_POSITIONS] = out->positions,
+        [INPUT_SEGMENTS] = out->segments, [INPUT_ROWS] = out->rows,
+        [INPUT_TARGETS] = out->targets,   [INPUT_WEIGHTS] = out->weights,
+        [INPUT_EXAMPLES] = out->examples, [INPUT_RANDOM] = out->random,
     };
     memcpy(out->binding.inputs, inputs, sizeof inputs);
     out->binding.inputs[INPUT_RANDOM] = NULL; /* set by whoever binds: the struct may move */
@@ -41,12 +44,14 @@ void batch_close(struct batch *batch) {
 }
 
 void batch_clear(struct batch *batch) {
-    batch->binding.tokens = batch->binding.targets = batch->binding.segments = batch->binding.longest_segment = 0;
+    batch->binding.tokens = batch->binding.targets = batch->binding.segments =
+        batch->binding.longest_segment = 0;
     batch->segments[0] = 0;
 }
 
 bool batch_fits(const struct batch *batch, const struct example *example) {
-    return batch->binding.tokens + example->count <= batch->capacity && batch->binding.segments < batch->segment_capacity;
+    return batch->binding.tokens + example->count <= batch->capacity &&
+           batch->binding.segments < batch->segment_capacity;
 }
 
 void batch_add(struct batch *batch, const struct example *example, float weight) {

@@ -7,8 +7,9 @@
 #include "graph/graph.h"
 #include "tensor/rowcodec.h"
 
-bool engine_open(struct engine *out, const struct device_ops *ops, struct device *device, const struct model *model,
-                 const struct method *method, const struct state_options *options, struct error *err) {
+bool engine_open(struct engine *out, const struct device_ops *ops, struct device *device,
+                 const struct model *model, const struct method *method, const struct state_options *options,
+                 struct error *err) {
     *out = (struct engine){.ops = ops, .device = device, .model = model};
     return model_state_build(&out->state, model, method, options, err);
 }
@@ -34,7 +35,9 @@ bool program_plan(struct engine_program *out, const struct engine *engine, enum 
     return ok;
 }
 
-uint64_t program_bytes(const struct engine_program *program) { return program->plan.arena_bytes + program->plan.workspace_bytes; }
+uint64_t program_bytes(const struct engine_program *program) {
+    return program->plan.arena_bytes + program->plan.workspace_bytes;
+}
 
 static bool fill_weights(struct engine *engine, struct error *err) {
     const struct state_table *table = &engine->state.table;
@@ -44,7 +47,8 @@ static bool fill_weights(struct engine *engine, struct error *err) {
         size_t bytes = (size_t)table->rows[i].bytes;
         void *copy = mem_alloc(bytes);
         if (!copy) return error_no_memory(err, "model", bytes);
-        ok = model_state_make(&engine->state, i, copy, err) && engine->ops->upload(engine->store, i, copy, bytes, err);
+        ok = model_state_make(&engine->state, i, copy, err) &&
+             engine->ops->upload(engine->store, i, copy, bytes, err);
         mem_free(copy);
     }
     return ok;
@@ -88,7 +92,8 @@ static void module_path(int64_t layer, int module, char out[96]) {
     snprintf(out, 96, "%.*s%lld%s", (int)(mark - pattern), pattern, (long long)layer, mark + 2);
 }
 
-bool engine_method_of(const struct peft *peft, const struct model *model, struct method *out, struct error *err) {
+bool engine_method_of(const struct peft *peft, const struct model *model, struct method *out,
+                      struct error *err) {
     const struct peft_config *config = peft_config(peft);
     *out = (struct method){.rank = config->rank, .alpha = config->alpha};
     int64_t layer, in, rows;
@@ -96,22 +101,27 @@ bool engine_method_of(const struct peft *peft, const struct model *model, struct
     for (size_t i = 0; i < peft_pair_count(peft); i++) {
         const struct peft_pair *pair = peft_pair(peft, i);
         if (!parse_module(model, pair->module, &layer, &m))
-            return error_set(err, ERROR_INPUT, "adapter", "the module %s is not in this model (%lld layers, %s)", pair->module,
+            return error_set(err, ERROR_INPUT, "adapter",
+                             "the module %s is not in this model (%lld layers, %s)", pair->module,
                              (long long)model->config.layers, model->config.architecture);
         module_shape(&model->config, m, &rows, &in);
         if (pair->a.dim[1] != in || pair->b.dim[0] != rows) {
-            error_set(err, ERROR_INPUT, "adapter", "the module %s is made for a linear of [%lld, %lld], this model's is [%lld, %lld]",
-                      pair->module, (long long)pair->b.dim[0], (long long)pair->a.dim[1], (long long)rows, (long long)in);
+            error_set(err, ERROR_INPUT, "adapter",
+                      "the module %s is made for a linear of [%lld, %lld], this model's is [%lld, %lld]",
+                      pair->module, (long long)pair->b.dim[0], (long long)pair->a.dim[1], (long long)rows,
+                      (long long)in);
             return error_fix(err, "Name the model that the adapter was trained on.");
         }
         out->targets[m] = true;
     }
-    for (m = 0; m < module_count; m++) /* one layer without a module that others have would be left at zero: refuse */
+    for (m = 0; m < module_count;
+         m++) /* one layer without a module that others have would be left at zero: refuse */
         for (layer = 0; out->targets[m] && layer < model->config.layers; layer++) {
             char path[96];
             module_path(layer, m, path);
             if (!peft_find(peft, path))
-                return error_set(err, ERROR_INPUT, "adapter", "the module %s has no adapter while others of its kind do", path);
+                return error_set(err, ERROR_INPUT, "adapter",
+                                 "the module %s has no adapter while others of its kind do", path);
         }
     if (peft_pair_count(peft)) return true;
     return error_set(err, ERROR_INPUT, "adapter", "the adapter has no tensors");
@@ -119,7 +129,8 @@ bool engine_method_of(const struct peft *peft, const struct model *model, struct
 
 static bool upload_f32(struct engine *engine, int row, const struct tensor *tensor, struct error *err) {
     uint64_t elements;
-    if (!tensor_elements(tensor, &elements)) return error_set(err, ERROR_INTERNAL, "adapter", "size overflow");
+    if (!tensor_elements(tensor, &elements))
+        return error_set(err, ERROR_INTERNAL, "adapter", "size overflow");
     float *numbers = mem_array((size_t)elements, sizeof *numbers);
     if (!numbers) return error_no_memory(err, "adapter", elements * sizeof *numbers);
     rowcodec(tensor->dtype)->decode(tensor->data, numbers, (int64_t)elements);
@@ -133,9 +144,11 @@ bool engine_load_adapter(struct engine *engine, const struct peft *peft, struct 
         const struct peft_pair *pair = peft_pair(peft, i);
         int64_t layer;
         int m;
-        if (!parse_module(engine->model, pair->module, &layer, &m)) return error_set(err, ERROR_INTERNAL, "adapter", "unchecked module");
+        if (!parse_module(engine->model, pair->module, &layer, &m))
+            return error_set(err, ERROR_INTERNAL, "adapter", "unchecked module");
         size_t index = (size_t)(layer * module_count + m);
-        if (!upload_f32(engine, engine->state.down[index], &pair->a, err) || !upload_f32(engine, engine->state.up[index], &pair->b, err))
+        if (!upload_f32(engine, engine->state.down[index], &pair->a, err) ||
+            !upload_f32(engine, engine->state.up[index], &pair->b, err))
             return false;
     }
     return true;
@@ -161,22 +174,32 @@ struct saved { /* one downloaded module; `path` and both matrices in one block *
     char path[96];
 };
 
-static bool download(struct engine *engine, int row, const char *name, float **at, struct tensor *out, struct error *err) {
+static bool download(struct engine *engine, int row, const char *name, float **at, struct tensor *out,
+                     struct error *err) {
     const struct state_row *r = &engine->state.table.rows[row];
-    *out = (struct tensor){.name = name, .dtype = DTYPE_F32, .rank = 2, .dim = {r->dim[0], r->dim[1]}, .data = *at, .bytes = r->bytes};
+    *out = (struct tensor){.name = name,
+                           .dtype = DTYPE_F32,
+                           .rank = 2,
+                           .dim = {r->dim[0], r->dim[1]},
+                           .data = *at,
+                           .bytes = r->bytes};
     bool ok = engine->ops->download(engine->store, row, *at, (size_t)r->bytes, err);
     *at += r->dim[0] * r->dim[1];
     return ok;
 }
 
-bool engine_save_adapter(struct engine *engine, const char *directory, const char *base_model, const json_t *card, struct error *err) {
+bool engine_save_adapter(struct engine *engine, const char *directory, const char *base_model,
+                         const json_t *card, struct error *err) {
     const struct model_state *state = &engine->state;
     size_t parts = (size_t)engine->model->config.layers * module_count, count = 0;
     struct peft_pair *pairs = mem_calloc(parts + 1, sizeof *pairs);
     struct saved *names = mem_calloc(parts + 1, sizeof *names);
     float *numbers = mem_alloc((size_t)state->table.rows[state->adapter].bytes), *at = numbers;
     char *targets[module_count];
-    struct peft_config config = {.rank = state->method.rank, .alpha = state->method.alpha, .dropout = state->method.dropout, .targets = targets};
+    struct peft_config config = {.rank = state->method.rank,
+                                 .alpha = state->method.alpha,
+                                 .dropout = state->method.dropout,
+                                 .targets = targets};
     bool ok = pairs && names && numbers;
     if (!ok) error_no_memory(err, "adapter", state->table.rows[state->adapter].bytes);
     for (int m = 0; m < module_count; m++)
@@ -186,7 +209,8 @@ bool engine_save_adapter(struct engine *engine, const char *directory, const cha
         if (state->down[i] < 0) continue;
         module_path((int64_t)(i / module_count), (int)(i % module_count), names[count].path);
         pairs[count].module = names[count].path;
-        ok = download(engine, state->down[i], "a", &at, &pairs[count].a, err) && download(engine, state->up[i], "b", &at, &pairs[count].b, err);
+        ok = download(engine, state->down[i], "a", &at, &pairs[count].a, err) &&
+             download(engine, state->up[i], "b", &at, &pairs[count].b, err);
         count++;
     }
     ok = ok && peft_write(directory, &config, pairs, count, card, err);

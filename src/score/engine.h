@@ -24,8 +24,9 @@ struct engine_program {
     struct program *program;
 };
 
-bool engine_open(struct engine *out, const struct device_ops *ops, struct device *device, const struct model *model,
-                 const struct method *method, const struct state_options *options, struct error *err);
+bool engine_open(struct engine *out, const struct device_ops *ops, struct device *device,
+                 const struct model *model, const struct method *method, const struct state_options *options,
+                 struct error *err);
 void engine_close(struct engine *engine);
 
 /* Graph and plan; every operation is checked against the device. */
@@ -38,12 +39,15 @@ bool engine_start(struct engine *engine, uint64_t arena, struct error *err);
 bool program_compile(struct engine_program *program, struct engine *engine, struct error *err);
 void program_release(struct engine_program *program, const struct engine *engine);
 
-/* What a PEFT adapter asks for: rank, alpha, dropout 0, targets taken from its tensors. Refuses an adapter whose
- * modules or shapes are not this model's. */
-bool engine_method_of(const struct peft *peft, const struct model *model, struct method *out, struct error *err);
-/* Puts the adapter's numbers into the store; PEFT's initial ones for `seed`; writes the store's into a directory. */
+/* What a PEFT adapter asks for: rank, alpha, dropout 0, targets taken from its tensors. Refuses an adapter
+ * whose modules or shapes are not this model's. */
+bool engine_method_of(const struct peft *peft, const struct model *model, struct method *out,
+                      struct error *err);
+/* Puts the adapter's numbers into the store; PEFT's initial ones for `seed`; writes the store's into a
+ * directory. */
 bool engine_load_adapter(struct engine *engine, const struct peft *peft, struct error *err);
 bool engine_init_adapter(struct engine *engine, uint64_t seed, struct error *err);
-bool engine_save_adapter(struct engine *engine, const char *directory, const char *base_model, const json_t *card, struct error *err);
+bool engine_save_adapter(struct engine *engine, const char *directory, const char *base_model,
+                         const json_t *card, struct error *err);
 
 #endif

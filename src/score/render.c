@@ -43,28 +43,42 @@ static bool read_arguments(struct render *out, char *const *arguments, size_t co
         char *name = mem_strndup(arguments[i], (size_t)(equals - arguments[i]));
         struct error ignored;
         json_t *value;
-        if (!json_read(&value, equals + 1, strlen(equals + 1), "argument", 1, &ignored)) value = json_string(equals + 1);
+        if (!json_read(&value, equals + 1, strlen(equals + 1), "argument", 1, &ignored))
+            value = json_string(equals + 1);
         bool ok = name && value && json_object_set_new(out->arguments, name, value) == 0;
         mem_free(name);
-        if (!ok) return error_set(err, ERROR_USAGE, "template", "--template-arg %s is not valid UTF-8", arguments[i]);
+        if (!ok)
+            return error_set(err, ERROR_USAGE, "template", "--template-arg %s is not valid UTF-8",
+                             arguments[i]);
     }
     return true;
 }
 
-bool render_open(struct render *out, const struct model *model, const struct render_options *options, struct error *err) {
+bool render_open(struct render *out, const struct model *model, const struct render_options *options,
+                 struct error *err) {
     memset(out, 0, sizeof *out);
     const char *given = options->chat_template, *builtin = given ? template_by_name(given) : NULL;
     bool ok = true;
-    if (builtin) ok = copy_source(out, builtin, strlen(builtin), err);
-    else if (given) ok = read_source(out, given, err);
-    else if (options->adapter) ok = adapter_source(out, options->adapter, err);
-    if (ok && !out->source && model->chat_template) ok = copy_source(out, model->chat_template, model->chat_template_size, err);
+    if (builtin)
+        ok = copy_source(out, builtin, strlen(builtin), err);
+    else if (given)
+        ok = read_source(out, given, err);
+    else if (options->adapter)
+        ok = adapter_source(out, options->adapter, err);
+    if (ok && !out->source && model->chat_template)
+        ok = copy_source(out, model->chat_template, model->chat_template_size, err);
     const char *name = given ? given : "chat_template";
     ok = ok && (!out->source || template_open(&out->template, out->source, out->source_size, name, err));
     ok = ok && read_arguments(out, options->arguments, options->argument_count, err);
     out->renderer = (struct renderer){
-        .tokenizer = model->tokenizer, .template = out->template, .arguments = out->arguments, .system = options->system,
-        .now = options->now, .train_on = options->train_on, .overlength = options->overlength, .max_length = options->max_length,
+        .tokenizer = model->tokenizer,
+        .template = out->template,
+        .arguments = out->arguments,
+        .system = options->system,
+        .now = options->now,
+        .train_on = options->train_on,
+        .overlength = options->overlength,
+        .max_length = options->max_length,
     };
     if (!ok) render_close(out);
     return ok;

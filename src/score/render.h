@@ -21,11 +21,12 @@ struct render {
     struct renderer renderer; /* for text/example.h */
     struct template *template;
     json_t *arguments;
-    char *source;             /* the template's text, or NULL; written beside the adapter */
+    char *source; /* the template's text, or NULL; written beside the adapter */
     size_t source_size;
 };
 
-bool render_open(struct render *out, const struct model *model, const struct render_options *options, struct error *err);
+bool render_open(struct render *out, const struct model *model, const struct render_options *options,
+                 struct error *err);
 void render_close(struct render *render);
 
 #endif

@@ -4,8 +4,8 @@
 
 #include "base/mem.h"
 
-bool score_examples(struct score *out, struct engine *engine, struct engine_program *program, struct batch *batch,
-                    const struct example *examples, size_t count, const atomic_int *stop,
+bool score_examples(struct score *out, struct engine *engine, struct engine_program *program,
+                    struct batch *batch, const struct example *examples, size_t count, const atomic_int *stop,
                     void (*progress)(void *user, size_t done, size_t all), void *user, struct error *err) {
     memset(out, 0, sizeof *out);
     float *logp = mem_array((size_t)batch->capacity, sizeof *logp);
@@ -20,13 +20,15 @@ bool score_examples(struct score *out, struct engine *engine, struct engine_prog
             out->examples++;
         }
         if (!batch->binding.segments) {
-            ok = error_set(err, ERROR_INTERNAL, "score", "an example of %u tokens was not planned for", examples[i].count);
+            ok = error_set(err, ERROR_INTERNAL, "score", "an example of %u tokens was not planned for",
+                           examples[i].count);
             break;
         }
         batch->binding.stop = stop;
         if (!batch->binding.targets) continue;
         ok = engine->ops->run(program->program, &batch->binding, err) &&
-             engine->ops->read(program->program, program->built.logp, logp, (size_t)batch->binding.targets * sizeof *logp, err);
+             engine->ops->read(program->program, program->built.logp, logp,
+                               (size_t)batch->binding.targets * sizeof *logp, err);
         for (int64_t m = 0; ok && m < batch->binding.targets; m++) sum -= (double)logp[m];
         out->supervised += (size_t)batch->binding.targets;
         if (ok && progress) progress(user, i, count);

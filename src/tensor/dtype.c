@@ -5,10 +5,12 @@
 #include "base/checked.h"
 
 static const struct dtype_row rows[DTYPE_COUNT] = {
-    [DTYPE_F32] = {"f32", 1, 4, false},   [DTYPE_F16] = {"f16", 1, 2, false},   [DTYPE_BF16] = {"bf16", 1, 2, false},
-    [DTYPE_F64] = {"f64", 1, 8, false},   [DTYPE_I32] = {"i32", 1, 4, false},   [DTYPE_U32] = {"u32", 1, 4, false},
-    [DTYPE_Q4_0] = {"q4_0", 32, 18, true}, [DTYPE_Q4_1] = {"q4_1", 32, 20, true}, [DTYPE_Q5_0] = {"q5_0", 32, 22, true},
-    [DTYPE_Q5_1] = {"q5_1", 32, 24, true}, [DTYPE_Q8_0] = {"q8_0", 32, 34, true},
+    [DTYPE_F32] = {"f32", 1, 4, false},    [DTYPE_F16] = {"f16", 1, 2, false},
+    [DTYPE_BF16] = {"bf16", 1, 2, false},  [DTYPE_F64] = {"f64", 1, 8, false},
+    [DTYPE_I32] = {"i32", 1, 4, false},    [DTYPE_U32] = {"u32", 1, 4, false},
+    [DTYPE_Q4_0] = {"q4_0", 32, 18, true}, [DTYPE_Q4_1] = {"q4_1", 32, 20, true},
+    [DTYPE_Q5_0] = {"q5_0", 32, 22, true}, [DTYPE_Q5_1] = {"q5_1", 32, 24, true},
+    [DTYPE_Q8_0] = {"q8_0", 32, 34, true},
 };
 
 const struct dtype_row *dtype_row(enum dtype dtype) { return &rows[dtype]; }
@@ -52,7 +54,7 @@ uint16_t f32_to_f16(float value) {
     uint32_t sign = in.u >> 16 & 0x8000u, magnitude = in.u & 0x7fffffffu;
     if (magnitude > 0x7f800000u) return (uint16_t)(sign | 0x7e00u);
     if (magnitude >= 0x477ff000u) return (uint16_t)(sign | 0x7c00u); /* rounds past 65504 */
-    if (magnitude < 0x38800000u) {                                   /* subnormal: add 0.5 to align the bits */
+    if (magnitude < 0x38800000u) { /* subnormal: add 0.5 to align the bits */
         union {
             float f;
             uint32_t u;

@@ -26,9 +26,9 @@ enum dtype {
 };
 
 struct dtype_row {
-    const char *name;  /* GGUF's name in lower case: "q4_1" */
-    uint32_t block;    /* elements in a block */
-    uint32_t bytes;    /* bytes of a block */
+    const char *name; /* GGUF's name in lower case: "q4_1" */
+    uint32_t block;   /* elements in a block */
+    uint32_t bytes;   /* bytes of a block */
     bool quantised;
 };
 

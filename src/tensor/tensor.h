@@ -11,7 +11,7 @@ enum { tensor_max_rank = 4, tensor_max_name = 256 };
 struct tensor {
     const char *name; /* owned by whoever made the tensor */
     enum dtype dtype;
-    int rank;         /* 0 to tensor_max_rank */
+    int rank; /* 0 to tensor_max_rank */
     int64_t dim[tensor_max_rank];
     const void *data; /* may be unaligned when it lies in a mapped file */
     uint64_t bytes;

@@ -25,7 +25,7 @@ struct renderer {
     double now;                      /* the clock that templates see */
     enum train_on train_on;
     enum overlength overlength;
-    size_t max_length;               /* tokens */
+    size_t max_length; /* tokens */
 };
 
 struct example {
@@ -57,14 +57,15 @@ bool examples_build(struct examples *out, const struct renderer *renderer, const
 void examples_release(struct examples *examples);
 
 /* Renders a conversation for generation: messages + the generation prompt; appended to *out. */
-bool renderer_prompt(const struct renderer *renderer, const json_t *messages, const json_t *tools, struct buf *out,
-                     struct error *err);
+bool renderer_prompt(const struct renderer *renderer, const json_t *messages, const json_t *tools,
+                     struct buf *out, struct error *err);
 /* The same for plain text where there is no template: a single user turn is its text. Appends ids. */
 bool renderer_prompt_tokens(const struct renderer *renderer, const json_t *messages, const json_t *tools,
                             struct tokens *out, struct error *err);
 /* Text of one row as trained, with the trained byte spans, appended. Where the row becomes one example
  * per assistant turn, it is the last of them; text/report.h shows all. */
-bool renderer_row(const struct renderer *renderer, const struct dataset *dataset, const struct dataset_row *row,
-                  struct buf *text, struct template_spans *trained, struct error *err);
+bool renderer_row(const struct renderer *renderer, const struct dataset *dataset,
+                  const struct dataset_row *row, struct buf *text, struct template_spans *trained,
+                  struct error *err);
 
 #endif

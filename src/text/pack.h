@@ -15,8 +15,8 @@ void pack_order(uint32_t *order, size_t count, uint64_t seed, uint32_t epoch, bo
 /* How the examples of one step are laid into micro-batches: the fewest that fit, balanced by cost
  * (longest first onto the lightest that has room). */
 struct pack_layout {
-    uint32_t *items;   /* [count] example indices, grouped by micro-batch */
-    uint32_t *starts;  /* [micro_batches + 1] into items */
+    uint32_t *items;  /* [count] example indices, grouped by micro-batch */
+    uint32_t *starts; /* [micro_batches + 1] into items */
     size_t micro_batches;
 };
 /* lengths come from examples[i].count; capacity >= the longest. Memory from `arena`. */

@@ -19,8 +19,8 @@ bool data_report_stats(json_t **out, const struct dataset *data, const struct da
 
 /* {"examples":[{"row","file","line","text","trained":[[first,end]…] (bytes),"ids","starts","flags"}]} of
  * `count` rows from `first` on. Without tokenizer: no ids, starts and flags. */
-bool data_report_preview(json_t **out, const struct dataset *data, const struct renderer *renderer, size_t first,
-                         size_t count, struct error *err);
+bool data_report_preview(json_t **out, const struct dataset *data, const struct renderer *renderer,
+                         size_t first, size_t count, struct error *err);
 
 /* A preview for a terminal: the texts, escaped, what is trained in colour or in ⟦ ⟧. */
 bool data_preview_text(const json_t *preview, bool colour, struct buf *out, struct error *err);

@@ -29,12 +29,13 @@ struct tokenizer_text {
  * returns; nothing is kept. */
 struct tokenizer_tables {
     const struct tokenizer_text *tokens; /* in the byte-to-unicode alphabet of GPT-2 */
-    const int32_t *kinds;                /* GGUF token types (1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte); NULL: all normal */
+    const int32_t *kinds; /* GGUF token types (1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6
+                             byte); NULL: all normal */
     size_t token_count;
     const struct tokenizer_text *merges; /* "left right" */
     size_t merge_count;
-    const char *pre;                     /* tokenizer.ggml.pre: "gpt-2", "smollm", "llama-bpe", "qwen2" … */
-    int32_t bos, eos, unknown, padding;  /* -1: none */
+    const char *pre;                    /* tokenizer.ggml.pre: "gpt-2", "smollm", "llama-bpe", "qwen2" … */
+    int32_t bos, eos, unknown, padding; /* -1: none */
     bool add_bos, add_eos;
 };
 

@@ -12,7 +12,8 @@
 #include "format/safetensors.h"
 
 static const char partial_suffix[] = ".partial";
-static const char *const files[] = {"adapter/adapter_config.json", "adapter/adapter_model.safetensors", "optimizer.safetensors", "state.json"};
+static const char *const files[] = {"adapter/adapter_config.json", "adapter/adapter_model.safetensors",
+                                    "optimizer.safetensors", "state.json"};
 enum { file_count = sizeof files / sizeof *files, manifest_limit = 1 << 20 };
 
 uint64_t checkpoint_bytes(const struct engine *engine) {
@@ -26,13 +27,16 @@ static bool set_number(json_t *object, const char *key, double value) {
 }
 
 static bool write_state(const char *directory, const struct progress *p, struct error *err) {
-    json_t *state = json_pack("{s:i, s:I, s:I, s:I, s:I, s:I}", "version", 1, "step", (json_int_t)p->step, "epoch", (json_int_t)p->epoch, "cursor",
-                              (json_int_t)p->cursor, "tokens", (json_int_t)p->tokens, "best_step", (json_int_t)p->best_step);
+    json_t *state = json_pack("{s:i, s:I, s:I, s:I, s:I, s:I}", "version", 1, "step", (json_int_t)p->step,
+                              "epoch", (json_int_t)p->epoch, "cursor", (json_int_t)p->cursor, "tokens",
+                              (json_int_t)p->tokens, "best_step", (json_int_t)p->best_step);
     bool ok = state && set_number(state, "loss", p->loss) && set_number(state, "eval_loss", p->eval_loss) &&
               set_number(state, "best_loss", p->best_loss) && set_number(state, "seconds", p->seconds);
     char *path = fs_join(directory, "state.json");
-    if (!ok || !path) ok = error_no_memory(err, "checkpoint", 0);
-    else ok = json_write_file(state, path, true, err);
+    if (!ok || !path)
+        ok = error_no_memory(err, "checkpoint", 0);
+    else
+        ok = json_write_file(state, path, true, err);
     json_decref(state);
     mem_free(path);
     return ok;
@@ -48,11 +52,18 @@ static bool write_optimizer(struct engine *engine, const char *directory, struct
     for (int i = 0; ok && i < 2; i++) {
         const struct state_row *row = &state->table.rows[rows[i]];
         copies[i] = mem_alloc((size_t)row->bytes);
-        ok = copies[i] ? engine->ops->download(engine->store, rows[i], copies[i], (size_t)row->bytes, err) : error_no_memory(err, "checkpoint", row->bytes);
-        tensors[i] = (struct tensor){.name = names[i], .dtype = DTYPE_F32, .rank = 1, .dim = {row->dim[0]}, .data = copies[i], .bytes = row->bytes};
+        ok = copies[i] ? engine->ops->download(engine->store, rows[i], copies[i], (size_t)row->bytes, err)
+                       : error_no_memory(err, "checkpoint", row->bytes);
+        tensors[i] = (struct tensor){.name = names[i],
+                                     .dtype = DTYPE_F32,
+                                     .rank = 1,
+                                     .dim = {row->dim[0]},
+                                     .data = copies[i],
+                                     .bytes = row->bytes};
     }
     char *path = fs_join(directory, "optimizer.safetensors");
-    ok = ok && (path ? safetensors_write(path, tensors, 2, NULL, err) : error_no_memory(err, "checkpoint", 0));
+    ok =
+        ok && (path ? safetensors_write(path, tensors, 2, NULL, err) : error_no_memory(err, "checkpoint", 0));
     mem_free(path);
     mem_free(copies[0]);
     mem_free(copies[1]);
@@ -63,8 +74,11 @@ static bool file_record(const char *directory, const char *name, json_t *records
     struct digest digest;
     struct fs_info info;
     char *path = fs_join(directory, name);
-    bool ok = path ? fs_stat(path, &info, err) && digest_file(path, &digest, err) : error_no_memory(err, "checkpoint", 0);
-    if (ok && json_object_set_new(records, name, json_pack("{s:I, s:s}", "bytes", (json_int_t)info.size, "digest", digest.hex)) != 0)
+    bool ok = path ? fs_stat(path, &info, err) && digest_file(path, &digest, err)
+                   : error_no_memory(err, "checkpoint", 0);
+    if (ok && json_object_set_new(
+                  records, name,
+                  json_pack("{s:I, s:s}", "bytes", (json_int_t)info.size, "digest", digest.hex)) != 0)
         ok = error_no_memory(err, "checkpoint", 0);
     mem_free(path);
     return ok;
@@ -83,17 +97,19 @@ static bool write_manifest(const char *directory, struct error *err) {
     return ok;
 }
 
-bool checkpoint_save(struct engine *engine, const char *run, const struct progress *progress, const char *base_model,
-                     char path[64], struct error *err) {
+bool checkpoint_save(struct engine *engine, const char *run, const struct progress *progress,
+                     const char *base_model, char path[64], struct error *err) {
     struct error ignored;
     snprintf(path, 64, "checkpoints/step-%08lld", (long long)progress->step);
     struct buf partial = {0};
     char *final = fs_join(run, path), *adapter = NULL;
-    bool ok = final && buf_printf(&partial, "%s%s", final, partial_suffix) && (adapter = fs_join(partial.data, "adapter"));
+    bool ok = final && buf_printf(&partial, "%s%s", final, partial_suffix) &&
+              (adapter = fs_join(partial.data, "adapter"));
     if (!ok) error_no_memory(err, "checkpoint", 0);
     ok = ok && fs_remove_tree(partial.data, err) && fs_make_directories(adapter, err) &&
-         engine_save_adapter(engine, adapter, base_model, NULL, err) && write_optimizer(engine, partial.data, err) &&
-         write_state(partial.data, progress, err) && write_manifest(partial.data, err);
+         engine_save_adapter(engine, adapter, base_model, NULL, err) &&
+         write_optimizer(engine, partial.data, err) && write_state(partial.data, progress, err) &&
+         write_manifest(partial.data, err);
     /* One of this step may stand there from before a resume: it is replaced by the same bits. */
     ok = ok && fs_remove_tree(final, err) && fs_rename(partial.data, final, err);
     if (!ok && partial.data) fs_remove_tree(partial.data, &ignored);
@@ -144,7 +160,8 @@ static bool check_file(const char *directory, const char *name, const json_t *re
     char *path = fs_join(directory, name);
     bool ok = path ? digest_file(path, &digest, err) : error_no_memory(err, "checkpoint", 0);
     if (ok && (!want || strcmp(want, digest.hex)))
-        ok = error_set(err, ERROR_INPUT, "checkpoint", "%s is damaged: its digest differs from MANIFEST", path);
+        ok = error_set(err, ERROR_INPUT, "checkpoint", "%s is damaged: its digest differs from MANIFEST",
+                       path);
     mem_free(path);
     return ok;
 }
@@ -152,7 +169,8 @@ static bool check_file(const char *directory, const char *name, const json_t *re
 static bool check_manifest(const char *directory, struct error *err) {
     json_t *manifest = NULL;
     char *path = fs_join(directory, "MANIFEST");
-    bool ok = path ? json_read_file(&manifest, path, manifest_limit, err) : error_no_memory(err, "checkpoint", 0);
+    bool ok =
+        path ? json_read_file(&manifest, path, manifest_limit, err) : error_no_memory(err, "checkpoint", 0);
     const json_t *records = json_object_get(manifest, "files");
     for (int i = 0; ok && i < file_count; i++) {
         const json_t *record = json_object_get(records, files[i]);
@@ -172,16 +190,23 @@ static double number_or_nan(const json_t *object, const char *key) {
 static bool read_state(const char *directory, struct progress *out, struct error *err) {
     json_t *state = NULL;
     char *path = fs_join(directory, "state.json");
-    bool ok = path ? json_read_file(&state, path, manifest_limit, err) : error_no_memory(err, "checkpoint", 0);
+    bool ok =
+        path ? json_read_file(&state, path, manifest_limit, err) : error_no_memory(err, "checkpoint", 0);
     const struct {
         const char *key;
         int64_t *value;
-    } rows[] = {{"step", &out->step}, {"epoch", &out->epoch}, {"cursor", &out->cursor}, {"tokens", &out->tokens}, {"best_step", &out->best_step}};
+    } rows[] = {{"step", &out->step},
+                {"epoch", &out->epoch},
+                {"cursor", &out->cursor},
+                {"tokens", &out->tokens},
+                {"best_step", &out->best_step}};
     for (size_t i = 0; ok && i < sizeof rows / sizeof *rows; i++) {
         const json_t *value = json_object_get(state, rows[i].key);
         if (!json_is_integer(value) || json_integer_value(value) < 0)
-            ok = error_set(err, ERROR_INPUT, "checkpoint", "%s: %s is missing or no count", path, rows[i].key);
-        else *rows[i].value = json_integer_value(value);
+            ok =
+                error_set(err, ERROR_INPUT, "checkpoint", "%s: %s is missing or no count", path, rows[i].key);
+        else
+            *rows[i].value = json_integer_value(value);
     }
     out->loss = number_or_nan(state, "loss");
     out->eval_loss = number_or_nan(state, "eval_loss");
@@ -203,8 +228,10 @@ static bool read_optimizer(struct engine *engine, const char *directory, struct 
         const struct tensor *tensor = safetensors_find(file, names[i]);
         const struct state_row *row = &state->table.rows[rows[i]];
         if (!tensor || tensor->dtype != DTYPE_F32 || tensor->bytes != row->bytes)
-            ok = error_set(err, ERROR_INPUT, "checkpoint", "%s: %s is missing or of another size", path, names[i]);
-        else ok = engine->ops->upload(engine->store, rows[i], tensor->data, (size_t)row->bytes, err);
+            ok = error_set(err, ERROR_INPUT, "checkpoint", "%s: %s is missing or of another size", path,
+                           names[i]);
+        else
+            ok = engine->ops->upload(engine->store, rows[i], tensor->data, (size_t)row->bytes, err);
     }
     safetensors_close(&file);
     mem_free(path);
@@ -215,8 +242,10 @@ static bool read_adapter(struct engine *engine, const char *directory, struct er
     struct peft *peft = NULL;
     struct method method;
     char *path = fs_join(directory, "adapter");
-    bool ok = path ? peft_open(&peft, path, err) && engine_method_of(peft, engine->model, &method, err) : error_no_memory(err, "checkpoint", 0);
-    if (ok && (method.rank != engine->state.method.rank || memcmp(method.targets, engine->state.method.targets, sizeof method.targets)))
+    bool ok = path ? peft_open(&peft, path, err) && engine_method_of(peft, engine->model, &method, err)
+                   : error_no_memory(err, "checkpoint", 0);
+    if (ok && (method.rank != engine->state.method.rank ||
+               memcmp(method.targets, engine->state.method.targets, sizeof method.targets)))
         ok = error_set(err, ERROR_INPUT, "checkpoint", "%s is of another rank or other targets", path);
     ok = ok && engine_load_adapter(engine, peft, err);
     peft_close(&peft);
@@ -226,8 +255,8 @@ static bool read_adapter(struct engine *engine, const char *directory, struct er
 
 static bool load_one(struct engine *engine, const char *directory, struct progress *out, struct error *err) {
     int32_t step;
-    if (!check_manifest(directory, err) || !read_state(directory, out, err) || !read_adapter(engine, directory, err) ||
-        !read_optimizer(engine, directory, err))
+    if (!check_manifest(directory, err) || !read_state(directory, out, err) ||
+        !read_adapter(engine, directory, err) || !read_optimizer(engine, directory, err))
         return false;
     step = (int32_t)out->step;
     return engine->ops->upload(engine->store, engine->state.step, &step, sizeof step, err);
@@ -244,8 +273,10 @@ bool checkpoint_load(struct engine *engine, const char *run, struct progress *ou
         struct error cause;
         if (step_of(list.names[i]) < 0) continue;
         char *path = fs_join(folder, list.names[i]);
-        if (!path) ok = error_no_memory(err, "checkpoint", 0);
-        else if (load_one(engine, path, out, &cause)) *found = true;
+        if (!path)
+            ok = error_no_memory(err, "checkpoint", 0);
+        else if (load_one(engine, path, out, &cause))
+            *found = true;
         else if (cause.code != ERROR_INPUT) {
             *err = cause;
             ok = false;

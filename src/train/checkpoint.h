@@ -3,7 +3,8 @@
  *   checkpoints/step-00000100/adapter/             the adapter, PEFT layout, f32
  *                             optimizer.safetensors moment1, moment2 [P] f32 (P as in the state table)
  *                             state.json            counters
- *                             MANIFEST              {"version", "files": {path: {"bytes","digest"}}}, written last
+ *                             MANIFEST              {"version", "files": {path: {"bytes","digest"}}}, written
+ * last
  *
  * A checkpoint is made beside its name and renamed when it is whole and synced. A reader takes the newest one
  * whose digests hold, and says what it skipped. */
@@ -13,22 +14,22 @@
 #include "score/engine.h"
 
 struct progress {
-    int64_t step;          /* optimizer steps taken */
-    int64_t epoch, cursor; /* where the next step begins: examples of the epoch already used */
-    int64_t tokens;        /* trained so far */
-    double loss;           /* of the last step */
+    int64_t step;                /* optimizer steps taken */
+    int64_t epoch, cursor;       /* where the next step begins: examples of the epoch already used */
+    int64_t tokens;              /* trained so far */
+    double loss;                 /* of the last step */
     double eval_loss, best_loss; /* NAN: never measured */
-    int64_t best_step;     /* 0: none */
-    double seconds;        /* spent training so far */
+    int64_t best_step;           /* 0: none */
+    double seconds;              /* spent training so far */
 };
 
 /* Writes one; `path` gets its place relative to the run's directory, "checkpoints/step-00000100". */
-bool checkpoint_save(struct engine *engine, const char *run, const struct progress *progress, const char *base_model,
-                     char path[64], struct error *err);
+bool checkpoint_save(struct engine *engine, const char *run, const struct progress *progress,
+                     const char *base_model, char path[64], struct error *err);
 /* Removes all but the newest `keep` and the best one, and what broken saves left. */
 bool checkpoint_prune(const char *run, int64_t keep, int64_t best_step, struct error *err);
-/* Loads the newest good one into the store. *found false: there is none. `skipped` is told each one that is damaged.
- * A run whose checkpoints are all damaged is an error. */
+/* Loads the newest good one into the store. *found false: there is none. `skipped` is told each one that is
+ * damaged. A run whose checkpoints are all damaged is an error. */
 bool checkpoint_load(struct engine *engine, const char *run, struct progress *out, bool *found,
                      void (*skipped)(void *user, const char *message), void *user, struct error *err);
 /* Bytes that one takes on disk. */

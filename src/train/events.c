@@ -38,14 +38,16 @@ static bool open_board(struct events *events, const char *directory, struct erro
     return ok;
 }
 
-bool events_open(struct events *out, const char *directory, void (*listen)(void *user, const char *line), void *user, struct error *err) {
+bool events_open(struct events *out, const char *directory, void (*listen)(void *user, const char *line),
+                 void *user, struct error *err) {
     uint64_t keep;
     memset(out, 0, sizeof *out);
     out->file.fd = -1;
     out->listen = listen;
     out->user = user;
     char *path = fs_join(directory, "events.jsonl");
-    bool ok = path ? whole_lines(path, &keep, err) && fs_appender_open(&out->file, path, keep, err) : error_no_memory(err, "events", 0);
+    bool ok = path ? whole_lines(path, &keep, err) && fs_appender_open(&out->file, path, keep, err)
+                   : error_no_memory(err, "events", 0);
     mem_free(path);
     ok = ok && open_board(out, directory, err);
     if (!ok) events_close(out);
@@ -63,8 +65,8 @@ static void disk_failure(struct events *events, const struct error *cause) {
     if (events->disk_failed) return;
     events->disk_failed = true;
     error_format(cause, text, sizeof text);
-    json_t *message = json_pack("{s:s, s:i, s:f, s:I, s:s}", "event", "warning", "version", event_version, "time", clock_unix(), "step",
-                                (json_int_t)events->step, "message", text);
+    json_t *message = json_pack("{s:s, s:i, s:f, s:I, s:s}", "event", "warning", "version", event_version,
+                                "time", clock_unix(), "step", (json_int_t)events->step, "message", text);
     struct buf out = {0};
     struct error ignored;
     if (message && json_write(message, &out, &ignored) && events->listen) {
@@ -78,7 +80,8 @@ static void disk_failure(struct events *events, const struct error *cause) {
 bool events_emit(struct events *events, const char *name, json_t *fields, struct error *err) {
     struct buf line = {0};
     struct error cause;
-    json_t *event = json_pack("{s:s, s:i, s:f, s:I}", "event", name, "version", event_version, "time", clock_unix(), "step", (json_int_t)events->step);
+    json_t *event = json_pack("{s:s, s:i, s:f, s:I}", "event", name, "version", event_version, "time",
+                              clock_unix(), "step", (json_int_t)events->step);
     bool ok = event && fields && json_object_update(event, fields) == 0;
     if (!ok) error_no_memory(err, "events", 0);
     ok = ok && json_write(event, &line, err);
@@ -99,5 +102,7 @@ bool events_warn(struct events *events, const char *message, struct error *err) 
 
 void events_scalar(struct events *events, const struct tfevents_scalar *scalars, size_t count) {
     struct error cause;
-    if (events->board_open && !tfevents_write(&events->board, clock_unix(), events->step, scalars, count, &cause)) disk_failure(events, &cause);
+    if (events->board_open &&
+        !tfevents_write(&events->board, clock_unix(), events->step, scalars, count, &cause))
+        disk_failure(events, &cause);
 }

@@ -1,4 +1,5 @@
-/* Events of a run: one JSON object a line, in events.jsonl, to whoever listens, and the curves to TensorBoard. */
+/* Events of a run: one JSON object a line, in events.jsonl, to whoever listens, and the curves to
+ * TensorBoard. */
 #ifndef HONE_TRAIN_EVENTS_H
 #define HONE_TRAIN_EVENTS_H
 
@@ -18,10 +19,11 @@ struct events {
 };
 
 /* Opens DIRECTORY/events.jsonl, cutting a torn last line, and a new TensorBoard file. */
-bool events_open(struct events *out, const char *directory, void (*listen)(void *user, const char *line), void *user, struct error *err);
+bool events_open(struct events *out, const char *directory, void (*listen)(void *user, const char *line),
+                 void *user, struct error *err);
 void events_close(struct events *events);
-/* Adds event, version, time and step before the fields of `fields`, which is released. A full disk is told once to
- * the listener and does not fail: the run matters more than its log. */
+/* Adds event, version, time and step before the fields of `fields`, which is released. A full disk is told
+ * once to the listener and does not fail: the run matters more than its log. */
 bool events_emit(struct events *events, const char *name, json_t *fields, struct error *err);
 bool events_warn(struct events *events, const char *message, struct error *err);
 /* A point of a curve; failures are treated as above. */

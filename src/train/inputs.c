@@ -3,17 +3,19 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/mem.h"
 #include "base/fs.h"
+#include "base/mem.h"
 #include "base/thread.h"
 
 static bool open_adapter(struct inputs *in, struct recipe *recipe, struct error *err) {
     if (!recipe->adapter) return true;
     struct method method;
-    if (!peft_open(&in->adapter, recipe->adapter, err) || !engine_method_of(in->adapter, in->model, &method, err)) return false;
+    if (!peft_open(&in->adapter, recipe->adapter, err) ||
+        !engine_method_of(in->adapter, in->model, &method, err))
+        return false;
     if (recipe_origin(recipe, "lora-rank") == ORIGIN_GIVEN && recipe->lora_rank != method.rank) {
-        error_set(err, ERROR_USAGE, "train", "--lora-rank %lld conflicts with the rank %lld of --adapter", (long long)recipe->lora_rank,
-                  (long long)method.rank);
+        error_set(err, ERROR_USAGE, "train", "--lora-rank %lld conflicts with the rank %lld of --adapter",
+                  (long long)recipe->lora_rank, (long long)method.rank);
         return error_fix(err, "Leave --lora-rank out.");
     }
     if (recipe_origin(recipe, "lora-targets") == ORIGIN_GIVEN) {
@@ -23,9 +25,11 @@ static bool open_adapter(struct inputs *in, struct recipe *recipe, struct error 
     struct buf names = {0};
     for (int m = 0; m < module_count; m++)
         if (method.targets[m]) buf_printf(&names, "%s%s", names.size ? "," : "", modules[m].target);
-    bool ok = !names.failed && recipe_resolve_int(recipe, "lora-rank", method.rank, "rank of --adapter", err) &&
+    bool ok = !names.failed &&
+              recipe_resolve_int(recipe, "lora-rank", method.rank, "rank of --adapter", err) &&
               recipe_resolve(recipe, "lora-targets", names.data, "targets of --adapter", err);
-    if (ok && recipe_origin(recipe, "lora-alpha") != ORIGIN_GIVEN) ok = recipe_resolve_float(recipe, "lora-alpha", method.alpha, "alpha of --adapter", err);
+    if (ok && recipe_origin(recipe, "lora-alpha") != ORIGIN_GIVEN)
+        ok = recipe_resolve_float(recipe, "lora-alpha", method.alpha, "alpha of --adapter", err);
     buf_release(&names);
     return ok;
 }
@@ -33,42 +37,63 @@ static bool open_adapter(struct inputs *in, struct recipe *recipe, struct error 
 static bool resolve_method(struct inputs *in, struct recipe *recipe, struct error *err) {
     struct buf names = {0};
     char reason[96];
-    if (recipe->lora_alpha <= 0 && !recipe_resolve_float(recipe, "lora-alpha", (double)recipe->lora_rank, "the rank, so that the scale is 1", err))
+    if (recipe->lora_alpha <= 0 && !recipe_resolve_float(recipe, "lora-alpha", (double)recipe->lora_rank,
+                                                         "the rank, so that the scale is 1", err))
         return false;
     if (recipe->learning_rate <= 0) {
         const struct model_config *config = &in->model->config;
-        snprintf(reason, sizeof reason, "hidden size %lld of %s", (long long)config->hidden, config->architecture);
-        if (!recipe_resolve_float(recipe, "learning-rate", recipe_default_learning_rate(config->hidden, config->architecture), reason, err)) return false;
+        snprintf(reason, sizeof reason, "hidden size %lld of %s", (long long)config->hidden,
+                 config->architecture);
+        if (!recipe_resolve_float(recipe, "learning-rate",
+                                  recipe_default_learning_rate(config->hidden, config->architecture), reason,
+                                  err))
+            return false;
     }
-    in->method = (struct method){.rank = recipe->lora_rank, .alpha = recipe->lora_alpha, .dropout = recipe->lora_dropout};
-    for (size_t i = 0; i < recipe->lora_targets.count; i++) buf_printf(&names, "%s%s", i ? "," : "", recipe->lora_targets.items[i]);
+    in->method = (struct method){
+        .rank = recipe->lora_rank, .alpha = recipe->lora_alpha, .dropout = recipe->lora_dropout};
+    for (size_t i = 0; i < recipe->lora_targets.count; i++)
+        buf_printf(&names, "%s%s", i ? "," : "", recipe->lora_targets.items[i]);
     bool ok = method_targets(names.data ? names.data : "all", in->method.targets, err);
     buf_release(&names);
     return ok;
 }
 
-static bool resolve_text(struct inputs *in, struct recipe *recipe, void (*warn)(void *, const char *), void *user, struct error *err) {
+static bool resolve_text(struct inputs *in, struct recipe *recipe, void (*warn)(void *, const char *),
+                         void *user, struct error *err) {
     int64_t context = in->model->config.context;
     char text[160];
     if (!recipe->max_length) {
-        snprintf(text, sizeof text, "the smaller of 2048 and the model's context of %lld", (long long)context);
-        if (!recipe_resolve_int(recipe, "max-length", context < 2048 ? context : 2048, text, err)) return false;
+        snprintf(text, sizeof text, "the smaller of 2048 and the model's context of %lld",
+                 (long long)context);
+        if (!recipe_resolve_int(recipe, "max-length", context < 2048 ? context : 2048, text, err))
+            return false;
     }
     if (recipe->max_length > context && warn) {
-        snprintf(text, sizeof text, "--max-length %lld is more than the model's context of %lld tokens", (long long)recipe->max_length, (long long)context);
+        snprintf(text, sizeof text, "--max-length %lld is more than the model's context of %lld tokens",
+                 (long long)recipe->max_length, (long long)context);
         warn(user, text);
     }
     /* A fixed clock in the recipe, so that a template that shows the date renders the same on resume. */
-    if (recipe->template_clock <= 0 && !recipe_resolve_float(recipe, "template-clock", (double)(int64_t)clock_unix(), "when the run was made", err)) return false;
+    if (recipe->template_clock <= 0 &&
+        !recipe_resolve_float(recipe, "template-clock", (double)(int64_t)clock_unix(),
+                              "when the run was made", err))
+        return false;
     struct render_options options = {
-        .chat_template = recipe->chat_template, .adapter = recipe->adapter, .arguments = recipe->template_args.items,
-        .argument_count = recipe->template_args.count, .system = recipe->system, .now = recipe->template_clock,
-        .train_on = (enum train_on)recipe->train_on, .overlength = (enum overlength)recipe->overlength, .max_length = (size_t)recipe->max_length,
+        .chat_template = recipe->chat_template,
+        .adapter = recipe->adapter,
+        .arguments = recipe->template_args.items,
+        .argument_count = recipe->template_args.count,
+        .system = recipe->system,
+        .now = recipe->template_clock,
+        .train_on = (enum train_on)recipe->train_on,
+        .overlength = (enum overlength)recipe->overlength,
+        .max_length = (size_t)recipe->max_length,
     };
     return render_open(&in->render, in->model, &options, err);
 }
 
-static bool open_data(struct dataset *out, const struct text_list *files, struct recipe *recipe, void (*warn)(void *, const char *), void *user, struct error *err) {
+static bool open_data(struct dataset *out, const struct text_list *files, struct recipe *recipe,
+                      void (*warn)(void *, const char *), void *user, struct error *err) {
     struct dataset_options options = {.columns = recipe->columns};
     char text[400];
     if (!dataset_open(out, (const char *const *)files->items, files->count, &options, err)) return false;
@@ -76,19 +101,23 @@ static bool open_data(struct dataset *out, const struct text_list *files, struct
     if (!recipe->skip_bad_rows) return dataset_refuse(out, err);
     for (size_t i = 0; warn && i < out->problem_count; i++) {
         const struct dataset_problem *problem = &out->problems[i];
-        snprintf(text, sizeof text, "skipped %s:%zu: %s", out->files[problem->file], problem->line, problem->cause);
+        snprintf(text, sizeof text, "skipped %s:%zu: %s", out->files[problem->file], problem->line,
+                 problem->cause);
         warn(user, text);
     }
     return true;
 }
 
-static void warn_counts(const struct examples *examples, const char *which, void (*warn)(void *, const char *), void *user) {
+static void warn_counts(const struct examples *examples, const char *which,
+                        void (*warn)(void *, const char *), void *user) {
     const struct example_counts *c = &examples->counts;
     const struct {
         size_t count;
         const char *what;
-    } rows[] = {{c->truncated, "were cut to --max-length"}, {c->dropped, "were longer than --max-length and dropped"},
-                {c->split, "were longer than --max-length and split"}, {c->skipped_untrained, "have no trained token and were skipped"}};
+    } rows[] = {{c->truncated, "were cut to --max-length"},
+                {c->dropped, "were longer than --max-length and dropped"},
+                {c->split, "were longer than --max-length and split"},
+                {c->skipped_untrained, "have no trained token and were skipped"}};
     char text[160];
     for (size_t i = 0; warn && i < sizeof rows / sizeof *rows; i++) {
         if (!rows[i].count) continue;
@@ -97,16 +126,21 @@ static void warn_counts(const struct examples *examples, const char *which, void
     }
 }
 
-static bool build_examples(struct inputs *in, struct recipe *recipe, void (*warn)(void *, const char *), void *user, struct error *err) {
+static bool build_examples(struct inputs *in, struct recipe *recipe, void (*warn)(void *, const char *),
+                           void *user, struct error *err) {
     if (recipe->valid_split > 0) {
         in->held = mem_calloc(in->data.row_count + 1, sizeof *in->held);
         if (!in->held) return error_no_memory(err, "data", in->data.row_count);
-        if (!dataset_split(&in->data, recipe->valid_split, (uint64_t)recipe->seed, in->held, err)) return false;
+        if (!dataset_split(&in->data, recipe->valid_split, (uint64_t)recipe->seed, in->held, err))
+            return false;
     }
     if (!examples_build(&in->train, &in->render.renderer, &in->data, in->held, false, err)) return false;
     warn_counts(&in->train, "training", warn, user);
-    if (in->held && !examples_build(&in->held_out, &in->render.renderer, &in->data, in->held, true, err)) return false;
-    if (recipe->valid.count && !examples_build(&in->held_out, &in->render.renderer, &in->valid, NULL, false, err)) return false;
+    if (in->held && !examples_build(&in->held_out, &in->render.renderer, &in->data, in->held, true, err))
+        return false;
+    if (recipe->valid.count &&
+        !examples_build(&in->held_out, &in->render.renderer, &in->valid, NULL, false, err))
+        return false;
     if (in->held || recipe->valid.count) warn_counts(&in->held_out, "held-out", warn, user);
     if (in->train.counts.supervised) return true;
     error_set(err, ERROR_INPUT, "data", "no row has a trained token");
@@ -115,10 +149,12 @@ static bool build_examples(struct inputs *in, struct recipe *recipe, void (*warn
 
 static bool resolve_digests(struct inputs *in, struct recipe *recipe, struct error *err) {
     struct digest digest;
-    if (!model_digest(in->model, &digest, err) || !recipe_resolve(recipe, "model-digest", digest.hex, "", err) ||
+    if (!model_digest(in->model, &digest, err) ||
+        !recipe_resolve(recipe, "model-digest", digest.hex, "", err) ||
         !recipe_resolve(recipe, "data-digest", in->data.digest.hex, "", err))
         return false;
-    if (recipe->valid.count && !recipe_resolve(recipe, "valid-digest", in->valid.digest.hex, "", err)) return false;
+    if (recipe->valid.count && !recipe_resolve(recipe, "valid-digest", in->valid.digest.hex, "", err))
+        return false;
     if (in->render.source) {
         digest_bytes(in->render.source, in->render.source_size, &digest);
         if (!recipe_resolve(recipe, "template-digest", digest.hex, "", err)) return false;
@@ -133,8 +169,9 @@ static bool resolve_digests(struct inputs *in, struct recipe *recipe, struct err
 bool inputs_open(struct inputs *out, struct recipe *recipe, const char *model_path,
                  void (*warn)(void *user, const char *message), void *user, struct error *err) {
     memset(out, 0, sizeof *out);
-    bool ok = model_open(&out->model, model_path, err) && open_adapter(out, recipe, err) && resolve_method(out, recipe, err) &&
-              resolve_text(out, recipe, warn, user, err) && open_data(&out->data, &recipe->data, recipe, warn, user, err) &&
+    bool ok = model_open(&out->model, model_path, err) && open_adapter(out, recipe, err) &&
+              resolve_method(out, recipe, err) && resolve_text(out, recipe, warn, user, err) &&
+              open_data(&out->data, &recipe->data, recipe, warn, user, err) &&
               (!recipe->valid.count || open_data(&out->valid, &recipe->valid, recipe, warn, user, err)) &&
               build_examples(out, recipe, warn, user, err) && resolve_digests(out, recipe, err);
     if (!ok) inputs_close(out);

@@ -1,5 +1,5 @@
-/* What a run reads before it starts: model, starting adapter, template, data and examples; and the values of the
- * recipe that follow from them. */
+/* What a run reads before it starts: model, starting adapter, template, data and examples; and the values of
+ * the recipe that follow from them. */
 #ifndef HONE_TRAIN_INPUTS_H
 #define HONE_TRAIN_INPUTS_H
 
@@ -20,8 +20,8 @@ struct inputs {
     struct method method;
 };
 
-/* Reads everything and resolves the recipe's `auto` values that follow (max-length, learning-rate, alpha, digests,
- * clock). `warn` is told one sentence at a time (may be NULL). */
+/* Reads everything and resolves the recipe's `auto` values that follow (max-length, learning-rate, alpha,
+ * digests, clock). `warn` is told one sentence at a time (may be NULL). */
 bool inputs_open(struct inputs *out, struct recipe *recipe, const char *model_path,
                  void (*warn)(void *user, const char *message), void *user, struct error *err);
 void inputs_close(struct inputs *inputs);

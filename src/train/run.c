@@ -29,7 +29,8 @@ static bool check_output(struct run *run, struct error *err) {
         return error_fix(err, "Name the directory of the run: --output runs/first.");
     }
     enum fs_kind kind = fs_kind_of(output);
-    if (kind == FS_FILE || kind == FS_OTHER) return error_set(err, ERROR_USAGE, "train", "--output %s is not a directory", output);
+    if (kind == FS_FILE || kind == FS_OTHER)
+        return error_set(err, ERROR_USAGE, "train", "--output %s is not a directory", output);
     if (run->recipe->resume) {
         char *path = fs_join(output, "recipe.yaml");
         if (!path) return error_no_memory(err, "train", 0);
@@ -69,11 +70,14 @@ static bool open_device(struct run *run, struct error *err) {
 
 static bool resolve_intervals(struct run *run, struct error *err) {
     int64_t every = (run->plan.steps + 9) / 10;
-    return (run->recipe->eval_every || recipe_resolve_int(run->recipe, "eval-every", every, "ten times a run", err)) &&
-           (run->recipe->save_every || recipe_resolve_int(run->recipe, "save-every", every, "ten times a run", err));
+    return (run->recipe->eval_every ||
+            recipe_resolve_int(run->recipe, "eval-every", every, "ten times a run", err)) &&
+           (run->recipe->save_every ||
+            recipe_resolve_int(run->recipe, "save-every", every, "ten times a run", err));
 }
 
-bool run_open(struct run *run, struct recipe *recipe, const struct trainer_host *host, bool planning, struct error *err) {
+bool run_open(struct run *run, struct recipe *recipe, const struct trainer_host *host, bool planning,
+              struct error *err) {
     memset(run, 0, sizeof *run);
     run->recipe = recipe;
     run->host = host;
@@ -82,7 +86,8 @@ bool run_open(struct run *run, struct recipe *recipe, const struct trainer_host 
     run->progress = (struct progress){.eval_loss = NAN, .best_loss = NAN, .loss = NAN};
     run->changed = json_array();
     run->warnings = json_array();
-    if (!run->changed || !run->warnings || !recipe_init(&run->stored, err)) return error_no_memory(err, "train", 0);
+    if (!run->changed || !run->warnings || !recipe_init(&run->stored, err))
+        return error_no_memory(err, "train", 0);
     if (!planning && !check_output(run, err)) return false;
     if (run->resumed) {
         if (!recipe_continue(recipe, &run->stored, run->changed, err)) return false;
@@ -92,9 +97,12 @@ bool run_open(struct run *run, struct recipe *recipe, const struct trainer_host 
         error_set(err, ERROR_USAGE, "train", "--data is missing");
         return error_fix(err, "Name a file of rows: --data train.jsonl.");
     }
-    if (!inputs_open(&run->inputs, recipe, host->model_path, remember_warning, run, err) || !open_device(run, err)) return false;
+    if (!inputs_open(&run->inputs, recipe, host->model_path, remember_warning, run, err) ||
+        !open_device(run, err))
+        return false;
     if (run->resumed && !recipe_same_facts(recipe, &run->stored, run->changed, err)) return false;
-    return run_plan_build(&run->plan, &run->programs, recipe, &run->inputs, run->ops, run->device, err) && resolve_intervals(run, err);
+    return run_plan_build(&run->plan, &run->programs, recipe, &run->inputs, run->ops, run->device, err) &&
+           resolve_intervals(run, err);
 }
 
 /* Room for the checkpoints that stand at once, and one that is being written. */
@@ -103,8 +111,8 @@ static bool check_disk(struct run *run, struct error *err) {
     char have[32], want[32];
     if (!fs_free_bytes(run->recipe->output, &free_bytes, err)) return false;
     if (free_bytes >= need) return true;
-    error_set(err, ERROR_DISK, "train", "checkpoints need %s, the disk of %s has %s free", text_bytes(need, want), run->recipe->output,
-              text_bytes(free_bytes, have));
+    error_set(err, ERROR_DISK, "train", "checkpoints need %s, the disk of %s has %s free",
+              text_bytes(need, want), run->recipe->output, text_bytes(free_bytes, have));
     return error_fix(err, "Free space there, or choose another --output.");
 }
 
@@ -115,7 +123,8 @@ static bool lock_output(struct run *run, struct error *err) {
     bool ok = fs_lock_open(&run->lock, path, &taken, err);
     mem_free(path);
     if (!ok || !taken) return ok;
-    error_set(err, ERROR_USAGE, "train", "the output directory %s is in use by another process", run->recipe->output);
+    error_set(err, ERROR_USAGE, "train", "the output directory %s is in use by another process",
+              run->recipe->output);
     return error_fix(err, "Wait for it, or choose another --output.");
 }
 
@@ -132,8 +141,9 @@ static bool start_engine(struct run *run, struct error *err) {
     uint64_t arena = 0;
     for (int i = 0; i < 3; i++)
         if (sizes[i] > arena) arena = sizes[i];
-    return engine_start(&p->engine, arena, err) && program_compile(&p->train, &p->engine, err) && program_compile(&p->update, &p->engine, err) &&
-           program_compile(&p->score, &p->engine, err) && batch_open(&run->batch, run->plan.micro_batch_tokens, run->plan.segments, err);
+    return engine_start(&p->engine, arena, err) && program_compile(&p->train, &p->engine, err) &&
+           program_compile(&p->update, &p->engine, err) && program_compile(&p->score, &p->engine, err) &&
+           batch_open(&run->batch, run->plan.micro_batch_tokens, run->plan.segments, err);
 }
 
 static void tell_skipped(void *user, const char *message) {
@@ -144,7 +154,9 @@ static void tell_skipped(void *user, const char *message) {
 
 static bool load_start(struct run *run, struct error *err) {
     bool found = false;
-    if (run->resumed && !checkpoint_load(&run->programs.engine, run->recipe->output, &run->progress, &found, tell_skipped, run, err)) return false;
+    if (run->resumed && !checkpoint_load(&run->programs.engine, run->recipe->output, &run->progress, &found,
+                                         tell_skipped, run, err))
+        return false;
     if (found) run->saved_at = run->progress.step;
     if (found) return true;
     return run->inputs.adapter ? engine_load_adapter(&run->programs.engine, run->inputs.adapter, err)
@@ -160,10 +172,14 @@ static bool first_events(struct run *run, struct error *err) {
     }
     run->events.step = 0;
     bool ok = events_emit(&run->events, "plan", plan, err);
-    json_array_foreach(run->warnings, index, warning) ok = ok && events_warn(&run->events, json_string_value(warning), err);
+    json_array_foreach(run->warnings, index, warning) ok =
+        ok && events_warn(&run->events, json_string_value(warning), err);
     run->events.step = run->progress.step;
     if (ok && run->resumed)
-        ok = events_emit(&run->events, "resume", json_pack("{s:I, s:O}", "from_step", (json_int_t)run->progress.step, "changed", run->changed), err);
+        ok = events_emit(
+            &run->events, "resume",
+            json_pack("{s:I, s:O}", "from_step", (json_int_t)run->progress.step, "changed", run->changed),
+            err);
     return ok;
 }
 
@@ -171,7 +187,8 @@ bool run_begin(struct run *run, struct error *err) {
     const char *output = run->recipe->output;
     bool made = fs_kind_of(output) == FS_NOTHING;
     struct error ignored;
-    bool ok = fs_make_directories(output, err) && lock_output(run, err) && check_disk(run, err) && write_recipe(run, err);
+    bool ok = fs_make_directories(output, err) && lock_output(run, err) && check_disk(run, err) &&
+              write_recipe(run, err);
     if (!ok) { /* nothing is left behind of a run that did not start */
         fs_lock_close(&run->lock);
         if (made) fs_remove_tree(output, &ignored);
@@ -195,12 +212,14 @@ static bool write_text(const char *directory, const char *name, const struct buf
 static bool write_text_files(struct run *run, const char *directory, struct error *err) {
     const struct model *model = run->inputs.model;
     struct buf json = {0}, config = {0}, source = {0};
-    bool ok = tokenizer_write_json(model->tokenizer, &json, err) && write_text(directory, "tokenizer.json", &json, err) &&
+    bool ok = tokenizer_write_json(model->tokenizer, &json, err) &&
+              write_text(directory, "tokenizer.json", &json, err) &&
               tokenizer_write_config(model->tokenizer, model->config.context, &config, err) &&
               write_text(directory, "tokenizer_config.json", &config, err);
     if (ok && run->inputs.render.source) {
         buf_append(&source, run->inputs.render.source, run->inputs.render.source_size);
-        ok = !source.failed ? write_text(directory, "chat_template.jinja", &source, err) : error_no_memory(err, "train", 0);
+        ok = !source.failed ? write_text(directory, "chat_template.jinja", &source, err)
+                            : error_no_memory(err, "train", 0);
     }
     buf_release(&json);
     buf_release(&config);
@@ -210,7 +229,8 @@ static bool write_text_files(struct run *run, const char *directory, struct erro
 
 static json_t *card_facts(const struct run *run) {
     const struct progress *p = &run->progress;
-    json_t *card = json_pack("{s:I, s:I, s:I}", "steps", (json_int_t)p->step, "examples", (json_int_t)run->inputs.train.count, "tokens", (json_int_t)p->tokens);
+    json_t *card = json_pack("{s:I, s:I, s:I}", "steps", (json_int_t)p->step, "examples",
+                             (json_int_t)run->inputs.train.count, "tokens", (json_int_t)p->tokens);
     if (card && !isnan(p->loss)) json_object_set_new(card, "training loss", json_real(p->loss));
     if (card && !isnan(p->eval_loss)) json_object_set_new(card, "held-out loss", json_real(p->eval_loss));
     if (card) json_object_set_new(card, "data", json_string(fs_base_name(run->recipe->data.items[0])));
@@ -219,13 +239,14 @@ static json_t *card_facts(const struct run *run) {
 
 bool run_write_result(struct run *run, struct error *err) {
     struct error ignored;
-    char *final = fs_join(run->recipe->output, "adapter"), *partial = fs_join(run->recipe->output, "adapter.partial");
+    char *final = fs_join(run->recipe->output, "adapter"),
+         *partial = fs_join(run->recipe->output, "adapter.partial");
     json_t *card = card_facts(run);
     bool ok = final && partial && card;
     if (!ok) error_no_memory(err, "train", 0);
     ok = ok && fs_remove_tree(partial, err) && fs_make_directories(partial, err) &&
-         engine_save_adapter(&run->programs.engine, partial, run->host->base_model, card, err) && write_text_files(run, partial, err) &&
-         fs_remove_tree(final, err) && fs_rename(partial, final, err);
+         engine_save_adapter(&run->programs.engine, partial, run->host->base_model, card, err) &&
+         write_text_files(run, partial, err) && fs_remove_tree(final, err) && fs_rename(partial, final, err);
     if (!ok && partial) fs_remove_tree(partial, &ignored);
     json_decref(card);
     mem_free(final);

@@ -1,4 +1,5 @@
-/* Closed to other folders: the parts of a run between trainer.c (the loop) and run.c (its beginning and end). */
+/* Closed to other folders: the parts of a run between trainer.c (the loop) and run.c (its beginning and end).
+ */
 #ifndef HONE_TRAIN_RUN_INTERNAL_H
 #define HONE_TRAIN_RUN_INTERNAL_H
 
@@ -14,8 +15,8 @@ struct run {
     const struct trainer_host *host;
     struct recipe stored; /* of the run that is resumed */
     bool resumed;
-    json_t *changed;      /* what a resume changed, strings */
-    json_t *warnings;     /* told before events.jsonl was open, strings */
+    json_t *changed;  /* what a resume changed, strings */
+    json_t *warnings; /* told before events.jsonl was open, strings */
     struct inputs inputs;
     const struct device_ops *ops;
     struct device *device;
@@ -32,7 +33,8 @@ struct run {
 };
 
 /* Reads everything and plans; writes nothing. `planning`: no output directory is asked for. */
-bool run_open(struct run *run, struct recipe *recipe, const struct trainer_host *host, bool planning, struct error *err);
+bool run_open(struct run *run, struct recipe *recipe, const struct trainer_host *host, bool planning,
+              struct error *err);
 /* Makes the directory, locks it, writes recipe.yaml, starts the engine, loads where it left off. */
 bool run_begin(struct run *run, struct error *err);
 /* OUTPUT/adapter, complete or not at all. */

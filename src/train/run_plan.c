@@ -13,7 +13,8 @@ enum {
 };
 
 /* As the setting --recompute says them. */
-static const char *const keep_names[] = {[GRAPH_KEEP_ALL] = "none", [GRAPH_KEEP_COSTLY] = "selective", [GRAPH_KEEP_EDGES] = "block"};
+static const char *const keep_names[] = {
+    [GRAPH_KEEP_ALL] = "none", [GRAPH_KEEP_COSTLY] = "selective", [GRAPH_KEEP_EDGES] = "block"};
 
 /* One way to run: the columns are what the plan may choose. */
 struct choice {
@@ -31,12 +32,14 @@ static int64_t longest_example(const struct inputs *inputs) {
     return longest;
 }
 
-static bool plan_programs(struct run_programs *out, const struct choice *choice, const struct recipe *recipe, const struct inputs *inputs,
-                          enum dtype compute, const struct device_ops *ops, struct device *device, struct error *err) {
+static bool plan_programs(struct run_programs *out, const struct choice *choice, const struct recipe *recipe,
+                          const struct inputs *inputs, enum dtype compute, const struct device_ops *ops,
+                          struct device *device, struct error *err) {
     struct state_options options = {.compute = compute, .decoded = choice->decoded, .train = true};
     int64_t segments = recipe->batch_size > 64 ? recipe->batch_size : 64;
     if (segments > choice->tokens) segments = choice->tokens;
-    struct graph_sizes sizes = {.tokens = choice->tokens, .targets = choice->tokens, .segments = segments, .keep = choice->keep};
+    struct graph_sizes sizes = {
+        .tokens = choice->tokens, .targets = choice->tokens, .segments = segments, .keep = choice->keep};
     memset(out, 0, sizeof *out);
     bool ok = engine_open(&out->engine, ops, device, inputs->model, &inputs->method, &options, err) &&
               program_plan(&out->train, &out->engine, GRAPH_TRAIN, &sizes, err) &&
@@ -67,7 +70,8 @@ static void set_bytes(struct run_plan *plan, const struct run_programs *programs
     plan->activation = largest->plan.arena_bytes;
     plan->workspace = largest->plan.workspace_bytes;
     plan->process = process + plan->adapter + save_slack;
-    plan->peak = plan->weights + plan->adapter + plan->gradient + plan->optimizer + plan->activation + plan->workspace + plan->process;
+    plan->peak = plan->weights + plan->adapter + plan->gradient + plan->optimizer + plan->activation +
+                 plan->workspace + plan->process;
     plan->mapped = programs->engine.model->mapped_bytes;
 }
 
@@ -76,7 +80,8 @@ static double program_flops(const struct engine_program *program, const int64_t 
     const struct graph *graph = &program->built.graph;
     double flops = 0;
     for (int n = 0; n < graph->node_count; n++)
-        if (op_row(graph->nodes[n].op)->flops) flops += op_row(graph->nodes[n].op)->flops(graph, &graph->nodes[n], counts);
+        if (op_row(graph->nodes[n].op)->flops)
+            flops += op_row(graph->nodes[n].op)->flops(graph, &graph->nodes[n], counts);
     return flops;
 }
 
@@ -104,10 +109,12 @@ struct rates {
     double flops, bytes;
 };
 
-static struct rates measure(const struct inputs *inputs, enum dtype compute, int64_t tokens, const struct device_ops *ops, struct device *device) {
+static struct rates measure(const struct inputs *inputs, enum dtype compute, int64_t tokens,
+                            const struct device_ops *ops, struct device *device) {
     const struct model_config *c = &inputs->model->config;
     const int64_t shapes[2][3] = {{tokens, c->ffn, c->hidden}, {tokens, c->hidden, c->hidden}};
-    struct rates rates = {.flops = 1e8, .bytes = 1e9}; /* the reference device: no more than an order of magnitude */
+    struct rates rates = {.flops = 1e8,
+                          .bytes = 1e9}; /* the reference device: no more than an order of magnitude */
     struct error ignored;
     json_t *measured = NULL, *row;
     size_t index;
@@ -116,7 +123,8 @@ static struct rates measure(const struct inputs *inputs, enum dtype compute, int
     json_array_foreach(json_object_get(measured, "products"), index, row) {
         double rate = json_number_value(json_object_get(row, "flops_per_second"));
         const char *name = json_string_value(json_object_get(row, "compute"));
-        double work = (double)json_integer_value(json_object_get(row, "n")) * (double)json_integer_value(json_object_get(row, "k"));
+        double work = (double)json_integer_value(json_object_get(row, "n")) *
+                      (double)json_integer_value(json_object_get(row, "k"));
         if (rate <= 0 || !name || strcmp(name, dtype_row(compute)->name)) continue;
         flops += work;
         seconds += work / rate;
@@ -129,7 +137,8 @@ static struct rates measure(const struct inputs *inputs, enum dtype compute, int
 }
 
 /* Steps, tokens and work of the whole run, evaluations included, from the mean micro-batch. */
-static void set_work(struct run_plan *plan, const struct run_programs *programs, const struct recipe *recipe, const struct inputs *inputs, struct rates rates) {
+static void set_work(struct run_plan *plan, const struct run_programs *programs, const struct recipe *recipe,
+                     const struct inputs *inputs, struct rates rates) {
     const struct examples *train = &inputs->train, *held = &inputs->held_out;
     int64_t per_epoch = ((int64_t)train->count + recipe->batch_size - 1) / recipe->batch_size;
     plan->steps = per_epoch * recipe->epochs;
@@ -145,18 +154,20 @@ static void set_work(struct run_plan *plan, const struct run_programs *programs,
     plan->flops = 0;
     for (int s = 0; s < 2; s++) {
         if (!sets[s]->count) continue;
-        int64_t counts[COUNT_KINDS] = {0, (int64_t)sets[s]->counts.tokens, (int64_t)sets[s]->counts.supervised, (int64_t)sets[s]->count,
+        int64_t counts[COUNT_KINDS] = {0, (int64_t)sets[s]->counts.tokens,
+                                       (int64_t)sets[s]->counts.supervised, (int64_t)sets[s]->count,
                                        (int64_t)sets[s]->count + 1};
         plan->flops += times[s] * program_flops(program_of[s], counts);
         moved += times[s] * program_moved(program_of[s], counts);
     }
-    /* Activations mostly come from the caches: three times the memory's rate. The optimizer reads and writes the
-     * blocks of adapter, gradient and moments about twice. */
+    /* Activations mostly come from the caches: three times the memory's rate. The optimizer reads and writes
+     * the blocks of adapter, gradient and moments about twice. */
     double blocks = 2.0 * (double)plan->steps * (double)(plan->adapter + plan->gradient + plan->optimizer);
     plan->seconds = plan->flops / rates.flops + moved / (3 * rates.bytes) + blocks / rates.bytes;
 }
 
-static enum dtype choose_compute(const struct recipe *recipe, const struct device_ops *ops, struct device *device) {
+static enum dtype choose_compute(const struct recipe *recipe, const struct device_ops *ops,
+                                 struct device *device) {
     if (recipe->compute == COMPUTE_F32) return DTYPE_F32;
     if (recipe->compute == COMPUTE_BF16) return DTYPE_BF16;
     /* bf16 only where the processor multiplies it: elsewhere it is no faster. */
@@ -171,31 +182,49 @@ static enum dtype choose_compute(const struct recipe *recipe, const struct devic
     return compute;
 }
 
-static bool refuse_memory(const struct run_plan *smallest, const struct choice *choice, uint64_t budget, const char *source, struct error *err) {
+static bool refuse_memory(const struct run_plan *smallest, const struct choice *choice, uint64_t budget,
+                          const char *source, struct error *err) {
     char need[32], have[32], rest[32];
-    uint64_t fixed = smallest->weights + smallest->adapter + smallest->gradient + smallest->optimizer + smallest->process;
-    error_set(err, ERROR_MEMORY, "train", "the run needs %s, %s is %s", text_bytes(smallest->peak, need), source, text_bytes(budget, have));
-    error_why(err, "%s of it are weights, adapter, optimizer and the process; the longest example has %lld tokens", text_bytes(fixed, rest),
-              (long long)choice->tokens);
-    if (fixed >= budget) return error_fix(err, "Give at least --memory %lluMiB, or a smaller --lora-rank.", (unsigned long long)(smallest->peak >> 20) + 1);
+    uint64_t fixed =
+        smallest->weights + smallest->adapter + smallest->gradient + smallest->optimizer + smallest->process;
+    error_set(err, ERROR_MEMORY, "train", "the run needs %s, %s is %s", text_bytes(smallest->peak, need),
+              source, text_bytes(budget, have));
+    error_why(err,
+              "%s of it are weights, adapter, optimizer and the process; the longest example has %lld tokens",
+              text_bytes(fixed, rest), (long long)choice->tokens);
+    if (fixed >= budget)
+        return error_fix(err, "Give at least --memory %lluMiB, or a smaller --lora-rank.",
+                         (unsigned long long)(smallest->peak >> 20) + 1);
     double per_token = (double)(smallest->activation + 1) / (double)choice->tokens;
     double left = (double)budget - (double)fixed - (double)smallest->workspace;
     int64_t fits = left > 0 ? (int64_t)(left / per_token * 0.95) : 0;
-    if (fits >= 16) return error_fix(err, "Try --max-length %lld, or --memory %lluMiB.", (long long)fits, (unsigned long long)(smallest->peak >> 20) + 1);
+    if (fits >= 16)
+        return error_fix(err, "Try --max-length %lld, or --memory %lluMiB.", (long long)fits,
+                         (unsigned long long)(smallest->peak >> 20) + 1);
     return error_fix(err, "Give at least --memory %lluMiB.", (unsigned long long)(smallest->peak >> 20) + 1);
 }
 
-static bool resolve(struct recipe *recipe, const struct run_plan *plan, const char *reason, struct error *err) {
+static bool resolve(struct recipe *recipe, const struct run_plan *plan, const char *reason,
+                    struct error *err) {
     if (recipe->compute == COMPUTE_AUTO &&
-        !recipe_resolve(recipe, "compute", dtype_row(plan->compute)->name, plan->compute == DTYPE_BF16 ? "this processor multiplies bf16" : "this processor does not multiply bf16", err))
+        !recipe_resolve(recipe, "compute", dtype_row(plan->compute)->name,
+                        plan->compute == DTYPE_BF16 ? "this processor multiplies bf16"
+                                                    : "this processor does not multiply bf16",
+                        err))
         return false;
-    if (!recipe->micro_batch_tokens && !recipe_resolve_int(recipe, "micro-batch-tokens", plan->micro_batch_tokens, reason, err)) return false;
-    if (recipe->recompute == RECOMPUTE_AUTO && !recipe_resolve(recipe, "recompute", keep_names[plan->keep], reason, err)) return false;
-    return recipe->frozen_weights != FROZEN_AUTO || recipe_resolve(recipe, "frozen-weights", plan->decoded ? "decoded" : "stored", reason, err);
+    if (!recipe->micro_batch_tokens &&
+        !recipe_resolve_int(recipe, "micro-batch-tokens", plan->micro_batch_tokens, reason, err))
+        return false;
+    if (recipe->recompute == RECOMPUTE_AUTO &&
+        !recipe_resolve(recipe, "recompute", keep_names[plan->keep], reason, err))
+        return false;
+    return recipe->frozen_weights != FROZEN_AUTO ||
+           recipe_resolve(recipe, "frozen-weights", plan->decoded ? "decoded" : "stored", reason, err);
 }
 
 /* Fills `list` with the choices that the recipe leaves open; the smallest in memory is last. */
-static int list_choices(struct choice list[64], const struct recipe *recipe, int64_t longest, int64_t step_tokens) {
+static int list_choices(struct choice list[64], const struct recipe *recipe, int64_t longest,
+                        int64_t step_tokens) {
     int count = 0;
     int64_t sizes[16], size_count = 0, fixed = recipe->micro_batch_tokens;
     if (fixed) {
@@ -208,8 +237,11 @@ static int list_choices(struct choice list[64], const struct recipe *recipe, int
     for (int decoded = 1; decoded >= 0; decoded--)
         for (int keep = GRAPH_KEEP_ALL; keep <= GRAPH_KEEP_EDGES; keep++)
             for (int64_t s = 0; s < size_count; s++) {
-                if (recipe->frozen_weights != FROZEN_AUTO && decoded != (recipe->frozen_weights == FROZEN_DECODED)) continue;
-                if (recipe->recompute != RECOMPUTE_AUTO && keep != recipe->recompute - RECOMPUTE_NONE) continue;
+                if (recipe->frozen_weights != FROZEN_AUTO &&
+                    decoded != (recipe->frozen_weights == FROZEN_DECODED))
+                    continue;
+                if (recipe->recompute != RECOMPUTE_AUTO && keep != recipe->recompute - RECOMPUTE_NONE)
+                    continue;
                 list[count++] = (struct choice){decoded, (enum graph_keep)keep, sizes[s]};
             }
     return count;
@@ -218,8 +250,9 @@ static int list_choices(struct choice list[64], const struct recipe *recipe, int
 /* Decoding a stored weight once a micro-batch costs about as much as this many rows of its product. */
 static double decode_rows(const struct choice *choice) { return choice->decoded ? 2 : 10; }
 
-bool run_plan_build(struct run_plan *out, struct run_programs *programs, struct recipe *recipe, const struct inputs *inputs,
-                    const struct device_ops *ops, struct device *device, struct error *err) {
+bool run_plan_build(struct run_plan *out, struct run_programs *programs, struct recipe *recipe,
+                    const struct inputs *inputs, const struct device_ops *ops, struct device *device,
+                    struct error *err) {
     struct choice choices[64], best = {0}, last = {0};
     struct process_memory held;
     struct run_plan plan, smallest = {0};
@@ -230,7 +263,9 @@ bool run_plan_build(struct run_plan *out, struct run_programs *programs, struct 
     uint64_t budget = recipe->memory ? recipe->memory : available ? available - available / 10 : UINT64_MAX;
     const char *source = recipe->memory ? "--memory" : "the free memory";
     int64_t longest = longest_example(inputs);
-    int64_t step_tokens = (int64_t)(inputs->train.counts.tokens / (inputs->train.count ? inputs->train.count : 1) + 1) * recipe->batch_size;
+    int64_t step_tokens =
+        (int64_t)(inputs->train.counts.tokens / (inputs->train.count ? inputs->train.count : 1) + 1) *
+        recipe->batch_size;
     int count = list_choices(choices, recipe, longest, step_tokens);
     enum dtype compute = choose_compute(recipe, ops, device);
     double best_cost = INFINITY;
@@ -241,8 +276,10 @@ bool run_plan_build(struct run_plan *out, struct run_programs *programs, struct 
         if (!plan_programs(programs, &last, recipe, inputs, compute, ops, device, err)) return false;
         memset(&plan, 0, sizeof plan);
         set_bytes(&plan, programs, held.anonymous);
-        int64_t counts[COUNT_KINDS] = {0, last.tokens, last.tokens / 2, last.tokens / 64 + 1, last.tokens / 64 + 2};
-        double cost = program_flops(&programs->train, counts) / (double)last.tokens * (1 + decode_rows(&last) / (double)last.tokens);
+        int64_t counts[COUNT_KINDS] = {0, last.tokens, last.tokens / 2, last.tokens / 64 + 1,
+                                       last.tokens / 64 + 2};
+        double cost = program_flops(&programs->train, counts) / (double)last.tokens *
+                      (1 + decode_rows(&last) / (double)last.tokens);
         run_programs_release(programs);
         if (plan.peak < (smallest.peak ? smallest.peak : UINT64_MAX)) smallest = plan;
         if (plan.peak > budget) continue;
@@ -260,7 +297,8 @@ bool run_plan_build(struct run_plan *out, struct run_programs *programs, struct 
     out->decoded = best.decoded;
     out->keep = best.keep;
     out->micro_batch_tokens = best.tokens;
-    out->segments = programs->train.built.graph.value_count ? (recipe->batch_size > 64 ? recipe->batch_size : 64) : 0;
+    out->segments =
+        programs->train.built.graph.value_count ? (recipe->batch_size > 64 ? recipe->batch_size : 64) : 0;
     if (out->segments > best.tokens) out->segments = best.tokens;
     set_work(out, programs, recipe, inputs, measure(inputs, compute, best.tokens, ops, device));
     snprintf(reason, sizeof reason, "fastest plan within %s", text_bytes(budget, amount));
@@ -273,17 +311,28 @@ bool run_plan_json(const struct run_plan *plan, json_t *object, struct error *er
     const struct {
         const char *name;
         uint64_t bytes;
-    } rows[] = {{"weights_bytes", plan->weights}, {"adapter_bytes", plan->adapter}, {"gradient_bytes", plan->gradient},
-                {"optimizer_bytes", plan->optimizer}, {"activation_bytes", plan->activation}, {"workspace_bytes", plan->workspace},
-                {"process_bytes", plan->process}, {"peak_bytes", plan->peak}, {"mapped_bytes", plan->mapped}, {"host_bytes", plan->host},
-                {"micro_batch_tokens", (uint64_t)plan->micro_batch_tokens}, {"steps", (uint64_t)plan->steps},
-                {"tokens", (uint64_t)plan->tokens}, {"supervised_tokens", (uint64_t)plan->supervised}};
+    } rows[] = {{"weights_bytes", plan->weights},
+                {"adapter_bytes", plan->adapter},
+                {"gradient_bytes", plan->gradient},
+                {"optimizer_bytes", plan->optimizer},
+                {"activation_bytes", plan->activation},
+                {"workspace_bytes", plan->workspace},
+                {"process_bytes", plan->process},
+                {"peak_bytes", plan->peak},
+                {"mapped_bytes", plan->mapped},
+                {"host_bytes", plan->host},
+                {"micro_batch_tokens", (uint64_t)plan->micro_batch_tokens},
+                {"steps", (uint64_t)plan->steps},
+                {"tokens", (uint64_t)plan->tokens},
+                {"supervised_tokens", (uint64_t)plan->supervised}};
     bool ok = true;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         ok = ok && json_object_set_new(object, rows[i].name, json_integer((json_int_t)rows[i].bytes)) == 0;
     ok = ok && json_object_set_new(object, "compute", json_string(dtype_row(plan->compute)->name)) == 0 &&
          json_object_set_new(object, "recompute", json_string(keep_names[plan->keep])) == 0 &&
-         json_object_set_new(object, "frozen_weights", json_string(plan->decoded ? "decoded" : "stored")) == 0 &&
-         json_object_set_new(object, "flops", json_real(plan->flops)) == 0 && json_object_set_new(object, "seconds", json_real(plan->seconds)) == 0;
+         json_object_set_new(object, "frozen_weights", json_string(plan->decoded ? "decoded" : "stored")) ==
+             0 &&
+         json_object_set_new(object, "flops", json_real(plan->flops)) == 0 &&
+         json_object_set_new(object, "seconds", json_real(plan->seconds)) == 0;
     return ok || error_no_memory(err, "plan", 0);
 }

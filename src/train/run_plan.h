@@ -1,5 +1,5 @@
-/* The plan of a run: how many tokens a micro-batch holds, what is recomputed, whether decoded weights are kept,
- * and every byte by class; made before anything is allocated. */
+/* The plan of a run: how many tokens a micro-batch holds, what is recomputed, whether decoded weights are
+ * kept, and every byte by class; made before anything is allocated. */
 #ifndef HONE_TRAIN_RUN_PLAN_H
 #define HONE_TRAIN_RUN_PLAN_H
 
@@ -14,7 +14,7 @@ struct run_plan {
     /* Bytes; peak is the sum of the first seven. */
     uint64_t weights, adapter, gradient, optimizer, activation, workspace, process, peak;
     uint64_t mapped, host;
-    double flops, seconds; /* of the whole run */
+    double flops, seconds;             /* of the whole run */
     int64_t steps, tokens, supervised; /* of the whole run */
 };
 
@@ -24,10 +24,11 @@ struct run_programs {
     struct engine_program train, update, score;
 };
 
-/* Chooses and resolves the recipe's compute, micro-batch-tokens, recompute and frozen-weights. The programs are
- * planned, not compiled. Errors: ERROR_MEMORY naming what would fit. */
-bool run_plan_build(struct run_plan *out, struct run_programs *programs, struct recipe *recipe, const struct inputs *inputs,
-                    const struct device_ops *ops, struct device *device, struct error *err);
+/* Chooses and resolves the recipe's compute, micro-batch-tokens, recompute and frozen-weights. The programs
+ * are planned, not compiled. Errors: ERROR_MEMORY naming what would fit. */
+bool run_plan_build(struct run_plan *out, struct run_programs *programs, struct recipe *recipe,
+                    const struct inputs *inputs, const struct device_ops *ops, struct device *device,
+                    struct error *err);
 void run_programs_release(struct run_programs *programs);
 
 /* The plan event's fields, set into `object`. */

@@ -11,11 +11,13 @@
 
 /* ---- one step ---- */
 
-static bool run_micro_batches(struct run *run, const struct pack_layout *layout, float weight, struct error *err) {
+static bool run_micro_batches(struct run *run, const struct pack_layout *layout, float weight,
+                              struct error *err) {
     struct batch *batch = &run->batch;
     for (size_t b = 0; b < layout->micro_batches; b++) {
         batch_clear(batch);
-        for (uint32_t i = layout->starts[b]; i < layout->starts[b + 1]; i++) batch_add(batch, &run->inputs.train.items[layout->items[i]], weight);
+        for (uint32_t i = layout->starts[b]; i < layout->starts[b + 1]; i++)
+            batch_add(batch, &run->inputs.train.items[layout->items[i]], weight);
         batch->random[0] = (uint32_t)run->recipe->seed;
         batch->random[1] = (uint32_t)((uint64_t)run->recipe->seed >> 32);
         batch->random[2] = (uint32_t)run->progress.epoch;
@@ -30,20 +32,31 @@ static bool run_micro_batches(struct run *run, const struct pack_layout *layout,
 static bool run_update(struct run *run, double rate, double *loss, float *norm, struct error *err) {
     const struct recipe *r = run->recipe;
     struct engine *engine = &run->programs.engine;
-    const float hyper[8] = {(float)rate, (float)r->adam_beta1, (float)r->adam_beta2, (float)r->adam_epsilon, (float)r->weight_decay, (float)r->max_grad_norm};
+    const float hyper[8] = {(float)rate,
+                            (float)r->adam_beta1,
+                            (float)r->adam_beta2,
+                            (float)r->adam_epsilon,
+                            (float)r->weight_decay,
+                            (float)r->max_grad_norm};
     struct binding binding = {.inputs = {[INPUT_HYPER] = hyper}};
     return engine->ops->download(engine->store, engine->state.loss, loss, sizeof *loss, err) &&
            engine->ops->run(run->programs.update.program, &binding, err) &&
-           engine->ops->read(run->programs.update.program, run->programs.update.built.norm, norm, sizeof *norm, err);
+           engine->ops->read(run->programs.update.program, run->programs.update.built.norm, norm,
+                             sizeof *norm, err);
 }
 
-static bool emit_step(struct run *run, double loss, double rate, float norm, size_t tokens, size_t supervised, double seconds, struct error *err) {
+static bool emit_step(struct run *run, double loss, double rate, float norm, size_t tokens, size_t supervised,
+                      double seconds, struct error *err) {
     run_sample_memory(run);
     run->events.step = run->progress.step;
-    json_t *fields = json_pack("{s:f, s:f, s:f, s:I, s:I, s:f, s:I, s:f}", "loss", loss, "learning_rate", rate, "gradient_norm",
-                               isfinite(norm) ? (double)norm : -1.0, "tokens", (json_int_t)tokens, "supervised_tokens", (json_int_t)supervised,
-                               "tokens_per_second", (double)tokens / seconds, "memory_bytes", (json_int_t)run->highest, "seconds", seconds);
-    const struct tfevents_scalar scalars[] = {{"train/loss", loss}, {"train/learning_rate", rate}, {"train/gradient_norm", (double)norm},
+    json_t *fields =
+        json_pack("{s:f, s:f, s:f, s:I, s:I, s:f, s:I, s:f}", "loss", loss, "learning_rate", rate,
+                  "gradient_norm", isfinite(norm) ? (double)norm : -1.0, "tokens", (json_int_t)tokens,
+                  "supervised_tokens", (json_int_t)supervised, "tokens_per_second", (double)tokens / seconds,
+                  "memory_bytes", (json_int_t)run->highest, "seconds", seconds);
+    const struct tfevents_scalar scalars[] = {{"train/loss", loss},
+                                              {"train/learning_rate", rate},
+                                              {"train/gradient_norm", (double)norm},
                                               {"train/tokens_per_second", (double)tokens / seconds}};
     events_scalar(&run->events, scalars, sizeof scalars / sizeof *scalars);
     if (!events_emit(&run->events, "step", fields, err)) return false;
@@ -54,10 +67,12 @@ static bool emit_step(struct run *run, double loss, double rate, float norm, siz
 static bool train_step(struct run *run, struct error *err) {
     struct progress *p = &run->progress;
     const struct examples *train = &run->inputs.train;
-    double start = clock_seconds(), loss, rate = schedule_rate((enum schedule)run->recipe->schedule, run->recipe->learning_rate,
-                                                               run->recipe->warmup_ratio, p->step + 1, run->plan.steps);
+    double start = clock_seconds(), loss,
+           rate = schedule_rate((enum schedule)run->recipe->schedule, run->recipe->learning_rate,
+                                run->recipe->warmup_ratio, p->step + 1, run->plan.steps);
     float norm;
-    size_t count = (size_t)run->recipe->batch_size, left = train->count - (size_t)p->cursor, tokens = 0, supervised = 0;
+    size_t count = (size_t)run->recipe->batch_size, left = train->count - (size_t)p->cursor, tokens = 0,
+           supervised = 0;
     if (count > left) count = left;
     const uint32_t *chosen = run->order + p->cursor;
     for (size_t i = 0; i < count; i++) {
@@ -67,8 +82,10 @@ static bool train_step(struct run *run, struct error *err) {
     struct arena arena;
     struct pack_layout layout;
     arena_init(&arena, 0);
-    bool ok = pack_step(&layout, train->items, chosen, count, (size_t)run->plan.micro_batch_tokens, &arena, err) &&
-              run_micro_batches(run, &layout, supervised ? -1.0f / (float)supervised : 0, err) && run_update(run, rate, &loss, &norm, err);
+    bool ok =
+        pack_step(&layout, train->items, chosen, count, (size_t)run->plan.micro_batch_tokens, &arena, err) &&
+        run_micro_batches(run, &layout, supervised ? -1.0f / (float)supervised : 0, err) &&
+        run_update(run, rate, &loss, &norm, err);
     arena_release(&arena);
     if (!ok) return false;
     p->step++;
@@ -87,7 +104,8 @@ static bool evaluate(struct run *run, struct error *err) {
     const struct examples *held = &run->inputs.held_out;
     if (!held->count || run->evaluated_at == run->progress.step) return true;
     double start = clock_seconds();
-    if (!score_examples(&score, &run->programs.engine, &run->programs.score, &run->batch, held->items, held->count, run->host->stop, NULL, NULL, err))
+    if (!score_examples(&score, &run->programs.engine, &run->programs.score, &run->batch, held->items,
+                        held->count, run->host->stop, NULL, NULL, err))
         return false;
     run->evaluated_at = run->progress.step;
     run->progress.eval_loss = score.loss;
@@ -99,8 +117,11 @@ static bool evaluate(struct run *run, struct error *err) {
     run->events.step = run->progress.step;
     const struct tfevents_scalar scalar = {"eval/loss", score.loss};
     events_scalar(&run->events, &scalar, 1);
-    return events_emit(&run->events, "eval", json_pack("{s:f, s:I, s:I, s:f}", "loss", score.loss, "supervised_tokens", (json_int_t)score.supervised,
-                                                       "examples", (json_int_t)score.examples, "seconds", clock_seconds() - start), err);
+    return events_emit(&run->events, "eval",
+                       json_pack("{s:f, s:I, s:I, s:f}", "loss", score.loss, "supervised_tokens",
+                                 (json_int_t)score.supervised, "examples", (json_int_t)score.examples,
+                                 "seconds", clock_seconds() - start),
+                       err);
 }
 
 /* A full disk is told and survived, until the last save. */
@@ -108,7 +129,8 @@ static bool save(struct run *run, bool last, struct error *err) {
     char path[64], text[1024];
     struct error cause;
     if (run->saved_at == run->progress.step) return true;
-    bool ok = checkpoint_save(&run->programs.engine, run->recipe->output, &run->progress, run->host->base_model, path, &cause) &&
+    bool ok = checkpoint_save(&run->programs.engine, run->recipe->output, &run->progress,
+                              run->host->base_model, path, &cause) &&
               checkpoint_prune(run->recipe->output, run->recipe->keep, run->progress.best_step, &cause);
     run_sample_memory(run);
     if (ok) {
@@ -137,7 +159,8 @@ static bool next_epoch(struct run *run, struct error *err) {
         p->epoch++;
         p->cursor = 0;
     }
-    pack_order(run->order, run->inputs.train.count, (uint64_t)run->recipe->seed, (uint32_t)p->epoch, run->recipe->shuffle);
+    pack_order(run->order, run->inputs.train.count, (uint64_t)run->recipe->seed, (uint32_t)p->epoch,
+               run->recipe->shuffle);
     return true;
 }
 
@@ -146,7 +169,9 @@ static bool stopped(const struct run *run) { return run->host->stop && atomic_lo
 static bool train_loop(struct run *run, struct error *err) {
     struct progress *p = &run->progress;
     while (p->step < run->plan.steps) {
-        if (stopped(run)) return error_set(err, ERROR_INTERRUPTED, "train", "stopped after step %lld of %lld", (long long)p->step, (long long)run->plan.steps);
+        if (stopped(run))
+            return error_set(err, ERROR_INTERRUPTED, "train", "stopped after step %lld of %lld",
+                             (long long)p->step, (long long)run->plan.steps);
         if (!next_epoch(run, err) || !train_step(run, err)) return false;
         bool end = p->step == run->plan.steps;
         if ((end || due(p->step, run->recipe->eval_every)) && !evaluate(run, err)) return false;
@@ -170,9 +195,10 @@ static bool save_interrupted(struct run *run, struct error *err) {
 static bool finish(struct run *run, json_t **result, struct error *err) {
     struct progress *p = &run->progress;
     if (!run_write_result(run, err)) return false;
-    json_t *fields = json_pack("{s:f, s:f, s:s, s:I, s:I}", "loss", p->loss, "seconds", p->seconds, "adapter", "adapter", "steps", (json_int_t)p->step,
-                               "tokens", (json_int_t)p->tokens);
-    if (!fields || json_object_set_new(fields, "eval_loss", isnan(p->eval_loss) ? json_null() : json_real(p->eval_loss)) != 0) {
+    json_t *fields = json_pack("{s:f, s:f, s:s, s:I, s:I}", "loss", p->loss, "seconds", p->seconds, "adapter",
+                               "adapter", "steps", (json_int_t)p->step, "tokens", (json_int_t)p->tokens);
+    if (!fields || json_object_set_new(fields, "eval_loss",
+                                       isnan(p->eval_loss) ? json_null() : json_real(p->eval_loss)) != 0) {
         json_decref(fields);
         return error_no_memory(err, "train", 0);
     }
@@ -194,7 +220,8 @@ bool trainer_run(struct recipe *recipe, const struct trainer_host *host, json_t 
     return ok;
 }
 
-bool trainer_plan(struct recipe *recipe, const struct trainer_host *host, json_t **result, struct error *err) {
+bool trainer_plan(struct recipe *recipe, const struct trainer_host *host, json_t **result,
+                  struct error *err) {
     struct run run;
     *result = NULL;
     bool ok = run_open(&run, recipe, host, true, err);

@@ -7,11 +7,12 @@
 #include "train/recipe.h"
 
 struct trainer_host {
-    const char *model_path;   /* recipe->model, found */
-    const char *base_model;   /* what the adapter names as its base; no absolute path. NULL: left out */
-    const atomic_int *stop;   /* nonzero: save and leave with ERROR_INTERRUPTED. May be NULL */
+    const char *model_path; /* recipe->model, found */
+    const char *base_model; /* what the adapter names as its base; no absolute path. NULL: left out */
+    const atomic_int *stop; /* nonzero: save and leave with ERROR_INTERRUPTED. May be NULL */
     void (*event)(void *user, const char *line); /* JSON lines as in events.jsonl. May be NULL */
-    void (*prepared)(void *user, struct recipe *recipe); /* the recipe is resolved, training begins. May be NULL */
+    void (*prepared)(void *user,
+                     struct recipe *recipe); /* the recipe is resolved, training begins. May be NULL */
     void *user;
 };
 

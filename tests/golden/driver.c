@@ -20,7 +20,8 @@ struct answer {
     size_t count;
 };
 
-static struct tensor *add(struct answer *answer, const char *prefix, const char *name, const float *data, int64_t rows, int64_t columns) {
+static struct tensor *add(struct answer *answer, const char *prefix, const char *name, const float *data,
+                          int64_t rows, int64_t columns) {
     struct buf text = {0};
     buf_printf(&text, "%s%s", prefix, name);
     size_t bytes = (size_t)(rows * columns) * sizeof(float);
@@ -29,11 +30,17 @@ static struct tensor *add(struct answer *answer, const char *prefix, const char 
     memcpy(copy, data, bytes);
     struct tensor *out = &answer->tensors[answer->count];
     answer->names[answer->count++] = text.data;
-    *out = (struct tensor){.name = text.data, .dtype = DTYPE_F32, .rank = columns > 1 ? 2 : 1, .dim = {rows, columns}, .data = copy, .bytes = bytes};
+    *out = (struct tensor){.name = text.data,
+                           .dtype = DTYPE_F32,
+                           .rank = columns > 1 ? 2 : 1,
+                           .dim = {rows, columns},
+                           .data = copy,
+                           .bytes = bytes};
     return out;
 }
 
-static bool answer_logits(struct answer *answer, const char *model, const char *adapter, const json_t *request, struct error *err) {
+static bool answer_logits(struct answer *answer, const char *model, const char *adapter,
+                          const json_t *request, struct error *err) {
     for (int base = 0; base < 2; base++) {
         struct probe probe;
         struct probe_options options = {.device = "cpu", .tokens = 512, .with_logits = true};
@@ -44,17 +51,20 @@ static bool answer_logits(struct answer *answer, const char *model, const char *
             int32_t ids[512];
             char name[32];
             size_t n = json_array_size(sequence);
-            for (size_t t = 0; t < n && t < 512; t++) ids[t] = (int32_t)json_integer_value(json_array_get(sequence, t));
+            for (size_t t = 0; t < n && t < 512; t++)
+                ids[t] = (int32_t)json_integer_value(json_array_get(sequence, t));
             if (!probe_logits(&probe, ids, (int64_t)n, 0, err)) return false;
             snprintf(name, sizeof name, "%zu", i);
-            add(answer, base ? "base_logits." : "logits.", name, probe.logits, (int64_t)n, probe.model->config.vocabulary);
+            add(answer, base ? "base_logits." : "logits.", name, probe.logits, (int64_t)n,
+                probe.model->config.vocabulary);
         }
         probe_close(&probe);
     }
     return true;
 }
 
-static bool answer_gradients(struct answer *answer, const char *model, const char *adapter, const json_t *request, struct error *err) {
+static bool answer_gradients(struct answer *answer, const char *model, const char *adapter,
+                             const json_t *request, struct error *err) {
     struct probe probe;
     struct probe_options options = {.device = "cpu", .tokens = 2048};
     struct example examples[64];
@@ -68,7 +78,8 @@ static bool answer_gradients(struct answer *answer, const char *model, const cha
         int32_t *numbers = mem_array(n, sizeof *numbers);
         uint8_t *flags = mem_array(n, 1);
         if (!numbers || !flags || count == 64) abort();
-        examples[count] = (struct example){.row = (uint32_t)i, .count = (uint32_t)n, .ids = numbers, .trained = flags};
+        examples[count] =
+            (struct example){.row = (uint32_t)i, .count = (uint32_t)n, .ids = numbers, .trained = flags};
         for (size_t t = 0; t < n; t++) {
             numbers[t] = (int32_t)json_integer_value(json_array_get(ids, t));
             json_t *flag = json_array_get(trained, t);
@@ -107,7 +118,9 @@ int main(int count, char **arguments) {
     }
     bool ok = json_read_file(&request, arguments[3], 0, &err);
     const char *mode = ok ? json_string_value(json_object_get(request, "mode")) : NULL;
-    ok = ok && mode && (!strcmp(mode, "logits") ? answer_logits : answer_gradients)(&answer, arguments[1], arguments[2], request, &err) &&
+    ok = ok && mode &&
+         (!strcmp(mode, "logits") ? answer_logits : answer_gradients)(&answer, arguments[1], arguments[2],
+                                                                      request, &err) &&
          safetensors_write(arguments[4], answer.tensors, answer.count, NULL, &err);
     if (ok) return 0;
     error_format(&err, text, sizeof text);

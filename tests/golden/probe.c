@@ -5,20 +5,29 @@
 
 #include "base/mem.h"
 
-bool probe_open(struct probe *p, const char *model, const char *adapter, const struct probe_options *o, struct error *err) {
+bool probe_open(struct probe *p, const char *model, const char *adapter, const struct probe_options *o,
+                struct error *err) {
     memset(p, 0, sizeof *p);
     struct method method = {0};
     struct device_options device = {.threads = o->threads, .mask = o->mask};
     struct graph_sizes sizes = {.tokens = o->tokens, .targets = o->tokens, .segments = 64, .keep = o->keep};
     p->tokens = o->tokens;
     if (!model_open(&p->model, model, err)) return false;
-    if (adapter && (!peft_open(&p->adapter, adapter, err) || !engine_method_of(p->adapter, p->model, &method, err))) return false;
-    struct state_options state = {.compute = o->compute, .decoded = o->decoded, .train = adapter != NULL,
-                                  .slots = o->with_logits, .context = o->tokens};
+    if (adapter &&
+        (!peft_open(&p->adapter, adapter, err) || !engine_method_of(p->adapter, p->model, &method, err)))
+        return false;
+    struct state_options state = {.compute = o->compute,
+                                  .decoded = o->decoded,
+                                  .train = adapter != NULL,
+                                  .slots = o->with_logits,
+                                  .context = o->tokens};
     p->ops = device_find(o->device, err);
-    if (!p->ops || !p->ops->open(&p->device, &device, err) || !engine_open(&p->engine, p->ops, p->device, p->model, &method, &state, err)) return false;
+    if (!p->ops || !p->ops->open(&p->device, &device, err) ||
+        !engine_open(&p->engine, p->ops, p->device, p->model, &method, &state, err))
+        return false;
     uint64_t arena = 0;
-    struct engine_program *programs[3] = {&p->score, adapter ? &p->train : NULL, o->with_logits ? &p->infer : NULL};
+    struct engine_program *programs[3] = {&p->score, adapter ? &p->train : NULL,
+                                          o->with_logits ? &p->infer : NULL};
     const enum graph_kind kinds[3] = {GRAPH_SCORE, GRAPH_TRAIN, GRAPH_INFER};
     for (int i = 0; i < 3; i++) {
         if (!programs[i]) continue;
@@ -30,7 +39,8 @@ bool probe_open(struct probe *p, const char *model, const char *adapter, const s
         if (programs[i] && !program_compile(programs[i], &p->engine, err)) return false;
     p->logits = mem_array((size_t)(o->tokens * p->model->config.vocabulary), sizeof *p->logits);
     if (!p->logits) return error_no_memory(err, "probe", 0);
-    return batch_open(&p->batch, o->tokens, 64, err) && (!adapter || engine_load_adapter(&p->engine, p->adapter, err));
+    return batch_open(&p->batch, o->tokens, 64, err) &&
+           (!adapter || engine_load_adapter(&p->engine, p->adapter, err));
 }
 
 void probe_close(struct probe *p) {
@@ -65,21 +75,25 @@ bool probe_logits(struct probe *p, const int32_t *ids, int64_t count, int64_t pi
         b->inputs[INPUT_SLOTS] = &slot;
         b->inputs[INPUT_PAST] = &past;
         if (!p->ops->run(p->infer.program, b, err) ||
-            !p->ops->read(p->infer.program, p->infer.built.logits, p->logits + from * vocabulary, (size_t)(n * vocabulary) * sizeof(float), err))
+            !p->ops->read(p->infer.program, p->infer.built.logits, p->logits + from * vocabulary,
+                          (size_t)(n * vocabulary) * sizeof(float), err))
             return false;
         from += n;
     }
     return true;
 }
 
-bool probe_gradients(struct probe *p, const struct example *examples, size_t count, size_t group, double *loss, struct error *err) {
+bool probe_gradients(struct probe *p, const struct example *examples, size_t count, size_t group,
+                     double *loss, struct error *err) {
     size_t supervised = 0;
     for (size_t i = 0; i < count; i++) supervised += examples[i].supervised;
     float weight = -1.0f / (float)supervised;
     for (size_t i = 0; i < count;) {
         batch_clear(&p->batch);
-        for (size_t n = 0; i < count && n < group && batch_fits(&p->batch, &examples[i]); n++, i++) batch_add(&p->batch, &examples[i], weight);
-        if (!p->batch.binding.segments) return error_set(err, ERROR_INTERNAL, "probe", "an example does not fit");
+        for (size_t n = 0; i < count && n < group && batch_fits(&p->batch, &examples[i]); n++, i++)
+            batch_add(&p->batch, &examples[i], weight);
+        if (!p->batch.binding.segments)
+            return error_set(err, ERROR_INTERNAL, "probe", "an example does not fit");
         p->batch.binding.inputs[INPUT_RANDOM] = p->batch.random;
         if (!p->ops->run(p->train.program, &p->batch.binding, err)) return false;
     }
@@ -93,13 +107,16 @@ bool probe_gradient(struct probe *p, const char *name, float **out, size_t *coun
             for (int part = 0; part < 2; part++) {
                 char module[96], wanted[192];
                 const char *mark = strstr(modules[m].path, "%d");
-                snprintf(module, sizeof module, "%.*s%lld%s", (int)(mark - modules[m].path), modules[m].path, (long long)layer, mark + 2);
-                snprintf(wanted, sizeof wanted, "base_model.model.%s.lora_%c.weight", module, part ? 'B' : 'A');
+                snprintf(module, sizeof module, "%.*s%lld%s", (int)(mark - modules[m].path), modules[m].path,
+                         (long long)layer, mark + 2);
+                snprintf(wanted, sizeof wanted, "base_model.model.%s.lora_%c.weight", module,
+                         part ? 'B' : 'A');
                 int row = (part ? state->up_gradient : state->down_gradient)[layer * module_count + m];
                 if (row < 0 || strcmp(wanted, name)) continue;
                 *count = (size_t)(state->table.rows[row].bytes / sizeof(float));
                 *out = mem_alloc(*count * sizeof(float));
-                return *out ? p->ops->download(p->engine.store, row, *out, *count * sizeof(float), err) : error_no_memory(err, "probe", 0);
+                return *out ? p->ops->download(p->engine.store, row, *out, *count * sizeof(float), err)
+                            : error_no_memory(err, "probe", 0);
             }
     return error_set(err, ERROR_INTERNAL, "probe", "there is no gradient %s", name);
 }

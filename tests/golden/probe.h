@@ -1,5 +1,5 @@
-/* A model with an adapter, opened for looking inside: logits of every row, gradients of a step. Shared by the golden
- * test and by the driver that the comparison with the real model calls. */
+/* A model with an adapter, opened for looking inside: logits of every row, gradients of a step. Shared by the
+ * golden test and by the driver that the comparison with the real model calls. */
 #ifndef TESTS_GOLDEN_PROBE_H
 #define TESTS_GOLDEN_PROBE_H
 
@@ -29,12 +29,15 @@ struct probe_options {
 };
 
 /* adapter NULL: the plain model (no gradients). */
-bool probe_open(struct probe *out, const char *model, const char *adapter, const struct probe_options *options, struct error *err);
+bool probe_open(struct probe *out, const char *model, const char *adapter,
+                const struct probe_options *options, struct error *err);
 void probe_close(struct probe *probe);
 /* Logits of each token of one sequence, through the cache in pieces of `piece` tokens (0: one piece). */
 bool probe_logits(struct probe *probe, const int32_t *ids, int64_t count, int64_t piece, struct error *err);
-/* Loss and gradients (into the store) of these examples as one effective batch, in micro-batches of at most `group` examples. */
-bool probe_gradients(struct probe *probe, const struct example *examples, size_t count, size_t group, double *loss, struct error *err);
+/* Loss and gradients (into the store) of these examples as one effective batch, in micro-batches of at most
+ * `group` examples. */
+bool probe_gradients(struct probe *probe, const struct example *examples, size_t count, size_t group,
+                     double *loss, struct error *err);
 /* The gradient of "base_model.model.<module>.lora_A.weight": a copy from mem_alloc with its element count. */
 bool probe_gradient(struct probe *probe, const char *name, float **out, size_t *count, struct error *err);
 

@@ -1,9 +1,10 @@
-/* The tiny models of tests/golden/data against what PyTorch, transformers and PEFT computed (tests/golden/README.md), on
- * every device and instruction set that this machine has.
+/* The tiny models of tests/golden/data against what PyTorch, transformers and PEFT computed
+ * (tests/golden/README.md), on every device and instruction set that this machine has.
  *
- * Tolerances: a sum of n products in another order differs by about √n · 2⁻²⁴ of its size; through two layers logits of
- * size 1 agree to a few 1e-5, so 1e-4. Losses and gradients: 1e-4 relative is what is asked for; f32 reaches 1e-5. bf16 keeps 8
- * bits: a rounding of 2⁻⁹ per operand, of which a dozen pass through two layers: 2e-1 is asked of the worst of 20,000 logits (of size 4), 1e-2 of the loss. */
+ * Tolerances: a sum of n products in another order differs by about √n · 2⁻²⁴ of its size; through two layers
+ * logits of size 1 agree to a few 1e-5, so 1e-4. Losses and gradients: 1e-4 relative is what is asked for;
+ * f32 reaches 1e-5. bf16 keeps 8 bits: a rounding of 2⁻⁹ per operand, of which a dozen pass through two
+ * layers: 2e-1 is asked of the worst of 20,000 logits (of size 4), 1e-2 of the loss. */
 #include "support/test.h"
 
 #include <math.h>
@@ -25,13 +26,33 @@ static const struct variant {
     double logits, loss, gradient;
 } variants[] = {
     {"ref", {.device = "ref", .threads = 1, .tokens = tokens}, 1e-4, 1e-5, 1e-4},
-    {"cpu plain C", {.device = "cpu", .mask = "avx2,avx512,avx512bf16", .threads = 2, .tokens = tokens}, 1e-4, 1e-5, 1e-4},
-    {"cpu avx2", {.device = "cpu", .mask = "avx512,avx512bf16", .threads = 2, .tokens = tokens}, 1e-4, 1e-5, 1e-4},
+    {"cpu plain C",
+     {.device = "cpu", .mask = "avx2,avx512,avx512bf16", .threads = 2, .tokens = tokens},
+     1e-4,
+     1e-5,
+     1e-4},
+    {"cpu avx2",
+     {.device = "cpu", .mask = "avx512,avx512bf16", .threads = 2, .tokens = tokens},
+     1e-4,
+     1e-5,
+     1e-4},
     {"cpu", {.device = "cpu", .threads = 2, .tokens = tokens}, 1e-4, 1e-5, 1e-4},
-    {"cpu, selective", {.device = "cpu", .threads = 2, .tokens = tokens, .keep = GRAPH_KEEP_COSTLY}, 1e-4, 1e-5, 1e-4},
-    {"cpu, block recompute", {.device = "cpu", .threads = 2, .tokens = tokens, .keep = GRAPH_KEEP_EDGES}, 1e-4, 1e-5, 1e-4},
+    {"cpu, selective",
+     {.device = "cpu", .threads = 2, .tokens = tokens, .keep = GRAPH_KEEP_COSTLY},
+     1e-4,
+     1e-5,
+     1e-4},
+    {"cpu, block recompute",
+     {.device = "cpu", .threads = 2, .tokens = tokens, .keep = GRAPH_KEEP_EDGES},
+     1e-4,
+     1e-5,
+     1e-4},
     {"cpu, bf16", {.device = "cpu", .threads = 2, .tokens = tokens, .compute = DTYPE_BF16}, 2e-1, 1e-2, 5e-2},
-    {"cpu, bf16 decoded", {.device = "cpu", .threads = 2, .tokens = tokens, .compute = DTYPE_BF16, .decoded = true}, 2e-1, 1e-2, 5e-2},
+    {"cpu, bf16 decoded",
+     {.device = "cpu", .threads = 2, .tokens = tokens, .compute = DTYPE_BF16, .decoded = true},
+     2e-1,
+     1e-2,
+     5e-2},
 };
 enum { variant_count = sizeof variants / sizeof *variants };
 
@@ -62,7 +83,8 @@ static void golden_open(struct golden *g, const char *name) {
         size_t n = json_array_size(ids);
         g->ids[i] = mem_array(n, sizeof(int32_t));
         g->trained[i] = mem_array(n, 1);
-        g->examples[i] = (struct example){.row = (uint32_t)i, .count = (uint32_t)n, .ids = g->ids[i], .trained = g->trained[i]};
+        g->examples[i] = (struct example){
+            .row = (uint32_t)i, .count = (uint32_t)n, .ids = g->ids[i], .trained = g->trained[i]};
         for (t = 0; t < n; t++) {
             g->ids[i][t] = (int32_t)json_integer_value(json_array_get(ids, t));
             json_t *flag = json_array_get(trained, t);
@@ -122,7 +144,9 @@ static void check_logits(const struct golden *g, const struct variant *v, bool a
         for (int64_t piece = 0; piece <= 10; piece += 10) { /* at once, and through the cache in pieces */
             assert_ok(probe_logits(&probe, ids, (int64_t)n, piece, &err), &err);
             double worst = worst_difference(probe.logits, want->data, want->bytes / sizeof(float));
-            if (!(worst <= v->logits)) fail_msg("%s, %s, %s in pieces of %lld: worst difference %g, allowed %g", g->path, v->name, name, (long long)piece, worst, v->logits);
+            if (!(worst <= v->logits))
+                fail_msg("%s, %s, %s in pieces of %lld: worst difference %g, allowed %g", g->path, v->name,
+                         name, (long long)piece, worst, v->logits);
         }
     }
     probe_close(&probe);
@@ -134,7 +158,8 @@ static void check_gradients(const struct golden *g, const struct variant *v, siz
     double loss, want = json_number_value(json_object_get(g->json, "loss")), worst = 0;
     assert_ok(probe_open(&probe, g->path, g->adapter, &v->options, &err), &err);
     assert_ok(probe_gradients(&probe, g->examples, g->count, group, &loss, &err), &err);
-    if (!(fabs(loss - want) <= v->loss * want)) fail_msg("%s, %s: loss %.9g, PyTorch %.9g", g->path, v->name, loss, want);
+    if (!(fabs(loss - want) <= v->loss * want))
+        fail_msg("%s, %s: loss %.9g, PyTorch %.9g", g->path, v->name, loss, want);
     for (size_t i = 0; i < safetensors_count(g->tensors); i++) {
         const struct tensor *tensor = safetensors_tensor(g->tensors, i);
         float *got;
@@ -143,11 +168,13 @@ static void check_gradients(const struct golden *g, const struct variant *v, siz
         assert_ok(probe_gradient(&probe, tensor->name + 9, &got, &count, &err), &err);
         assert_int_equal(count, tensor->bytes / sizeof(float));
         double error = relative_error(got, tensor->data, count);
-        if (!(error <= v->gradient)) fail_msg("%s, %s: %s has a relative error of %g", g->path, v->name, tensor->name, error);
+        if (!(error <= v->gradient))
+            fail_msg("%s, %s: %s has a relative error of %g", g->path, v->name, tensor->name, error);
         if (error > worst) worst = error;
         mem_free(got);
     }
-    print_message("  %-22s groups of %2zu: loss off by %.1e, worst gradient %.1e\n", v->name, group, fabs(loss - want) / want, worst);
+    print_message("  %-22s groups of %2zu: loss off by %.1e, worst gradient %.1e\n", v->name, group,
+                  fabs(loss - want) / want, worst);
     probe_close(&probe);
 }
 
@@ -171,7 +198,8 @@ static void losses_and_gradients_equal_peft(void **state) {
         golden_open(&g, models[m]);
         print_message("%s\n", models[m]);
         for (int v = 0; v < variant_count; v++)
-            for (size_t group = 1; group <= 16; group += variants[v].options.device[0] == 'r' ? 15 : 5) check_gradients(&g, &variants[v], group);
+            for (size_t group = 1; group <= 16; group += variants[v].options.device[0] == 'r' ? 15 : 5)
+                check_gradients(&g, &variants[v], group);
         golden_close(&g);
     }
 }
@@ -187,16 +215,24 @@ static void gradients_have_the_same_bits_on_any_thread_count(void **state) {
         for (int threads = 1; threads <= 4; threads++)
             for (int keep = GRAPH_KEEP_ALL; keep <= GRAPH_KEEP_EDGES; keep++) {
                 struct probe probe;
-                struct probe_options options = {.device = "cpu", .threads = threads, .tokens = tokens, .keep = (enum graph_keep)keep, .compute = bf16 ? DTYPE_BF16 : DTYPE_F32};
+                struct probe_options options = {.device = "cpu",
+                                                .threads = threads,
+                                                .tokens = tokens,
+                                                .keep = (enum graph_keep)keep,
+                                                .compute = bf16 ? DTYPE_BF16 : DTYPE_F32};
                 double loss;
                 assert_ok(probe_open(&probe, g.path, g.adapter, &options, &err), &err);
                 assert_ok(probe_gradients(&probe, g.examples, g.count, 5, &loss, &err), &err);
                 size_t bytes = (size_t)probe.engine.state.table.rows[probe.engine.state.gradient].bytes;
                 float *all = mem_alloc(bytes);
-                assert_ok(probe.ops->download(probe.engine.store, probe.engine.state.gradient, all, bytes, &err), &err);
+                assert_ok(
+                    probe.ops->download(probe.engine.store, probe.engine.state.gradient, all, bytes, &err),
+                    &err);
                 if (first) assert_memory_equal(first, all, bytes);
-                if (first) mem_free(all);
-                else first = all;
+                if (first)
+                    mem_free(all);
+                else
+                    first = all;
                 probe_close(&probe);
             }
         mem_free(first);

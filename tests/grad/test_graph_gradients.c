@@ -3,7 +3,8 @@
  * L = Σ c · outputs with fixed weights c. The rule is run on a graph of one node, the nodes that it
  * emits are computed by their f64 references, and each input's gradient is compared with
  * (L(x + h) - L(x - h)) / 2h, h = 1e-5: the truncation error is h² times a third derivative of order
- * 1, 1e-10; the rounding error 1e-16 / h = 1e-11; so 1e-5 relative to the larger of 1 and the gradient is generous.
+ * 1, 1e-10; the rounding error 1e-16 / h = 1e-11; so 1e-5 relative to the larger of 1 and the gradient is
+ * generous.
  *
  * An operation with a backward rule that has no case here fails the test. */
 #include "support/test.h"
@@ -35,25 +36,42 @@ static const double segments[] = {0, 3, 4, 7};
 static const double rows[] = {0, 2, 5};
 static const double random_words[] = {11, 7, 3, 0};
 
-#define DENSE(r, c) {VALUE_TRANSIENT, 2, {r, c}, true, 0, NULL}
-#define CONSTANT(r, c) {VALUE_TRANSIENT, 2, {r, c}, false, 0, NULL}
-#define WEIGHT(r, c) {VALUE_STATE, 2, {r, c}, true, 0, NULL}
-#define WHOLE(n, below) {VALUE_TRANSIENT, 1, {n}, false, below, NULL}
-#define FIXED(array) {VALUE_TRANSIENT, 1, {sizeof(array) / sizeof *(array)}, false, 0, array}
-#define ABSENT {VALUE_INPUT, 0, {0}, false, 0, NULL}
+#define DENSE(r, c) \
+    { VALUE_TRANSIENT, 2, {r, c}, true, 0, NULL }
+#define CONSTANT(r, c) \
+    { VALUE_TRANSIENT, 2, {r, c}, false, 0, NULL }
+#define WEIGHT(r, c) \
+    { VALUE_STATE, 2, {r, c}, true, 0, NULL }
+#define WHOLE(n, below) \
+    { VALUE_TRANSIENT, 1, {n}, false, below, NULL }
+#define FIXED(array) \
+    { VALUE_TRANSIENT, 1, {sizeof(array) / sizeof *(array)}, false, 0, array }
+#define ABSENT \
+    { VALUE_INPUT, 0, {0}, false, 0, NULL }
 
 static const struct gradient_case cases[] = {
     {OP_LINEAR, {.alpha = 0.7f}, 4, {DENSE(3, 5), WEIGHT(4, 5), ABSENT, DENSE(3, 4)}},
     {OP_LINEAR, {.alpha = 1}, 4, {DENSE(2, 3), CONSTANT(6, 3), ABSENT, ABSENT}},
     {OP_NORM, {.epsilon = 1e-5f}, 2, {DENSE(3, 6), {VALUE_TRANSIENT, 1, {6}, false, 0, NULL}}},
     {OP_ROPE, {.heads = 2, .head_dim = 4}, 2, {DENSE(3, 8), CONSTANT(3, 4)}},
-    {OP_ATTENTION, {.heads = 4, .kv_heads = 2, .head_dim = 3, .scale = 0.5f}, 4, {DENSE(7, 12), DENSE(7, 6), DENSE(7, 6), FIXED(segments)}},
+    {OP_ATTENTION,
+     {.heads = 4, .kv_heads = 2, .head_dim = 3, .scale = 0.5f},
+     4,
+     {DENSE(7, 12), DENSE(7, 6), DENSE(7, 6), FIXED(segments)}},
     {OP_GLU, {.alpha = 0}, 2, {DENSE(3, 5), DENSE(3, 5)}},
     {OP_ADD, {.alpha = 0}, 2, {DENSE(3, 5), DENSE(3, 5)}},
-    {OP_DROPOUT, {.probability = 0.4f, .module = 5}, 4, {DENSE(4, 9), WHOLE(4, 100), WHOLE(4, 100), FIXED(random_words)}},
+    {OP_DROPOUT,
+     {.probability = 0.4f, .module = 5},
+     4,
+     {DENSE(4, 9), WHOLE(4, 100), WHOLE(4, 100), FIXED(random_words)}},
     {OP_GATHER, {.alpha = 0}, 2, {DENSE(6, 4), FIXED(rows)}},
     {OP_HEAD, {.alpha = 0}, 3, {DENSE(3, 4), CONSTANT(7, 4), WHOLE(3, 7)}},
-    {OP_LOSS, {.alpha = 0}, 3, {{VALUE_TRANSIENT, 1, {5}, true, 0, NULL}, {VALUE_TRANSIENT, 1, {5}, false, 0, NULL}, {VALUE_STATE, 1, {1}, false, 0, NULL}}},
+    {OP_LOSS,
+     {.alpha = 0},
+     3,
+     {{VALUE_TRANSIENT, 1, {5}, true, 0, NULL},
+      {VALUE_TRANSIENT, 1, {5}, false, 0, NULL},
+      {VALUE_STATE, 1, {1}, false, 0, NULL}}},
 };
 
 enum { case_count = sizeof cases / sizeof *cases, value_limit = 64 };
@@ -95,7 +113,8 @@ static double objective(const struct graph *graph, const int *dy) {
     if (!node->outputs) numbers[node->input[2]][0] = 0;
     compute(graph, 0);
     if (!node->outputs) return numbers[node->input[2]][0];
-    for (int64_t i = 0; i < elements(&graph->values[node->output[0]]); i++) sum += numbers[dy[0]][i] * numbers[node->output[0]][i];
+    for (int64_t i = 0; i < elements(&graph->values[node->output[0]]); i++)
+        sum += numbers[dy[0]][i] * numbers[node->output[0]][i];
     return sum;
 }
 
@@ -107,7 +126,8 @@ struct state_gradients {
 static int state_gradient(void *user, int value) {
     struct state_gradients *s = user;
     const struct value like = s->graph->values[value];
-    if (s->of[value] < 0) s->of[value] = graph_transient(s->graph, DTYPE_F64, COUNT_FIXED, like.rank, like.dim, "gradient");
+    if (s->of[value] < 0)
+        s->of[value] = graph_transient(s->graph, DTYPE_F64, COUNT_FIXED, like.rank, like.dim, "gradient");
     return s->of[value];
 }
 
@@ -130,7 +150,9 @@ static void check_case(const struct gradient_case *c, int number) {
         inputs[i] = graph_transient(&graph, DTYPE_F64, COUNT_FIXED, s->rank, s->dim, "in");
         graph.values[inputs[i]].needs_gradient = s->differentiable;
         for (int64_t e = 0; e < elements(&graph.values[inputs[i]]); e++)
-            numbers[inputs[i]][e] = s->fixed ? s->fixed[e] : s->integers > 0 ? floor((fill((int)e + 97 * i) + 1) / 2 * s->integers) : fill((int)e + 31 * i + 7 * number);
+            numbers[inputs[i]][e] = s->fixed          ? s->fixed[e]
+                                    : s->integers > 0 ? floor((fill((int)e + 97 * i) + 1) / 2 * s->integers)
+                                                      : fill((int)e + 31 * i + 7 * number);
     }
     graph_emit(&graph, c->op, inputs, &c->attributes, DTYPE_F64, "tested");
     if (graph.nodes[0].outputs) {
@@ -139,7 +161,11 @@ static void check_case(const struct gradient_case *c, int number) {
         for (int64_t e = 0; e < elements(&like); e++) numbers[dy[0]][e] = fill((int)e + 1000);
     }
     compute(&graph, 0);
-    struct backward b = {.graph = &graph, .node = 0, .state_gradient = state_gradient, .replace = ignore_replacement, .user = &states};
+    struct backward b = {.graph = &graph,
+                         .node = 0,
+                         .state_gradient = state_gradient,
+                         .replace = ignore_replacement,
+                         .user = &states};
     memcpy(b.output_gradient, dy, sizeof dy);
     for (int i = 0; i < c->inputs; i++) {
         b.input_gradient[i] = &gathered[i];
@@ -161,7 +187,8 @@ static void check_case(const struct gradient_case *c, int number) {
             *x = kept;
             double difference = (above - below) / (2 * h), rule = numbers[gradient][e];
             if (fabs(difference - rule) > 1e-5 * fmax(1, fabs(difference)))
-                fail_msg("%s, input %d, element %lld: rule %.10g, difference %.10g", op_row(c->op)->name, i, (long long)e, rule, difference);
+                fail_msg("%s, input %d, element %lld: rule %.10g, difference %.10g", op_row(c->op)->name, i,
+                         (long long)e, rule, difference);
         }
     }
     graph_release(&graph);
@@ -177,7 +204,8 @@ static void every_backward_rule_has_a_case(void **state) {
     for (int op = 0; op < OP_COUNT; op++) {
         bool covered = !op_row((enum op_code)op)->backward;
         for (int i = 0; i < case_count; i++) covered = covered || cases[i].op == (enum op_code)op;
-        if (!covered) fail_msg("the operation %s has a backward rule and no case", op_row((enum op_code)op)->name);
+        if (!covered)
+            fail_msg("the operation %s has a backward rule and no case", op_row((enum op_code)op)->name);
     }
 }
 

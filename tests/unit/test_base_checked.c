@@ -3,8 +3,22 @@
 
 #include "base/checked.h"
 
-static const uint64_t edges[] = {0, 1, 2, 63, 64, 0x7fffffff, 0x80000000, 0x80000001, 0xffffffff,
-    0x100000000, 0x100000001, INT64_MAX - 1, INT64_MAX, (uint64_t)INT64_MAX + 1, UINT64_MAX - 63, UINT64_MAX};
+static const uint64_t edges[] = {0,
+                                 1,
+                                 2,
+                                 63,
+                                 64,
+                                 0x7fffffff,
+                                 0x80000000,
+                                 0x80000001,
+                                 0xffffffff,
+                                 0x100000000,
+                                 0x100000001,
+                                 INT64_MAX - 1,
+                                 INT64_MAX,
+                                 (uint64_t)INT64_MAX + 1,
+                                 UINT64_MAX - 63,
+                                 UINT64_MAX};
 
 static void sums_equal_128_bit_arithmetic(void **state) {
     (void)state;

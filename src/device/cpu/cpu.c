@@ -9,7 +9,8 @@
 #include "device/cpu/measure.h"
 
 static const struct cpu_kernel *const tables[] = {
-    cpu_kernels_linear, cpu_kernels_head, cpu_kernels_attention, cpu_kernels_elementwise, cpu_kernels_optimizer,
+    cpu_kernels_linear,      cpu_kernels_head,      cpu_kernels_attention,
+    cpu_kernels_elementwise, cpu_kernels_optimizer,
 };
 
 struct program {
@@ -50,11 +51,13 @@ static bool mask_features(const char *mask, unsigned *features, struct error *er
             if (strlen(name) == length && !strncmp(mask, name, length)) bit = all[i];
         }
         if (!bit) {
-            error_set(err, ERROR_USAGE, "cpu", "there is no instruction set \"%.*s\" to mask", (int)length, mask);
+            error_set(err, ERROR_USAGE, "cpu", "there is no instruction set \"%.*s\" to mask", (int)length,
+                      mask);
             return error_fix(err, "Known: avx2, avx512, avx512bf16, neon.");
         }
         *features &= ~bit;
-        if (bit == CPU_AVX2) *features &= ~(unsigned)(CPU_AVX512 | CPU_AVX512BF16); /* each builds on the one before */
+        if (bit == CPU_AVX2)
+            *features &= ~(unsigned)(CPU_AVX512 | CPU_AVX512BF16); /* each builds on the one before */
         if (bit == CPU_AVX512) *features &= ~(unsigned)CPU_AVX512BF16;
         mask += length + (mask[length] == ',');
     }
@@ -67,7 +70,8 @@ static bool cpu_open(struct device **out, const struct device_options *options, 
     if (!device) return error_no_memory(err, "cpu", sizeof *device);
     device->detected = device->features = cpu_features();
     int threads = options && options->threads > 0 ? options->threads : thread_cores();
-    if (mask_features(options ? options->mask : NULL, &device->features, err) && pool_open(&device->pool, threads, err)) {
+    if (mask_features(options ? options->mask : NULL, &device->features, err) &&
+        pool_open(&device->pool, threads, err)) {
         *out = device;
         return true;
     }
@@ -82,10 +86,12 @@ static void cpu_close(struct device **device) {
     *device = NULL;
 }
 
-static bool cpu_supports(const struct device *device, const struct graph *graph, const struct node *node, struct error *err) {
+static bool cpu_supports(const struct device *device, const struct graph *graph, const struct node *node,
+                         struct error *err) {
     (void)graph;
     if (cpu_kernel_select(node->op, device->features)) return true;
-    return error_set(err, ERROR_USAGE, "cpu", "the operation %s has no kernel for this processor", op_row(node->op)->name);
+    return error_set(err, ERROR_USAGE, "cpu", "the operation %s has no kernel for this processor",
+                     op_row(node->op)->name);
 }
 
 static size_t cpu_workspace(const struct device *device, const struct graph *graph, const struct node *node) {
@@ -102,7 +108,8 @@ static void cpu_program_close(struct program **handle) {
     *handle = NULL;
 }
 
-static bool cpu_compile(struct device *device, const struct plan *plan, struct store *store, struct program **out, struct error *err) {
+static bool cpu_compile(struct device *device, const struct plan *plan, struct store *store,
+                        struct program **out, struct error *err) {
     *out = NULL;
     struct program *program = mem_calloc(1, sizeof *program);
     if (!program) return error_no_memory(err, "cpu", sizeof *program);
@@ -129,12 +136,18 @@ static bool cpu_run(struct program *program, const struct binding *binding, stru
     if (!host_check(&program->memory, binding, err)) return false;
     for (int n = 0; n < graph->node_count; n++) {
         const struct node *node = &graph->nodes[n];
-        if (binding->stop && atomic_load(binding->stop)) return error_set(err, ERROR_INTERRUPTED, "run", "stopped");
-        struct cpu_call call = {.attributes = &node->attributes, .pool = program->device->pool, .gemm = program->gemms[n],
-                                .features = program->device->features, .workspace = host_workspace(&program->memory),
+        if (binding->stop && atomic_load(binding->stop))
+            return error_set(err, ERROR_INTERRUPTED, "run", "stopped");
+        struct cpu_call call = {.attributes = &node->attributes,
+                                .pool = program->device->pool,
+                                .gemm = program->gemms[n],
+                                .features = program->device->features,
+                                .workspace = host_workspace(&program->memory),
                                 .longest_segment = binding->longest_segment};
-        for (int i = 0; i < node->inputs; i++) call.in[i] = host_operand(&program->memory, binding, node->input[i]);
-        for (int o = 0; o < node->outputs; o++) call.out[o] = host_operand(&program->memory, binding, node->output[o]);
+        for (int i = 0; i < node->inputs; i++)
+            call.in[i] = host_operand(&program->memory, binding, node->input[i]);
+        for (int o = 0; o < node->outputs; o++)
+            call.out[o] = host_operand(&program->memory, binding, node->output[o]);
         double start = program->device->profile ? clock_seconds() : 0;
         program->kernels[n]->run(&call);
         if (program->device->profile) program->device->profile[node->op] += clock_seconds() - start;
@@ -149,8 +162,21 @@ static bool cpu_read(struct program *program, int value, void *data, size_t byte
 void cpu_set_profile(struct device *device, double *seconds) { device->profile = seconds; }
 
 const struct device_ops device_cpu = {
-    .abi = device_abi, .name = "cpu", .open = cpu_open, .close = cpu_close, .describe = cpu_describe, .measure = cpu_measure,
-    .supports = cpu_supports, .workspace = cpu_workspace, .store_open = host_store_open, .store_close = host_store_close, .reserve = host_reserve,
-    .upload = host_upload, .download = host_download, .compile = cpu_compile, .run = cpu_run, .read = cpu_read,
+    .abi = device_abi,
+    .name = "cpu",
+    .open = cpu_open,
+    .close = cpu_close,
+    .describe = cpu_describe,
+    .measure = cpu_measure,
+    .supports = cpu_supports,
+    .workspace = cpu_workspace,
+    .store_open = host_store_open,
+    .store_close = host_store_close,
+    .reserve = host_reserve,
+    .upload = host_upload,
+    .download = host_download,
+    .compile = cpu_compile,
+    .run = cpu_run,
+    .read = cpu_read,
     .program_close = cpu_program_close,
 };

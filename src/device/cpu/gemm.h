@@ -22,26 +22,29 @@ enum gemm_form { GEMM_NT, GEMM_NN, GEMM_TN };
 struct gemm {
     enum gemm_form form;
     int64_t m, n, k;
-    const void *x;   /* f32 or bf16, rows contiguous, row stride in elements ldx */
+    const void *x; /* f32 or bf16, rows contiguous, row stride in elements ldx */
     enum dtype x_type;
     int64_t ldx;
-    const void *w;   /* any stored type for NT and NN (rows as stored: n rows of k, or k rows of n); f32 or bf16 for TN */
+    const void *w; /* any stored type for NT and NN (rows as stored: n rows of k, or k rows of n); f32 or bf16
+                      for TN */
     enum dtype w_type;
-    int64_t ldw;     /* elements between rows */
-    void *y;         /* f32 or bf16 */
+    int64_t ldw; /* elements between rows */
+    void *y;     /* f32 or bf16 */
     enum dtype y_type;
     int64_t ldy;
     float alpha;
-    const void *addend;  /* [m,n] added, may be y itself; NULL: none. Row stride ldy */
+    const void *addend; /* [m,n] added, may be y itself; NULL: none. Row stride ldy */
     enum dtype addend_type;
-    const float *bias;   /* [n] added to each row, or NULL */
+    const float *bias; /* [n] added to each row, or NULL */
 };
 
 struct cpu_gemm {
-    const char *name;      /* "onednn", "avx512bf16", "avx512", "avx2", "c" */
-    enum dtype compute;    /* f32 or bf16: what products are rounded to before they are multiplied (sums are f32) */
-    unsigned needs;        /* CPU features */
-    /* Runs one product over the pool. Must be correct for every shape, m or k = 0 included (y = addend + bias). */
+    const char *name; /* "onednn", "avx512bf16", "avx512", "avx2", "c" */
+    enum dtype
+        compute;    /* f32 or bf16: what products are rounded to before they are multiplied (sums are f32) */
+    unsigned needs; /* CPU features */
+    /* Runs one product over the pool. Must be correct for every shape, m or k = 0 included (y = addend +
+     * bias). */
     void (*run)(const struct gemm *gemm, struct pool *pool, void *workspace, unsigned features);
     /* Scratch bytes enough for any product of at most these sizes. */
     size_t (*workspace)(enum gemm_form form, int64_t m, int64_t n, int64_t k, enum dtype w_type, int threads);

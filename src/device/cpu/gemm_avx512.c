@@ -44,8 +44,8 @@ static void tile_512(int rows, int columns, const void *a, int64_t stride, const
                      float *out) {
     switch (rows) {
         TILE(1)
-        TILE(2) TILE(3) TILE(4) TILE(5) TILE(6) TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12) TILE(13)
-            TILE(14)
+        TILE(2)
+        TILE(3) TILE(4) TILE(5) TILE(6) TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12) TILE(13) TILE(14)
     }
 }
 

@@ -19,7 +19,7 @@ enum cpu_feature {
     CPU_AVX512BF16 = 4, /* AVX512_BF16 */
     CPU_NEON = 8,
 };
-unsigned cpu_features(void);                      /* of this machine */
+unsigned cpu_features(void);                            /* of this machine */
 const char *cpu_feature_name(enum cpu_feature feature); /* "avx2" … */
 
 struct cpu_call {
@@ -35,23 +35,25 @@ struct cpu_call {
 
 struct cpu_kernel {
     enum op_code op;
-    const char *name;     /* "attention_avx512" */
-    unsigned needs;       /* features, all of them */
+    const char *name; /* "attention_avx512" */
+    unsigned needs;   /* features, all of them */
     void (*run)(const struct cpu_call *call);
     /* Scratch bytes at the planned size; NULL: none. `threads`: of the pool. */
     size_t (*workspace)(const struct graph *graph, const struct node *node, int threads);
 };
 
 /* The tables, best first, ended by a row with run == NULL. One per file of kernels; listed in cpu.c. */
-extern const struct cpu_kernel cpu_kernels_elementwise[]; /* embedding, norm, rope, glu, add, dropout, gather, scatter */
-extern const struct cpu_kernel cpu_kernels_attention[];   /* attention, its gradient, cache attention */
-extern const struct cpu_kernel cpu_kernels_linear[];      /* linear and its gradients */
-extern const struct cpu_kernel cpu_kernels_head[];        /* head, head gradient, loss */
-extern const struct cpu_kernel cpu_kernels_optimizer[];   /* gradient norm, AdamW, zero */
+extern const struct cpu_kernel
+    cpu_kernels_elementwise[]; /* embedding, norm, rope, glu, add, dropout, gather, scatter */
+extern const struct cpu_kernel cpu_kernels_attention[]; /* attention, its gradient, cache attention */
+extern const struct cpu_kernel cpu_kernels_linear[];    /* linear and its gradients */
+extern const struct cpu_kernel cpu_kernels_head[];      /* head, head gradient, loss */
+extern const struct cpu_kernel cpu_kernels_optimizer[]; /* gradient norm, AdamW, zero */
 
 /* Rows to and from f32, for the stored types (vectorised where the CPU can; bit-equal to
  * tensor/rowcodec.h). */
 void cpu_row_load(float *out, const void *source, enum dtype dtype, int64_t elements, unsigned features);
-void cpu_row_store(void *out, const float *source, enum dtype dtype, int64_t elements, unsigned features); /* f32, bf16 */
+void cpu_row_store(void *out, const float *source, enum dtype dtype, int64_t elements,
+                   unsigned features); /* f32, bf16 */
 
 #endif

@@ -29,10 +29,14 @@ static void append_reason(const struct device *device, unsigned needs, struct bu
     }
 }
 
-static json_t *choice(const struct device *device, const char *name, unsigned needs, bool taken, bool passed) {
+static json_t *choice(const struct device *device, const char *name, unsigned needs, bool taken,
+                      bool passed) {
     struct buf why = {0};
     append_reason(device, needs, &why);
-    const char *reason = taken ? "selected" : why.size ? why.data : passed ? "a better one stands before it" : "";
+    const char *reason = taken      ? "selected"
+                         : why.size ? why.data
+                         : passed   ? "a better one stands before it"
+                                    : "";
     json_t *row = json_pack("{s:s, s:b, s:s}", "name", name, "selected", taken, "why", reason);
     buf_release(&why);
     return row;
@@ -45,7 +49,8 @@ static json_t *describe_products(const struct device *device) {
         bool passed = false;
         for (int i = 0; i < cpu_gemm_count; i++) {
             if (cpu_gemms[i].compute != compute_types[c]) continue;
-            json_t *row = choice(device, cpu_gemms[i].name, cpu_gemms[i].needs, &cpu_gemms[i] == selected, passed);
+            json_t *row =
+                choice(device, cpu_gemms[i].name, cpu_gemms[i].needs, &cpu_gemms[i] == selected, passed);
             if (row) json_object_set_new(row, "compute", json_string(dtype_row(compute_types[c])->name));
             json_array_append_new(list, row);
             if (&cpu_gemms[i] == selected) passed = true;
@@ -72,9 +77,9 @@ bool cpu_describe(const struct device *device, json_t **out, struct error *err) 
     struct buf found = {0}, used = {0};
     append_names(&found, device->detected);
     append_names(&used, device->features);
-    *out = json_pack("{s:s, s:i, s:s, s:s, s:o, s:o}", "name", "cpu", "threads", pool_threads(device->pool), "features",
-                     found.data ? found.data : "", "used", used.data ? used.data : "", "products", describe_products(device),
-                     "kernels", describe_kernels(device));
+    *out = json_pack("{s:s, s:i, s:s, s:s, s:o, s:o}", "name", "cpu", "threads", pool_threads(device->pool),
+                     "features", found.data ? found.data : "", "used", used.data ? used.data : "", "products",
+                     describe_products(device), "kernels", describe_kernels(device));
     buf_release(&found);
     buf_release(&used);
     return *out || error_no_memory(err, "cpu", 0);
@@ -83,7 +88,8 @@ bool cpu_describe(const struct device *device, json_t **out, struct error *err) 
 enum { product_repeats = 5, bandwidth_bytes = 128 << 20, bandwidth_repeats = 4 };
 
 /* Flops per second of y = x wᵀ at one shape; 0 when memory is short. */
-static double product_rate(struct device *device, const struct cpu_gemm *gemm, int64_t m, int64_t n, int64_t k) {
+static double product_rate(struct device *device, const struct cpu_gemm *gemm, int64_t m, int64_t n,
+                           int64_t k) {
     size_t x_size = (size_t)(m * k), w_size = (size_t)(n * k), y_size = (size_t)(m * n);
     size_t scratch = gemm->workspace(GEMM_NT, m, n, k, DTYPE_F32, pool_threads(device->pool));
     size_t total = (x_size + w_size + y_size) * sizeof(float) + scratch + 256;
@@ -92,8 +98,20 @@ static double product_rate(struct device *device, const struct cpu_gemm *gemm, i
     float *x = (float *)block, *w = x + ((x_size + 15) & ~(size_t)15), *y = w + ((w_size + 15) & ~(size_t)15);
     for (size_t i = 0; i < x_size; i++) x[i] = (float)(i % 17) * 0.01f;
     for (size_t i = 0; i < w_size; i++) w[i] = (float)(i % 13) * 0.01f;
-    struct gemm product = {.form = GEMM_NT, .m = m, .n = n, .k = k, .x = x, .x_type = DTYPE_F32, .ldx = k, .w = w,
-                           .w_type = DTYPE_F32, .ldw = k, .y = y, .y_type = DTYPE_F32, .ldy = n, .alpha = 1};
+    struct gemm product = {.form = GEMM_NT,
+                           .m = m,
+                           .n = n,
+                           .k = k,
+                           .x = x,
+                           .x_type = DTYPE_F32,
+                           .ldx = k,
+                           .w = w,
+                           .w_type = DTYPE_F32,
+                           .ldw = k,
+                           .y = y,
+                           .y_type = DTYPE_F32,
+                           .ldy = n,
+                           .alpha = 1};
     void *workspace = (void *)(((uintptr_t)(y + y_size) + 63) & ~(uintptr_t)63);
     double best = 1e30;
     for (int i = 0; i < product_repeats; i++) {
@@ -138,16 +156,19 @@ static double read_rate(struct device *device) {
     return bandwidth_bytes / best;
 }
 
-bool cpu_measure(struct device *device, const int64_t (*shapes)[3], int count, json_t **out, struct error *err) {
+bool cpu_measure(struct device *device, const int64_t (*shapes)[3], int count, json_t **out,
+                 struct error *err) {
     json_t *products = json_array();
     for (int s = 0; s < count; s++)
         for (size_t c = 0; c < sizeof compute_types / sizeof *compute_types; c++) {
             const struct cpu_gemm *gemm = cpu_gemm_select(compute_types[c], device->features);
             if (!gemm) continue;
-            json_array_append_new(products, json_pack("{s:s, s:s, s:I, s:I, s:I, s:f}", "compute", dtype_row(compute_types[c])->name,
-                                                      "product", gemm->name, "m", (json_int_t)shapes[s][0], "n", (json_int_t)shapes[s][1], "k",
-                                                      (json_int_t)shapes[s][2], "flops_per_second",
-                                                      product_rate(device, gemm, shapes[s][0], shapes[s][1], shapes[s][2])));
+            json_array_append_new(
+                products,
+                json_pack("{s:s, s:s, s:I, s:I, s:I, s:f}", "compute", dtype_row(compute_types[c])->name,
+                          "product", gemm->name, "m", (json_int_t)shapes[s][0], "n", (json_int_t)shapes[s][1],
+                          "k", (json_int_t)shapes[s][2], "flops_per_second",
+                          product_rate(device, gemm, shapes[s][0], shapes[s][1], shapes[s][2])));
         }
     *out = json_pack("{s:o, s:f}", "products", products, "read_bytes_per_second", read_rate(device));
     return *out || error_no_memory(err, "cpu", 0);

@@ -28,17 +28,20 @@ static void ref_close(struct device **device) {
 
 static bool ref_describe(const struct device *device, json_t **out, struct error *err) {
     (void)device;
-    *out = json_pack("{s:s, s:s, s:i}", "name", "ref", "what", "every operation in plain C and f64; slow, for checking", "threads", 1);
+    *out = json_pack("{s:s, s:s, s:i}", "name", "ref", "what",
+                     "every operation in plain C and f64; slow, for checking", "threads", 1);
     return *out || error_no_memory(err, "ref", 0);
 }
 
-static bool ref_measure(struct device *device, const int64_t (*shapes)[3], int count, json_t **out, struct error *err) {
+static bool ref_measure(struct device *device, const int64_t (*shapes)[3], int count, json_t **out,
+                        struct error *err) {
     (void)device, (void)shapes, (void)count;
     *out = json_object();
     return *out || error_no_memory(err, "ref", 0);
 }
 
-static bool ref_supports(const struct device *device, const struct graph *graph, const struct node *node, struct error *err) {
+static bool ref_supports(const struct device *device, const struct graph *graph, const struct node *node,
+                         struct error *err) {
     (void)device, (void)graph, (void)node, (void)err;
     return true;
 }
@@ -94,7 +97,8 @@ static bool save(const double *data, const struct operand *operand, struct error
     return true;
 }
 
-static bool run_node(struct program *program, const struct node *node, const struct binding *binding, struct error *err) {
+static bool run_node(struct program *program, const struct node *node, const struct binding *binding,
+                     struct error *err) {
     const struct op_row *row = op_row(node->op);
     struct operand in[op_max_inputs], out[op_max_outputs];
     struct reference_call call = {.attributes = &node->attributes};
@@ -124,7 +128,8 @@ static bool run_node(struct program *program, const struct node *node, const str
     return ok;
 }
 
-static bool ref_compile(struct device *device, const struct plan *plan, struct store *store, struct program **out, struct error *err) {
+static bool ref_compile(struct device *device, const struct plan *plan, struct store *store,
+                        struct program **out, struct error *err) {
     (void)device;
     *out = NULL;
     struct program *program = mem_calloc(1, sizeof *program);
@@ -141,7 +146,8 @@ static bool ref_run(struct program *program, const struct binding *binding, stru
     const struct graph *graph = program->memory.plan->graph;
     if (!host_check(&program->memory, binding, err)) return false;
     for (int n = 0; n < graph->node_count; n++) {
-        if (binding->stop && atomic_load(binding->stop)) return error_set(err, ERROR_INTERRUPTED, "run", "stopped");
+        if (binding->stop && atomic_load(binding->stop))
+            return error_set(err, ERROR_INTERRUPTED, "run", "stopped");
         if (!run_node(program, &graph->nodes[n], binding, err)) return false;
     }
     return true;
@@ -158,8 +164,21 @@ static void ref_program_close(struct program **program) {
 }
 
 const struct device_ops device_ref = {
-    .abi = device_abi, .name = "ref", .open = ref_open, .close = ref_close, .describe = ref_describe, .measure = ref_measure,
-    .supports = ref_supports, .workspace = ref_workspace, .store_open = host_store_open, .store_close = host_store_close, .reserve = host_reserve,
-    .upload = host_upload, .download = host_download, .compile = ref_compile, .run = ref_run, .read = ref_read,
+    .abi = device_abi,
+    .name = "ref",
+    .open = ref_open,
+    .close = ref_close,
+    .describe = ref_describe,
+    .measure = ref_measure,
+    .supports = ref_supports,
+    .workspace = ref_workspace,
+    .store_open = host_store_open,
+    .store_close = host_store_close,
+    .reserve = host_reserve,
+    .upload = host_upload,
+    .download = host_download,
+    .compile = ref_compile,
+    .run = ref_run,
+    .read = ref_read,
     .program_close = ref_program_close,
 };

@@ -27,6 +27,10 @@ static bool llama_check(const struct model_config *config, const json_t *hub_con
 }
 
 const struct family family_llama = {
-    .architecture = "llama", .hub_class = "LlamaForCausalLM", .weights = llama_weights,
-    .weight_count = sizeof llama_weights / sizeof *llama_weights, .gguf_permuted = true, .check = llama_check,
+    .architecture = "llama",
+    .hub_class = "LlamaForCausalLM",
+    .weights = llama_weights,
+    .weight_count = sizeof llama_weights / sizeof *llama_weights,
+    .gguf_permuted = true,
+    .check = llama_check,
 };

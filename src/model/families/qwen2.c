@@ -26,6 +26,10 @@ static bool qwen2_check(const struct model_config *config, const json_t *hub_con
 }
 
 const struct family family_qwen2 = {
-    .architecture = "qwen2", .hub_class = "Qwen2ForCausalLM", .weights = weights,
-    .weight_count = sizeof weights / sizeof *weights, .gguf_permuted = false, .check = qwen2_check,
+    .architecture = "qwen2",
+    .hub_class = "Qwen2ForCausalLM",
+    .weights = weights,
+    .weight_count = sizeof weights / sizeof *weights,
+    .gguf_permuted = false,
+    .check = qwen2_check,
 };
