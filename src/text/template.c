@@ -11,7 +11,7 @@ static const struct template_limits usual = {
     .steps = 10000000, .output = 16u << 20, .memory = 64u << 20, .depth = 200};
 
 /* What a parse may take: some thousand times the size of real templates. */
-enum { parse_memory = 512 << 20 };
+enum { parse_memory = 256 << 20 };
 
 /* A macro call or a loop costs several levels of evaluation: the statement, its body, the expressions
  * around. The depth is given in the former and counted in the latter. */

@@ -73,10 +73,14 @@ bool jinja_arg_text(struct jinja *j, const struct jinja_call *call, int index, s
 
 /* ---- calls ------------------------------------------------------------------------------------- */
 
+enum { steps_per_call = 20 };
+
 static bool run_native(struct jinja *j, const char *name, jinja_native *run, const char *parameters,
                        struct jinja_value self, const struct jinja_args *args, struct jinja_value *out) {
     struct jinja_call call = {.self = self}; /* arguments that no parameter takes are absent */
-    if (!bind(j, name, parameters, args, &call) || !jinja_enter(j) || !run(j, &call, out)) return false;
+    if (!jinja_charge(j, steps_per_call + args->named_count) || !bind(j, name, parameters, args, &call) ||
+        !jinja_enter(j) || !run(j, &call, out))
+        return false;
     jinja_leave(j);
     return true;
 }
@@ -229,6 +233,7 @@ static bool run_strftime(struct jinja *j, const struct jinja_call *call, struct 
             buf_byte(&made, c);
             continue;
         }
+        if (!jinja_charge(j, 100)) break;
         c = format->bytes[++i];
         size_t n = 1;
         if ((c == '-' || c == '_' || c == '0' || c == '^' || c == '#' || c == 'E' || c == 'O') &&
@@ -247,7 +252,9 @@ static bool run_strftime(struct jinja *j, const struct jinja_call *call, struct 
         else
             buf_append(&made, item, n);
     }
-    return jinja_text_take(j, &made, out);
+    if (j->steps <= j->limits.steps) return jinja_text_take(j, &made, out);
+    buf_release(&made);
+    return false;
 }
 
 static const struct jinja_function functions[] = {

@@ -5,28 +5,51 @@
 
 /* ---- scopes ------------------------------------------------------------------------------------ */
 
+/* A scope of few names is searched; one of many has an index. */
+enum { few_names = 16 };
+
+static struct jinja_variable *scope_find(const struct jinja_scope *scope, int name) {
+    if (scope->places) {
+        size_t place = scope->places[name];
+        bool valid = place && place <= scope->count && scope->variables[place - 1].name == name;
+        return valid ? &scope->variables[place - 1] : NULL;
+    }
+    for (size_t i = 0; i < scope->count; i++)
+        if (scope->variables[i].name == name) return &scope->variables[i];
+    return NULL;
+}
+
+static bool scope_grow(struct jinja *j, struct jinja_scope *scope) {
+    size_t capacity = scope->capacity ? scope->capacity * 2 : 4;
+    struct jinja_variable *grown = jinja_alloc_array(j, capacity, sizeof *grown);
+    if (!grown) return false;
+    if (scope->count) memcpy(grown, scope->variables, scope->count * sizeof *grown);
+    scope->variables = grown;
+    scope->capacity = capacity;
+    if (capacity <= few_names || scope->places) return true;
+    scope->places = jinja_alloc_array(j, j->template->name_count, sizeof *scope->places);
+    if (!scope->places) return false;
+    for (size_t i = 0; i < scope->count; i++) scope->places[grown[i].name] = (uint32_t)i + 1;
+    return true;
+}
+
 bool jinja_scope_set(struct jinja *j, struct jinja_scope *scope, int name, struct jinja_value value) {
-    for (size_t i = 0; i < scope->count; i++) {
-        if (scope->variables[i].name != name) continue;
-        scope->variables[i].value = value;
+    struct jinja_variable *found = scope_find(scope, name);
+    if (found) {
+        found->value = value;
         return true;
     }
-    if (scope->count == scope->capacity) {
-        size_t capacity = scope->capacity ? scope->capacity * 2 : 4;
-        struct jinja_variable *grown = jinja_alloc_array(j, capacity, sizeof *grown);
-        if (!grown) return false;
-        if (scope->count) memcpy(grown, scope->variables, scope->count * sizeof *grown);
-        scope->variables = grown;
-        scope->capacity = capacity;
-    }
+    if (scope->count == scope->capacity && !scope_grow(j, scope)) return false;
     scope->variables[scope->count++] = (struct jinja_variable){name, value};
+    if (scope->places) scope->places[name] = (uint32_t)scope->count;
     return true;
 }
 
 struct jinja_value jinja_scope_get(struct jinja *j, const struct jinja_scope *scope, int name) {
-    for (; scope; scope = scope->outer)
-        for (size_t i = 0; i < scope->count; i++)
-            if (scope->variables[i].name == name) return scope->variables[i].value;
+    for (; scope; scope = scope->outer, j->steps++) {
+        const struct jinja_variable *found = scope_find(scope, name);
+        if (found) return found->value;
+    }
     return j->globals[name];
 }
 
@@ -381,7 +404,7 @@ static bool star_named(struct jinja *j, struct jinja_value star, struct jinja_ar
     if (star.kind != JINJA_DICT)
         return jinja_fail(j, "the argument behind ** must be a mapping, not %s", jinja_type_name(star));
     struct jinja_named *named = jinja_alloc_array(j, out->named_count + star.dict->count, sizeof *named);
-    if (!named || !jinja_charge(j, star.dict->count)) return false;
+    if (!named || !jinja_charge(j, star.dict->count * (1 + out->named_count))) return false;
     if (out->named_count) memcpy(named, out->named, out->named_count * sizeof *named);
     for (size_t i = 0; i < star.dict->count; i++) {
         const struct jinja_entry *entry = &star.dict->entries[i];

@@ -184,7 +184,9 @@ bool jinja_call_macro(struct jinja *j, const struct jinja_macro *macro, const st
     struct jinja_scope *scope = scope_new(j, macro->scope);
     bool *taken = jinja_alloc(j, args->named_count);
     int line = j->line;
-    if (!scope || !taken || !jinja_enter(j)) return false;
+    if (!scope || !taken || !jinja_charge(j, args->named_count * (1 + macro->node->signature->count)) ||
+        !jinja_enter(j))
+        return false;
     bool ok = bind_parameters(j, macro->node->signature, args, taken, scope) &&
               bind_rest(j, macro, args, taken, scope) && jinja_capture(j, scope, macro->node->body, out);
     if (ok) jinja_leave(j);
@@ -276,7 +278,7 @@ static bool loop_filter(struct jinja *j, struct jinja_scope *outer, const struct
     return true;
 }
 
-enum { steps_per_iteration = 4 };
+enum { steps_per_iteration = 8 };
 
 static enum jinja_flow run_loop(struct jinja *j, struct jinja_scope *outer, const struct jinja_node *node,
                                 struct jinja_value over, int depth0) {

@@ -42,7 +42,7 @@ static bool begins_word(uint32_t code) {
 FILTER(run_title) {
     struct jinja_value text;
     struct buf made;
-    if (!jinja_str(j, c->self, &text)) return false;
+    if (!jinja_str(j, c->self, &text) || !jinja_charge(j, text.text->size * 2)) return false;
     jinja_buf(j, &made);
     bool ok = true;
     const char *b = text.text->bytes;
@@ -93,7 +93,9 @@ static bool marked(struct jinja *j, struct jinja_value text, bool escapes, struc
         jinja_escape(text.text->bytes, text.text->size, &made);
     else
         buf_append(&made, text.text->bytes, text.text->size);
-    return jinja_charge(j, text.text->size / 8) && finish(j, true, &made, true, out);
+    if (jinja_charge(j, text.text->size)) return finish(j, true, &made, true, out);
+    buf_release(&made);
+    return false;
 }
 
 FILTER(run_safe) {
@@ -172,7 +174,7 @@ FILTER(run_wordcount) {
     struct jinja_value text;
     int64_t words = 0;
     bool inside = false;
-    if (!jinja_str(j, c->self, &text) || !jinja_charge(j, text.text->size / 8)) return false;
+    if (!jinja_str(j, c->self, &text) || !jinja_charge(j, text.text->size * 2)) return false;
     struct jinja_call one = {.raw = c->raw, .name = "isalnum"};
     const struct jinja_method *alnum = jinja_method_find(JINJA_TEXT, "isalnum", 7);
     for (size_t i = 0; i < text.text->size;) {
@@ -200,7 +202,7 @@ FILTER(run_striptags) {
                     {"&#34;", '"'}, {"&#39;", '\''}, {"&quot;", '"'}};
     struct jinja_value text;
     struct buf bare, made;
-    if (!jinja_str(j, c->self, &text) || !jinja_charge(j, text.text->size / 8)) return false;
+    if (!jinja_str(j, c->self, &text) || !jinja_charge(j, text.text->size * 2)) return false;
     jinja_buf(j, &bare);
     jinja_buf(j, &made);
     const char *b = text.text->bytes;
@@ -369,7 +371,7 @@ FILTER(run_format) {
 
 static bool quote(struct jinja *j, struct jinja_value value, bool query, struct buf *out) {
     struct jinja_value text;
-    if (!jinja_str(j, value, &text) || !jinja_charge(j, text.text->size / 4)) return false;
+    if (!jinja_str(j, value, &text) || !jinja_charge(j, text.text->size * 12)) return false;
     for (size_t i = 0; i < text.text->size; i++) {
         unsigned char b = (unsigned char)text.text->bytes[i];
         bool plain = (b >= 'a' && b <= 'z') || (b >= 'A' && b <= 'Z') || (b >= '0' && b <= '9') ||

@@ -19,6 +19,14 @@ struct spec {
 
 enum { most_width = 100000, most_precision = 400 };
 
+/* Steps for one field: its fill is written byte by byte, its digits are made by the C library. */
+static uint64_t format_cost(const struct spec *spec) {
+    int precision = spec->precision < 0                ? 0
+                    : spec->precision < most_precision ? spec->precision
+                                                       : most_precision;
+    return 64 + (uint64_t)spec->width + (uint64_t)precision * 4;
+}
+
 static size_t count_chars(const char *bytes, size_t size) {
     size_t n = 0;
     for (size_t i = 0; i < size; i++) n += (bytes[i] & 0xC0) != 0x80;
@@ -228,6 +236,7 @@ static bool percent_spec(struct percent *p, struct spec *spec, struct jinja_valu
     }
     while (peek(p) && strchr("hlL", peek(p))) p->at++;
     spec->type = peek(p);
+    if (!jinja_charge(p->j, format_cost(spec))) return false;
     spec->align = left ? '<' : zero ? '=' : '>';
     if (zero && !left && spec->type && strchr("diouxXeEfFgG", spec->type))
         spec->fill[0] = '0';
@@ -306,7 +315,7 @@ bool jinja_percent(struct jinja *j, struct jinja_value format, struct jinja_valu
                    struct jinja_value *out) {
     struct buf made;
     struct percent p = {.j = j, .format = format.text, .arguments = arguments, .out = &made};
-    bool ok = jinja_charge(j, format.text->size / 8);
+    bool ok = jinja_charge(j, format.text->size / 2);
     jinja_buf(j, &made);
     while (ok && p.at < p.format->size && !made.failed) {
         char c = p.format->bytes[p.at++];
@@ -370,6 +379,7 @@ static bool parse_spec(struct jinja *j, const char *s, size_t size, struct spec 
     }
     if (spec->width > most_width || spec->precision > most_width)
         return jinja_fail(j, "a width in a format is too large");
+    if (!jinja_charge(j, format_cost(spec))) return false;
     if (s < end) spec->type = *s++;
     return s == end || jinja_fail(j, "Invalid format specifier");
 }
@@ -496,7 +506,7 @@ static bool format_into(struct formatter *f, const char *text, size_t size, int 
             int open = 1;
             for (; i < size && open; i++) open += text[i] == '{' ? 1 : text[i] == '}' ? -1 : 0;
             if (open) return jinja_fail(f->j, "expected '}' before end of string");
-            if (!jinja_step(f->j) || !put_field(f, text + start, i - 1 - start, depth)) return false;
+            if (!jinja_charge(f->j, 8) || !put_field(f, text + start, i - 1 - start, depth)) return false;
         }
     }
     return true;
@@ -507,7 +517,7 @@ bool jinja_format(struct jinja *j, const struct jinja_text *format, const struct
     struct buf made;
     struct formatter f = {.j = j, .args = args, .out = &made};
     jinja_buf(j, &made);
-    if (!jinja_charge(j, format->size / 8) || !format_into(&f, format->bytes, format->size, 0)) {
+    if (!jinja_charge(j, format->size / 2) || !format_into(&f, format->bytes, format->size, 0)) {
         buf_release(&made);
         return false;
     }

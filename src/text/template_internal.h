@@ -425,6 +425,7 @@ struct jinja_scope {
     struct jinja_scope *outer;
     struct jinja_variable *variables;
     size_t count, capacity;
+    uint32_t *places; /* by name number: place in variables + 1, checked there; NULL while there are few */
 };
 
 struct jinja {

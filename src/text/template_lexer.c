@@ -20,7 +20,8 @@ struct lexer {
     int open_count;
 };
 
-enum { most_source = 8 << 20 };
+/* Real templates have some ten thousand bytes. */
+enum { most_source = 512 << 10 };
 
 static bool token_add(struct lexer *l, enum jinja_token_type type, enum jinja_op op, const char *bytes,
                       size_t size) {
@@ -388,7 +389,7 @@ static bool lex_next(struct lexer *l) {
 static bool normalise(struct jinja_source *source) {
     size_t bad, size = 0;
     if (source->size > most_source)
-        return jinja_source_fail(source, 1, "the template is larger than %d MiB", most_source >> 20);
+        return jinja_source_fail(source, 1, "the template is larger than %d KiB", most_source >> 10);
     char *copy = arena_alloc(source->arena, source->size + 1);
     if (!copy) return error_no_memory(source->err, "template", source->size);
     for (size_t i = 0; i < source->size; i++) {

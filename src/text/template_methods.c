@@ -92,7 +92,7 @@ static bool stripped(struct jinja *j, const struct jinja_call *c, bool left, boo
     if (!jinja_charge(j, size / 64)) return false;
     jinja_strip(&bytes, &size, chars, left, right);
     size_t removed = c->self.text->size - size;
-    return jinja_charge(j, removed * (chars ? chars->size / 8 + 1 : 1) / 8) &&
+    return jinja_charge(j, removed * (chars ? chars->size / 4 + 1 : 1) / 2) &&
            part_of(j, c->self.text, (size_t)(bytes - c->self.text->bytes), size, out);
 }
 
@@ -162,9 +162,20 @@ static bool rsplit_space(struct jinja *j, const struct jinja_text *t, int64_t mo
 
 /* The last place of `part` in the first `size` bytes, or SIZE_MAX. */
 static size_t find_last(const char *text, size_t size, const char *part, size_t part_size) {
-    for (size_t at = size + 1; at-- > part_size;)
-        if (memcmp(text + at - part_size, part, part_size) == 0) return at - part_size;
+    if (!part_size) return size;
+    while (size >= part_size) { /* the last byte of the part, from the right */
+        const char *last = memrchr(text + part_size - 1, part[part_size - 1], size - part_size + 1);
+        if (!last) break;
+        size_t end = (size_t)(last - text) + 1;
+        if (memcmp(text + end - part_size, part, part_size) == 0) return end - part_size;
+        size = end - 1;
+    }
     return SIZE_MAX;
+}
+
+/* What find_last may cost on `size` bytes: a comparison at every place. */
+static uint64_t find_last_cost(size_t size, size_t part_size) {
+    return (uint64_t)size * (1 + part_size / 64) / 2;
 }
 
 static bool split_by(struct jinja *j, const struct jinja_text *t, const struct jinja_text *by, int64_t most,
@@ -198,7 +209,7 @@ static bool split(struct jinja *j, const struct jinja_call *c, bool right, struc
     } else {
         if (!jinja_arg_text(j, c, 0, &by)) return false;
         if (!by->size) return jinja_fail(j, "empty separator");
-        if (!jinja_charge(j, right ? t->size / 4 : 0)) return false;
+        if (right && !jinja_charge(j, find_last_cost(t->size, by->size))) return false;
         ok = split_by(j, t, by, most, right, list);
     }
     for (size_t i = 0; right && i < list->count / 2; i++) {
@@ -226,6 +237,7 @@ static bool partition(struct jinja *j, const struct jinja_call *c, bool right, s
     struct jinja_list *list = jinja_list_new(j, 3);
     if (!list || !jinja_arg_text(j, c, 0, &by) || !jinja_charge(j, t->size / 8)) return false;
     if (!by->size) return jinja_fail(j, "empty separator");
+    if (right && !jinja_charge(j, find_last_cost(t->size, by->size))) return false;
     size_t at = right ? find_last(t->bytes, t->size, by->bytes, by->size)
                       : jinja_text_find(t->bytes, t->size, by->bytes, by->size);
     bool found = at != SIZE_MAX;
@@ -300,6 +312,7 @@ static bool find(struct jinja *j, const struct jinja_call *c, bool last, bool mu
     bool valid;
     if (!jinja_arg_text(j, c, 0, &part) || !window(j, c, 1, &text, &start, &valid)) return false;
     const struct jinja_text *t = text.text;
+    if (last && !jinja_charge(j, find_last_cost(t->size, part->size))) return false;
     size_t at = !valid ? SIZE_MAX
                 : last ? find_last(t->bytes, t->size, part->bytes, part->size)
                        : jinja_text_find(t->bytes, t->size, part->bytes, part->size);
@@ -328,6 +341,7 @@ METHOD(text_count) {
     for (size_t at = 0, found; part->size; at += found + part->size, count++) {
         found = jinja_text_find(text.text->bytes + at, text.text->size - at, part->bytes, part->size);
         if (found == SIZE_MAX) break;
+        if (!jinja_step(j)) return false;
     }
     *out = jinja_int(count);
     return true;
@@ -405,7 +419,7 @@ static bool all_in(struct jinja *j, const struct jinja_call *c, enum class_of cl
         all = in_class(code, class);
     }
     *out = jinja_bool(all);
-    return jinja_charge(j, t->size / 8);
+    return jinja_charge(j, t->size);
 }
 
 METHOD(text_isdigit) { return all_in(j, c, CLASS_DIGIT, out); }
@@ -427,7 +441,7 @@ static bool one_case(struct jinja *j, const struct jinja_call *c, bool upper, st
         other = k == (upper ? UTF8PROC_CATEGORY_LL : UTF8PROC_CATEGORY_LU) || k == UTF8PROC_CATEGORY_LT;
     }
     *out = jinja_bool(cased && !other);
-    return jinja_charge(j, t->size / 8);
+    return jinja_charge(j, t->size);
 }
 
 METHOD(text_isupper) { return one_case(j, c, true, out); }
@@ -446,7 +460,7 @@ METHOD(text_istitle) {
         inside = letter;
     }
     *out = jinja_bool(ok && cased);
-    return jinja_charge(j, t->size / 8);
+    return jinja_charge(j, t->size);
 }
 
 /* ---- padding ----------------------------------------------------------------------------------- */
@@ -579,6 +593,35 @@ METHOD(cycler_reset) {
 }
 
 static const struct jinja_method methods[] = {
+    {JINJA_DICT, "get", dict_get, "/!key,default"},
+    {JINJA_DICT, "items", dict_items, "/"},
+    {JINJA_DICT, "keys", dict_keys, "/"},
+    {JINJA_DICT, "values", dict_values, "/"},
+    {JINJA_DICT, "copy", copy_self, "/"},
+    {JINJA_DICT, "clear", NULL, ""},
+    {JINJA_DICT, "pop", NULL, ""},
+    {JINJA_DICT, "popitem", NULL, ""},
+    {JINJA_DICT, "setdefault", NULL, ""},
+    {JINJA_DICT, "update", NULL, ""},
+    {JINJA_LOOP, "cycle", loop_cycle, "*"},
+    {JINJA_LOOP, "changed", loop_changed, "*"},
+    {JINJA_LIST, "index", list_index, "/!value,start,stop"},
+    {JINJA_LIST, "count", list_count, "/!value"},
+    {JINJA_LIST, "copy", copy_self, "/"},
+    {JINJA_LIST, "append", NULL, ""},
+    {JINJA_LIST, "clear", NULL, ""},
+    {JINJA_LIST, "extend", NULL, ""},
+    {JINJA_LIST, "insert", NULL, ""},
+    {JINJA_LIST, "pop", NULL, ""},
+    {JINJA_LIST, "remove", NULL, ""},
+    {JINJA_LIST, "reverse", NULL, ""},
+    {JINJA_LIST, "sort", NULL, ""},
+    {JINJA_TUPLE, "index", list_index, "/!value,start,stop"},
+    {JINJA_TUPLE, "count", list_count, "/!value"},
+    {JINJA_RANGE, "index", list_index, "/!value"},
+    {JINJA_RANGE, "count", list_count, "/!value"},
+    {JINJA_CYCLER, "next", cycler_next, "/"},
+    {JINJA_CYCLER, "reset", cycler_reset, "/"},
     {JINJA_TEXT, "strip", text_strip, "/chars"},
     {JINJA_TEXT, "lstrip", text_lstrip, "/chars"},
     {JINJA_TEXT, "rstrip", text_rstrip, "/chars"},
@@ -619,41 +662,17 @@ static const struct jinja_method methods[] = {
     {JINJA_TEXT, "rjust", text_rjust, "/!width,fillchar"},
     {JINJA_TEXT, "center", text_center, "/!width,fillchar"},
     {JINJA_TEXT, "zfill", text_zfill, "/!width"},
-    {JINJA_LIST, "index", list_index, "/!value,start,stop"},
-    {JINJA_LIST, "count", list_count, "/!value"},
-    {JINJA_LIST, "copy", copy_self, "/"},
-    {JINJA_LIST, "append", NULL, ""},
-    {JINJA_LIST, "clear", NULL, ""},
-    {JINJA_LIST, "extend", NULL, ""},
-    {JINJA_LIST, "insert", NULL, ""},
-    {JINJA_LIST, "pop", NULL, ""},
-    {JINJA_LIST, "remove", NULL, ""},
-    {JINJA_LIST, "reverse", NULL, ""},
-    {JINJA_LIST, "sort", NULL, ""},
-    {JINJA_TUPLE, "index", list_index, "/!value,start,stop"},
-    {JINJA_TUPLE, "count", list_count, "/!value"},
-    {JINJA_RANGE, "index", list_index, "/!value"},
-    {JINJA_RANGE, "count", list_count, "/!value"},
-    {JINJA_DICT, "get", dict_get, "/!key,default"},
-    {JINJA_DICT, "items", dict_items, "/"},
-    {JINJA_DICT, "keys", dict_keys, "/"},
-    {JINJA_DICT, "values", dict_values, "/"},
-    {JINJA_DICT, "copy", copy_self, "/"},
-    {JINJA_DICT, "clear", NULL, ""},
-    {JINJA_DICT, "pop", NULL, ""},
-    {JINJA_DICT, "popitem", NULL, ""},
-    {JINJA_DICT, "setdefault", NULL, ""},
-    {JINJA_DICT, "update", NULL, ""},
-    {JINJA_LOOP, "cycle", loop_cycle, "*"},
-    {JINJA_LOOP, "changed", loop_changed, "*"},
-    {JINJA_CYCLER, "next", cycler_next, "/"},
-    {JINJA_CYCLER, "reset", cycler_reset, "/"},
 };
 
 const struct jinja_method *jinja_method_find(enum jinja_kind kind, const char *name, size_t size) {
-    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
-        if (methods[i].kind == kind && methods[i].name[0] == *name && strlen(methods[i].name) == size &&
+    bool seen = false;
+    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
+        bool same = methods[i].kind == kind;
+        if (seen && !same) break; /* the rows of a kind stand together */
+        seen = same;
+        if (same && methods[i].name[0] == *name && strlen(methods[i].name) == size &&
             memcmp(methods[i].name, name, size) == 0)
             return &methods[i];
+    }
     return NULL;
 }

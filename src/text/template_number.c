@@ -42,7 +42,8 @@ bool jinja_write_real(double value, struct buf *out) {
     char text[40], digits[24];
     if (isnan(value)) return buf_text(out, "nan");
     if (isinf(value)) return buf_text(out, value < 0 ? "-inf" : "inf");
-    for (int precision = 0; precision < 17; precision++) {
+    /* Fifteen digits hold any shorter decimal, zeros behind it; only subnormal numbers have fewer to give. */
+    for (int precision = fabs(value) < 2.3e-308 ? 0 : 14; precision < 17; precision++) {
         snprintf(text, sizeof text, "%.*e", precision, value);
         if (strtod(text, NULL) == value) break;
     }

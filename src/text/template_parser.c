@@ -159,8 +159,16 @@ static bool names_grow(struct jinja_parser *p) {
     return true;
 }
 
+/* Real templates use some hundred names. The bound keeps names that were made to collide in the table cheap.
+ */
+enum { most_names = 10000 };
+
 int jinja_name_number(struct jinja_parser *p, const char *bytes, size_t size) {
     struct template *t = p->template;
+    if (t->name_count == most_names) {
+        jinja_parse_fail(p, "more than %d names", most_names);
+        return -1;
+    }
     if (t->name_count == t->name_capacity && !names_grow(p)) return -1;
     size_t at = name_hash(bytes, size) & (t->name_slot_count - 1);
     for (; t->name_slots[at]; at = (at + 1) & (t->name_slot_count - 1)) {

@@ -374,7 +374,7 @@ FILTER(run_join) { /* d, attribute */
     for (size_t i = 0; i < seq.count && ok && !made.failed; i++) {
         struct jinja_value item;
         if (i) buf_append(&made, between.text->bytes, between.text->size);
-        ok = jinja_step(j) && path_get(j, jinja_seq_item(&seq, i), c->a[1], jinja_absent(), &item) &&
+        ok = jinja_charge(j, 8) && path_get(j, jinja_seq_item(&seq, i), c->a[1], jinja_absent(), &item) &&
              jinja_write(j, item, &made);
     }
     if (ok) return jinja_text_take(j, &made, out);

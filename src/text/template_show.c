@@ -7,6 +7,9 @@
 
 #include "text/template_internal.h"
 
+/* Steps that writing one value costs, beside those for the bytes of texts. */
+enum { item_cost = 4, int_cost = 8, real_cost = 100 };
+
 /* str.isprintable() of one code point. */
 static bool is_printable(uint32_t c) {
     if (c < 0x7F) return c >= 0x20;
@@ -46,7 +49,7 @@ static bool repr_items(struct jinja *j, const struct jinja_value *items, size_t 
     buf_text(out, open);
     for (size_t i = 0; i < count; i++) {
         if (i) buf_text(out, ", ");
-        if (!jinja_step(j) || !jinja_write_repr(j, items[i], out)) return false;
+        if (!jinja_charge(j, item_cost) || !jinja_write_repr(j, items[i], out)) return false;
     }
     buf_text(out, close);
     jinja_leave(j);
@@ -58,7 +61,7 @@ static bool repr_dict(struct jinja *j, const struct jinja_dict *dict, struct buf
     buf_byte(out, '{');
     for (size_t i = 0; i < dict->count; i++) {
         if (i) buf_text(out, ", ");
-        if (!jinja_step(j) || !jinja_write_repr(j, dict->entries[i].key, out)) return false;
+        if (!jinja_charge(j, item_cost) || !jinja_write_repr(j, dict->entries[i].key, out)) return false;
         buf_text(out, ": ");
         if (!jinja_write_repr(j, dict->entries[i].value, out)) return false;
     }
@@ -91,9 +94,9 @@ bool jinja_write_repr(struct jinja *j, struct jinja_value v, struct buf *out) {
     case JINJA_NONE: buf_text(out, "None"); return true;
     case JINJA_UNDEFINED: buf_text(out, "Undefined"); return true;
     case JINJA_BOOL: buf_text(out, v.boolean ? "True" : "False"); return true;
-    case JINJA_INT: buf_printf(out, "%lld", (long long)v.integer); return true;
-    case JINJA_FLOAT: jinja_write_real(v.real, out); return true;
-    case JINJA_TEXT: repr_text(v.text, out); return jinja_charge(j, v.text->size / 16);
+    case JINJA_INT: buf_printf(out, "%lld", (long long)v.integer); return jinja_charge(j, int_cost);
+    case JINJA_FLOAT: jinja_write_real(v.real, out); return jinja_charge(j, real_cost);
+    case JINJA_TEXT: repr_text(v.text, out); return jinja_charge(j, v.text->size / 2);
     case JINJA_LIST: return repr_items(j, v.list->items, v.list->count, "[", "]", out);
     case JINJA_TUPLE:
         return repr_items(j, v.list->items, v.list->count, "(", v.list->count == 1 ? ",)" : ")", out);
@@ -164,11 +167,21 @@ struct dumper {
 
 static bool dump(struct dumper *d, struct jinja_value v);
 
+/* Bytes that json.dumps may write otherwise. */
+static bool is_json_special(char c) { return c == '"' || c == '\\' || (unsigned char)c < 0x20 || (c & 0x80); }
+
 static void dump_text(struct dumper *d, const struct jinja_text *text) {
     static const char plain[] = "\"\\\n\r\t\f\b", letters[] = "\"\\nrtfb";
     struct buf *out = d->out;
     buf_byte(out, '"');
     for (size_t i = 0; i < text->size;) {
+        size_t plain_end = i;
+        while (plain_end < text->size && !is_json_special(text->bytes[plain_end])) plain_end++;
+        if (plain_end > i) {
+            buf_append(out, text->bytes + i, plain_end - i);
+            i = plain_end;
+            continue;
+        }
         uint32_t c = (unsigned char)text->bytes[i];
         int n = 1;
         const char *found = c && c < 0x80 ? strchr(plain, (char)c) : NULL;
@@ -229,7 +242,7 @@ static bool dump_key(struct dumper *d, struct jinja_value key) {
         buf_byte(d->out, '"');
         dump_real(d, key.real);
         buf_byte(d->out, '"');
-        return true;
+        return jinja_charge(d->j, real_cost);
     default:
         return jinja_fail(d->j, "keys must be str, int, float, bool or None, not %s", jinja_type_name(key));
     }
@@ -267,13 +280,13 @@ static bool dump_dict(struct dumper *d, const struct jinja_dict *dict) {
 }
 
 static bool dump(struct dumper *d, struct jinja_value v) {
-    if (!jinja_step(d->j) || !fits(d->j, d->out)) return false;
+    if (!jinja_charge(d->j, item_cost) || !fits(d->j, d->out)) return false;
     switch (v.kind) {
     case JINJA_NONE: buf_text(d->out, "null"); return true;
     case JINJA_BOOL: buf_text(d->out, v.boolean ? "true" : "false"); return true;
-    case JINJA_INT: buf_printf(d->out, "%lld", (long long)v.integer); return true;
-    case JINJA_FLOAT: dump_real(d, v.real); return true;
-    case JINJA_TEXT: dump_text(d, v.text); return jinja_charge(d->j, v.text->size / 16);
+    case JINJA_INT: buf_printf(d->out, "%lld", (long long)v.integer); return jinja_charge(d->j, int_cost);
+    case JINJA_FLOAT: dump_real(d, v.real); return jinja_charge(d->j, real_cost);
+    case JINJA_TEXT: dump_text(d, v.text); return jinja_charge(d->j, v.text->size / 2);
     case JINJA_LIST:
     case JINJA_TUPLE: return dump_list(d, v.list);
     case JINJA_DICT: return dump_dict(d, v.dict);

@@ -80,7 +80,7 @@ static bool offset_of(struct jinja *j, struct jinja_text *text, size_t index, si
     if (length == text->size)
         at = index;
     else {
-        if (!jinja_charge(j, index / 16)) return false;
+        if (!jinja_charge(j, index / 3)) return false;
         for (size_t i = 0; i < index; i++) at += char_size(text->bytes + at);
     }
     *out = at;
@@ -143,6 +143,7 @@ bool jinja_is_space(uint32_t c) {
 
 static bool strips(const char *at, size_t size, const struct jinja_text *chars) {
     uint32_t code;
+    if (!chars && !(*at & 0x80)) return jinja_is_space((unsigned char)*at);
     if (!chars) return utf8_decode(at, size, &code) && jinja_is_space(code);
     for (size_t i = 0; i < chars->size; i += char_size(chars->bytes + i))
         if (char_size(chars->bytes + i) == size && memcmp(chars->bytes + i, at, size) == 0) return true;
@@ -200,7 +201,7 @@ bool jinja_case_map(struct jinja *j, const struct jinja_text *text, size_t from,
                     enum jinja_case how, struct buf *out) {
     const char *bytes = text->bytes;
     size_t size = text->size;
-    if (!jinja_charge(j, (to - from) / 8)) return false;
+    if (!jinja_charge(j, to - from)) return false;
     for (size_t i = from; i < to;) {
         uint32_t code = 0;
         int n = utf8_decode(bytes + i, size - i, &code);
@@ -255,9 +256,11 @@ bool jinja_replace(struct jinja *j, const struct jinja_text *text, const struct 
                    const struct jinja_text *with, int64_t count, struct jinja_value *out) {
     struct buf made;
     size_t at = 0;
+    bool ok = true;
     jinja_buf(j, &made);
     if (!jinja_charge(j, text->size / 16)) return false;
-    for (int64_t n = 0; (count < 0 || n < count) && !made.failed; n++) {
+    for (int64_t n = 0; (count < 0 || n < count) && !made.failed && ok; n++) {
+        ok = jinja_charge(j, 4);
         size_t found = jinja_text_find(text->bytes + at, text->size - at, old->bytes, old->size);
         if (found == SIZE_MAX) break;
         buf_append(&made, text->bytes + at, found);
@@ -270,7 +273,8 @@ bool jinja_replace(struct jinja *j, const struct jinja_text *text, const struct 
         }
     }
     buf_append(&made, text->bytes + at, text->size - at);
-    if (!jinja_text_take(j, &made, out)) return false;
+    if (!ok) buf_release(&made);
+    if (!ok || !jinja_text_take(j, &made, out)) return false;
     out->text->markup = text->markup;
     return true;
 }

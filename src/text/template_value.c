@@ -114,9 +114,7 @@ static uint64_t hash_bytes(const char *bytes, size_t size) {
 /* Equal values have equal hashes: 1, 1.0 and True are one key. */
 static bool hash_value(struct jinja *j, struct jinja_value v, uint64_t *out) {
     switch (v.kind) {
-    case JINJA_TEXT:
-        *out = hash_bytes(v.text->bytes, v.text->size);
-        return jinja_charge(j, v.text->size / 16);
+    case JINJA_TEXT: *out = hash_bytes(v.text->bytes, v.text->size); return jinja_charge(j, v.text->size / 8);
     case JINJA_BOOL:
     case JINJA_INT: *out = mix((uint64_t)jinja_number_int(v)); return true;
     case JINJA_FLOAT:
@@ -348,7 +346,7 @@ bool jinja_contains(struct jinja *j, struct jinja_value item, struct jinja_value
                               jinja_type_name(item));
         *out = jinja_text_find(container.text->bytes, container.text->size, item.text->bytes,
                                item.text->size) != SIZE_MAX;
-        return jinja_charge(j, container.text->size / 16);
+        return jinja_charge(j, container.text->size / 8);
     case JINJA_DICT:
         if (!jinja_dict_find(j, container.dict, item, &entry)) return false;
         *out = entry != NULL;
@@ -455,7 +453,7 @@ static bool merge(struct jinja *j, const struct jinja_value *keys, const size_t 
         bool take_right = right < end;
         if (left < b && right < end) {
             struct jinja_value x = keys[from[left]], y = keys[from[right]];
-            if (!jinja_step(j) || !jinja_order(j, OP_LT, reverse ? x : y, reverse ? y : x, &take_right))
+            if (!jinja_charge(j, 4) || !jinja_order(j, OP_LT, reverse ? x : y, reverse ? y : x, &take_right))
                 return false;
         }
         to[i] = take_right ? from[right++] : from[left++];

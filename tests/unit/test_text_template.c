@@ -204,6 +204,20 @@ static void hostile_templates_end_with_an_error(void **state) {
         "{{ strftime_now('%1000000000d') * 100000000 }}",
         "{{ 2 ** 10 ** 9 }}",
         "{% for x in [[1]] recursive %}{{ loop([[1]]) }}{% endfor %}",
+        "{% set s = 'é ' * 300000 %}{% for i in range(100000) %}{% set x = s|upper %}{% endfor %}",
+        "{% set s = 'a ' * 500000 %}{% for i in range(100000) %}{% set x = s|title|wordcount %}{% endfor %}",
+        "{% set s = 'a' * 1000000 %}{% for i in range(100000) %}{% set x = s|replace('a', 'b') %}{% endfor "
+        "%}",
+        "{% set s = 'a' * 1000000 %}{% for i in range(100000) %}{% set x = s.rfind('b' + 'a' * 1000) %}{% "
+        "endfor %}",
+        "{% set s = [0.1234567890123456] * 100000 %}{% for i in range(100000) %}{% set x = s|tojson %}{% "
+        "endfor %}",
+        "{% set s = ['a'] * 100000 %}{% for i in range(100000) %}{% set x = s|join|e|urlencode %}{% endfor "
+        "%}",
+        "{% for i in range(100000) %}{% set x = range(100000)|map('upper')|list %}{% endfor %}",
+        "{% for i in range(100000) %}{% set x = range(100000)|select('odd')|list %}{% endfor %}",
+        "{% for i in range(100000) %}{% set x = '%100000d' % 1 %}{% endfor %}",
+        "{% for i in range(100000) %}{{ strftime_now('%c' * 1000) }}{% endfor %}",
         "{% for i in range(100000) %}{% for j in range(100000)|list %}{% break %}{% endfor %}{% endfor %}",
     };
     for (size_t i = 0; i < sizeof sources / sizeof *sources; i++) assert_ends_with_an_error(sources[i]);
