@@ -49,8 +49,9 @@ static bool open_engine(struct measuring *m, const struct eval_options *options,
                              !engine_method_of(m->adapter, m->model, &method, err)))
         return false;
     m->ops = device_find(options->device ? options->device : "auto", err);
-    if (!m->ops || !m->ops->open(&m->device, &device, err) ||
-        !engine_open(&m->engine, m->ops, m->device, m->model, &method, &state, err) ||
+    if (!m->ops || !m->ops->open(&m->device, &device, err)) return false;
+    if (options->compute_auto) state.compute = engine_auto_compute(m->ops, m->device);
+    if (!engine_open(&m->engine, m->ops, m->device, m->model, &method, &state, err) ||
         !program_plan(&m->program, &m->engine, GRAPH_SCORE, &sizes, err))
         return false;
     uint64_t need = program_bytes(&m->program) + state_class_bytes(&m->engine.state.table, STATE_WEIGHT) +

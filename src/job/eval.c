@@ -23,6 +23,7 @@ bool job_eval(struct job *job, struct error *err) {
         .mask = mask,
         .threads = (int)recipe->threads,
         .compute = recipe->compute == COMPUTE_BF16 ? DTYPE_BF16 : DTYPE_F32,
+        .compute_auto = recipe->compute == COMPUTE_AUTO,
         .micro_batch_tokens = recipe->micro_batch_tokens,
         .memory = recipe->memory,
         .render = {.chat_template = recipe->chat_template,

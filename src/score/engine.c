@@ -14,6 +14,17 @@ bool engine_open(struct engine *out, const struct device_ops *ops, struct device
     return model_state_build(&out->state, model, method, options, err);
 }
 
+enum dtype engine_auto_compute(const struct device_ops *ops, const struct device *device) {
+    json_t *described = NULL;
+    struct error ignored;
+    enum dtype compute = DTYPE_F32;
+    if (!ops->describe(device, &described, &ignored)) return compute;
+    const char *used = json_string_value(json_object_get(described, "used"));
+    if (used && strstr(used, "avx512bf16")) compute = DTYPE_BF16;
+    json_decref(described);
+    return compute;
+}
+
 void engine_close(struct engine *engine) {
     if (engine->store) engine->ops->store_close(&engine->store);
     model_state_release(&engine->state);

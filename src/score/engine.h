@@ -29,6 +29,10 @@ bool engine_open(struct engine *out, const struct device_ops *ops, struct device
                  struct error *err);
 void engine_close(struct engine *engine);
 
+/* What `--compute auto` means: bf16 where the processor multiplies it, elsewhere f32, which is then no
+ * slower. */
+enum dtype engine_auto_compute(const struct device_ops *ops, const struct device *device);
+
 /* Graph and plan; every operation is checked against the device. */
 bool program_plan(struct engine_program *out, const struct engine *engine, enum graph_kind kind,
                   const struct graph_sizes *sizes, struct error *err);

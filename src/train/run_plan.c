@@ -170,16 +170,7 @@ static enum dtype choose_compute(const struct recipe *recipe, const struct devic
                                  struct device *device) {
     if (recipe->compute == COMPUTE_F32) return DTYPE_F32;
     if (recipe->compute == COMPUTE_BF16) return DTYPE_BF16;
-    /* bf16 only where the processor multiplies it: elsewhere it is no faster. */
-    json_t *described = NULL;
-    struct error ignored;
-    enum dtype compute = DTYPE_F32;
-    if (ops->describe(device, &described, &ignored)) {
-        const char *used = json_string_value(json_object_get(described, "used"));
-        if (used && strstr(used, "avx512bf16")) compute = DTYPE_BF16;
-        json_decref(described);
-    }
-    return compute;
+    return engine_auto_compute(ops, device);
 }
 
 static bool refuse_memory(const struct run_plan *smallest, const struct choice *choice, uint64_t budget,

@@ -102,7 +102,7 @@ static inline __attribute__((always_inline)) void narrow_rows(const int rows, __
 void gemm_narrow_avx512(int rows, int columns, const float *a, int64_t lda, const float *b, int64_t ldb,
                         int64_t k, float *sums) {
     for (int j = 0; j < columns; j += 16) {
-        __mmask16 mask = columns - j >= 16 ? (__mmask16)0xffff : (__mmask16)((1u << (columns - j)) - 1);
+        __mmask16 mask = _cvtu32_mask16(columns - j >= 16 ? 0xffffu : (1u << (columns - j)) - 1u);
         if (rows == 16) {
             narrow_rows(16, mask, a, lda, b + j, ldb, k, sums + j);
             continue;

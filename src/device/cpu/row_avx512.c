@@ -33,7 +33,7 @@ void row_store_avx512(void *out, const float *source, int64_t elements) {
     uint16_t *to = out;
     int64_t i = 0;
     for (; i < elements; i += 16) {
-        __mmask16 mask = elements - i >= 16 ? (__mmask16)0xffff : (__mmask16)((1u << (elements - i)) - 1);
+        __mmask16 mask = _cvtu32_mask16(elements - i >= 16 ? 0xffffu : (1u << (elements - i)) - 1u);
         __m512i bits = _mm512_maskz_loadu_epi32(mask, source + i);
         __m512i top = _mm512_srli_epi32(bits, 16);
         __mmask16 nan = _mm512_cmpgt_epu32_mask(_mm512_and_si512(bits, _mm512_set1_epi32(0x7fffffff)),
