@@ -423,8 +423,8 @@ static void a_preview_marks_what_is_trained_and_escapes_the_rest(void **state) {
                      json_array_size(json_object_get(example, "flags")));
     assert_ok(data_preview_text(preview, false, &text, &bench.err), &bench.err);
     assert_string_equal(text.data, "row 0, line 1\n(u:\\x1b[31mQ)(a:\u27e6A\\u{202e})\u27e7\n\n");
-    assert_false(data_report_preview(&preview, &bench.data, &bench.renderer, 1, 1, &bench.err));
     json_decref(preview);
+    assert_false(data_report_preview(&preview, &bench.data, &bench.renderer, 1, 1, &bench.err));
     buf_release(&text);
     bench_release(&bench);
 }
