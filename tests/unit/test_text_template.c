@@ -129,9 +129,20 @@ static double seconds(void) {
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
-/* The bound is 100 ms on an idle machine; the tests of a whole tree may share two cores, and sanitizers
- * cost a factor, so the test allows two hundred times that: what it guards against takes hours. */
-static const double most_seconds = 20.0;
+/* The bound is 100 ms on an idle machine. The tests of a whole tree may share two cores, and sanitizers
+ * cost a factor of ten or more, so the test allows as much; what it guards against takes hours. */
+#if defined(__SANITIZE_ADDRESS__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#ifdef SANITIZED
+static const double most_seconds = 10.0;
+#else
+static const double most_seconds = 1.0;
+#endif
 
 static char *repeated(const char *head, const char *part, size_t count, const char *tail) {
     struct buf text = {0};
