@@ -13,7 +13,7 @@ struct eval_options {
     const char *device, *mask;
     int threads;
     enum dtype compute;
-    bool compute_auto;           /* as training decides; `compute` is not looked at */
+    bool compute_auto;            /* as training decides; `compute` is not looked at */
     int64_t micro_batch_tokens;   /* 0: 512, or the longest example */
     uint64_t memory;              /* 0: no bound */
     struct render_options render; /* max_length 0: min(2048, the model's context) */

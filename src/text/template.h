@@ -19,10 +19,10 @@
 struct template;
 
 struct template_limits {
-    uint64_t steps;  /* evaluated nodes and iterations; 0: 10,000,000 */
-    size_t output;   /* bytes rendered; 0: 16 MiB */
-    size_t memory;   /* bytes of values made while rendering; 0: 64 MiB */
-    int depth;       /* nesting of calls, loops and expressions; 0: 200 */
+    uint64_t steps; /* evaluated nodes and iterations; 0: 10,000,000 */
+    size_t output;  /* bytes rendered; 0: 16 MiB */
+    size_t memory;  /* bytes of values made while rendering; 0: 64 MiB */
+    int depth;      /* nesting of calls, loops and expressions; 0: 200 */
 };
 
 /* Byte ranges [first, end) of the output that lay in generation blocks, in order. */
@@ -35,7 +35,8 @@ struct template_spans {
 };
 
 /* Parses. `name` stands in messages ("NAME:LINE: cause"). Errors: ERROR_INPUT. */
-bool template_open(struct template **out, const char *source, size_t size, const char *name, struct error *err);
+bool template_open(struct template **out, const char *source, size_t size, const char *name,
+                   struct error *err);
 void template_close(struct template **template); /* takes NULL, sets NULL */
 
 /* Renders with `variables`, a JSON object (messages, tools, bos_token, eos_token,
