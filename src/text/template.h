@@ -19,10 +19,10 @@
 struct template;
 
 struct template_limits {
-    uint64_t steps; /* evaluated nodes and iterations; 0: 10,000,000 */
+    uint64_t steps; /* nodes, calls, iterations and bytes, each by its cost of some 10 ns; 0: 10,000,000 */
     size_t output;  /* bytes rendered; 0: 16 MiB */
     size_t memory;  /* bytes of values made while rendering; 0: 64 MiB */
-    int depth;      /* nesting of calls, loops and expressions; 0: 200 */
+    int depth;      /* nesting of macro calls and loops, each worth five of expressions; 0: 200 */
 };
 
 /* Byte ranges [first, end) of the output that lay in generation blocks, in order. */
