@@ -116,7 +116,7 @@ class Comparison:
 
     def losses(self):
         steps, _ = self.run_of_hone("losses", self.adapter, "--schedule", "constant", "--warmup-ratio", 0, "--learning-rate", RATE,
-                                    "--batch-size", BATCH, "--max-steps", STEPS)
+                                    "--batch-size", BATCH, "--max-steps", STEPS, "--eval-every", STEPS, "--save-every", STEPS)
         model = smollm2.with_adapter(self.file.model(), self.adapter)
         parameters = list(smollm2.trained_parameters(model).values())
         optimizer = torch.optim.AdamW(parameters, lr=RATE, weight_decay=0.0)
