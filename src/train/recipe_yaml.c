@@ -62,8 +62,13 @@ static struct fy_node *follow(struct reader *reader, struct fy_node *node, int l
 static char *node_text(struct reader *reader, struct fy_node *node) {
     size_t size = 0;
     const char *text = fy_node_get_scalar(node, &size);
+    size_t bad;
     if (text && memchr(text, 0, size)) {
         refuse(reader, node_line(node), "a value holds a NUL character");
+        return NULL;
+    }
+    if (text && !utf8_valid(text, size, &bad)) { /* an escape may name half a surrogate pair */
+        refuse(reader, node_line(node), "a value is not valid UTF-8");
         return NULL;
     }
     char *copy = mem_strndup(text ? text : "", size);
