@@ -85,7 +85,33 @@ bool cpu_describe(const struct device *device, json_t **out, struct error *err) 
     return *out || error_no_memory(err, "cpu", 0);
 }
 
-enum { product_repeats = 5, bandwidth_bytes = 128 << 20, bandwidth_repeats = 4 };
+/* A thread that has slept takes milliseconds to find a core of its own: repeats go on for a while. */
+enum { least_repeats = 5, bandwidth_bytes = 128 << 20 };
+static const double least_seconds = 0.06;
+
+/* Seconds of the fastest of many calls, the first not counted. */
+static double fastest(void (*call)(void *), void *user) {
+    double best = 1e30, begin = clock_seconds(), now = begin;
+    for (int i = 0; i < least_repeats || now - begin < least_seconds; i++) {
+        double start = now;
+        call(user);
+        now = clock_seconds();
+        if (i && now - start < best) best = now - start;
+    }
+    return best;
+}
+
+struct product {
+    struct gemm gemm;
+    const struct cpu_gemm *row;
+    struct device *device;
+    void *workspace;
+};
+
+static void run_product(void *user) {
+    struct product *p = user;
+    p->row->run(&p->gemm, p->device->pool, p->workspace, p->device->features);
+}
 
 /* Flops per second of y = x wᵀ at one shape; 0 when memory is short. */
 static double product_rate(struct device *device, const struct cpu_gemm *gemm, int64_t m, int64_t n,
@@ -98,33 +124,30 @@ static double product_rate(struct device *device, const struct cpu_gemm *gemm, i
     float *x = (float *)block, *w = x + ((x_size + 15) & ~(size_t)15), *y = w + ((w_size + 15) & ~(size_t)15);
     for (size_t i = 0; i < x_size; i++) x[i] = (float)(i % 17) * 0.01f;
     for (size_t i = 0; i < w_size; i++) w[i] = (float)(i % 13) * 0.01f;
-    struct gemm product = {.form = GEMM_NT,
-                           .m = m,
-                           .n = n,
-                           .k = k,
-                           .x = x,
-                           .x_type = DTYPE_F32,
-                           .ldx = k,
-                           .w = w,
-                           .w_type = DTYPE_F32,
-                           .ldw = k,
-                           .y = y,
-                           .y_type = DTYPE_F32,
-                           .ldy = n,
-                           .alpha = 1};
-    void *workspace = (void *)(((uintptr_t)(y + y_size) + 63) & ~(uintptr_t)63);
-    double best = 1e30;
-    for (int i = 0; i < product_repeats; i++) {
-        double start = clock_seconds();
-        gemm->run(&product, device->pool, workspace, device->features);
-        double seconds = clock_seconds() - start;
-        if (i && seconds < best) best = seconds;
-    }
+    struct product product = {.gemm = {.form = GEMM_NT,
+                                       .m = m,
+                                       .n = n,
+                                       .k = k,
+                                       .x = x,
+                                       .x_type = DTYPE_F32,
+                                       .ldx = k,
+                                       .w = w,
+                                       .w_type = DTYPE_F32,
+                                       .ldw = k,
+                                       .y = y,
+                                       .y_type = DTYPE_F32,
+                                       .ldy = n,
+                                       .alpha = 1},
+                              .row = gemm,
+                              .device = device,
+                              .workspace = (void *)(((uintptr_t)(y + y_size) + 63) & ~(uintptr_t)63)};
+    double best = fastest(run_product, &product);
     mem_unmap(block, total);
     return 2.0 * (double)m * (double)n * (double)k / best;
 }
 
 struct sweep {
+    struct device *device;
     const float *data;
     size_t piece;
     double sums[64];
@@ -141,17 +164,16 @@ static void sum_piece(void *user, int task, int worker) {
     sweep->sums[worker % 64] += sum;
 }
 
+static void run_sweep(void *user) {
+    struct sweep *sweep = user;
+    pool_run(sweep->device->pool, 64, sum_piece, sweep);
+}
+
 static double read_rate(struct device *device) {
     float *block = mem_map(bandwidth_bytes, 1);
     if (!block) return 0;
-    struct sweep sweep = {.data = block, .piece = bandwidth_bytes / sizeof(float) / 64};
-    double best = 1e30;
-    for (int i = 0; i < bandwidth_repeats; i++) {
-        double start = clock_seconds();
-        pool_run(device->pool, 64, sum_piece, &sweep);
-        double seconds = clock_seconds() - start;
-        if (i && seconds < best) best = seconds;
-    }
+    struct sweep sweep = {.device = device, .data = block, .piece = bandwidth_bytes / sizeof(float) / 64};
+    double best = fastest(run_sweep, &sweep);
     mem_unmap(block, bandwidth_bytes);
     return bandwidth_bytes / best;
 }
