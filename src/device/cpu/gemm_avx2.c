@@ -12,9 +12,12 @@ static inline __attribute__((always_inline)) void tile_rows(const int rows, cons
                                                             const float *b, int64_t steps, float *out) {
     __m256 sums[rows_256][2];
     const char *next = a + 3 * stride;
+#pragma GCC unroll 16
     for (int i = 0; i < rows; i++) sums[i][0] = sums[i][1] = _mm256_setzero_ps();
+#pragma GCC unroll 4
     for (int64_t k = 0; k < steps; k++) {
         __m256 low = _mm256_load_ps(b + k * columns_256), high = _mm256_load_ps(b + k * columns_256 + 8);
+#pragma GCC unroll 16
         for (int i = 0; i < rows; i++) {
             __m256 x = _mm256_broadcast_ss(
                 (const float *)(const void *)((i < 3 ? a : next) + i % 3 * stride + 4 * k));
@@ -22,6 +25,7 @@ static inline __attribute__((always_inline)) void tile_rows(const int rows, cons
             sums[i][1] = _mm256_fmadd_ps(x, high, sums[i][1]);
         }
     }
+#pragma GCC unroll 16
     for (int i = 0; i < rows; i++) {
         _mm256_store_ps(out + i * columns_256, sums[i][0]);
         _mm256_store_ps(out + i * columns_256 + 8, sums[i][1]);
