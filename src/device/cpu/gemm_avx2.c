@@ -82,36 +82,75 @@ static inline float add_lanes(__m256 v) {
     return _mm_cvtss_f32(_mm_add_ss(sum, _mm_movehdup_ps(sum)));
 }
 
-static inline __attribute__((always_inline)) void dot_row(const struct gemm_few *few, int64_t row,
-                                                          const int x_rows, const enum dtype dtype,
-                                                          const int bytes, float *sums, int64_t stride) {
-    __m256 lanes[8];
-    const uint8_t *w = few->w + (size_t)row * few->row_bytes;
-    uint8_t rest[128] = {0};
-    int64_t blocks = few->k / 32;
-    for (int i = 0; i < x_rows; i++) lanes[i] = _mm256_setzero_ps();
-    if (few->k % 32)
-        memcpy(rest, w + blocks * bytes, (size_t)(few->k % 32 * bytes / 32)); /* plain types only */
-    for (int64_t b = 0; b < blocks + (few->k % 32 != 0); b++) {
-        struct block256 block = block256_load(b < blocks ? w + b * bytes : rest, dtype);
-        _mm_prefetch((const char *)(w + b * bytes + 1024), _MM_HINT_T0);
-        for (int i = 0; i < x_rows; i++)
-            for (int p = 0; p < 4; p++)
-                lanes[i] = _mm256_fmadd_ps(block.part[p],
-                                           _mm256_loadu_ps(few->x + i * few->ldx + 32 * b + 8 * p), lanes[i]);
+static inline __attribute__((always_inline)) __m256 multiply_block(const struct block256 *block,
+                                                                   const float *x, __m256 sum) {
+#pragma GCC unroll 4
+    for (int p = 0; p < 4; p++) sum = _mm256_fmadd_ps(block->part[p], _mm256_loadu_ps(x + 8 * p), sum);
+    return sum;
+}
+
+/* x rows × w rows dot products; each w block is decoded once. One sum for each, over k in order in 8 lanes,
+ * so that a row's bits do not depend on how many rows go together. Eight sums at once hide the latency of
+ * their multiply-adds. */
+static inline __attribute__((always_inline)) void dots(const struct gemm_few *few, int64_t row,
+                                                       const int x_rows, const int w_rows,
+                                                       const enum dtype dtype, const int bytes, float *sums,
+                                                       int64_t stride) {
+    __m256 lanes[8][8];
+    const uint8_t *w[8];
+    int64_t blocks = few->k / 32, ahead = gemm_few_ahead(few->row_bytes * (size_t)w_rows);
+#pragma GCC unroll 8
+    for (int r = 0; r < w_rows; r++) {
+        w[r] = few->w + (size_t)(row + r) * few->row_bytes;
+#pragma GCC unroll 8
+        for (int i = 0; i < x_rows; i++) lanes[r][i] = _mm256_setzero_ps();
     }
-    for (int i = 0; i < x_rows; i++) sums[i * stride] = add_lanes(lanes[i]);
+    for (int64_t b = 0; b < blocks; b++) {
+        const float *x = few->x + 32 * b;
+#pragma GCC unroll 8
+        for (int r = 0; r < w_rows; r++) {
+            _mm_prefetch((const char *)(w[r] + b * bytes + ahead), _MM_HINT_T0);
+            struct block256 block = block256_load_fused(w[r] + b * bytes, dtype);
+#pragma GCC unroll 8
+            for (int i = 0; i < x_rows; i++)
+                lanes[r][i] = multiply_block(&block, x + i * few->ldx, lanes[r][i]);
+        }
+    }
+    if (few->k % 32) /* plain types only */
+#pragma GCC unroll 8
+        for (int r = 0; r < w_rows; r++) {
+            uint8_t rest[128] = {0};
+            memcpy(rest, w[r] + blocks * bytes, (size_t)(few->k % 32 * bytes / 32));
+            struct block256 block = block256_load(rest, dtype);
+#pragma GCC unroll 8
+            for (int i = 0; i < x_rows; i++)
+                lanes[r][i] = multiply_block(&block, few->x + 32 * blocks + i * few->ldx, lanes[r][i]);
+        }
+#pragma GCC unroll 8
+    for (int r = 0; r < w_rows; r++)
+#pragma GCC unroll 8
+        for (int i = 0; i < x_rows; i++) sums[i * stride + r] = add_lanes(lanes[r][i]);
+}
+
+static inline __attribute__((always_inline)) void all_rows(const struct gemm_few *few, int64_t first,
+                                                           int64_t last, const int x_rows, const int w_rows,
+                                                           const enum dtype dtype, const int bytes,
+                                                           float *sums, int64_t stride) {
+    int64_t row = first;
+    for (; row + w_rows <= last; row += w_rows)
+        dots(few, row, x_rows, w_rows, dtype, bytes, sums + (row - first), stride);
+    for (; row < last; row++) dots(few, row, x_rows, 1, dtype, bytes, sums + (row - first), stride);
 }
 
 #define FEW(name, dtype, bytes)                                                                  \
     static void few_##name(const struct gemm_few *few, int64_t first, int64_t last, float *sums, \
                            int64_t stride) {                                                     \
-        for (int64_t row = first; row < last; row++, sums++) switch (few->rows) {                \
-            case 1: dot_row(few, row, 1, dtype, bytes, sums, stride); break;                     \
-            case 2: dot_row(few, row, 2, dtype, bytes, sums, stride); break;                     \
-            case 4: dot_row(few, row, 4, dtype, bytes, sums, stride); break;                     \
-            default: dot_row(few, row, 8, dtype, bytes, sums, stride); break;                    \
-            }                                                                                    \
+        switch (few->rows) {                                                                     \
+        case 1: all_rows(few, first, last, 1, 8, dtype, bytes, sums, stride); break;             \
+        case 2: all_rows(few, first, last, 2, 4, dtype, bytes, sums, stride); break;             \
+        case 4: all_rows(few, first, last, 4, 2, dtype, bytes, sums, stride); break;             \
+        default: all_rows(few, first, last, 8, 1, dtype, bytes, sums, stride); break;            \
+        }                                                                                        \
     }
 FEW(f32, DTYPE_F32, 128)
 FEW(f16, DTYPE_F16, 64)

@@ -84,6 +84,13 @@ static inline int64_t gemm_row_bytes(enum dtype dtype, int64_t elements) {
     const struct dtype_row *row = dtype_row(dtype);
     return elements / row->block * row->bytes;
 }
+/* How far ahead of the bytes of one group of rows to prefetch: whole groups, so that every line is asked for
+ * once, and about a page, since the processor's own prefetching ends at each. */
+static inline int64_t gemm_few_ahead(size_t group_bytes) {
+    enum { distance = 4096 };
+    int64_t group = (int64_t)group_bytes;
+    return group > 0 ? (distance + group - 1) / group * group : distance;
+}
 static inline int64_t gemm_ceil(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static inline int64_t gemm_up(int64_t a, int64_t b) { return gemm_ceil(a, b) * b; }
 static inline int64_t gemm_min(int64_t a, int64_t b) { return a < b ? a : b; }

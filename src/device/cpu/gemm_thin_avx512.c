@@ -15,11 +15,11 @@ static inline __attribute__((always_inline)) void dots(const struct gemm_few *fe
         w[r] = few->w + (size_t)(row + r) * few->row_bytes;
         for (int i = 0; i < x_rows; i++) lanes[r][i] = _mm512_setzero_ps();
     }
-    int64_t blocks = few->k / 32;
+    int64_t blocks = few->k / 32, ahead = gemm_few_ahead(few->row_bytes * (size_t)w_rows);
     for (int64_t b = 0; b < blocks; b++) {
         const float *x = few->x + 32 * b;
         for (int r = 0; r < w_rows; r++) {
-            _mm_prefetch((const char *)(w[r] + b * bytes + 1024), _MM_HINT_T0);
+            _mm_prefetch((const char *)(w[r] + b * bytes + ahead), _MM_HINT_T0);
             struct block512 block = block512_load(w[r] + b * bytes, dtype);
             for (int i = 0; i < x_rows; i++) {
                 lanes[r][i] = _mm512_fmadd_ps(block.low, _mm512_loadu_ps(x + i * few->ldx), lanes[r][i]);
