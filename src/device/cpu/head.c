@@ -1,21 +1,21 @@
 /* The head with cross entropy, and the loss. Logits exist for a chunk of target rows at a time, as f32, in at
- * most 16 MiB (or one row):
+ * most 64 MiB (or one row), since w is decoded twice for each chunk:
  *
  *   l = x wᵀ,  logp = l[target] - log Σ exp l,  dl = dlogp (1[v = target] - p),  dx = dl w
  *
- * dl takes the place of l. */
+ * dl takes the place of l, as bf16 where the product would round it to that anyway. */
 #include "device/cpu/gemm.h"
 #include "device/cpu/head_body.h"
 #include "device/cpu/head_kernels.h"
 #include "device/cpu/kernel.h"
 
-enum { logit_budget = 16 << 20 };
+enum { logit_budget = 64 << 20 };
 
 struct head_chunk {
     const struct cpu_call *call;
     float *logits; /* [rows, stride] */
     int64_t row, stride, vocabulary;
-    bool gradient;
+    bool gradient, bf16;
 };
 
 /* Longer than the vocabulary, so that rows do not share the sets of a cache. */
@@ -50,13 +50,13 @@ static size_t head_workspace(const struct graph *graph, const struct node *node,
            product_workspace(rows, w->dim[0], w->dim[1], w->dtype, threads);
 }
 
-static float log_sum(float *logits, int64_t count, bool gradient, float factor, unsigned features) {
+static float run_row(const struct head_row *row, unsigned features) {
 #if defined(__x86_64__)
-    if (features & CPU_AVX512) return head_row_avx512(logits, count, gradient, factor);
-    if (features & CPU_AVX2) return head_row_avx2(logits, count, gradient, factor);
+    if (features & CPU_AVX512) return head_row_avx512(row);
+    if (features & CPU_AVX2) return head_row_avx2(row);
 #endif
     (void)features;
-    return head_row_run(logits, count, gradient, factor);
+    return head_row_run(row);
 }
 
 static void logits_task(void *user, int task, int worker) {
@@ -64,11 +64,14 @@ static void logits_task(void *user, int task, int worker) {
     const struct cpu_call *call = chunk->call;
     (void)worker;
     int64_t m = chunk->row + task;
-    float *logits = chunk->logits + task * chunk->stride, *logp = call->out[0].data;
-    int32_t target = ((const int32_t *)call->in[2].data)[m];
-    float dlogp = chunk->gradient ? ((const float *)call->in[3].data)[m] : 0, right = logits[target];
-    float lse = log_sum(logits, chunk->vocabulary, chunk->gradient, -dlogp, call->features);
-    if (chunk->gradient) logits[target] += dlogp;
+    struct head_row row = {.logits = chunk->logits + task * chunk->stride,
+                           .count = chunk->vocabulary,
+                           .target = ((const int32_t *)call->in[2].data)[m],
+                           .dlogp = chunk->gradient ? ((const float *)call->in[3].data)[m] : 0,
+                           .gradient = chunk->gradient,
+                           .bf16 = chunk->bf16};
+    float *logp = call->out[0].data, right = row.logits[row.target];
+    float lse = run_row(&row, call->features);
     if (logp) logp[m] = right - lse;
 }
 
@@ -80,7 +83,8 @@ static void head_rows(const struct cpu_call *call, bool gradient) {
                                .logits = call->workspace,
                                .stride = logit_stride(w->dim[0]),
                                .vocabulary = w->dim[0],
-                               .gradient = gradient};
+                               .gradient = gradient,
+                               .bf16 = call->gemm->compute == DTYPE_BF16};
     for (int64_t row = 0; row < rows; row += most) {
         int64_t count = rows - row < most ? rows - row : most;
         float *scratch = chunk.logits + most * chunk.stride;
@@ -110,8 +114,8 @@ static void head_rows(const struct cpu_call *call, bool gradient) {
             .n = width,
             .k = w->dim[0],
             .x = chunk.logits,
-            .x_type = DTYPE_F32,
-            .ldx = chunk.stride,
+            .x_type = chunk.bf16 ? DTYPE_BF16 : DTYPE_F32,
+            .ldx = chunk.bf16 ? 2 * chunk.stride : chunk.stride,
             .w = w->data,
             .w_type = w->dtype,
             .ldw = width,

@@ -3,7 +3,5 @@
 
 #include "device/cpu/head_body.h"
 
-float head_row_avx2(float *logits, int64_t count, bool gradient, float factor) {
-    return head_row_run(logits, count, gradient, factor);
-}
+float head_row_avx2(const struct head_row *row) { return head_row_run(row); }
 #endif

@@ -5,7 +5,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-float head_row_avx2(float *logits, int64_t count, bool gradient, float factor);
-float head_row_avx512(float *logits, int64_t count, bool gradient, float factor);
+struct head_row {
+    float *logits; /* [count] */
+    int64_t count;
+    int32_t target;
+    float dlogp;
+    bool gradient, bf16;
+};
+
+float head_row_avx2(const struct head_row *row);
+float head_row_avx512(const struct head_row *row);
 
 #endif
