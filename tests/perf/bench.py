@@ -14,7 +14,8 @@ import tempfile
 import time
 
 HERE = pathlib.Path(__file__).parent
-SHAPES = [(512, 576, 576), (512, 192, 576), (512, 1536, 576), (512, 576, 1536), (512, 49152, 576)]
+# m x n x k of the model's products, and how many of each a token passes: 30 layers with q and o, k and v, gate and up, down; the head.
+SHAPES = {(512, 576, 576): 60, (512, 192, 576): 60, (512, 1536, 576): 60, (512, 576, 1536): 30, (512, 49152, 576): 1}
 BATCH = 8
 lines = []
 
@@ -30,6 +31,16 @@ def table(head, rows):
     for row in rows:
         say("| " + " | ".join(str(c) for c in row) + " |")
     say()
+
+
+def measured(value):
+    """Every product with a rate anywhere in a JSON value: (compute, m, n, k) -> flops per second."""
+    rates = {}
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        rates.update(measured(item))
+    if isinstance(value, dict) and "flops_per_second" in value and "m" in value:
+        rates[value["compute"], value["m"], value["n"], value["k"]] = value["flops_per_second"]
+    return rates
 
 
 def found(value, key):
@@ -53,7 +64,7 @@ class Bench:
         self.threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         self.environment = {**os.environ, "HONE_HOME": str(work / "home")}
         self.rounds = 1 if options.quick else 2
-        self.best_rate = 0.0
+        self.best = {}
 
     def hone(self, *arguments):
         done = subprocess.run([self.hone_path, *map(str, arguments), "--json"], env=self.environment, stdout=subprocess.PIPE, text=True,
@@ -65,22 +76,29 @@ class Bench:
         return json.loads(done.stdout.splitlines()[-1])
 
     def products(self):
-        """The rate of f32 products of the model's own shapes, m x n x k, 512 tokens at once."""
+        """Rates of the products of the model's own shapes, m x n x k, 512 tokens at once."""
         shapes = ",".join("x".join(map(str, s)) for s in SHAPES)
         mine, torchs = {}, {}
         for _ in range(self.rounds + 1):
-            for p in found(self.hone("doctor", "--measure", "--shapes", shapes), "products"):
-                if p["compute"] == "f32":
-                    rate = p.get("flops_per_second", p.get("rate"))
-                    mine[p["m"], p["n"], p["k"]] = max(rate, mine.get((p["m"], p["n"], p["k"]), 0))
-            for shape, rate in self.python(HERE / "products.py", self.threads, shapes).items():
-                key = tuple(map(int, shape.split("x")))
-                torchs[key] = max(rate, torchs.get(key, 0))
-        say("## Products, f32")
+            for key, rate in measured(self.hone("doctor", "--measure", "--shapes", shapes)).items():
+                mine[key] = max(rate, mine.get(key, 0))
+            for compute in ("f32", "bf16"):
+                for shape, rate in self.python(HERE / "products.py", self.threads, shapes, compute).items():
+                    key = (compute, *map(int, shape.split("x")))
+                    torchs[key] = max(rate, torchs.get(key, 0))
+        say("## Products")
         say()
-        table(["m x n x k", "hone GFLOP/s", "torch GFLOP/s", "ratio"],
-              [["x".join(map(str, s)), f"{mine[s] / 1e9:.0f}", f"{torchs[s] / 1e9:.0f}", f"{mine[s] / torchs[s]:.2f}"] for s in SHAPES])
-        self.best_rate = max([*mine.values(), *torchs.values()])
+        table(["m x n x k", "type", "hone GFLOP/s", "torch GFLOP/s", "ratio"],
+              [["x".join(map(str, k[1:])), k[0], f"{mine[k] / 1e9:.0f}", f"{torchs[k] / 1e9:.0f}", f"{mine[k] / torchs[k]:.2f}"]
+               for k in sorted(torchs, key=lambda k: k[0], reverse=True)])
+        self.best = {k: max(mine.get(k, 0), torchs[k]) for k in torchs}
+
+    def roof(self, compute):
+        """The rate of a step in which each product ran as fast as hone's or torch's at its shape; None: not measured."""
+        if not self.best:
+            return None
+        work = {s: count * s[1] * s[2] for s, count in SHAPES.items()}
+        return sum(work.values()) / sum(w / self.best[(compute, *s)] for s, w in work.items())
 
     def train_hone(self, name, data, steps, *flags):
         events = self.hone("train", "--model", self.model, "--data", data, "--output", self.work / name, "--no-shuffle", "--batch-size", BATCH,
@@ -125,33 +143,38 @@ class Bench:
         run = self.train_hone("full", self.work / "full.jsonl", steps, *flags)
         plan = run["plan"]
         used = plan["flops"] / run["seconds"]  # the plan's figure is of the whole run
+        recipe = (self.work / "full" / "recipe.yaml").read_text()
+        compute = next(l.split()[1] for l in recipe.splitlines() if l.startswith("compute:"))
+        roof = self.roof(compute)
         say(f"## Training on full micro-batches ({BATCH} rows of 512 tokens)")
         say()
-        table(["tokens/s", "flops of the run", "GFLOP/s", "of the best product rate"],
+        table(["tokens/s", "flops of the run", "GFLOP/s", f"best {compute} products, GFLOP/s", "share"],
               [[f"{run['tokens'] / run['seconds']:.0f}", f"{plan['flops']:.3g}", f"{used / 1e9:.0f}",
-                f"{used / self.best_rate:.0%}" if self.best_rate else "not measured"]])
+                f"{roof / 1e9:.0f}" if roof else "not measured", f"{used / roof:.0%}" if roof else ""]])
 
     def generation(self):
         mine = {"prefill": [], "decode": []}
         peers = {"prefill": [], "decode": []}
-        share = []
-        for _ in range(self.rounds):
-            answer = self.hone("bench", "--model", self.model, "--prompt-tokens", 512, "--max-tokens", 128)[-1]
-            run = answer["generation"]
-            for part in mine:
-                mine[part].append(run[f"{part}_tokens_per_second"])
-            share.append(run["decode_bytes_per_second"] / answer["rates"]["read_bytes_per_second"])
+        share, prefill_share = [], []
+        for _ in range(self.rounds + 1):
+            long = self.hone("bench", "--model", self.model, "--prompt-tokens", 512, "--max-tokens", 2)[-1]
+            short = self.hone("bench", "--model", self.model, "--prompt-tokens", 32, "--max-tokens", 128)[-1]
+            mine["prefill"].append(long["generation"]["prefill_tokens_per_second"])
+            mine["decode"].append(short["generation"]["decode_tokens_per_second"])
+            share.append(short["generation"]["decode_bytes_per_second"] / short["rates"]["read_bytes_per_second"])
+            prefill_share.append(long["generation"]["prefill_flops_per_second"] / max(measured(long).values()))
             peer = self.python(HERE / "llama_job.py", self.model, self.threads, 512)
             for part in peers:
                 peers[part].append(peer[part])
-        say("## Generation, 512 tokens of prompt, 128 of answer")
+        say("## Generation: a prompt of 512 tokens; 128 tokens after a prompt of 32")
         say()
         rows = []
         for part in mine:
             a, b = statistics.median(mine[part]), statistics.median(peers[part])
             rows.append([part, f"{a:.0f}", f"{b:.0f}", f"{a / b:.2f}"])
         table(["", "hone tokens/s", "llama.cpp tokens/s", "ratio"], rows)
-        say(f"Decode moves {statistics.median(share):.0%} of the bytes a second that memory gives here.")
+        say(f"Decode moves {statistics.median(share):.0%} of the bytes a second that memory gives here; "
+            f"prefill does {statistics.median(prefill_share):.0%} of the best product rate.")
         say()
 
     def start(self):

@@ -5,7 +5,11 @@
 
 #include "device/cpu/gemm_kernel.h"
 
-enum { task_bytes = 48 << 10, most_task_rows = 64 };
+enum {
+    task_bytes = 32 << 10, /* the least that a task is worth */
+    tasks_per_thread = 2,  /* few, since each begins with lines that nobody has prefetched */
+    chunk_rows = 64,
+};
 
 struct few_run {
     struct gemm_few few;
@@ -21,21 +25,28 @@ size_t gemm_few_workspace(int64_t k) {
 
 static void few_task(void *user, int task, int worker) {
     const struct few_run *run = user;
+    const struct gemm_few *few = &run->few;
     (void)worker;
-    _Alignas(64) float sums[gemm_few_rows * most_task_rows];
-    int64_t first = task * run->task_rows, last = gemm_min(run->gemm->n, first + run->task_rows);
-    run->kernel->few(&run->few, first, last, sums, most_task_rows);
+    _Alignas(64) float sums[gemm_few_rows * chunk_rows];
+    int64_t first = task * run->task_rows, end = gemm_min(run->gemm->n, first + run->task_rows);
+    const char *begin = (const char *)few->w + (size_t)first * few->row_bytes;
+    int64_t cold = gemm_min((end - first) * (int64_t)few->row_bytes, gemm_few_ahead(few->row_bytes));
+    for (int64_t at = 0; at < cold; at += 64) __builtin_prefetch(begin + at);
     struct gemm_tile t = {.gemm = run->gemm,
-                          .stride = most_task_rows,
+                          .stride = chunk_rows,
                           .rows = (int)run->gemm->m,
                           .first = true,
                           .last = true,
                           .features = run->features};
-    for (int64_t j = first; j < last; j += run->kernel->columns) {
-        t.tile = sums + (j - first);
-        t.column = j;
-        t.columns = (int)gemm_min(run->kernel->columns, last - j);
-        run->kernel->finish(&t);
+    for (; first < end; first += chunk_rows) {
+        int64_t last = gemm_min(end, first + chunk_rows);
+        run->kernel->few(few, first, last, sums, chunk_rows);
+        for (int64_t j = first; j < last; j += run->kernel->columns) {
+            t.tile = sums + (j - first);
+            t.column = j;
+            t.columns = (int)gemm_min(run->kernel->columns, last - j);
+            run->kernel->finish(&t);
+        }
     }
 }
 
@@ -61,6 +72,8 @@ void gemm_run_few(const struct gemm_kernel *kernel, const struct gemm *gemm, str
         .kernel = kernel,
         .features = features,
     };
-    run.task_rows = gemm_min(most_task_rows, gemm_max(8, task_bytes / gemm_max(1, bytes) / 8 * 8));
+    int64_t least = task_bytes / gemm_max(1, bytes),
+            share = gemm_ceil(gemm->n, (int64_t)pool_threads(pool) * tasks_per_thread);
+    run.task_rows = gemm_up(gemm_max(gemm_max(least, share), 8), 8);
     gemm_tasks(gemm, pool, (int)gemm_ceil(gemm->n, run.task_rows), few_task, &run);
 }
