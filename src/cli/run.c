@@ -56,12 +56,25 @@ struct listener {
     const struct command *command;
 };
 
+/* Where stdout holds one object, a warning goes to stderr. */
+static void warn_aside(const char *line) {
+    json_t *event = json_loads(line, 0, NULL);
+    if (event && strcmp(json_get_text(event, "event"), "warning") == 0) {
+        fputs("warning: ", stderr);
+        print_text(stderr, json_get_text(event, "message"), false);
+        fputc('\n', stderr);
+    }
+    json_decref(event);
+}
+
 static void on_event(void *user, const char *line) {
     struct listener *listener = user;
     if (listener->cli->json) {
         /* The settings stand in recipe.yaml; here are the lines of events.jsonl alone. */
-        if (!listener->command->events || strstr(line, "\"event\":\"recipe\"")) return;
-        puts(line);
+        if (!listener->command->events)
+            warn_aside(line);
+        else if (!strstr(line, "\"event\":\"recipe\""))
+            puts(line);
         fflush(stdout); /* who reads a pipe wants each event as it happens */
         return;
     }
