@@ -7,7 +7,7 @@
 #include "base/thread.h"
 #include "job/store.h"
 
-bool talk_open(struct session **out, struct job *job, int64_t slots, int64_t context, struct error *err) {
+bool talk_open(struct session **out, struct job *job, struct error *err) {
     struct recipe *recipe = &job->recipe;
     char *path = NULL, *mask = NULL;
     *out = NULL;
@@ -22,8 +22,6 @@ bool talk_open(struct session **out, struct job *job, int64_t slots, int64_t con
         .threads = (int)recipe->threads,
         .mask = mask,
         .compute = recipe->compute == COMPUTE_BF16 ? DTYPE_BF16 : DTYPE_F32,
-        .slots = slots,
-        .context = job->options.context ? job->options.context : context,
         .memory = recipe->memory,
         .render = {.chat_template = recipe->chat_template,
                    .adapter = recipe->adapter,
@@ -71,14 +69,6 @@ void talk_release(struct talk *talk) {
     json_decref(talk->messages);
     json_decref(talk->tools);
     memset(talk, 0, sizeof *talk);
-}
-
-size_t talk_bytes(const struct talk *talk) {
-    size_t i, bytes = 0;
-    json_t *message;
-    json_array_foreach(talk->messages, i, message) bytes +=
-        json_string_length(json_object_get(message, "content")) + 32;
-    return bytes;
 }
 
 bool talk_request(struct talk *talk, struct session *session, const struct job *job, struct request *out,
