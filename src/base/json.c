@@ -31,6 +31,54 @@ static bool nesting_ok(const char *text, size_t size) {
     return true;
 }
 
+static size_t digits_at(const char *text, size_t size) {
+    size_t count = 0;
+    while (count < size && text[count] >= '0' && text[count] <= '9') count++;
+    return count;
+}
+
+/* True when the integer of `count` digits at `text` does not fit into 64 bits with a sign. */
+static bool is_too_big(const char *text, size_t count, bool negative) {
+    const char *most = negative ? "9223372036854775808" : "9223372036854775807";
+    size_t digits = strlen(most);
+    return count > digits || (count == digits && memcmp(text, most, digits) > 0);
+}
+
+/* The text again, with `.0` behind each integer that is too big for one. */
+static void write_widened(struct buf *out, const char *text, size_t size) {
+    bool in_string = false;
+    for (size_t i = 0; i < size; i++) {
+        size_t count = in_string ? 0 : digits_at(text + i, size - i);
+        if (!count) {
+            if (in_string && text[i] == '\\' && i + 1 < size)
+                buf_byte(out, text[i++]);
+            else if (text[i] == '"')
+                in_string = !in_string;
+            buf_byte(out, text[i]);
+            continue;
+        }
+        char behind = i + count < size ? text[i + count] : '\0', before = i ? text[i - 1] : '\0';
+        bool whole = !strchr(".eE", behind) || !behind; /* and not the digits of a fraction or an exponent */
+        whole = whole && (!before || !strchr(".eE+", before));
+        buf_append(out, text + i, count);
+        if (whole && is_too_big(text + i, count, before == '-')) buf_text(out, ".0");
+        i += count - 1;
+    }
+}
+
+/* transformers writes `"model_max_length": 1000000000000000019884624838656` where a tokenizer has no bound,
+ * and data sets have ids of more than 64 bits. jansson refuses such an integer: it is read as a real. */
+static json_t *load(const char *text, size_t size, json_error_t *cause) {
+    const size_t flags = JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL;
+    json_t *value = json_loadb(text, size, flags, cause);
+    if (value || json_error_code(cause) != json_error_numeric_overflow) return value;
+    struct buf widened = {0};
+    write_widened(&widened, text, size);
+    if (!widened.failed && widened.size > size) value = json_loadb(widened.data, widened.size, flags, cause);
+    buf_release(&widened);
+    return value;
+}
+
 bool json_read(json_t **out, const char *text, size_t size, const char *name, size_t first_line,
                struct error *err) {
     json_error_t cause;
@@ -38,7 +86,7 @@ bool json_read(json_t **out, const char *text, size_t size, const char *name, si
     if (!nesting_ok(text, size))
         return error_set(err, ERROR_INPUT, "json", "%s:%zu: nested deeper than %d levels", name, first_line,
                          deepest);
-    *out = json_loadb(text, size, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &cause);
+    *out = load(text, size, &cause);
     if (*out) return true;
     size_t line = first_line + (cause.line > 0 ? (size_t)cause.line - 1 : 0);
     error_set(err, ERROR_INPUT, "json", "%s:%zu: broken JSON", name, line);

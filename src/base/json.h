@@ -11,7 +11,8 @@
 #include "base/error.h"
 
 /* Reads one value from exactly `size` bytes. `name` stands in the message: "NAME:LINE: cause".
- * `first_line` is the line number of text[0]. Nesting deeper than 256 is refused. */
+ * `first_line` is the line number of text[0]. Nesting deeper than 256 is refused. An integer that does not
+ * fit into 64 bits becomes a real. */
 bool json_read(json_t **out, const char *text, size_t size, const char *name, size_t first_line,
                struct error *err);
 bool json_read_file(json_t **out, const char *path, size_t limit, struct error *err);

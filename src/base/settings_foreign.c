@@ -113,6 +113,16 @@ static const struct foreign names[] = {
     {"use_gradient_checkpointing", "recompute", yes_block, NULL},
     {"grad_checkpoint", "recompute", yes_block, NULL},
     {"bf16", "compute", yes_bf16, NULL},
+    {"fp16", "compute", "", "Products are made in f32 or bf16."},
+    {"load_in_4bit", NULL, NULL,
+     "Frozen weights stay in the type of the model's file: name a GGUF of that type."},
+    {"load_in_8bit", NULL, NULL,
+     "Frozen weights stay in the type of the model's file: name a GGUF of that type."},
+    {"optim", NULL, NULL, "The optimizer is AdamW: leave it out."},
+    {"optimizer", NULL, NULL, "The optimizer is AdamW: leave it out."},
+    {"logging_steps", NULL, NULL, "Every step is written to events.jsonl: leave it out."},
+    {"steps_per_report", NULL, NULL, "Every step is written to events.jsonl: leave it out."},
+    {"per_device_eval_batch_size", NULL, NULL, "Held-out rows are packed as the others are: leave it out."},
     {"dtype", "compute", "bfloat16=bf16,bf16=bf16,float32=f32,fp32=f32,f32=f32", NULL},
     {"torch_dtype", "compute", "bfloat16=bf16,float32=f32,auto=auto", NULL},
     {"random_seed", "seed", NULL, NULL},
@@ -144,6 +154,7 @@ static const struct foreign *find_foreign(const char *name) {
 /* Their value in our words, into out; empty when there is none. */
 static void convert(const struct foreign *row, const char *value, char out[64]) {
     out[0] = '\0';
+    if (!value && row->values && strstr(row->values, "true=")) value = "true"; /* a flag that stands alone */
     if (!value || strlen(value) > 40) return;
     if (!row->values) {
         snprintf(out, 64, "%s", value);

@@ -91,22 +91,56 @@ static int check_status(const json_t *result) {
 }
 
 /* The trained parts stand out: in colour on a terminal, between ⟦ and ⟧ elsewhere. */
-static void show_marked(struct cli *cli, const char *text, const json_t *spans) {
-    size_t i, at = 0, size = strlen(text);
-    json_t *span;
-    json_array_foreach(spans, i, span) {
-        size_t first = (size_t)json_integer_value(json_array_get(span, 0)),
-               end = (size_t)json_integer_value(json_array_get(span, 1));
-        if (first < at || end < first || end > size) continue;
-        char *before = hone_escape(text + at, first - at, true),
-             *inside = hone_escape(text + first, end - first, true);
-        printf("%s%s%s%s", before ? before : "", cli->color ? "\033[32m" : "⟦", inside ? inside : "",
-               cli->color ? "\033[0m" : "⟧");
-        hone_free(before);
-        hone_free(inside);
-        at = end;
+struct marks {
+    const struct cli *cli;
+    bool open;
+};
+
+static void mark(struct marks *marks, bool trained) {
+    if (trained == marks->open) return;
+    if (marks->cli->color)
+        fputs(trained ? "\033[32m" : "\033[0m", stdout);
+    else
+        fputs(trained ? "⟦" : "⟧", stdout);
+    marks->open = trained;
+}
+
+static void show_part(struct marks *marks, const char *text, size_t size, bool trained) {
+    char *shown = hone_escape(text, size, true);
+    if (size) mark(marks, trained);
+    if (shown) fputs(shown, stdout);
+    hone_free(shown);
+}
+
+static bool is_flagged(const json_t *row, size_t token) {
+    return json_integer_value(json_array_get(json_object_get(row, "flags"), token)) != 0;
+}
+
+/* Where the token begins in the text of `size` bytes, moved on to the next whole character. */
+static size_t token_start(const json_t *row, size_t token, const char *text, size_t size) {
+    const json_t *start = json_array_get(json_object_get(row, "starts"), token);
+    size_t at = start ? (size_t)json_integer_value(start) : size;
+    if (at > size) at = size;
+    while (at < size && ((unsigned char)text[at] & 0xC0) == 0x80) at++;
+    return at;
+}
+
+/* Runs of tokens that are all trained or all not, and the tokens around the text. */
+static void show_marked(const struct cli *cli, const json_t *row) {
+    const char *text = json_get_text(row, "text"), *end = json_get_text(row, "end");
+    size_t count = json_array_size(json_object_get(row, "ids")), size = strlen(text);
+    size_t inside = *end && count ? count - 1 : count;
+    struct marks marks = {cli, false};
+    show_part(&marks, json_get_text(row, "begin"), strlen(json_get_text(row, "begin")), false);
+    for (size_t i = 0, next; i < inside; i = next) {
+        bool trained = is_flagged(row, i);
+        for (next = i + 1; next < inside && is_flagged(row, next) == trained;) next++;
+        size_t from = token_start(row, i, text, size),
+               to = next < inside ? token_start(row, next, text, size) : size;
+        show_part(&marks, text + from, to - from, trained);
     }
-    print_text(stdout, text + at, true);
+    show_part(&marks, end, strlen(end), count && is_flagged(row, count - 1));
+    mark(&marks, false);
     putchar('\n');
 }
 
@@ -114,11 +148,16 @@ static void show_preview(struct cli *cli, const json_t *result) {
     size_t i;
     json_t *row;
     json_array_foreach(json_object_get(result, "examples"), i, row) {
+        double kept = json_get_number(row, "kept");
+        size_t count = json_array_size(json_object_get(row, "ids")), trained = 0;
+        for (size_t token = 0; token < count; token++) trained += is_flagged(row, token);
         if (i) putchar('\n');
         printf("--- row %.0f of %.0f, ", json_get_number(row, "row") + 1, json_get_number(result, "of"));
         print_text(stdout, json_get_text(row, "file"), false);
-        printf(":%.0f\n", json_get_number(row, "line"));
-        show_marked(cli, json_get_text(row, "text"), json_object_get(row, "trained"));
+        printf(":%.0f: %zu tokens, %zu trained", json_get_number(row, "line"), count, trained);
+        if (kept < (double)count && kept > 0) printf(", cut after %.0f", kept);
+        puts(kept > 0 ? "" : ", dropped as too long");
+        show_marked(cli, row);
     }
 }
 

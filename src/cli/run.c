@@ -4,16 +4,32 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 /* What a signal handler reaches; the only mutable state outside of main, since handlers take no argument. */
 static void (*volatile interrupt)(void *);
 static void *volatile interrupt_user;
 static volatile sig_atomic_t interrupts;
+static struct timespec interrupted; /* the first; read and written by the handler alone */
 
+static bool second_has_passed(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)(now.tv_sec - interrupted.tv_sec) + (double)(now.tv_nsec - interrupted.tv_nsec) * 1e-9 > 1;
+}
+
+/* The first signal asks the job to stop, a later one ends the process. One that follows at once is the same
+ * request: `timeout` signals the process and then its group, and wrappers pass on what the group got too. */
 static void on_signal(int number) {
     (void)number;
-    if (interrupts++ || !interrupt) _exit(130);
+    if (!interrupt) _exit(130);
+    if (interrupts) {
+        if (second_has_passed()) _exit(130);
+        return;
+    }
+    interrupts = 1;
+    clock_gettime(CLOCK_MONOTONIC, &interrupted);
     interrupt(interrupt_user);
 }
 
@@ -22,6 +38,8 @@ void cli_on_interrupt(void (*cancel)(void *), void *user) {
     memset(&action, 0, sizeof action);
     action.sa_handler = cancel ? on_signal : SIG_DFL;
     sigemptyset(&action.sa_mask);
+    sigaddset(&action.sa_mask, SIGINT);
+    sigaddset(&action.sa_mask, SIGTERM);
     interrupt_user = user;
     interrupt = cancel;
     interrupts = 0;
@@ -56,12 +74,25 @@ struct listener {
     const struct command *command;
 };
 
+/* Where stdout holds one object, a warning goes to stderr. */
+static void warn_aside(const char *line) {
+    json_t *event = json_loads(line, 0, NULL);
+    if (event && strcmp(json_get_text(event, "event"), "warning") == 0) {
+        fputs("warning: ", stderr);
+        print_text(stderr, json_get_text(event, "message"), false);
+        fputc('\n', stderr);
+    }
+    json_decref(event);
+}
+
 static void on_event(void *user, const char *line) {
     struct listener *listener = user;
     if (listener->cli->json) {
         /* The settings stand in recipe.yaml; here are the lines of events.jsonl alone. */
-        if (!listener->command->events || strstr(line, "\"event\":\"recipe\"")) return;
-        puts(line);
+        if (!listener->command->events)
+            warn_aside(line);
+        else if (!strstr(line, "\"event\":\"recipe\""))
+            puts(line);
         fflush(stdout); /* who reads a pipe wants each event as it happens */
         return;
     }

@@ -21,6 +21,9 @@ struct sequence { /* a request while it is being answered */
 struct session {
     struct model *model;
     struct peft *adapter;
+    struct method method;
+    enum dtype compute;
+    uint64_t memory; /* bytes that the plan may take; 0: no bound */
     struct render render;
     const struct device_ops *ops;
     struct device *device;
@@ -34,21 +37,23 @@ struct session {
     struct candidate *candidates; /* [vocabulary] */
 };
 
-static bool open_engine(struct session *s, const struct session_options *options, struct error *err) {
-    struct method method = {0};
+static bool open_device(struct session *s, const struct session_options *options, struct error *err) {
     if (options->adapter && (!peft_open(&s->adapter, options->adapter, err) ||
-                             !engine_method_of(s->adapter, s->model, &method, err)))
+                             !engine_method_of(s->adapter, s->model, &s->method, err)))
         return false;
     struct device_options device = {.threads = options->threads, .mask = options->mask};
     s->ops = device_find(options->device ? options->device : "auto", err);
-    if (!s->ops || !s->ops->open(&s->device, &device, err)) return false;
-    struct state_options state = {.compute = options->compute, .slots = s->slot_count, .context = s->context};
+    return s->ops && s->ops->open(&s->device, &device, err);
+}
+
+static bool start_engine(struct session *s, struct error *err) {
+    struct state_options state = {.compute = s->compute, .slots = s->slot_count, .context = s->context};
     int64_t tokens = s->context < prefill_tokens ? s->context : prefill_tokens;
     if (tokens < s->slot_count) tokens = s->slot_count;
     struct graph_sizes prefill = {.tokens = tokens, .targets = s->slot_count, .segments = s->slot_count};
     struct graph_sizes decode = {
         .tokens = s->slot_count, .targets = s->slot_count, .segments = s->slot_count};
-    if (!engine_open(&s->engine, s->ops, s->device, s->model, &method, &state, err) ||
+    if (!engine_open(&s->engine, s->ops, s->device, s->model, &s->method, &state, err) ||
         !program_plan(&s->prefill, &s->engine, GRAPH_INFER, &prefill, err) ||
         !program_plan(&s->decode, &s->engine, GRAPH_INFER, &decode, err))
         return false;
@@ -57,10 +62,10 @@ static bool open_engine(struct session *s, const struct session_options *options
              need = arena;
     for (int c = STATE_WEIGHT; c < STATE_CLASSES; c++)
         need += state_class_bytes(&s->engine.state.table, (enum state_class)c);
-    if (options->memory && need > options->memory) {
+    if (s->memory && need > s->memory) {
         char want[32], have[32];
         error_set(err, ERROR_MEMORY, "generate", "generation needs %s, --memory is %s",
-                  text_bytes(need, want), text_bytes(options->memory, have));
+                  text_bytes(need, want), text_bytes(s->memory, have));
         return error_fix(err, "Raise --memory, or lower --max-tokens.");
     }
     return engine_start(&s->engine, arena, err) && program_compile(&s->prefill, &s->engine, err) &&
@@ -74,23 +79,24 @@ bool session_open(struct session **out, const char *model_path, const struct ses
     struct session *s = mem_calloc(1, sizeof *s);
     *out = NULL;
     if (!s) return error_no_memory(err, "generate", sizeof *s);
-    bool ok =
-        model_open(&s->model, model_path, err) && render_open(&s->render, s->model, &options->render, err);
-    if (ok) {
-        int64_t most = s->model->config.context;
-        s->slot_count = options->slots < 1 ? 1 : options->slots > 64 ? 64 : options->slots;
-        s->context = options->context > 0 ? options->context : most < 2048 ? most : 2048;
-        ok = open_engine(s, options, err);
-    }
-    if (ok) {
-        size_t vocabulary = (size_t)s->model->config.vocabulary;
-        s->logits = mem_array(vocabulary * (size_t)s->slot_count, sizeof *s->logits);
-        s->candidates = mem_calloc(vocabulary, sizeof *s->candidates);
-        ok = (s->logits && s->candidates) || error_no_memory(err, "generate", vocabulary * sizeof(float));
-    }
+    s->compute = options->compute;
+    s->memory = options->memory;
+    bool ok = model_open(&s->model, model_path, err) &&
+              render_open(&s->render, s->model, &options->render, err) && open_device(s, options, err);
     if (!ok) session_close(&s);
     *out = s;
     return ok;
+}
+
+bool session_start(struct session *s, int64_t slots, int64_t context, struct error *err) {
+    int64_t most = s->model->config.context;
+    size_t vocabulary = (size_t)s->model->config.vocabulary;
+    s->slot_count = slots < 1 ? 1 : slots > 64 ? 64 : slots;
+    s->context = context > 0 ? context : most < 2048 ? most : 2048;
+    if (!start_engine(s, err)) return false;
+    s->logits = mem_array(vocabulary * (size_t)s->slot_count, sizeof *s->logits);
+    s->candidates = mem_calloc(vocabulary, sizeof *s->candidates);
+    return (s->logits && s->candidates) || error_no_memory(err, "generate", vocabulary * sizeof(float));
 }
 
 void session_close(struct session **handle) {
@@ -212,7 +218,9 @@ static bool start_sequence(struct session *s, int slot, const struct request *re
     if ((int64_t)request->count >= s->context) {
         error_set(err, ERROR_INPUT, "generate", "the prompt has %zu tokens, the context %lld", request->count,
                   (long long)s->context);
-        return error_fix(err, "Shorten the prompt.");
+        if (s->context >= s->model->config.context) return error_fix(err, "Shorten the prompt.");
+        return error_fix(err, "Shorten the prompt, or give a larger --context; the model has %lld.",
+                         (long long)s->model->config.context);
     }
     *q = (struct sequence){.request = request, .answer = answer, .start = clock_seconds(), .live = true};
     *answer = (struct answer){.prompt_tokens = request->count, .finish_reason = "length"};

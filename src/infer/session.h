@@ -20,16 +20,18 @@ struct session_options {
     int threads;         /* 0: all */
     const char *mask;    /* instruction sets to leave unused, or NULL */
     enum dtype compute;  /* DTYPE_F32 or DTYPE_BF16 */
-    int64_t slots;       /* sequences at once, 1 to 64 */
-    int64_t context;     /* most tokens of a sequence; 0: min(2048, the model's) */
     struct render_options render;
     uint64_t memory; /* bytes that the plan may take; 0: no bound */
 };
 
 struct session;
 
+/* Reads model, adapter and template: prompts can be rendered, nothing can be answered yet. */
 bool session_open(struct session **out, const char *model_path, const struct session_options *options,
                   struct error *err);
+/* Takes the memory for `slots` sequences at once (1 to 64) of at most `context` tokens, prompt and answer
+ * together; 0: min(2048, the model's). Once, before session_generate. Errors: ERROR_MEMORY. */
+bool session_start(struct session *session, int64_t slots, int64_t context, struct error *err);
 void session_close(struct session **session);
 const struct model *session_model(const struct session *session);
 const struct renderer *session_renderer(const struct session *session);

@@ -41,10 +41,11 @@ static bool measure_answers(struct job *job, json_t **out, struct error *err) {
     size_t prompt = (size_t)job->options.prompt_tokens, one, many;
     double prefill, whole;
     struct session *session;
-    if (!talk_open(&session, job, 1, (int64_t)prompt + job->options.max_tokens + 1, err)) return false;
+    if (!talk_open(&session, job, err)) return false;
     const struct model *model = session_model(session);
     int32_t *ids = some_ids(prompt, model->config.vocabulary);
-    bool ok = ids || error_no_memory(err, "bench", prompt * sizeof *ids);
+    bool ok = (ids || error_no_memory(err, "bench", prompt * sizeof *ids)) &&
+              session_start(session, 1, (int64_t)prompt + job->options.max_tokens + 1, err);
     ok = ok && time_answer(job, session, ids, prompt, 1, &prefill, &one, err) &&
          time_answer(job, session, ids, prompt, job->options.max_tokens, &whole, &many, err);
     if (ok) {

@@ -7,15 +7,15 @@
 #include "job/talk.h"
 
 enum {
-    most_slots = 8,        /* sequences at once; each holds its keys and values */
-    template_tokens = 512, /* room for what a template adds, more than any real one does */
-    usual_context = 2048,  /* the session's own default */
+    most_slots = 8,         /* sequences at once; each holds its keys and values */
+    most_cached = 8 * 2048, /* tokens of all slots: long requests get fewer slots */
     largest_messages = 16 << 20,
     largest_batch = 1 << 30,
 };
 
 struct batch_file {
     struct talk *talks;
+    size_t *lines; /* of the file, from 1 */
     size_t count, capacity;
 };
 
@@ -38,11 +38,17 @@ static bool check_sources(const struct options *options, struct error *err) {
     return true;
 }
 
-/* A context that holds prompt and answer: small, since every slot has it. 0: the default. */
-static int64_t context_for(size_t bytes, int64_t max_tokens) {
-    return bytes + template_tokens + (size_t)max_tokens < usual_context
-               ? (int64_t)bytes + template_tokens + max_tokens
-               : 0;
+/* Starts the session with room for these requests and no more, since each slot holds keys and values. */
+static bool start_for(struct session *session, const struct job *job, const struct request *requests,
+                      size_t count, struct error *err) {
+    int64_t most = session_model(session)->config.context, context = job->options.context;
+    int64_t longest = 0, slots = count < most_slots ? (int64_t)count : most_slots;
+    for (size_t i = 0; i < count; i++)
+        if ((int64_t)requests[i].count > longest) longest = (int64_t)requests[i].count;
+    if (!context)
+        context = longest + job->options.max_tokens < most ? longest + job->options.max_tokens : most;
+    if (slots * context > most_cached) slots = context < most_cached ? most_cached / context : 1;
+    return session_start(session, slots, context, err);
 }
 
 /* ---- one request ---- */
@@ -71,9 +77,8 @@ static bool answer_one(struct job *job, struct error *err) {
     struct session *session = NULL;
     struct request request;
     struct answer answer = {0};
-    bool ok = read_talk(&talk, &job->options, err) &&
-              talk_open(&session, job, 1, context_for(talk_bytes(&talk), job->options.max_tokens), err) &&
-              talk_request(&talk, session, job, &request, err);
+    bool ok = read_talk(&talk, &job->options, err) && talk_open(&session, job, err) &&
+              talk_request(&talk, session, job, &request, err) && start_for(session, job, &request, 1, err);
     if (ok && job->on_event) {
         request.text = on_piece;
         request.user = job;
@@ -98,14 +103,16 @@ static bool add_line(struct batch_file *file, const char *line, size_t size, con
     if (file->count == file->capacity) {
         size_t capacity = file->capacity ? file->capacity * 2 : 64;
         struct talk *talks = mem_realloc(file->talks, capacity * sizeof *talks);
-        if (!talks) return error_no_memory(err, "generate", capacity * sizeof *talks);
-        file->talks = talks;
+        if (talks) file->talks = talks;
+        size_t *lines = mem_realloc(file->lines, capacity * sizeof *lines);
+        if (lines) file->lines = lines;
+        if (!talks || !lines) return error_no_memory(err, "generate", capacity * sizeof *talks);
         file->capacity = capacity;
     }
     if (!json_read(&value, line, size, path, number, err)) return false;
     snprintf(name, sizeof name, "%.200s:%zu", path, number);
     bool ok = talk_value(&file->talks[file->count], value, name, err);
-    if (ok) file->count++;
+    if (ok) file->lines[file->count++] = number;
     json_decref(value);
     return ok;
 }
@@ -130,6 +137,21 @@ static bool read_batch(struct batch_file *file, const char *path, struct error *
 static void release_batch(struct batch_file *file) {
     for (size_t i = 0; i < file->count; i++) talk_release(&file->talks[i]);
     mem_free(file->talks);
+    mem_free(file->lines);
+}
+
+/* Refused before the first is answered, by its line. */
+static bool check_lengths(const struct batch_file *file, const struct session *session, const struct job *job,
+                          const struct request *requests, struct error *err) {
+    int64_t most = session_model(session)->config.context;
+    int64_t context = job->options.context ? job->options.context : most;
+    for (size_t i = 0; i < file->count; i++) {
+        if ((int64_t)requests[i].count < context) continue;
+        error_set(err, ERROR_INPUT, "generate", "%.200s:%zu: the prompt has %zu tokens, the context %lld",
+                  job->options.batch, file->lines[i], requests[i].count, (long long)context);
+        return error_fix(err, context < most ? "Shorten it, or give a larger --context." : "Shorten it.");
+    }
+    return true;
 }
 
 /* One line per request, in order. */
@@ -160,6 +182,8 @@ static bool run_batch(struct job *job, struct batch_file *file, struct session *
     bool ok = (requests && answers) || error_no_memory(err, "generate", file->count * sizeof *answers);
     for (size_t i = 0; ok && i < file->count; i++)
         ok = talk_request(&file->talks[i], session, job, &requests[i], err);
+    ok = ok && check_lengths(file, session, job, requests, err) &&
+         start_for(session, job, requests, file->count, err);
     bool answered = ok && session_generate(session, requests, answers, file->count, &job->stop, err);
     ok = answered && write_answers(job->options.output, answers, file->count, err);
     for (size_t i = 0; ok && i < file->count; i++) {
@@ -181,13 +205,8 @@ static bool run_batch(struct job *job, struct batch_file *file, struct session *
 static bool answer_many(struct job *job, struct error *err) {
     struct batch_file file = {0};
     struct session *session = NULL;
-    size_t longest = 0;
-    bool ok = read_batch(&file, job->options.batch, err);
-    for (size_t i = 0; ok && i < file.count; i++)
-        if (talk_bytes(&file.talks[i]) > longest) longest = talk_bytes(&file.talks[i]);
-    int64_t slots = file.count < most_slots ? (int64_t)file.count : most_slots;
-    ok = ok && talk_open(&session, job, slots, context_for(longest, job->options.max_tokens), err) &&
-         run_batch(job, &file, session, err);
+    bool ok = read_batch(&file, job->options.batch, err) && talk_open(&session, job, err) &&
+              run_batch(job, &file, session, err);
     session_close(&session);
     release_batch(&file);
     return ok;

@@ -58,7 +58,8 @@ bool hone_session_open(struct hone_session **out, const char *model, const char 
     ok = ok && (!model || job_set(session->settings, "model", model, &err)) &&
          (!adapter || job_set(session->settings, "adapter", adapter, &err)) &&
          set_options(session->settings, options, &err) &&
-         talk_open(&session->session, session->settings, 1, 0, &err);
+         talk_open(&session->session, session->settings, &err) &&
+         session_start(session->session, 1, session->settings->options.context, &err);
     if (!ok) {
         hone_session_close(&session);
         return api_fail(cause, &err);

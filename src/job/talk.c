@@ -7,7 +7,7 @@
 #include "base/thread.h"
 #include "job/store.h"
 
-bool talk_open(struct session **out, struct job *job, int64_t slots, int64_t context, struct error *err) {
+bool talk_open(struct session **out, struct job *job, struct error *err) {
     struct recipe *recipe = &job->recipe;
     char *path = NULL, *mask = NULL;
     *out = NULL;
@@ -22,8 +22,6 @@ bool talk_open(struct session **out, struct job *job, int64_t slots, int64_t con
         .threads = (int)recipe->threads,
         .mask = mask,
         .compute = recipe->compute == COMPUTE_BF16 ? DTYPE_BF16 : DTYPE_F32,
-        .slots = slots,
-        .context = job->options.context ? job->options.context : context,
         .memory = recipe->memory,
         .render = {.chat_template = recipe->chat_template,
                    .adapter = recipe->adapter,
@@ -73,14 +71,6 @@ void talk_release(struct talk *talk) {
     memset(talk, 0, sizeof *talk);
 }
 
-size_t talk_bytes(const struct talk *talk) {
-    size_t i, bytes = 0;
-    json_t *message;
-    json_array_foreach(talk->messages, i, message) bytes +=
-        json_string_length(json_object_get(message, "content")) + 32;
-    return bytes;
-}
-
 bool talk_request(struct talk *talk, struct session *session, const struct job *job, struct request *out,
                   struct error *err) {
     const struct options *options = &job->options;
@@ -100,6 +90,20 @@ bool talk_request(struct talk *talk, struct session *session, const struct job *
     return true;
 }
 
+/* How many bytes at `text`, where no character stands, one replacement character stands for: the longest
+ * beginning of a character, else one byte (Unicode, 3.9: substitution of maximal subparts). */
+static size_t torn_bytes(const char *text, size_t size) {
+    char whole[5];
+    uint32_t code;
+    for (size_t taken = size < 3 ? size : 3; taken > 1; taken--) /* only the second byte has other bounds */
+        for (size_t length = taken + 1; length <= 4; length++) {
+            memcpy(whole, text, taken);
+            memset(whole + taken, 0x80, length - taken);
+            if (utf8_decode(whole, length, &code) == (int)length) return taken;
+        }
+    return 1;
+}
+
 /* A model may end in the middle of a character, and JSON holds UTF-8 alone. */
 static json_t *answer_text(const struct buf *text) {
     struct buf clean = {0};
@@ -112,7 +116,7 @@ static json_t *answer_text(const struct buf *text) {
             buf_append(&clean, bytes + i, (size_t)length);
         else
             buf_text(&clean, "\xEF\xBF\xBD");
-        i += length ? (size_t)length : 1;
+        i += length ? (size_t)length : torn_bytes(bytes + i, text->size - i);
     }
     json_t *value = clean.failed ? NULL : json_stringn(clean.data ? clean.data : "", clean.size);
     buf_release(&clean);

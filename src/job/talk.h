@@ -5,9 +5,9 @@
 #include "infer/session.h"
 #include "job/job.h"
 
-/* A session with the job's model, adapter, template and machine settings. `context` 0: --context, or its
- * rule. */
-bool talk_open(struct session **out, struct job *job, int64_t slots, int64_t context, struct error *err);
+/* A session with the job's model, adapter, template and machine settings; its memory is still to be taken
+ * (session_start). */
+bool talk_open(struct session **out, struct job *job, struct error *err);
 
 /* One conversation, tokenised. */
 struct talk {
@@ -23,8 +23,6 @@ void talk_release(struct talk *talk);
 /* Renders and tokenises; the request borrows the tokens. */
 bool talk_request(struct talk *talk, struct session *session, const struct job *job, struct request *out,
                   struct error *err);
-/* The bytes of all texts in the messages: never fewer than their tokens. */
-size_t talk_bytes(const struct talk *talk);
 
 /* {"text","prompt_tokens","generated_tokens","finish_reason","seconds"}; NULL: out of memory. */
 json_t *talk_answer(const struct answer *answer);

@@ -1,22 +1,44 @@
 /* `hone train` and `hone plan`: the recipe is completed, the model found, and the trainer does the rest. */
 #include "train/trainer.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/fs.h"
 #include "base/mem.h"
 #include "base/thread.h"
+#include "device/device.h"
 #include "job/job.h"
 #include "job/store.h"
 #include "train/events.h"
 
 static void on_event(void *user, const char *line) { job_emit(user, line); }
 
+static void settle(json_t *settings, const char *name, const char *value, const char *reason) {
+    json_t *row = json_object_get(settings, name);
+    const char *origin = json_string_value(json_object_get(row, "origin"));
+    if (!origin || !strcmp(origin, "given") || !strcmp(origin, "stored")) return;
+    json_object_set_new(row, "value", json_string(value));
+    json_object_set_new(row, "reason", json_string(reason));
+}
+
+/* What stays open in the recipe, since a resume on another machine decides it anew, and what it is here. */
+static void settle_machine(json_t *settings, const struct recipe *recipe) {
+    char threads[32];
+    struct error ignored;
+    const struct device_ops *device = device_find(recipe_device_name(recipe), &ignored);
+    snprintf(threads, sizeof threads, "%d", thread_cores());
+    settle(settings, "threads", threads, "every core that the process may use");
+    if (device) settle(settings, "device", device->name, "the fastest device here");
+    settle(settings, "memory", "0", "no bound but what is free");
+}
+
 /* Who watches is told every setting, its origin and its reason, before the run begins. */
 static void on_prepared(void *user, struct recipe *recipe) {
     struct job *job = user;
     struct error ignored;
     json_t *settings = recipe_describe(recipe);
+    settle_machine(settings, recipe);
     if (settings && job->on_event)
         job_emit_json(job,
                       json_pack("{s:s, s:i, s:f, s:i, s:O}", "event", "recipe", "version", event_version,
@@ -102,8 +124,4 @@ bool job_train(struct job *job, struct error *err) {
     return ok || error_no_memory(err, "train", 0);
 }
 
-bool job_plan(struct job *job, struct error *err) {
-    if (!run(job, trainer_plan, err)) return false;
-    on_prepared(job, &job->recipe);
-    return true;
-}
+bool job_plan(struct job *job, struct error *err) { return run(job, trainer_plan, err); }

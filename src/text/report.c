@@ -103,6 +103,21 @@ static int compare_sizes(const void *a, const void *b) {
     return x < y ? -1 : x > y;
 }
 
+/* How many tokens of an example stay within --max-length; what is split stays, in pieces. */
+static size_t kept_tokens(const struct renderer *renderer, const struct marked_tokens *marked) {
+    size_t count = marked->tokens.count, most = renderer->max_length;
+    if (!most || count <= most || renderer->overlength == OVERLENGTH_SPLIT) return count;
+    return renderer->overlength == OVERLENGTH_DROP ? 0 : most;
+}
+
+static bool trains(const struct renderer *renderer, const struct marked_tokens *marked) {
+    size_t kept = kept_tokens(renderer, marked);
+    if (!kept) return marked->supervised > 0; /* dropped for its length, and counted as such */
+    for (size_t i = 1; i < kept; i++)
+        if (marked->trained[i]) return true;
+    return false;
+}
+
 static bool measure(struct lengths *out, const struct dataset *data, const struct renderer *renderer,
                     struct error *err) {
     struct marked_tokens marked = {0};
@@ -122,7 +137,7 @@ static bool measure(struct lengths *out, const struct dataset *data, const struc
             if (!ok) break;
             out->supervised += marked.supervised;
             over |= renderer->max_length && marked.tokens.count > renderer->max_length;
-            trained |= marked.supervised > 0;
+            trained |= trains(renderer, &marked);
         }
         out->over += over;
         out->untrained += !trained;
@@ -240,14 +255,29 @@ static json_t *spans_json(const struct template_spans *spans) {
     return out;
 }
 
-static bool add_tokens(json_t *example, const struct marked_tokens *marked, struct error *err) {
+/* The text of a token that stands around a text without being in it; nothing where there is none. */
+static int add_token_text(json_t *example, const char *key, const struct tokenizer *tokenizer, int32_t id) {
+    size_t size = 0;
+    const char *text = id >= 0 ? tokenizer_token(tokenizer, id, &size) : NULL;
+    return text ? json_object_set_new(example, key, json_stringn(text, size)) : 0;
+}
+
+static bool add_tokens(json_t *example, const struct marked_tokens *marked, const struct rendering *rendering,
+                       const struct renderer *renderer, struct error *err) {
     json_t *ids = json_array(), *starts = json_array(), *flags = json_array();
-    for (size_t i = 0; ids && starts && flags && i < marked->tokens.count; i++) {
-        json_array_append_new(ids, json_integer(marked->tokens.ids[i]));
-        json_array_append_new(starts, json_integer((json_int_t)marked->tokens.starts[i]));
-        json_array_append_new(flags, json_integer(i > 0 && marked->trained[i]));
+    const struct tokens *tokens = &marked->tokens;
+    size_t kept = kept_tokens(renderer, marked), count = tokens->count;
+    for (size_t i = 0; ids && starts && flags && i < count; i++) {
+        json_array_append_new(ids, json_integer(tokens->ids[i]));
+        json_array_append_new(starts, json_integer((json_int_t)tokens->starts[i]));
+        json_array_append_new(flags, json_integer(i > 0 && i < kept && marked->trained[i]));
     }
-    int failed = json_object_set_new(example, "ids", ids);
+    int failed = json_object_set_new(example, "kept", count_json(kept));
+    if (rendering->bare && count > 1 && tokens->starts[1] == 0)
+        failed |= add_token_text(example, "begin", renderer->tokenizer, tokens->ids[0]);
+    if (rendering->bare && count > 0 && tokens->starts[count - 1] == rendering->text.size)
+        failed |= add_token_text(example, "end", renderer->tokenizer, tokens->ids[count - 1]);
+    failed |= json_object_set_new(example, "ids", ids);
     failed |= json_object_set_new(example, "starts", starts);
     failed |= json_object_set_new(example, "flags", flags);
     return !failed || error_no_memory(err, "data", marked->tokens.count);
@@ -271,7 +301,7 @@ static bool preview_row(json_t *examples, const struct dataset *data, const stru
              error_no_memory(err, "data", rendering->text.size);
         if (!ok || !renderer->tokenizer) continue;
         ok = (rendering_tokens(&marked, renderer, rendering, err) || row_error(err, name, row)) &&
-             add_tokens(example, &marked, err);
+             add_tokens(example, &marked, rendering, renderer, err);
     }
     marked_tokens_release(&marked);
     renderings_release(&renderings);

@@ -7,6 +7,26 @@
 #include "base/mem.h"
 #include "base/thread.h"
 
+/* --lora-targets as the recipe has it. */
+static bool read_targets(const struct recipe *recipe, bool targets[module_count], struct error *err) {
+    struct buf names = {0};
+    for (size_t i = 0; i < recipe->lora_targets.count; i++)
+        buf_printf(&names, "%s%s", i ? "," : "", recipe->lora_targets.items[i]);
+    bool ok = (!names.failed || error_no_memory(err, "train", names.size)) &&
+              method_targets(names.data ? names.data : "all", targets, err);
+    buf_release(&names);
+    return ok;
+}
+
+/* They may stand beside --adapter where both say the same: a run's own recipe has both. */
+static bool check_targets(const struct recipe *recipe, const struct method *method, struct error *err) {
+    bool targets[module_count];
+    if (!read_targets(recipe, targets, err)) return false;
+    if (!memcmp(targets, method->targets, sizeof targets)) return true;
+    error_set(err, ERROR_USAGE, "train", "--lora-targets conflicts with --adapter, whose targets hold");
+    return error_fix(err, "Leave --lora-targets out.");
+}
+
 static bool open_adapter(struct inputs *in, struct recipe *recipe, struct error *err) {
     if (!recipe->adapter) return true;
     struct method method;
@@ -18,10 +38,8 @@ static bool open_adapter(struct inputs *in, struct recipe *recipe, struct error 
                   (long long)recipe->lora_rank, (long long)method.rank);
         return error_fix(err, "Leave --lora-rank out.");
     }
-    if (recipe_origin(recipe, "lora-targets") == ORIGIN_GIVEN) {
-        error_set(err, ERROR_USAGE, "train", "--lora-targets conflicts with --adapter, whose targets hold");
-        return error_fix(err, "Leave --lora-targets out.");
-    }
+    if (recipe_origin(recipe, "lora-targets") == ORIGIN_GIVEN && !check_targets(recipe, &method, err))
+        return false;
     struct buf names = {0};
     for (int m = 0; m < module_count; m++)
         if (method.targets[m]) buf_printf(&names, "%s%s", names.size ? "," : "", modules[m].target);
@@ -35,7 +53,6 @@ static bool open_adapter(struct inputs *in, struct recipe *recipe, struct error 
 }
 
 static bool resolve_method(struct inputs *in, struct recipe *recipe, struct error *err) {
-    struct buf names = {0};
     char reason[96];
     if (recipe->lora_alpha <= 0 && !recipe_resolve_float(recipe, "lora-alpha", (double)recipe->lora_rank,
                                                          "the rank, so that the scale is 1", err))
@@ -51,11 +68,7 @@ static bool resolve_method(struct inputs *in, struct recipe *recipe, struct erro
     }
     in->method = (struct method){
         .rank = recipe->lora_rank, .alpha = recipe->lora_alpha, .dropout = recipe->lora_dropout};
-    for (size_t i = 0; i < recipe->lora_targets.count; i++)
-        buf_printf(&names, "%s%s", i ? "," : "", recipe->lora_targets.items[i]);
-    bool ok = method_targets(names.data ? names.data : "all", in->method.targets, err);
-    buf_release(&names);
-    return ok;
+    return read_targets(recipe, in->method.targets, err);
 }
 
 static bool resolve_text(struct inputs *in, struct recipe *recipe, void (*warn)(void *, const char *),

@@ -198,6 +198,7 @@ bool run_begin(struct run *run, struct error *err) {
     run->events_open = ok;
     if (!ok || !start_engine(run, err) || !load_start(run, err)) return false;
     run_sample_memory(run);
+    if (run->host->prepared) run->host->prepared(run->host->user, run->recipe);
     return first_events(run, err);
 }
 

@@ -212,11 +212,21 @@ bool trainer_run(struct recipe *recipe, const struct trainer_host *host, json_t 
     *result = NULL;
     bool ok = run_open(&run, recipe, host, false, err) && run_begin(&run, err);
     if (ok) {
-        if (host->prepared) host->prepared(host->user, recipe);
         ok = train_loop(&run, err) || (err->code == ERROR_INTERRUPTED && save_interrupted(&run, err));
         ok = ok && finish(&run, result, err);
     }
     run_close(&run);
+    return ok;
+}
+
+/* What a run would warn about before its first step, to the listener alone. */
+static bool tell_warnings(const struct run *run, struct error *err) {
+    struct events listener = {.file = {.fd = -1}, .listen = run->host->event, .user = run->host->user};
+    size_t index;
+    json_t *warning;
+    bool ok = true;
+    json_array_foreach(run->warnings, index, warning) ok =
+        ok && events_warn(&listener, json_string_value(warning), err);
     return ok;
 }
 
@@ -225,6 +235,8 @@ bool trainer_plan(struct recipe *recipe, const struct trainer_host *host, json_t
     struct run run;
     *result = NULL;
     bool ok = run_open(&run, recipe, host, true, err);
+    if (ok && host->prepared) host->prepared(host->user, recipe);
+    ok = ok && tell_warnings(&run, err);
     if (ok) {
         *result = json_object();
         ok = *result ? run_plan_json(&run.plan, *result, err) : error_no_memory(err, "plan", 0);

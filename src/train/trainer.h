@@ -11,15 +11,15 @@ struct trainer_host {
     const char *base_model; /* what the adapter names as its base; no absolute path. NULL: left out */
     const atomic_int *stop; /* nonzero: save and leave with ERROR_INTERRUPTED. May be NULL */
     void (*event)(void *user, const char *line); /* JSON lines as in events.jsonl. May be NULL */
-    void (*prepared)(void *user,
-                     struct recipe *recipe); /* the recipe is resolved, training begins. May be NULL */
+    /* The recipe is resolved; called before the first event. May be NULL. */
+    void (*prepared)(void *user, struct recipe *recipe);
     void *user;
 };
 
 /* Trains as the recipe says; *result: the fields of the done event, and "adapter" (relative). */
 bool trainer_run(struct recipe *recipe, const struct trainer_host *host, json_t **result, struct error *err);
 
-/* The plan alone: the fields of the plan event. Nothing is written. */
+/* The plan alone: the fields of the plan event. Nothing is written; warnings go to `event`. */
 bool trainer_plan(struct recipe *recipe, const struct trainer_host *host, json_t **result, struct error *err);
 
 #endif

@@ -27,6 +27,7 @@ for signal in INT TERM; do
         sleep 0.1
     done
     kill -s $signal $process
+    kill -s TERM $process 2>/dev/null || true # at once again, as `timeout` and other wrappers do
     status=0
     wait $process || status=$?
     if [ $status != 130 ]; then

@@ -162,6 +162,9 @@ def tiny_models_train_as_in_peft():
         for number, step in enumerate(want, 1):
             assert (got[number]["tokens"], got[number]["supervised_tokens"]) == (step["tokens"], step["supervised_tokens"]), (name, number)
             assert abs(got[number]["loss"] - step["loss"]) <= 1e-4 * step["loss"], (name, number, got[number]["loss"], step["loss"])
+        # The run's own recipe repeats it, with the adapter's rank and targets in it.
+        run("train", "--recipe", work / f"tiny-{name}/recipe.yaml", "--output", f"again-{name}")
+        assert adapter_digest(f"again-{name}") == adapter_digest(f"tiny-{name}"), name
 
 
 @case

@@ -188,6 +188,8 @@ static void unknown_names_are_refused_with_the_right_one(void **state) {
          "constant."},
         {"lr", "1e-4",
          "settings: unknown setting --lr: another tool's name. Here it is --learning-rate 1e-4."},
+        {"optim", "adamw_torch",
+         "settings: unknown setting --optim: another tool's name. The optimizer is AdamW: leave it out."},
         {"other", "1", "settings: unknown setting --other. `hone settings` lists them all."},
         {"zzzzzzzz", NULL, "settings: unknown setting --zzzzzzzz. `hone settings` lists them all."},
         {"\033[31m", NULL, "settings: unknown setting --\\x1b[31m. `hone settings` lists them all."},

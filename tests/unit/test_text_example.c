@@ -429,6 +429,27 @@ static void a_preview_marks_what_is_trained_and_escapes_the_rest(void **state) {
     bench_release(&bench);
 }
 
+static void what_the_cut_leaves_is_what_reports_tell(void **state) {
+    (void)state;
+    struct bench bench;
+    json_t *preview = NULL, *report = NULL;
+    bench_init(&bench, "{\"prompt\":\"Question\",\"completion\":\"A\"}\n", marked, false);
+    bench.renderer.max_length = 4;
+    assert_ok(data_report_preview(&preview, &bench.data, &bench.renderer, 0, 5, &bench.err), &bench.err);
+    const json_t *example = json_array_get(json_object_get(preview, "examples"), 0);
+    size_t i;
+    json_t *flag;
+    assert_int_equal(number(example, "kept"), 4);
+    json_array_foreach(json_object_get(example, "flags"), i, flag)
+        assert_int_equal(json_integer_value(flag), 0);
+    assert_ok(data_report_check(&report, &bench.data, NULL, &bench.renderer, &bench.err), &bench.err);
+    assert_int_equal(number(report, "over_length"), 1);
+    assert_int_equal(number(report, "untrained"), 1);
+    json_decref(report);
+    json_decref(preview);
+    bench_release(&bench);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_an_answer_adds_after_the_prompt_is_trained),
@@ -444,6 +465,7 @@ int main(void) {
         cmocka_unit_test(every_named_template_trains_the_answer_alone),
         cmocka_unit_test(reports_count_lengths_duplicates_overlap_and_empty_answers),
         cmocka_unit_test(a_preview_marks_what_is_trained_and_escapes_the_rest),
+        cmocka_unit_test(what_the_cut_leaves_is_what_reports_tell),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
