@@ -17,7 +17,7 @@ struct cli {
     bool streamed; /* an answer was printed piece by piece */
     struct progress {
         double first, last, total; /* steps: before this process began, now, in all */
-        double seconds;            /* spent on steps by this process */
+        double seconds;            /* spent on steps and evaluations by this process */
         double memory;             /* highest so far, bytes */
         double printed;            /* step of the last plain line */
         bool drawn;                /* a bar stands on the last line */

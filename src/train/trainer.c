@@ -107,6 +107,8 @@ static bool evaluate(struct run *run, struct error *err) {
     if (!score_examples(&score, &run->programs.engine, &run->programs.score, &run->batch, held->items,
                         held->count, run->host->stop, NULL, NULL, err))
         return false;
+    double seconds = clock_seconds() - start;
+    run->progress.seconds += seconds;
     run->evaluated_at = run->progress.step;
     run->progress.eval_loss = score.loss;
     if (run->progress.step && !(score.loss >= run->progress.best_loss)) {
@@ -120,7 +122,7 @@ static bool evaluate(struct run *run, struct error *err) {
     return events_emit(&run->events, "eval",
                        json_pack("{s:f, s:I, s:I, s:f}", "loss", score.loss, "supervised_tokens",
                                  (json_int_t)score.supervised, "examples", (json_int_t)score.examples,
-                                 "seconds", clock_seconds() - start),
+                                 "seconds", seconds),
                        err);
 }
 
@@ -129,10 +131,12 @@ static bool save(struct run *run, bool last, struct error *err) {
     char path[64], text[1024];
     struct error cause;
     if (run->saved_at == run->progress.step) return true;
+    double start = clock_seconds();
     bool ok = checkpoint_save(&run->programs.engine, run->recipe->output, &run->progress,
                               run->host->base_model, path, &cause) &&
               checkpoint_prune(run->recipe->output, run->recipe->keep, run->progress.best_step, &cause);
     run_sample_memory(run);
+    run->progress.seconds += clock_seconds() - start;
     if (ok) {
         run->saved_at = run->progress.step;
         run->events.step = run->progress.step;
