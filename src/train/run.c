@@ -135,7 +135,7 @@ static bool write_recipe(struct run *run, struct error *err) {
     return ok;
 }
 
-static bool start_engine(struct run *run, struct error *err) {
+bool run_start_engine(struct run *run, struct error *err) {
     struct run_programs *p = &run->programs;
     const uint64_t sizes[] = {program_bytes(&p->train), program_bytes(&p->update), program_bytes(&p->score)};
     uint64_t arena = 0;
@@ -196,7 +196,7 @@ bool run_begin(struct run *run, struct error *err) {
     }
     ok = events_open(&run->events, output, run->host->event, run->host->user, err);
     run->events_open = ok;
-    if (!ok || !start_engine(run, err) || !load_start(run, err)) return false;
+    if (!ok || !run_start_engine(run, err) || !load_start(run, err) || !run_rehearse(run, err)) return false;
     run_sample_memory(run);
     if (run->host->prepared) run->host->prepared(run->host->user, run->recipe);
     return first_events(run, err);

@@ -37,6 +37,10 @@ bool run_open(struct run *run, struct recipe *recipe, const struct trainer_host 
               struct error *err);
 /* Makes the directory, locks it, writes recipe.yaml, starts the engine, loads where it left off. */
 bool run_begin(struct run *run, struct error *err);
+/* Allocates what the plan says and compiles the programs. */
+bool run_start_engine(struct run *run, struct error *err);
+/* Betters plan.seconds by running a little; the engine has been started, its state stays as it is. */
+bool run_rehearse(struct run *run, struct error *err);
 /* OUTPUT/adapter, complete or not at all. */
 bool run_write_result(struct run *run, struct error *err);
 void run_close(struct run *run);

@@ -163,7 +163,8 @@ static void set_work(struct run_plan *plan, const struct run_programs *programs,
     /* Activations mostly come from the caches: three times the memory's rate. The optimizer reads and writes
      * the blocks of adapter, gradient and moments about twice. */
     double blocks = 2.0 * (double)plan->steps * (double)(plan->adapter + plan->gradient + plan->optimizer);
-    plan->seconds = plan->flops / rates.flops + moved / (3 * rates.bytes) + blocks / rates.bytes;
+    plan->update_seconds = blocks / rates.bytes;
+    plan->seconds = plan->flops / rates.flops + moved / (3 * rates.bytes) + plan->update_seconds;
 }
 
 static enum dtype choose_compute(const struct recipe *recipe, const struct device_ops *ops,
@@ -238,8 +239,8 @@ static int list_choices(struct choice list[64], const struct recipe *recipe, int
     return count;
 }
 
-/* Decoding a stored weight once a micro-batch costs about as much as this many rows of its product. */
-static double decode_rows(const struct choice *choice) { return choice->decoded ? 2 : 10; }
+/* Decoding and packing a weight once a micro-batch costs about as much as this many rows of its product. */
+static double decode_rows(const struct choice *choice) { return choice->decoded ? 24 : 30; }
 
 bool run_plan_build(struct run_plan *out, struct run_programs *programs, struct recipe *recipe,
                     const struct inputs *inputs, const struct device_ops *ops, struct device *device,

@@ -15,6 +15,7 @@ struct run_plan {
     uint64_t weights, adapter, gradient, optimizer, activation, workspace, process, peak;
     uint64_t mapped, host;
     double flops, seconds;             /* of the whole run */
+    double update_seconds;             /* of all updates, in `seconds` */
     int64_t steps, tokens, supervised; /* of the whole run */
 };
 

@@ -240,7 +240,7 @@ bool trainer_plan(struct recipe *recipe, const struct trainer_host *host, json_t
     *result = NULL;
     bool ok = run_open(&run, recipe, host, true, err);
     if (ok && host->prepared) host->prepared(host->user, recipe);
-    ok = ok && tell_warnings(&run, err);
+    ok = ok && tell_warnings(&run, err) && run_start_engine(&run, err) && run_rehearse(&run, err);
     if (ok) {
         *result = json_object();
         ok = *result ? run_plan_json(&run.plan, *result, err) : error_no_memory(err, "plan", 0);

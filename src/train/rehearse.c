@@ -1,0 +1,104 @@
+/* How long a run will take, from running a little of it: micro-batches of real examples whose targets weigh
+ * nothing, so that gradients and loss stay zero and no bit of the run changes.
+ *
+ * A micro-batch of n tokens takes a + b n seconds (a: weights are decoded once, whatever n); a small and a
+ * large one give both. Evaluation takes its own time for each token. */
+#include "base/mem.h"
+#include "base/thread.h"
+#include "train/run_internal.h"
+
+/* Seconds that the larger of the two may take, by the first estimate; as many tokens are taken. */
+static const double large_seconds = 0.5;
+enum { least_tokens = 16, small_share = 6, repeats = 3, save_bytes_per_second = 300 << 20 };
+
+struct rehearsal {
+    struct run *run;
+    size_t next; /* example */
+};
+
+/* Fills the batch with at least `tokens` tokens of examples from all over the data, as far as they fit. */
+static int64_t fill(struct rehearsal *r, int64_t tokens) {
+    const struct examples *train = &r->run->inputs.train;
+    struct batch *batch = &r->run->batch;
+    size_t step = train->count / 7 + 1; /* far apart: data often lie sorted */
+    batch_clear(batch);
+    for (size_t tried = 0; tried < train->count && batch->binding.tokens < tokens; tried++) {
+        const struct example *example = &train->items[r->next % train->count];
+        r->next += step;
+        if (batch_fits(batch, example)) batch_add(batch, example, 0);
+    }
+    batch->binding.inputs[INPUT_RANDOM] = batch->random;
+    batch->binding.stop = r->run->host->stop;
+    return batch->binding.tokens;
+}
+
+/* Seconds of the fastest of a few runs of what the batch holds. */
+static bool time_batch(struct run *run, const struct engine_program *program, int times, double *out,
+                       struct error *err) {
+    *out = 1e30;
+    for (int i = 0; i < times; i++) {
+        double start = clock_seconds();
+        if (!run->programs.engine.ops->run(program->program, &run->batch.binding, err)) return false;
+        double seconds = clock_seconds() - start;
+        if (seconds < *out) *out = seconds;
+    }
+    return true;
+}
+
+/* Micro-batches of one epoch. */
+static bool count_micro_batches(const struct run *run, size_t *out, struct error *err) {
+    const struct examples *train = &run->inputs.train;
+    size_t batch = (size_t)run->recipe->batch_size;
+    struct arena arena;
+    struct pack_layout layout;
+    uint32_t *order = mem_array(train->count, sizeof *order);
+    bool ok = order || error_no_memory(err, "plan", train->count * sizeof *order);
+    if (ok) pack_order(order, train->count, (uint64_t)run->recipe->seed, 0, run->recipe->shuffle);
+    *out = 0;
+    for (size_t at = 0; ok && at < train->count; at += batch) {
+        size_t count = train->count - at < batch ? train->count - at : batch;
+        arena_init(&arena, 0);
+        ok = pack_step(&layout, train->items, order + at, count, (size_t)run->plan.micro_batch_tokens, &arena,
+                       err);
+        if (ok) *out += layout.micro_batches;
+        arena_release(&arena);
+    }
+    mem_free(order);
+    return ok;
+}
+
+/* Puts the times together: steps, evaluations, updates (which move their blocks about twice), saves. */
+static bool set_seconds(struct run *run, double fixed, double per_token, double score_per_token,
+                        struct error *err) {
+    struct run_plan *plan = &run->plan;
+    const struct examples *train = &run->inputs.train, *held = &run->inputs.held_out;
+    size_t micro_batches;
+    if (!count_micro_batches(run, &micro_batches, err)) return false;
+    double passes = (double)plan->tokens / (double)(train->counts.tokens ? train->counts.tokens : 1);
+    int64_t eval_every = run->recipe->eval_every, save_every = run->recipe->save_every;
+    double evaluations = held->count ? (double)((plan->steps + eval_every - 1) / eval_every) : 0,
+           saves = (double)((plan->steps + save_every - 1) / save_every);
+    plan->seconds = passes * ((double)micro_batches * fixed + (double)train->counts.tokens * per_token) +
+                    evaluations * (double)held->counts.tokens * score_per_token + plan->update_seconds +
+                    saves * (double)checkpoint_bytes(&run->programs.engine) / save_bytes_per_second;
+    return true;
+}
+
+bool run_rehearse(struct run *run, struct error *err) {
+    struct rehearsal r = {.run = run};
+    double small, large, scored, rate = (double)run->plan.tokens / (run->plan.seconds + 1e-9);
+    double budget = rate * large_seconds;
+    if (budget < 2 * least_tokens)
+        return true; /* a slow device or a large model: the first estimate stands */
+    int64_t most = run->plan.micro_batch_tokens, wanted = budget < (double)most ? (int64_t)budget : most;
+    struct engine_program *train = &run->programs.train;
+    int64_t few = fill(&r, wanted / small_share);
+    if (!few || !time_batch(run, train, 2, &small, err)) return !few;
+    int64_t many = fill(&r, wanted);
+    if (!time_batch(run, train, repeats, &large, err) ||
+        !time_batch(run, &run->programs.score, 2, &scored, err))
+        return false;
+    double slope = many > few ? (large - small) / (double)(many - few) : 0, even = large / (double)many;
+    if (slope <= 0 || slope > even) slope = even; /* too close to tell apart */
+    return set_seconds(run, large - slope * (double)many, slope, scored / (double)many, err);
+}
