@@ -141,8 +141,6 @@ static bool parse_bytes(const struct setting *row, const char *value, uint64_t *
 
 static bool parse_text(const struct setting *row, const char *value, char **out, struct error *err) {
     if (row->type == SETTING_PATH && !*value) return refuse_value(row, value, "a path", err);
-    if (!utf8_valid(value, strlen(value), NULL) && row->type == SETTING_TEXT)
-        return refuse_value(row, value, "valid UTF-8", err);
     char *copy = mem_strdup(value);
     if (!copy) return error_no_memory(err, "settings", strlen(value));
     mem_free(*out);
@@ -174,6 +172,11 @@ static bool slot_parse(const struct setting *row, const char *value, void *slot,
     if (!value && row->type != SETTING_BOOL) {
         error_set(err, ERROR_USAGE, "settings", "%s needs a value", row->name);
         return explain(row, err);
+    }
+    /* recipe.yaml and events are UTF-8: a path that is not could not be found again on resume. */
+    if (value && !utf8_valid(value, strlen(value), NULL)) {
+        refuse_value(row, value, "valid UTF-8", err);
+        return error_fix(err, "Give it in UTF-8; a file can be renamed, or named through a link.");
     }
     switch (row->type) {
     case SETTING_TEXT:
