@@ -56,6 +56,13 @@ bool error_fix(struct error *err, const char *format, ...) {
     return false;
 }
 
+bool error_about(struct error *err, const char *name) {
+    char what[sizeof err->what];
+    memcpy(what, err->what, sizeof what);
+    snprintf(err->what, sizeof err->what, "%.200s: %.300s", name, what);
+    return false;
+}
+
 bool error_no_memory(struct error *err, const char *where, unsigned long long bytes) {
     error_set(err, ERROR_MEMORY, where, "out of memory while asking for %llu bytes", bytes);
     return error_fix(err, "Free memory, or lower --memory or --max-length.");

@@ -44,6 +44,9 @@ bool error_set(struct error *err, enum error_code code, const char *where, const
 bool error_why(struct error *err, const char *format, ...) PRINTF_LIKE(2, 3);
 bool error_fix(struct error *err, const char *format, ...) PRINTF_LIKE(2, 3);
 
+/* Puts "NAME: " before `what`: the file that the error is about. Returns false too. */
+bool error_about(struct error *err, const char *name);
+
 /* "out of memory" for an allocation of `bytes`. */
 bool error_no_memory(struct error *err, const char *where, unsigned long long bytes);
 

@@ -268,7 +268,7 @@ bool fs_stat(const char *path, struct fs_info *info, struct error *err) {
 enum fs_kind fs_kind_of(const char *path) {
     struct fs_info info;
     struct error ignored;
-    return fs_stat(path, &info, &ignored) ? info.kind : FS_NOTHING;
+    return fs_stat(path, &info, &ignored) ? info.kind : FS_OTHER;
 }
 
 bool fs_make_directories(const char *path, struct error *err) {
@@ -334,6 +334,18 @@ static bool remove_below(const char *path, int depth, struct error *err) {
 
 bool fs_remove_tree(const char *path, struct error *err) { return remove_below(path, 0, err); }
 
+void fs_remove_empty(const char *path, size_t keep) {
+    char *copy = mem_strdup(path);
+    for (size_t size = copy ? strlen(copy) : 0; size > keep; size = strlen(copy)) {
+        if (refused("rmdir", copy) || rmdir(copy) != 0) break;
+        char *slash = strrchr(copy, '/');
+        if (!slash || slash == copy) break;
+        while (slash > copy && slash[-1] == '/') slash--;
+        *slash = '\0';
+    }
+    mem_free(copy);
+}
+
 bool fs_free_bytes(const char *path, uint64_t *out, struct error *err) {
     struct statvfs st;
     if (refused("statvfs", path) || statvfs(path, &st) != 0) return read_error(err, "look at", path);
@@ -342,9 +354,19 @@ bool fs_free_bytes(const char *path, uint64_t *out, struct error *err) {
 }
 
 bool fs_symlink(const char *target, const char *path, struct error *err) {
-    if (!fs_remove(path, err)) return false;
-    if (refused("symlink", path) || symlink(target, path) != 0) return write_error(err, "link", path);
-    return true;
+    struct error ignored;
+    struct buf temporary = {0};
+    if (!buf_printf(&temporary, "%s.partial-%ld", path, (long)getpid()))
+        return error_no_memory(err, "file", strlen(path));
+    bool ok = fs_remove(temporary.data, err);
+    if (ok && (refused("symlink", path) || symlink(target, temporary.data) != 0))
+        ok = write_error(err, "link", path);
+    if (ok && !fs_rename(temporary.data, path, err)) {
+        fs_remove(temporary.data, &ignored);
+        ok = false;
+    }
+    buf_release(&temporary);
+    return ok;
 }
 
 static int name_order(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }

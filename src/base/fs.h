@@ -57,14 +57,18 @@ struct fs_info {
     uint64_t device, inode;
 };
 bool fs_stat(const char *path, struct fs_info *info, struct error *err); /* FS_NOTHING is no error */
-enum fs_kind fs_kind_of(const char *path);
+enum fs_kind fs_kind_of(const char *path); /* FS_OTHER too for what cannot be looked at */
 bool fs_make_directories(const char *path, struct error *err);
 bool fs_rename(const char *from, const char *to, struct error *err); /* and syncs the directory of `to` */
 bool fs_sync_directory(const char *path, struct error *err);
 bool fs_remove(const char *path, struct error *err);      /* a file; absent is no error */
 bool fs_remove_tree(const char *path, struct error *err); /* a directory and all below; follows no link */
+/* Removes a directory that is empty, and the directories above it that are, but for those whose path has at
+ * most `keep` bytes. What cannot be removed stays. */
+void fs_remove_empty(const char *path, size_t keep);
 bool fs_free_bytes(const char *path, uint64_t *out, struct error *err);
-bool fs_symlink(const char *target, const char *path, struct error *err); /* replaces an existing link */
+bool fs_symlink(const char *target, const char *path,
+                struct error *err); /* replaces, in one step, what is there */
 
 /* Names in a directory, sorted, without "." and "..". */
 struct fs_list {

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/fs.h"
+#include "base/text.h"
 
 enum { deepest = 256 };
 
@@ -98,6 +99,16 @@ bool json_read_file(json_t **out, const char *path, size_t limit, struct error *
     bool ok = fs_read(path, limit, &text, err) && json_read(out, text.data, text.size, path, 1, err);
     buf_release(&text);
     return ok;
+}
+
+json_t *json_text(const char *text) {
+    struct buf escaped = {0};
+    size_t size = strlen(text);
+    if (utf8_valid(text, size, NULL)) return json_stringn(text, size);
+    text_escape(&escaped, text, size, true);
+    json_t *out = escaped.failed ? NULL : json_string(escaped.data);
+    buf_release(&escaped);
+    return out;
 }
 
 static int append(const char *bytes, size_t size, void *user) {

@@ -17,6 +17,10 @@ bool json_read(json_t **out, const char *text, size_t size, const char *name, si
                struct error *err);
 bool json_read_file(json_t **out, const char *path, size_t limit, struct error *err);
 
+/* A text as a JSON string; where it is no UTF-8, as paths may be, its bytes are escaped as in messages. NULL
+ * when out of memory. */
+json_t *json_text(const char *text);
+
 /* Compact text of a value, appended. Reals read back to the same bits. */
 bool json_write(const json_t *value, struct buf *out, struct error *err);
 bool json_write_file(const json_t *value, const char *path, bool pretty, struct error *err);

@@ -54,13 +54,19 @@ static void slot_release(const struct setting *row, void *values) {
 
 /* ---- text to value ---- */
 
+/* What the value means is what a person who gave a wrong one wants to know. */
+static bool explain(const struct setting *row, struct error *err) {
+    const char *argument = setting_argument(row);
+    return error_fix(err, "It takes %s: %s.", *argument ? argument : "true or false", row->help);
+}
+
 static bool refuse_value(const struct setting *row, const char *value, const char *want, struct error *err) {
     struct buf shown = {0};
     text_escape(&shown, value, strnlen(value, 80), false);
     error_set(err, ERROR_USAGE, "settings", "%s: \"%s\" is not %s", row->name, shown.data ? shown.data : "",
               want);
     buf_release(&shown);
-    return false;
+    return explain(row, err);
 }
 
 static bool check_bounds(const struct setting *row, double number, const char *value, struct error *err) {
@@ -135,8 +141,6 @@ static bool parse_bytes(const struct setting *row, const char *value, uint64_t *
 
 static bool parse_text(const struct setting *row, const char *value, char **out, struct error *err) {
     if (row->type == SETTING_PATH && !*value) return refuse_value(row, value, "a path", err);
-    if (!utf8_valid(value, strlen(value), NULL) && row->type == SETTING_TEXT)
-        return refuse_value(row, value, "valid UTF-8", err);
     char *copy = mem_strdup(value);
     if (!copy) return error_no_memory(err, "settings", strlen(value));
     mem_free(*out);
@@ -165,8 +169,15 @@ static bool parse_list(const struct setting *row, const char *value, struct text
 }
 
 static bool slot_parse(const struct setting *row, const char *value, void *slot, struct error *err) {
-    if (!value && row->type != SETTING_BOOL)
-        return error_set(err, ERROR_USAGE, "settings", "%s needs a value", row->name);
+    if (!value && row->type != SETTING_BOOL) {
+        error_set(err, ERROR_USAGE, "settings", "%s needs a value", row->name);
+        return explain(row, err);
+    }
+    /* recipe.yaml and events are UTF-8: a path that is not could not be found again on resume. */
+    if (value && !utf8_valid(value, strlen(value), NULL)) {
+        refuse_value(row, value, "valid UTF-8", err);
+        return error_fix(err, "Give it in UTF-8; a file can be renamed, or named through a link.");
+    }
     switch (row->type) {
     case SETTING_TEXT:
     case SETTING_PATH: return parse_text(row, value, slot, err);

@@ -1,6 +1,7 @@
 /* hone: the table of commands, and the way to the one that was asked for. */
 #include "cli/cli.h"
 
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -75,6 +76,8 @@ static int run_command(struct cli *cli, int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
+    /* A file that may not grow any more is an error of the write, as a full disk is. */
+    signal(SIGXFSZ, SIG_IGN);
     const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
     struct cli cli = {.json = wants(argc, argv, "--json"), .terminal = isatty(1)};
     cli.color = cli.terminal && !(no_color && *no_color) && !(term && strcmp(term, "dumb") == 0);

@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "job/api_internal.h"
+#include "job/remedy.h"
 
 /* The public codes are the internal ones; a mismatch would lie about exit statuses. */
 _Static_assert((int)HONE_INTERRUPTED == (int)ERROR_INTERRUPTED && (int)HONE_USAGE == (int)ERROR_USAGE &&
@@ -22,12 +23,13 @@ const char *hone_version(void) { return HONE_VERSION; }
 
 bool api_fail(struct hone_error *out, const struct error *err) {
     if (!out) return false;
+    const char *fix = err->fix[0] ? err->fix : remedy_for(err);
     memset(out, 0, sizeof *out);
     out->code = (enum hone_code)err->code;
     memcpy(out->where, err->where, sizeof out->where);
     memcpy(out->what, err->what, sizeof out->what);
     memcpy(out->why, err->why, sizeof out->why);
-    memcpy(out->fix, err->fix, sizeof out->fix);
+    memcpy(out->fix, fix, strlen(fix) + 1);
     return false;
 }
 
@@ -52,22 +54,13 @@ char *hone_error_text(const struct hone_error *err) {
     return mem_strdup(text);
 }
 
-/* Error texts may quote files; what is no UTF-8 there is escaped, or JSON could not hold it. */
-static json_t *safe_text(const char *text) {
-    struct buf escaped = {0};
-    if (utf8_valid(text, strlen(text), NULL)) return json_string(text);
-    text_escape(&escaped, text, strlen(text), true);
-    json_t *out = escaped.failed ? NULL : json_string(escaped.data);
-    buf_release(&escaped);
-    return out;
-}
-
+/* Error texts may quote files. */
 char *hone_error_json(const struct hone_error *err) {
     struct buf text = {0};
     struct error own;
     json_t *value = json_pack("{s:{s:s, s:o, s:o, s:o, s:o}}", "error", "code", hone_code_name(err->code),
-                              "where", safe_text(err->where), "what", safe_text(err->what), "why",
-                              safe_text(err->why), "fix", safe_text(err->fix));
+                              "where", json_text(err->where), "what", json_text(err->what), "why",
+                              json_text(err->why), "fix", json_text(err->fix));
     bool ok = value && json_write(value, &text, &own);
     json_decref(value);
     char *out = ok ? buf_detach(&text, NULL) : NULL;

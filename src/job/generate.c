@@ -191,9 +191,10 @@ static bool run_batch(struct job *job, struct batch_file *file, struct session *
         generated += answers[i].generated_tokens;
     }
     if (ok) {
-        job->result = json_pack("{s:I, s:s, s:I, s:I, s:f}", "answers", (json_int_t)file->count, "output",
-                                job->options.output, "prompt_tokens", (json_int_t)prompt, "generated_tokens",
-                                (json_int_t)generated, "seconds", clock_seconds() - start);
+        job->result =
+            json_pack("{s:I, s:o, s:I, s:I, s:f}", "answers", (json_int_t)file->count, "output",
+                      json_text(job->options.output), "prompt_tokens", (json_int_t)prompt, "generated_tokens",
+                      (json_int_t)generated, "seconds", clock_seconds() - start);
         ok = job->result || error_no_memory(err, "generate", 0);
     }
     for (size_t i = 0; answered && i < file->count; i++) buf_release(&answers[i].text);

@@ -14,11 +14,11 @@ static bool describe(const struct model *model, const char *name, const char *pa
     *out = NULL;
     if (!model_digest(model, &digest, err)) return false;
     const struct model_config *config = &model->config;
-    *out = json_pack("{s:s, s:s, s:s, s:I, s:s, s:I, s:I, s:I, s:b, s:b}", "name", name, "path", path,
-                     "digest", digest.hex, "bytes", (json_int_t)model->mapped_bytes, "architecture",
-                     config->architecture, "parameters", (json_int_t)model_parameters(model), "layers",
-                     (json_int_t)config->layers, "context", (json_int_t)config->context, "tokenizer",
-                     model->tokenizer != NULL, "chat_template", model->chat_template != NULL);
+    *out = json_pack("{s:s, s:o, s:s, s:I, s:s, s:I, s:I, s:I, s:b, s:b}", "name", name, "path",
+                     json_text(path), "digest", digest.hex, "bytes", (json_int_t)model->mapped_bytes,
+                     "architecture", config->architecture, "parameters", (json_int_t)model_parameters(model),
+                     "layers", (json_int_t)config->layers, "context", (json_int_t)config->context,
+                     "tokenizer", model->tokenizer != NULL, "chat_template", model->chat_template != NULL);
     return *out || error_no_memory(err, "pull", 0);
 }
 

@@ -71,9 +71,14 @@ static bool entry_paths(const char *name, char **link, char **record, struct err
 
 bool store_put(const char *name, const char *absolute_path, const json_t *record, struct error *err) {
     char *directory = NULL, *link = NULL, *file = NULL;
+    struct error ignored;
     bool ok = store_directory(&directory, err) && fs_make_directories(directory, err) &&
-              entry_paths(name, &link, &file, err) && fs_symlink(absolute_path, link, err) &&
-              json_write_file(record, file, true, err);
+              entry_paths(name, &link, &file, err) && json_write_file(record, file, true, err);
+    /* A record without its link would name a model that is not there. */
+    if (ok && !fs_symlink(absolute_path, link, err)) {
+        fs_remove(file, &ignored);
+        ok = false;
+    }
     mem_free(directory);
     mem_free(link);
     mem_free(file);
@@ -104,7 +109,7 @@ bool store_resolve(const char *name, char **out, struct error *err) {
     *out = NULL;
     if (store_name_ok(name)) {
         if (!entry_paths(name, &link, &record, err)) return false;
-        bool entry = fs_kind_of(record) == FS_FILE, there = fs_kind_of(link) != FS_NOTHING;
+        bool entry = fs_kind_of(record) != FS_NOTHING, there = fs_kind_of(link) != FS_NOTHING;
         mem_free(record);
         if (entry && there) {
             *out = link;
@@ -128,7 +133,7 @@ bool store_list(json_t **out, struct error *err) {
     *out = json_array();
     bool ok = *out || error_no_memory(err, "store", 0);
     ok = ok && store_directory(&directory, err);
-    if (ok && fs_kind_of(directory) == FS_DIRECTORY) ok = fs_list_open(&names, directory, err);
+    if (ok && fs_kind_of(directory) != FS_NOTHING) ok = fs_list_open(&names, directory, err);
     for (size_t i = 0; ok && i < names.count; i++) {
         size_t size = strlen(names.names[i]);
         if (size < 6 || strcmp(names.names[i] + size - 5, ".json") != 0) continue;

@@ -60,7 +60,7 @@ static bool model_name(const struct recipe *recipe, char **out, struct error *er
         return error_no_memory(err, "train", 0);
     }
     bool ok = false;
-    if (fs_kind_of(path) != FS_FILE) {
+    if (fs_kind_of(path) == FS_NOTHING) {
         error_set(err, ERROR_USAGE, "train", "%s holds no run to resume", recipe->output);
         error_fix(err, "Leave --resume out to start one, or name the directory of a run.");
     } else if (recipe_read(&stored, path, err)) {
@@ -119,7 +119,7 @@ bool job_train(struct job *job, struct error *err) {
     /* The run's own files name the adapter from the run's directory; who asked for the run wants to find it.
      */
     char *adapter = fs_join(job->recipe.output, "adapter");
-    bool ok = adapter && json_object_set_new(job->result, "adapter", json_string(adapter)) == 0;
+    bool ok = adapter && json_object_set_new(job->result, "adapter", json_text(adapter)) == 0;
     mem_free(adapter);
     return ok || error_no_memory(err, "train", 0);
 }

@@ -14,10 +14,11 @@ const struct module_name modules[module_count] = {
     {WEIGHT_DOWN, "down_proj", "model.layers.%d.mlp.down_proj"},
 };
 
-const struct family *family_find(const char *architecture, struct error *err) {
+const struct family *family_find(const char *architecture, const char *path, struct error *err) {
     for (size_t i = 0; i < sizeof families / sizeof *families; i++)
         if (!strcmp(families[i]->architecture, architecture)) return families[i];
-    error_set(err, ERROR_INPUT, "model", "the architecture \"%.60s\" is not supported", architecture);
+    error_set(err, ERROR_INPUT, "model", "%.300s: the architecture \"%.60s\" is not supported", path,
+              architecture);
     error_fix(err, "hone reads the architectures llama and qwen2.");
     return NULL;
 }

@@ -65,8 +65,8 @@ struct family {
 
 extern const struct family family_llama, family_qwen2;
 
-/* NULL with *err naming the families that there are. */
-const struct family *family_find(const char *architecture, struct error *err);
+/* NULL with *err naming the families that there are; `path` is the model's, for the message. */
+const struct family *family_find(const char *architecture, const char *path, struct error *err);
 
 /* Linear modules that adapters attach to, in a layer's order. The index is part of the random numbers
  * (method.h) and of files: never reorder. */

@@ -51,18 +51,25 @@ static const struct tensor *find(const struct model *model, const char *name) {
     return model->gguf ? gguf_find_tensor(model->gguf, name) : hub_find_tensor(model->hub, name);
 }
 
+/* The tensor's name in this container; false where the container has none for it. */
+static bool weight_name_in(const struct model *model, const struct weight_name *row, int64_t layer,
+                           char name[tensor_max_name]) {
+    const char *pattern = model->gguf ? row->gguf : row->hub;
+    if (!pattern) return false;
+    const char *mark = row->role < WEIGHT_LAYER_ROLES ? strstr(pattern, "%d") : NULL;
+    if (mark)
+        snprintf(name, tensor_max_name, "%.*s%lld%s", (int)(mark - pattern), pattern, (long long)layer,
+                 mark + 2);
+    else
+        snprintf(name, tensor_max_name, "%s", pattern);
+    return true;
+}
+
 static bool weight_load(struct model *model, const struct weight_name *row, int64_t layer,
                         struct error *err) {
-    const char *pattern = model->gguf ? row->gguf : row->hub;
     char name[tensor_max_name];
     int64_t dim[2];
-    if (!pattern) return true;
-    if (row->role < WEIGHT_LAYER_ROLES) {
-        const char *mark = strstr(pattern, "%d");
-        snprintf(name, sizeof name, "%.*s%lld%s", (int)(mark - pattern), pattern, (long long)layer, mark + 2);
-    } else {
-        snprintf(name, sizeof name, "%s", pattern);
-    }
+    if (!weight_name_in(model, row, layer, name)) return true;
     const struct tensor *tensor = find(model, name);
     if (!tensor && (row->optional || (row->role == WEIGHT_HEAD && model->config.tied))) return true;
     if (!tensor)
@@ -82,6 +89,21 @@ static bool weight_load(struct model *model, const struct weight_name *row, int6
     return true;
 }
 
+/* A configuration with fewer layers than the file would compute something else without a word. */
+static bool no_more_layers(const struct model *model, struct error *err) {
+    char name[tensor_max_name];
+    for (int i = 0; i < model->family->weight_count; i++) {
+        const struct weight_name *row = &model->family->weights[i];
+        if (row->role >= WEIGHT_LAYER_ROLES || !weight_name_in(model, row, model->config.layers, name) ||
+            !find(model, name))
+            continue;
+        error_set(err, ERROR_INPUT, "model", "%s: the configuration says %lld layers, the file holds more",
+                  model->path, (long long)model->config.layers);
+        return error_why(err, "it has the tensor %s", name);
+    }
+    return true;
+}
+
 static bool weights_load(struct model *model, struct error *err) {
     const struct family *family = model->family;
     size_t count = (size_t)model->config.layers * WEIGHT_LAYER_ROLES + WEIGHT_ROLES;
@@ -94,7 +116,7 @@ static bool weights_load(struct model *model, struct error *err) {
             if (!weight_load(model, row, layer, err)) return false;
     }
     if (!model->weights[weight_index(model, WEIGHT_HEAD, 0)].rank) model->config.tied = true;
-    return true;
+    return no_more_layers(model, err);
 }
 
 /* Bounds that keep every later product of sizes far from overflow. */
@@ -143,7 +165,8 @@ bool model_open(struct model **out, const char *path, struct error *err) {
     }
     ok = ok && (model->gguf ? model_config_gguf(model, err) : model_config_hub(model, err));
     ok = ok && config_check(model, err) && weights_load(model, err);
-    ok = ok && (model->gguf ? model_text_gguf(model, err) : model_text_hub(model, err));
+    if (ok && !(model->gguf ? model_text_gguf(model, err) : model_text_hub(model, err)))
+        ok = strcmp(err->where, "tokenizer") == 0 && error_about(err, path); /* it knows no files */
     if (ok && tokenizer_size(model->tokenizer) > (size_t)model->config.vocabulary)
         ok = error_set(err, ERROR_INPUT, "model",
                        "%s: the tokenizer has %zu tokens, the embedding only %lld rows", path,

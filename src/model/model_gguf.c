@@ -22,6 +22,20 @@ static bool need_int(const struct model *model, const char *suffix, int64_t *out
                      key.text);
 }
 
+/* Leave *out alone where the key is left out, and refuse a value of another type. */
+static bool may_int(const struct model *model, const char *suffix, int64_t *out, struct error *err) {
+    struct key key = {.model = model};
+    if (!gguf_has(model->gguf, key_of(&key, suffix)) || gguf_get_int(model->gguf, key.text, out)) return true;
+    return error_set(err, ERROR_INPUT, "model", "%s: the key %s is no integer", model->path, key.text);
+}
+
+static bool may_float(const struct model *model, const char *suffix, double *out, struct error *err) {
+    struct key key = {.model = model};
+    if (!gguf_has(model->gguf, key_of(&key, suffix)) || gguf_get_float(model->gguf, key.text, out))
+        return true;
+    return error_set(err, ERROR_INPUT, "model", "%s: the key %s is no number", model->path, key.text);
+}
+
 bool model_config_gguf(struct model *model, struct error *err) {
     struct model_config *c = &model->config;
     struct gguf_text architecture;
@@ -32,7 +46,7 @@ bool model_config_gguf(struct model *model, struct error *err) {
                          model->path);
     snprintf(name, sizeof name, "%.*s", (int)(architecture.size < 60 ? architecture.size : 60),
              architecture.data);
-    model->family = family_find(name, err);
+    model->family = family_find(name, model->path, err);
     if (!model->family) return false;
     model->mapped_bytes = gguf_file_bytes(model->gguf);
     model->permuted = model->family->gguf_permuted;
@@ -48,14 +62,15 @@ bool model_config_gguf(struct model *model, struct error *err) {
     if (c->heads < 1)
         return error_set(err, ERROR_INPUT, "model", "%s: the number of heads is %lld", model->path,
                          (long long)c->heads);
-    if (!gguf_get_int(model->gguf, key_of(&key, "attention.head_count_kv"), &c->kv_heads))
-        c->kv_heads = c->heads;
-    if (!gguf_get_int(model->gguf, key_of(&key, "attention.key_length"), &c->head_dim))
-        c->head_dim = c->hidden / c->heads;
-    gguf_get_float(model->gguf, key_of(&key, "attention.layer_norm_rms_epsilon"), &c->norm_epsilon);
-    gguf_get_float(model->gguf, key_of(&key, "rope.freq_base"), &c->rope_theta);
+    c->kv_heads = c->heads;
+    c->head_dim = c->hidden / c->heads;
+    if (!may_int(model, "attention.head_count_kv", &c->kv_heads, err) ||
+        !may_int(model, "attention.key_length", &c->head_dim, err) ||
+        !may_float(model, "attention.layer_norm_rms_epsilon", &c->norm_epsilon, err) ||
+        !may_float(model, "rope.freq_base", &c->rope_theta, err))
+        return false;
     int64_t rotated = c->head_dim;
-    gguf_get_int(model->gguf, key_of(&key, "rope.dimension_count"), &rotated);
+    if (!may_int(model, "rope.dimension_count", &rotated, err)) return false;
     if (rotated != c->head_dim)
         return error_set(err, ERROR_INPUT, "model",
                          "%s: rope turns %lld of %lld channels, which is not supported", model->path,
@@ -79,11 +94,18 @@ bool model_config_gguf(struct model *model, struct error *err) {
     return true;
 }
 
-static int32_t special_id(const struct model *model, const char *name) {
+/* Absent, and the 2^32 - 1 that some writers mean by it: -1. */
+static bool special_id(const struct model *model, const char *name, int32_t *out, struct error *err) {
     char key[64];
     int64_t id;
     snprintf(key, sizeof key, "tokenizer.ggml.%s_token_id", name);
-    return gguf_get_int(model->gguf, key, &id) && id >= 0 && id < INT32_MAX ? (int32_t)id : -1;
+    *out = -1;
+    if (!gguf_get_int(model->gguf, key, &id) || id == -1 || id == UINT32_MAX) return true;
+    if (id < 0 || id > INT32_MAX)
+        return error_set(err, ERROR_INPUT, "model", "%s: the key %s is %lld, which is no token", model->path,
+                         key, (long long)id);
+    *out = (int32_t)id;
+    return true;
 }
 
 static bool copy_template(struct model *model, struct error *err) {
@@ -132,13 +154,12 @@ bool model_text_gguf(struct model *model, struct error *err) {
     tables.merges = texts + tables.token_count;
     tables.kinds = kinds;
     tables.pre = pre_name;
-    tables.bos = special_id(model, "bos");
-    tables.eos = special_id(model, "eos");
-    tables.unknown = special_id(model, "unknown");
-    tables.padding = special_id(model, "padding");
     gguf_get_bool(model->gguf, "tokenizer.ggml.add_bos_token", &tables.add_bos);
     gguf_get_bool(model->gguf, "tokenizer.ggml.add_eos_token", &tables.add_eos);
-    bool ok = tokenizer_open(&model->tokenizer, &tables, err) && copy_template(model, err);
+    bool ok = special_id(model, "bos", &tables.bos, err) && special_id(model, "eos", &tables.eos, err) &&
+              special_id(model, "unknown", &tables.unknown, err) &&
+              special_id(model, "padding", &tables.padding, err) &&
+              tokenizer_open(&model->tokenizer, &tables, err) && copy_template(model, err);
     mem_free(texts);
     return ok;
 }

@@ -14,26 +14,70 @@ static bool need_int(const struct model *model, const json_t *config, const char
     return true;
 }
 
-static double number_or(const json_t *object, const char *key, double otherwise) {
+static bool refuse(const struct model *model, const char *key, const char *cause, struct error *err) {
+    return error_set(err, ERROR_INPUT, "model", "%s: config.json: %s is %s", model->path, key, cause);
+}
+
+/* The value of a key that may be left out; null is left out too. */
+static const json_t *optional(const json_t *object, const char *key) {
     const json_t *value = json_object_get(object, key);
-    return json_is_number(value) ? json_number_value(value) : otherwise;
+    return json_is_null(value) ? NULL : value;
+}
+
+/* These leave *out alone where the key is left out, and refuse a value of another type. */
+static bool may_int(const struct model *model, const json_t *object, const char *key, int64_t *out,
+                    struct error *err) {
+    const json_t *value = optional(object, key);
+    if (value && !json_is_integer(value)) return refuse(model, key, "no integer", err);
+    if (value) *out = json_integer_value(value);
+    return true;
+}
+
+static bool may_number(const struct model *model, const json_t *object, const char *key, double *out,
+                       struct error *err) {
+    const json_t *value = optional(object, key);
+    if (value && !json_is_number(value)) return refuse(model, key, "no number", err);
+    if (value) *out = json_number_value(value);
+    return true;
+}
+
+static bool may_bool(const struct model *model, const json_t *object, const char *key, bool *out,
+                     struct error *err) {
+    const json_t *value = optional(object, key);
+    if (value && !json_is_boolean(value)) return refuse(model, key, "neither true nor false", err);
+    if (value) *out = json_is_true(value);
+    return true;
+}
+
+static bool may_text(const struct model *model, const json_t *object, const char *key, const char **out,
+                     struct error *err) {
+    const json_t *value = optional(object, key);
+    if (value && !json_is_string(value)) return refuse(model, key, "no text", err);
+    if (value) *out = json_string_value(value);
+    return true;
 }
 
 static bool read_rope(struct model *model, const json_t *config, struct error *err) {
     struct model_config *c = &model->config;
     /* transformers 5 writes rope_parameters with the theta inside; before that, rope_scaling beside
      * rope_theta. */
-    const json_t *parameters = json_object_get(config, "rope_parameters");
-    const json_t *scaling = json_is_object(parameters) ? parameters : json_object_get(config, "rope_scaling");
-    c->rope_theta = number_or(scaling, "rope_theta", number_or(config, "rope_theta", 10000));
-    if (!json_is_object(scaling)) return true;
-    const char *type = json_string_value(json_object_get(scaling, "rope_type"));
-    if (!type) type = json_string_value(json_object_get(scaling, "type"));
+    const json_t *parameters = optional(config, "rope_parameters"),
+                 *scaling = optional(config, "rope_scaling");
+    if (parameters && !json_is_object(parameters)) return refuse(model, "rope_parameters", "no object", err);
+    if (scaling && !json_is_object(scaling)) return refuse(model, "rope_scaling", "no object", err);
+    if (parameters) scaling = parameters;
+    c->rope_theta = 10000;
+    const char *type = NULL;
+    if (!may_number(model, config, "rope_theta", &c->rope_theta, err) ||
+        !may_number(model, scaling, "rope_theta", &c->rope_theta, err) ||
+        !may_text(model, scaling, "type", &type, err) || !may_text(model, scaling, "rope_type", &type, err))
+        return false;
     if (!type || !strcmp(type, "default")) return true;
-    c->rope_factor = number_or(scaling, "factor", 0);
-    c->rope_low = number_or(scaling, "low_freq_factor", 0);
-    c->rope_high = number_or(scaling, "high_freq_factor", 0);
-    c->rope_original = number_or(scaling, "original_max_position_embeddings", 0);
+    if (!may_number(model, scaling, "factor", &c->rope_factor, err) ||
+        !may_number(model, scaling, "low_freq_factor", &c->rope_low, err) ||
+        !may_number(model, scaling, "high_freq_factor", &c->rope_high, err) ||
+        !may_number(model, scaling, "original_max_position_embeddings", &c->rope_original, err))
+        return false;
     if (!strcmp(type, "linear") && c->rope_factor > 0) {
         c->rope_scaling = ROPE_LINEAR;
     } else if (!strcmp(type, "llama3") && c->rope_factor > 0 && c->rope_low > 0 &&
@@ -53,7 +97,7 @@ bool model_config_hub(struct model *model, struct error *err) {
     const char *type = json_string_value(json_object_get(config, "model_type"));
     if (!type)
         return error_set(err, ERROR_INPUT, "model", "%s: config.json: model_type is missing", model->path);
-    model->family = family_find(type, err);
+    model->family = family_find(type, model->path, err);
     if (!model->family) return false;
     c->architecture = model->family->architecture;
     model->mapped_bytes = hub_file_bytes(model->hub);
@@ -66,12 +110,19 @@ bool model_config_hub(struct model *model, struct error *err) {
     if (c->heads < 1)
         return error_set(err, ERROR_INPUT, "model", "%s: config.json: num_attention_heads is %lld",
                          model->path, (long long)c->heads);
-    c->kv_heads = (int64_t)number_or(config, "num_key_value_heads", (double)c->heads);
-    c->head_dim = (int64_t)number_or(config, "head_dim", (double)(c->hidden / c->heads));
-    c->context = (int64_t)number_or(config, "max_position_embeddings", 2048);
-    c->norm_epsilon = number_or(config, "rms_norm_eps", 1e-6);
-    c->tied = json_is_true(json_object_get(config, "tie_word_embeddings"));
-    const char *activation = json_string_value(json_object_get(config, "hidden_act"));
+    const char *activation = NULL;
+    c->kv_heads = c->heads;
+    c->head_dim = c->hidden / c->heads;
+    c->context = 2048;
+    c->norm_epsilon = 1e-6;
+    c->tied = false;
+    if (!may_int(model, config, "num_key_value_heads", &c->kv_heads, err) ||
+        !may_int(model, config, "head_dim", &c->head_dim, err) ||
+        !may_int(model, config, "max_position_embeddings", &c->context, err) ||
+        !may_number(model, config, "rms_norm_eps", &c->norm_epsilon, err) ||
+        !may_bool(model, config, "tie_word_embeddings", &c->tied, err) ||
+        !may_text(model, config, "hidden_act", &activation, err))
+        return false;
     if (activation && strcmp(activation, "silu") && strcmp(activation, "swish"))
         return error_set(err, ERROR_INPUT, "model", "%s: config.json: hidden_act \"%.40s\" is not supported",
                          model->path, activation);

@@ -25,7 +25,7 @@ static bool copy_source(struct render *out, const char *text, size_t size, struc
 static bool adapter_source(struct render *out, const char *directory, struct error *err) {
     char *path = fs_join(directory, "chat_template.jinja");
     if (!path) return error_no_memory(err, "template", 0);
-    bool ok = fs_kind_of(path) != FS_FILE || read_source(out, path, err);
+    bool ok = fs_kind_of(path) == FS_NOTHING || read_source(out, path, err);
     mem_free(path);
     return ok;
 }

@@ -131,10 +131,10 @@ static bool list_checkpoints(const char *run, struct fs_list *list, char **folde
     *list = (struct fs_list){0};
     *folder = fs_join(run, "checkpoints");
     if (!*folder) return error_no_memory(err, "checkpoint", 0);
-    return fs_kind_of(*folder) != FS_DIRECTORY || fs_list_open(list, *folder, err);
+    return fs_kind_of(*folder) == FS_NOTHING || fs_list_open(list, *folder, err);
 }
 
-bool checkpoint_prune(const char *run, int64_t keep, int64_t best_step, struct error *err) {
+bool checkpoint_prune(const char *run, int64_t keep, const struct progress *now, struct error *err) {
     struct fs_list list;
     char *folder;
     bool ok = list_checkpoints(run, &list, &folder, err);
@@ -142,8 +142,8 @@ bool checkpoint_prune(const char *run, int64_t keep, int64_t best_step, struct e
     for (size_t i = ok ? list.count : 0; ok && i-- > 0;) { /* names sort by step: newest first from the end */
         int64_t step = step_of(list.names[i]);
         bool broken = strstr(list.names[i], partial_suffix) != NULL;
-        bool surplus = step >= 0 && newer >= keep && step != best_step;
-        if (step >= 0) newer++;
+        bool surplus = step > now->step || (step >= 0 && newer >= keep && step != now->best_step);
+        if (step >= 0 && step <= now->step) newer++;
         if (!broken && !surplus) continue;
         char *path = fs_join(folder, list.names[i]);
         ok = path ? fs_remove_tree(path, err) : error_no_memory(err, "checkpoint", 0);
@@ -156,9 +156,16 @@ bool checkpoint_prune(const char *run, int64_t keep, int64_t best_step, struct e
 
 static bool check_file(const char *directory, const char *name, const json_t *record, struct error *err) {
     struct digest digest;
+    struct fs_info info;
     const char *want = json_string_value(json_object_get(record, "digest"));
+    json_int_t bytes = json_integer_value(json_object_get(record, "bytes"));
     char *path = fs_join(directory, name);
-    bool ok = path ? digest_file(path, &digest, err) : error_no_memory(err, "checkpoint", 0);
+    bool ok = path ? fs_stat(path, &info, err) : error_no_memory(err, "checkpoint", 0);
+    if (ok && info.kind == FS_NOTHING) ok = error_set(err, ERROR_INPUT, "checkpoint", "%s is missing", path);
+    if (ok && (json_int_t)info.size != bytes)
+        ok = error_set(err, ERROR_INPUT, "checkpoint", "%s is damaged: it has %llu bytes, MANIFEST says %lld",
+                       path, (unsigned long long)info.size, (long long)bytes);
+    ok = ok && digest_file(path, &digest, err);
     if (ok && (!want || strcmp(want, digest.hex)))
         ok = error_set(err, ERROR_INPUT, "checkpoint", "%s is damaged: its digest differs from MANIFEST",
                        path);
@@ -172,6 +179,8 @@ static bool check_manifest(const char *directory, struct error *err) {
     bool ok =
         path ? json_read_file(&manifest, path, manifest_limit, err) : error_no_memory(err, "checkpoint", 0);
     const json_t *records = json_object_get(manifest, "files");
+    if (ok && json_integer_value(json_object_get(manifest, "version")) != 1)
+        ok = error_set(err, ERROR_INPUT, "checkpoint", "%s: version is not 1", path);
     for (int i = 0; ok && i < file_count; i++) {
         const json_t *record = json_object_get(records, files[i]);
         ok = record ? check_file(directory, files[i], record, err)
@@ -194,15 +203,16 @@ static bool read_state(const char *directory, struct progress *out, struct error
         path ? json_read_file(&state, path, manifest_limit, err) : error_no_memory(err, "checkpoint", 0);
     const struct {
         const char *key;
-        int64_t *value;
-    } rows[] = {{"step", &out->step},
-                {"epoch", &out->epoch},
-                {"cursor", &out->cursor},
-                {"tokens", &out->tokens},
-                {"best_step", &out->best_step}};
+        int64_t *value, most;
+    } rows[] = {{"step", &out->step, INT32_MAX}, /* as the device counts them */
+                {"epoch", &out->epoch, INT32_MAX},
+                {"cursor", &out->cursor, UINT32_MAX},
+                {"tokens", &out->tokens, INT64_MAX},
+                {"best_step", &out->best_step, INT32_MAX}};
     for (size_t i = 0; ok && i < sizeof rows / sizeof *rows; i++) {
         const json_t *value = json_object_get(state, rows[i].key);
-        if (!json_is_integer(value) || json_integer_value(value) < 0)
+        if (!json_is_integer(value) || json_integer_value(value) < 0 ||
+            json_integer_value(value) > rows[i].most)
             ok =
                 error_set(err, ERROR_INPUT, "checkpoint", "%s: %s is missing or no count", path, rows[i].key);
         else
@@ -265,6 +275,7 @@ static bool load_one(struct engine *engine, const char *directory, struct progre
 bool checkpoint_load(struct engine *engine, const char *run, struct progress *out, bool *found,
                      void (*skipped)(void *user, const char *message), void *user, struct error *err) {
     struct fs_list list;
+    struct error newest = {0};
     char *folder, text[1400];
     size_t damaged = 0;
     *found = false;
@@ -281,7 +292,7 @@ bool checkpoint_load(struct engine *engine, const char *run, struct progress *ou
             *err = cause;
             ok = false;
         } else {
-            damaged++;
+            if (!damaged++) newest = cause;
             char reason[1100];
             error_format(&cause, reason, sizeof reason);
             snprintf(text, sizeof text, "skipped checkpoint %s: %s", list.names[i], reason);
@@ -292,7 +303,9 @@ bool checkpoint_load(struct engine *engine, const char *run, struct progress *ou
     fs_list_close(&list);
     mem_free(folder);
     if (ok && !*found && damaged) {
-        ok = error_set(err, ERROR_INPUT, "checkpoint", "all %zu checkpoints of %s are damaged", damaged, run);
+        ok = error_set(err, ERROR_INPUT, "checkpoint", "%s has no checkpoint that is whole, %zu are damaged",
+                       run, damaged);
+        error_why(err, "the newest: %s", newest.what);
         error_fix(err, "Start the run anew with another --output.");
     }
     return ok;

@@ -26,8 +26,10 @@ struct progress {
 /* Writes one; `path` gets its place relative to the run's directory, "checkpoints/step-00000100". */
 bool checkpoint_save(struct engine *engine, const char *run, const struct progress *progress,
                      const char *base_model, char path[64], struct error *err);
-/* Removes all but the newest `keep` and the best one, and what broken saves left. */
-bool checkpoint_prune(const char *run, int64_t keep, int64_t best_step, struct error *err);
+/* After a save of `now`: removes all but the newest `keep` and the best one, what broken saves left, and
+ * those of later steps: a resume went back behind them because they are damaged, and they must not pass for
+ * the newest. */
+bool checkpoint_prune(const char *run, int64_t keep, const struct progress *now, struct error *err);
 /* Loads the newest good one into the store. *found false: there is none. `skipped` is told each one that is
  * damaged. A run whose checkpoints are all damaged is an error. */
 bool checkpoint_load(struct engine *engine, const char *run, struct progress *out, bool *found,

@@ -6,11 +6,13 @@
 #include "base/mem.h"
 #include "base/thread.h"
 
+enum { most_boards = 1000 }; /* TensorBoard files of one second */
+
 /* Bytes up to and including the last newline: what a torn write left behind is cut. */
 static bool whole_lines(const char *path, uint64_t *out, struct error *err) {
     struct fs_map map;
     *out = 0;
-    if (fs_kind_of(path) != FS_FILE) return true;
+    if (fs_kind_of(path) == FS_NOTHING) return true;
     if (!fs_map_open(&map, path, err)) return false;
     *out = map.size;
     while (*out && map.data[*out - 1] != '\n') --*out;
@@ -18,19 +20,21 @@ static bool whole_lines(const char *path, uint64_t *out, struct error *err) {
     return true;
 }
 
-static bool open_board(struct events *events, const char *directory, struct error *err) {
-    char *folder = fs_join(directory, "tensorboard"), *path = NULL;
-    bool ok = folder && fs_make_directories(folder, err);
-    for (int n = 0; ok && !path; n++) {
+/* A file of this second that nothing stands in yet. NULL: out of memory. */
+static char *board_path(const char *folder) {
+    for (int n = 0;; n++) {
         char name[96];
         snprintf(name, sizeof name, "events.out.tfevents.%lld.hone.%d", (long long)clock_unix(), n);
-        path = fs_join(folder, name);
-        ok = path != NULL;
-        if (ok && fs_kind_of(path) != FS_NOTHING) {
-            mem_free(path);
-            path = NULL;
-        }
+        char *path = fs_join(folder, name);
+        if (!path || fs_kind_of(path) == FS_NOTHING || n == most_boards) return path;
+        mem_free(path);
     }
+}
+
+static bool open_board(struct events *events, const char *directory, struct error *err) {
+    char *folder = fs_join(directory, "tensorboard"), *path = NULL;
+    bool ok = folder ? fs_make_directories(folder, err) : error_no_memory(err, "events", 0);
+    if (ok && !(path = board_path(folder))) ok = error_no_memory(err, "events", 0);
     ok = ok && tfevents_open(&events->board, path, clock_unix(), err);
     events->board_open = ok;
     mem_free(folder);
@@ -61,18 +65,17 @@ void events_close(struct events *events) {
 }
 
 static void disk_failure(struct events *events, const struct error *cause) {
-    char text[1024], line[1200];
+    char text[1024];
     if (events->disk_failed) return;
     events->disk_failed = true;
     error_format(cause, text, sizeof text);
-    json_t *message = json_pack("{s:s, s:i, s:f, s:I, s:s}", "event", "warning", "version", event_version,
-                                "time", clock_unix(), "step", (json_int_t)events->step, "message", text);
+    json_t *message =
+        json_pack("{s:s, s:i, s:f, s:I, s:o}", "event", "warning", "version", event_version, "time",
+                  clock_unix(), "step", (json_int_t)events->step, "message", json_text(text));
     struct buf out = {0};
     struct error ignored;
-    if (message && json_write(message, &out, &ignored) && events->listen) {
-        snprintf(line, sizeof line, "%s", out.data);
-        events->listen(events->user, line);
-    }
+    if (message && json_write(message, &out, &ignored) && events->listen)
+        events->listen(events->user, out.data);
     json_decref(message);
     buf_release(&out);
 }
@@ -97,7 +100,7 @@ bool events_emit(struct events *events, const char *name, json_t *fields, struct
 }
 
 bool events_warn(struct events *events, const char *message, struct error *err) {
-    return events_emit(events, "warning", json_pack("{s:s}", "message", message), err);
+    return events_emit(events, "warning", json_pack("{s:o}", "message", json_text(message)), err);
 }
 
 void events_scalar(struct events *events, const struct tfevents_scalar *scalars, size_t count) {

@@ -17,40 +17,132 @@ void run_sample_memory(struct run *run) {
 
 static void remember_warning(void *user, const char *message) {
     struct run *run = user;
-    json_array_append_new(run->warnings, json_string(message));
+    json_array_append_new(run->warnings, json_text(message));
 }
 
-/* The result directory: absent or empty for a new run, with a recipe.yaml for a resumed one. */
+/* ---- the run's directory ---- */
+
+static const char lock_name[] = ".lock";
+
+/* What a process that was killed before its first step may have left there. */
+static bool is_leftover(const char *name) { return !strcmp(name, lock_name) || strstr(name, ".partial"); }
+
+static bool lock_output(struct run *run, struct error *err) {
+    bool taken;
+    char *path = fs_join(run->recipe->output, lock_name);
+    if (!path) return error_no_memory(err, "train", 0);
+    bool ok = fs_lock_open(&run->lock, path, &taken, err);
+    mem_free(path);
+    if (!ok || !taken) return ok;
+    error_set(err, ERROR_USAGE, "train", "the output directory %s is in use by another process",
+              run->recipe->output);
+    return error_fix(err, "Wait for it, or choose another --output.");
+}
+
+static bool refuse_full(struct run *run, bool locked, struct error *err) {
+    if (locked) { /* by whom? */
+        if (!lock_output(run, err)) return false;
+        fs_lock_close(&run->lock);
+    }
+    error_set(err, ERROR_USAGE, "train", "the output directory %s is not empty", run->recipe->output);
+    return error_fix(err, "Go on with --resume, or choose another --output.");
+}
+
+/* True when nothing but leftovers stands there. */
+static bool check_empty(struct run *run, struct error *err) {
+    struct fs_list list;
+    bool full = false, locked = false;
+    if (!fs_list_open(&list, run->recipe->output, err)) return false;
+    for (size_t i = 0; i < list.count; i++) {
+        full |= !is_leftover(list.names[i]);
+        locked |= !strcmp(list.names[i], lock_name);
+    }
+    fs_list_close(&list);
+    return !full || refuse_full(run, locked && run->lock < 0, err);
+}
+
+/* The recipe of the run that is there, if one is; it is locked from now on. */
+static bool read_stored(struct run *run, struct error *err) {
+    char *path = fs_join(run->recipe->output, "recipe.yaml");
+    if (!path) return error_no_memory(err, "train", 0);
+    run->resumed = fs_kind_of(path) != FS_NOTHING;
+    bool ok = !run->resumed || (lock_output(run, err) && recipe_read(&run->stored, path, err));
+    mem_free(path);
+    return ok;
+}
+
+static bool refuse_no_run(const char *output, struct error *err) {
+    error_set(err, ERROR_USAGE, "train", "there is no run to resume in %s", output);
+    return error_fix(err, "Leave --resume out, or name the directory of a run.");
+}
+
+/* Absent or empty for a new run, with a recipe.yaml for a resumed one. */
 static bool check_output(struct run *run, struct error *err) {
     const char *output = run->recipe->output;
-    struct fs_list list;
+    struct fs_info info;
     if (!output) {
         error_set(err, ERROR_USAGE, "train", "--output is missing");
         return error_fix(err, "Name the directory of the run: --output runs/first.");
     }
-    enum fs_kind kind = fs_kind_of(output);
-    if (kind == FS_FILE || kind == FS_OTHER)
-        return error_set(err, ERROR_USAGE, "train", "--output %s is not a directory", output);
-    if (run->recipe->resume) {
-        char *path = fs_join(output, "recipe.yaml");
-        if (!path) return error_no_memory(err, "train", 0);
-        run->resumed = fs_kind_of(path) == FS_FILE;
-        bool ok = !run->resumed || recipe_read(&run->stored, path, err);
-        mem_free(path);
-        if (ok && !run->resumed && kind == FS_DIRECTORY) {
-            error_set(err, ERROR_USAGE, "train", "there is no run to resume in %s", output);
-            return error_fix(err, "Leave --resume out, or name the directory of a run.");
-        }
-        return ok;
+    if (!fs_stat(output, &info, err)) return false;
+    if (info.kind == FS_NOTHING) return true;
+    if (info.kind != FS_DIRECTORY) {
+        error_set(err, ERROR_USAGE, "train", "--output %s is not a directory", output);
+        return error_fix(err, "Choose another --output.");
     }
-    if (kind == FS_NOTHING) return true;
-    if (!fs_list_open(&list, output, err)) return false;
-    size_t count = list.count;
-    fs_list_close(&list);
-    if (!count) return true;
-    error_set(err, ERROR_USAGE, "train", "the output directory %s is not empty", output);
-    return error_fix(err, "Go on with --resume, or choose another --output.");
+    if (!run->recipe->resume) return check_empty(run, err);
+    if (!read_stored(run, err)) return false;
+    if (run->resumed) return true;
+    struct error full;
+    return check_empty(run, &full) || refuse_no_run(output, err);
 }
+
+/* Bytes of the path up to the last directory that is there already; they stay whatever happens. */
+static size_t standing(const char *path) {
+    char *copy = mem_strdup(path);
+    size_t size = copy ? strlen(copy) : strlen(path);
+    while (copy && size && fs_kind_of(copy) == FS_NOTHING) {
+        while (size && copy[size - 1] == '/') size--;
+        while (size && copy[size - 1] != '/') size--;
+        copy[size] = '\0';
+    }
+    mem_free(copy);
+    return size;
+}
+
+static bool make_output(struct run *run, struct error *err) {
+    if (run->resumed) return true; /* it is there, and locked */
+    run->standing = standing(run->recipe->output);
+    if (!fs_make_directories(run->recipe->output, err)) return false;
+    /* Another process may have been faster; from here on what stands there is this run's. */
+    return lock_output(run, err) && check_empty(run, err) && (run->made = true);
+}
+
+/* What is written here for good, partial files of killed processes left out. */
+static bool sweep(const char *output, bool all, struct error *err) {
+    struct fs_list list;
+    if (!fs_list_open(&list, output, err)) return false;
+    bool ok = true;
+    for (size_t i = 0; ok && i < list.count; i++) {
+        if (!all && !(is_leftover(list.names[i]) && strcmp(list.names[i], lock_name))) continue;
+        char *path = fs_join(output, list.names[i]);
+        ok = path ? fs_remove_tree(path, err) : error_no_memory(err, "train", 0);
+        mem_free(path);
+    }
+    fs_list_close(&list);
+    return ok;
+}
+
+/* Nothing is left behind of a run that did not start. */
+static void leave_nothing(struct run *run) {
+    struct error ignored;
+    if (run->resumed) return;
+    if (run->made) sweep(run->recipe->output, true, &ignored);
+    fs_lock_close(&run->lock);
+    fs_remove_empty(run->recipe->output, run->standing);
+}
+
+/* ---- reading and planning ---- */
 
 static bool open_device(struct run *run, struct error *err) {
     struct device_options options = {.threads = (int)run->recipe->threads};
@@ -105,27 +197,17 @@ bool run_open(struct run *run, struct recipe *recipe, const struct trainer_host 
            resolve_intervals(run, err);
 }
 
-/* Room for the checkpoints that stand at once, and one that is being written. */
+/* Room for the checkpoints that stand at once, and one that is being written; those of a resumed run stand.
+ */
 static bool check_disk(struct run *run, struct error *err) {
-    uint64_t free_bytes, need = checkpoint_bytes(&run->programs.engine) * (uint64_t)(run->recipe->keep + 2);
+    uint64_t free_bytes, need = checkpoint_bytes(&run->programs.engine) *
+                                (run->resumed ? 2 : (uint64_t)(run->recipe->keep + 2));
     char have[32], want[32];
     if (!fs_free_bytes(run->recipe->output, &free_bytes, err)) return false;
     if (free_bytes >= need) return true;
     error_set(err, ERROR_DISK, "train", "checkpoints need %s, the disk of %s has %s free",
               text_bytes(need, want), run->recipe->output, text_bytes(free_bytes, have));
     return error_fix(err, "Free space there, or choose another --output.");
-}
-
-static bool lock_output(struct run *run, struct error *err) {
-    bool taken;
-    char *path = fs_join(run->recipe->output, ".lock");
-    if (!path) return error_no_memory(err, "train", 0);
-    bool ok = fs_lock_open(&run->lock, path, &taken, err);
-    mem_free(path);
-    if (!ok || !taken) return ok;
-    error_set(err, ERROR_USAGE, "train", "the output directory %s is in use by another process",
-              run->recipe->output);
-    return error_fix(err, "Wait for it, or choose another --output.");
 }
 
 static bool write_recipe(struct run *run, struct error *err) {
@@ -146,16 +228,10 @@ bool run_start_engine(struct run *run, struct error *err) {
            batch_open(&run->batch, run->plan.micro_batch_tokens, run->plan.segments, err);
 }
 
-static void tell_skipped(void *user, const char *message) {
-    struct run *run = user;
-    struct error ignored;
-    events_warn(&run->events, message, &ignored);
-}
-
 static bool load_start(struct run *run, struct error *err) {
     bool found = false;
     if (run->resumed && !checkpoint_load(&run->programs.engine, run->recipe->output, &run->progress, &found,
-                                         tell_skipped, run, err))
+                                         remember_warning, run, err))
         return false;
     if (found) run->saved_at = run->progress.step;
     if (found) return true;
@@ -183,23 +259,21 @@ static bool first_events(struct run *run, struct error *err) {
     return ok;
 }
 
+static bool open_events(struct run *run, struct error *err) {
+    run->events_open = events_open(&run->events, run->recipe->output, run->host->event, run->host->user, err);
+    return run->events_open;
+}
+
+/* All that can fail for want of memory or a good checkpoint comes before the first file is written. */
 bool run_begin(struct run *run, struct error *err) {
-    const char *output = run->recipe->output;
-    bool made = fs_kind_of(output) == FS_NOTHING;
-    struct error ignored;
-    bool ok = fs_make_directories(output, err) && lock_output(run, err) && check_disk(run, err) &&
-              write_recipe(run, err);
-    if (!ok) { /* nothing is left behind of a run that did not start */
-        fs_lock_close(&run->lock);
-        if (made) fs_remove_tree(output, &ignored);
-        return false;
-    }
-    ok = events_open(&run->events, output, run->host->event, run->host->user, err);
-    run->events_open = ok;
-    if (!ok || !run_start_engine(run, err) || !load_start(run, err) || !run_rehearse(run, err)) return false;
+    bool ok = make_output(run, err) && check_disk(run, err) && run_start_engine(run, err) &&
+              load_start(run, err) && run_rehearse(run, err) && sweep(run->recipe->output, false, err) &&
+              write_recipe(run, err) && open_events(run, err);
     run_sample_memory(run);
-    if (run->host->prepared) run->host->prepared(run->host->user, run->recipe);
-    return first_events(run, err);
+    if (ok && run->host->prepared) run->host->prepared(run->host->user, run->recipe);
+    ok = ok && first_events(run, err);
+    if (!ok) leave_nothing(run);
+    return ok;
 }
 
 static bool write_text(const char *directory, const char *name, const struct buf *text, struct error *err) {

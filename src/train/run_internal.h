@@ -26,6 +26,8 @@ struct run {
     struct events events;
     bool events_open;
     int lock;
+    size_t standing; /* bytes of the output's path that were there before */
+    bool made;       /* what stands in the output directory is this run's, from its first byte */
     struct progress progress;
     int64_t evaluated_at, saved_at; /* steps; -1: never */
     uint32_t *order;
@@ -35,7 +37,8 @@ struct run {
 /* Reads everything and plans; writes nothing. `planning`: no output directory is asked for. */
 bool run_open(struct run *run, struct recipe *recipe, const struct trainer_host *host, bool planning,
               struct error *err);
-/* Makes the directory, locks it, writes recipe.yaml, starts the engine, loads where it left off. */
+/* Makes the directory, locks it, starts the engine, loads where it left off, writes recipe.yaml. On failure
+ * nothing of a new run is left. */
 bool run_begin(struct run *run, struct error *err);
 /* Allocates what the plan says and compiles the programs. */
 bool run_start_engine(struct run *run, struct error *err);

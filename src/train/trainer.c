@@ -126,28 +126,28 @@ static bool evaluate(struct run *run, struct error *err) {
                        err);
 }
 
-/* A full disk is told and survived, until the last save. */
-static bool save(struct run *run, bool last, struct error *err) {
-    char path[64], text[1024];
-    struct error cause;
+/* A run whose checkpoints cannot be written ends: going on would only make more that is lost. */
+static bool refuse_save(const struct run *run, struct error *err) {
+    if (err->code != ERROR_DISK) return false;
+    if (run->saved_at > 0)
+        return error_fix(err, "Free space there; the same command with --resume goes on from step %lld.",
+                         (long long)run->saved_at);
+    return error_fix(err, "Free space there, and start again with --resume.");
+}
+
+static bool save(struct run *run, struct error *err) {
+    char path[64];
     if (run->saved_at == run->progress.step) return true;
     double start = clock_seconds();
-    bool ok = checkpoint_save(&run->programs.engine, run->recipe->output, &run->progress,
-                              run->host->base_model, path, &cause) &&
-              checkpoint_prune(run->recipe->output, run->recipe->keep, run->progress.best_step, &cause);
-    run_sample_memory(run);
+    if (!checkpoint_save(&run->programs.engine, run->recipe->output, &run->progress, run->host->base_model,
+                         path, err))
+        return refuse_save(run, err);
+    run->saved_at = run->progress.step;
     run->progress.seconds += clock_seconds() - start;
-    if (ok) {
-        run->saved_at = run->progress.step;
-        run->events.step = run->progress.step;
-        return events_emit(&run->events, "checkpoint", json_pack("{s:s}", "path", path), err);
-    }
-    if (last || cause.code != ERROR_DISK) {
-        *err = cause;
-        return false;
-    }
-    error_format(&cause, text, sizeof text);
-    return events_warn(&run->events, text, err);
+    run_sample_memory(run);
+    run->events.step = run->progress.step;
+    return events_emit(&run->events, "checkpoint", json_pack("{s:s}", "path", path), err) &&
+           checkpoint_prune(run->recipe->output, run->recipe->keep, &run->progress, err);
 }
 
 static bool due(int64_t step, int64_t every) { return every > 0 && step % every == 0; }
@@ -179,7 +179,7 @@ static bool train_loop(struct run *run, struct error *err) {
         if (!next_epoch(run, err) || !train_step(run, err)) return false;
         bool end = p->step == run->plan.steps;
         if ((end || due(p->step, run->recipe->eval_every)) && !evaluate(run, err)) return false;
-        if ((end || due(p->step, run->recipe->save_every)) && !save(run, end, err)) return false;
+        if ((end || due(p->step, run->recipe->save_every)) && !save(run, err)) return false;
     }
     return evaluate(run, err);
 }
@@ -187,7 +187,7 @@ static bool train_loop(struct run *run, struct error *err) {
 /* What was reached is kept when the user stops the run. */
 static bool save_interrupted(struct run *run, struct error *err) {
     struct error stop = *err, cause;
-    if (run->progress.step > 0 && run->saved_at != run->progress.step && !save(run, true, &cause)) {
+    if (run->progress.step > 0 && run->saved_at != run->progress.step && !save(run, &cause)) {
         *err = cause;
         return false;
     }

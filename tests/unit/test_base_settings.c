@@ -144,21 +144,23 @@ static void wrong_values_are_refused_with_a_remedy(void **state) {
         const char *name, *value, *text;
     } cases[] = {
         {"batch-size", "0", "settings: batch-size: 0 is out of range. It must lie between 1 and 64."},
-        {"batch-size", "8.5", "settings: batch-size: \"8.5\" is not a whole number."},
-        {"batch-size", " 8", "settings: batch-size: \" 8\" is not a whole number."},
+        {"batch-size", "8.5", "settings: batch-size: \"8.5\" is not a whole number. It takes N: h."},
+        {"batch-size", " 8", "settings: batch-size: \" 8\" is not a whole number. It takes N: h."},
         {"batch-size", "99999999999999999999",
-         "settings: batch-size: \"99999999999999999999\" is not a whole number."},
-        {"learning-rate", "nan", "settings: learning-rate: \"nan\" is not a number or \"auto\"."},
-        {"learning-rate", "1e999", "settings: learning-rate: \"1e999\" is not a number or \"auto\"."},
+         "settings: batch-size: \"99999999999999999999\" is not a whole number. It takes N: h."},
+        {"learning-rate", "nan",
+         "settings: learning-rate: \"nan\" is not a number or \"auto\". It takes X: h."},
+        {"learning-rate", "1e999",
+         "settings: learning-rate: \"1e999\" is not a number or \"auto\". It takes X: h."},
         {"learning-rate", "-1", "settings: learning-rate: -1 is out of range. It must lie between 0 and 1."},
-        {"shuffle", "maybe", "settings: shuffle: \"maybe\" is not true or false."},
+        {"shuffle", "maybe", "settings: shuffle: \"maybe\" is not true or false. It takes true or false: h."},
         {"schedule", "cos",
          "settings: schedule: \"cos\" is not one of its choices. Choose one of: constant|linear|cosine."},
         {"memory", "lots",
          "settings: memory: \"lots\" is not a size. Write it as 600MiB, 4GiB or a number of bytes."},
         {"lora-targets", "q,,v",
-         "settings: lora-targets: \"q,,v\" is not a list of names separated by commas."},
-        {"name", NULL, "settings: name needs a value."},
+         "settings: lora-targets: \"q,,v\" is not a list of names separated by commas. It takes A,B: h."},
+        {"name", NULL, "settings: name needs a value. It takes TEXT: h."},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct values v;

@@ -1,0 +1,524 @@
+#!/usr/bin/env python3
+"""What hone refuses, through the program: one clear sentence, the right exit status, nothing left behind.
+
+    tests/e2e/refusals.py HONE
+
+Runs with the tiny models of tests/golden/data in a temporary directory; every case prints "ok" or what it saw,
+and the last line counts them. Full disks are small tmpfs mounts in a mount namespace of its own; where the
+system gives none, those cases say so."""
+import hashlib
+import json
+import os
+import pathlib
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+import hostile  # beside this file
+
+INSIDE = "HONE_TEST_MOUNTS"
+if INSIDE not in os.environ:
+    mounts = subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode == 0 if shutil.which("unshare") else False
+    environment = {**os.environ, INSIDE: "1" if mounts else "0"}
+    command = [sys.executable, *sys.argv]
+    os.execvpe(*(("unshare", ["unshare", "-rm", *command]) if mounts else (command[0], command)), environment)
+
+hone = pathlib.Path(sys.argv[1]).resolve()
+golden = pathlib.Path(__file__).resolve().parent.parent / "golden/data"
+work = pathlib.Path(tempfile.mkdtemp(prefix="hone-refusals-"))
+here = work / "here"  # where commands run; compared before and after
+environment = {**os.environ, "HONE_HOME": str(here / "home")}
+LLAMA, QWEN = golden / "llama-tied", golden / "qwen2"  # without and with a chat template
+FAST = ["--device", "ref", "--threads", "1"]
+BARE = ["train", "--model", LLAMA, "--data", LLAMA / "rows.jsonl", *FAST]
+TRAIN = [*BARE, "--batch-size", "2", "--lora-rank", "2", "--epochs", "99"]
+TURN = '{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}\n'
+cases = []
+
+
+def case(function):
+    cases.append(function)
+    return function
+
+
+def text(arguments):
+    return [os.fsdecode(a) if isinstance(a, (bytes, os.PathLike)) else str(a) for a in arguments]
+
+
+def run(*arguments, limits=None, **more):
+    return subprocess.run([hone, *text(arguments)], cwd=here, env=environment, capture_output=True, stdin=subprocess.DEVNULL,
+                          preexec_fn=limits, timeout=120, **more)
+
+
+def done(*arguments, **more):
+    result = run(*arguments, **more)
+    assert result.returncode == 0, f"{text(arguments)}: {result.returncode} {result.stderr.decode(errors='replace')[-400:]}"
+    return result
+
+
+def standing(directory=None):
+    """Everything below a directory: names, sizes and contents."""
+    found = {}
+    for path in sorted((directory or here).rglob("*")):
+        found[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() and not path.is_symlink() else "-"
+    return found
+
+
+def check_error(result, status, code, mentions, what):
+    """The object alone on stdout, complete, with what the sentence must name."""
+    assert result.returncode == status, f"{what}: status {result.returncode}, not {status}: {result.stdout[-300:]} {result.stderr[-300:]}"
+    assert result.stderr == b"", f"{what}: stderr {result.stderr[-300:]}"
+    lines = result.stdout.decode().splitlines()
+    assert len(lines) == 1, f"{what}: {len(lines)} lines on stdout: {lines[-3:]}"
+    error = json.loads(lines[0])["error"]
+    assert sorted(error) == ["code", "fix", "what", "where", "why"], f"{what}: {error}"
+    assert error["code"] == code and error["where"] and error["what"] and error["fix"], f"{what}: {error}"
+    whole = " ".join(error.values())
+    for mention in mentions:
+        assert str(mention) in whole, f"{what}: {mention!r} is not in {error}"
+    return error
+
+
+CODES = {1: "failed", 2: "usage", 4: "memory", 3: "input"}
+
+
+def refused(arguments, status, *mentions, code=None, limits=None, quick=False):
+    """Once for programs, once for people; both leave the directory as it was."""
+    before, what = standing(), " ".join(text(arguments))
+    error = check_error(run(*arguments, "--json", limits=limits), status, code or CODES[status], mentions, what)
+    if not quick:
+        plain = run(*arguments, limits=limits)
+        assert plain.returncode == status and plain.stdout == b"", f"{what}: status {plain.returncode}, stdout {plain.stdout[-300:]}"
+        sentence = plain.stderr.decode()
+        assert sentence.count("\n") == 1 and sentence.endswith("\n"), f"{what}: not one line: {sentence}"
+        assert error["fix"] in sentence, f"{what}: {sentence}"
+    assert standing() == before, f"{what}: left behind {set(standing()) ^ set(before)}"
+    return error
+
+
+def hostile_files(kind, path, command, variants, harmless=()):
+    """Each variant is refused, naming the path, or is one of those that only say something else."""
+    count = accepted = 0
+    for name, data in variants:
+        path.write_bytes(data)
+        result = run(*command, "--json")
+        count += 1
+        if result.returncode == 0 and name.startswith(tuple(harmless)):
+            accepted += 1
+            shutil.rmtree(here / "home", ignore_errors=True)
+            continue
+        error = check_error(result, 3, "input", [], f"{kind}: {name}")
+        assert str(path.relative_to(here)).split("/")[0] in error["what"] + error["why"], f"{kind}: {name}: no file in {error}"
+    print(f"      {kind}: {count} files, {accepted} of them only say something else")
+
+
+# ---- models ----
+
+@case
+def every_lie_in_a_gguf_is_refused():
+    data, fields = hostile.tiny_gguf(LLAMA)
+    path = here / "m.gguf"
+    path.write_bytes(data)
+    done("eval", "--model", "m.gguf", "--data", LLAMA / "rows.jsonl", *FAST)
+    harmless = ["version = 2", "llama.context_length = ", "general.alignment = 1", "type of ", "element type of ",
+                "tokenizer.ggml.eos_token_id = ", "tokenizer.ggml.bos_token_id = "]
+    hostile_files("gguf", path, ["generate", "--model", "m.gguf", "--prompt", "a", "--max-tokens", "1", *FAST],
+                  hostile.gguf_lies(data, fields), harmless)
+    hostile_files("gguf, cut", path, ["pull", "m.gguf"], hostile.cuts(data, fields))
+
+
+@case
+def every_lie_in_a_safetensors_file_is_refused():
+    shutil.copytree(LLAMA, here / "m")
+    path = here / "m/model.safetensors"
+    header, payload = hostile.split_safetensors(path)
+    whole = path.read_bytes()
+    hostile_files("safetensors", path, ["pull", "m"], hostile.safetensors_lies(header, payload))
+    ends = [(f"cut at byte {end}", whole[:end]) for end in (0, 1, 7, 8, 9, len(whole) - len(payload) - 1, len(whole) - len(payload), len(whole) - 1)]
+    hostile_files("safetensors, cut", path, ["pull", "m"], [*ends, ("longer", whole + b"\0")])
+
+
+@case
+def every_lie_in_a_configuration_is_refused():
+    for model, keys in (("llama-scaled", ["hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size",
+                                          "vocab_size", "head_dim", "max_position_embeddings", "rms_norm_eps"]), ("qwen2", ["vocab_size"])):
+        shutil.copytree(golden / model, here / model)
+        path = here / model / "config.json"
+        config = json.loads(path.read_text())
+        lies = [(f"{key} = {lie}", json.dumps({**config, key: lie}).encode()) for key in keys for lie in hostile.json_lies(config[key])]
+        lies += [(f"rope_scaling = {lie}", json.dumps({**config, "rope_scaling": lie}).encode()) for lie in (1, "x", [], True)]
+        lies += [("cut", path.read_bytes()[:-9]), ("empty", b""), ("a list", b"[]"), ("not UTF-8", b'{"a":"\xff"}')]
+        hostile_files(f"config.json of {model}", path, ["pull", model], lies,
+                      ["max_position_embeddings = ", "rms_norm_eps = ", "num_key_value_heads = None", "head_dim = None"])
+
+
+@case
+def a_damaged_tokenizer_is_refused():
+    shutil.copytree(LLAMA, here / "m")
+    path = here / "m/tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    vocabulary, first = tokenizer["model"]["vocab"], next(iter(tokenizer["model"]["vocab"]))
+    lies = [(f"id = {lie}", json.dumps({**tokenizer, "model": {**tokenizer["model"], "vocab": {**vocabulary, first: lie}}}).encode())
+            for lie in (1, -1, 272, 1 << 31, 1 << 63, 1e300, "x", None)]
+    lies += [("cut", path.read_bytes()[:1000]), ("empty", b""), ("a list", b"[]"), ("no merges", json.dumps({**tokenizer, "model": {"vocab": {}}}).encode())]
+    hostile_files("tokenizer.json", path, ["pull", "m"], lies)
+
+
+@case
+def a_model_of_another_kind_is_refused():
+    (here / "mamba.gguf").write_bytes(hostile.tiny_gguf(LLAMA, architecture="mamba")[0])
+    refused(["pull", "mamba.gguf"], 3, "mamba.gguf", "mamba", "llama and qwen2")
+    shutil.copytree(LLAMA, here / "m")
+    config = json.loads((here / "m/config.json").read_text())
+    for change, mention in (({"model_type": "gpt2"}, "gpt2"), ({"hidden_act": "gelu"}, "gelu"), ({"model_type": None}, "model_type"),
+                            ({"quantization_config": {"bits": 4}}, "quantization_config"), ({"attention_bias": True}, "attention_bias"),
+                            ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "yarn")):
+        (here / "m/config.json").write_text(json.dumps({**config, **change}))
+        refused(["pull", "m"], 3, "config.json" if mention != "gpt2" else "m", mention)
+        refused(["train", "--model", "m", "--data", LLAMA / "rows.jsonl", "--output", "out", *FAST], 3, mention)
+    (here / "m/model.safetensors").rename(here / "m/pytorch_model.bin")
+    (here / "m/config.json").write_text(json.dumps(config))
+    refused(["pull", "m"], 3, "pytorch_model.bin", "safetensors")
+    data, fields = hostile.tiny_gguf(LLAMA)
+    at = next(at for name, at, _, _ in fields if name == "type of blk.0.attn_q.weight")
+    (here / "k.gguf").write_bytes(data[:at] + (12).to_bytes(4, "little") + data[at + 4:])
+    refused(["pull", "k.gguf"], 3, "k.gguf", "blk.0.attn_q.weight")
+    (here / "text.gguf").write_text("hello, this is no model at all")
+    refused(["pull", "text.gguf"], 3, "text.gguf", "not a GGUF file")
+    refused(["train", "--model", "nowhere", "--data", LLAMA / "rows.jsonl", "--output", "out", *FAST], 3, "nowhere")
+
+
+@case
+def an_adapter_of_another_model_is_refused():
+    for command in (["eval", "--data", LLAMA / "rows.jsonl"], ["generate", "--prompt", "a"], ["train", "--data", LLAMA / "rows.jsonl", "--output", "out"]):
+        refused([*command, "--model", LLAMA, "--adapter", golden / "llama-untied/adapter", *FAST], 3, "mlp", "linear of")
+        refused([*command, "--model", LLAMA, "--adapter", here / "none", *FAST], 3, "none")
+
+
+@case
+def every_lie_in_an_adapter_is_refused():
+    shutil.copytree(LLAMA / "adapter", here / "a")
+    command = ["generate", "--model", LLAMA, "--adapter", "a", "--prompt", "a", "--max-tokens", "1", *FAST]
+    done(*command)
+    path = here / "a/adapter_model.safetensors"
+    whole = path.read_bytes()
+    header, payload = hostile.split_safetensors(path)
+    few = {name: header[name] for name in list(header)[:4]}
+    lies = [one for one in hostile.safetensors_lies({**few}, payload[:max(e["data_offsets"][1] for e in few.values() if "data_offsets" in e)])]
+    hostile_files("adapter", path, command, lies)
+    path.write_bytes(whole)
+    config = json.loads((here / "a/adapter_config.json").read_text())
+    lies = [(f"r = {lie}", json.dumps({**config, "r": lie}).encode()) for lie in hostile.json_lies(config["r"])]
+    lies += [(f"{key} = {value}", json.dumps({**config, key: value}).encode()) for key, value in
+             (("peft_type", "LOHA"), ("use_dora", True), ("lora_alpha", "x"), ("lora_alpha", None), ("bias", "all"), ("rank_pattern", {"a": 1}))]
+    hostile_files("adapter_config.json", here / "a/adapter_config.json", command, lies)
+
+
+# ---- data and templates ----
+
+@case
+def bad_data_is_refused_by_line():
+    files = {"empty.jsonl": (b"", "empty.jsonl"), "blank.jsonl": (b"\n\n", "blank.jsonl"),
+             "broken.jsonl": (2 * TURN.encode() + b'{"messages": [\n' + TURN.encode(), "broken.jsonl:3"),
+             "bytes.jsonl": (TURN.encode() + TURN.replace("a", "\udcff").encode(errors="surrogateescape"), "bytes.jsonl:2"),
+             "silent.jsonl": (TURN.encode() + b'{"messages":[{"role":"user","content":"a"}]}\n', "silent.jsonl:2"),
+             "number.jsonl": (TURN.encode() + b"7\n", "number.jsonl:2"), "utf16.jsonl": (TURN.encode("utf-16"), "utf16.jsonl"),
+             "deep.jsonl": (TURN.encode() + b'{"messages":' + b"[" * 100000 + b"\n", "deep.jsonl:2"),
+             "other.jsonl": (b'{"x":1}\n', "other.jsonl"), "short.csv": (b'prompt,completion\na,b\n"c\n', "short.csv:3")}
+    for name, (content, mention) in files.items():
+        (here / name).write_bytes(content)
+        refused(["train", "--model", QWEN, "--data", name, "--output", "out", *FAST], 3, mention)
+        refused(["eval", "--model", QWEN, "--data", name, *FAST], 3, mention)
+    (here / "good.jsonl").write_text(TURN)
+    refused(["train", "--model", QWEN, "--data", "good.jsonl", "--valid", "broken.jsonl", "--output", "out", *FAST], 3, "broken.jsonl:3")
+    refused(["train", "--model", LLAMA, "--data", "good.jsonl", "--output", "out", *FAST], 3, "good.jsonl:1", "chat template", "--chat-template")
+    (here / "untrained.jsonl").write_text(TURN.replace('"content":"b"', '"content":"b","weight":0'))
+    refused(["train", "--model", QWEN, "--data", "untrained.jsonl", "--output", "out", *FAST], 3, "no row has a token to train")
+    refused(["train", "--model", QWEN, "--data", "nowhere.jsonl", "--output", "out", *FAST], 3, "nowhere.jsonl", "No such file")
+    refused(["train", "--model", QWEN, "--data", here, "--output", "out", *FAST], 3, "directory")
+
+
+@case
+def bad_requests_are_refused_by_line():
+    (here / "in.jsonl").write_text('{"prompt":"a"}\n{"prompt":\n')
+    (here / "m.json").write_text('[{"content":"a"}]')
+    generate = ["generate", "--model", QWEN, *FAST]
+    refused([*generate, "--batch", "in.jsonl", "--output", "out.jsonl"], 3, "in.jsonl:2")
+    refused([*generate, "--messages", "m.json"], 3, "m.json", "role")
+    refused([*generate[:1], "--model", LLAMA, *FAST, "--prompt", ""], 3, "prompt")
+    refused([*generate, "--messages", "none.json"], 3, "none.json")
+    refused(["generate", "--model", LLAMA, *FAST, "--prompt", "x" * 9000, "--context", "16"], 3, "token")
+
+
+@case
+def bad_templates_are_refused_within_their_budgets():
+    (here / "rows.jsonl").write_text(TURN)
+    templates = {"raises": ("{{ raise_exception('roles must alternate') }}", "roles must alternate"), "open": ("{% for m in messages %}", "open:1"),
+                 "odd": ("a\n{{ 1 + }}", "odd:2"), "undefined": ("{{ nothing.at.all }}", "undefined:1"),
+                 "loops": ("{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}", "steps"),
+                 "recursive": ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "nested deeper"),
+                 "grows": ("{% set n = namespace(s='x') %}{% for a in range(99999) %}{% set n.s = n.s + n.s %}{% endfor %}", "grows:1"),
+                 "prints": ("{% for a in range(100000) %}{{ 'x' * 100000 }}{% endfor %}", "prints:1"), "filter": ("{{ 1 | nosuch }}", "nosuch")}
+    for name, (source, mention) in templates.items():
+        (here / name).write_text(source)
+        start = time.time()
+        for command in (["train", "--data", "rows.jsonl", "--output", "out"], ["generate", "--prompt", "a"], ["eval", "--data", "rows.jsonl"]):
+            refused([*command, "--model", QWEN, "--chat-template", name, *FAST], 3, mention, name)
+        assert time.time() - start < 30, f"{name} takes {time.time() - start:.1f} s"
+    data, _ = hostile.tiny_gguf(LLAMA, template="{% while true %}")
+    (here / "m.gguf").write_bytes(data)
+    refused(["train", "--model", "m.gguf", "--data", "rows.jsonl", "--output", "out", *FAST], 3, "while")
+    refused(["train", "--model", QWEN, "--data", "rows.jsonl", "--chat-template", "none", "--output", "out", *FAST], 3, "none")
+
+
+# ---- settings ----
+
+@case
+def unknown_out_of_range_and_conflicting_settings_are_refused():
+    train, wide = [*BARE, "--output", "out"], [*TRAIN, "--output", "out"]
+    (here / "r.yaml").write_text("epoch: 3\n")
+    rows = [([*train, "--lora-rnk", "4"], "--lora-rank"), ([*train, "--lora_r", "4"], "--lora-rank"), ([*train, "--lora-dropout", "1.5"], "1.5"),
+            ([*train, "--lora-rank", "0"], "between"), ([*train, "--lora-rank", "9" * 30], "lora-rank"), ([*train, "--learning-rate", "nan"], "nan"),
+            ([*train, "--schedule", "cos"], "cosine"), ([*train, "--lora-targets", "nothing"], "nothing"),
+            ([*train, "--memory", "lots"], "600MiB"), ([*train, "--valid", "a", "--valid-split", "0.1"], "valid-split"),
+            ([*train, "--valid-split", "0.01"], "valid-split"), ([*train, "--adapter", LLAMA / "adapter", "--resume"], "resume"),
+            ([*wide, "--adapter", LLAMA / "adapter"], "lora-rank"), ([*train, "--template-arg", "x"], "NAME=VALUE"),
+            ([*train, "--recipe", "r.yaml"], "r.yaml:1"), (["eval", "--device", "gpu"], "cpu"), ([*train, "--epochs"], "epochs"),
+            ([*train, "--columns", "nonsense"], "columns"), ([*train, "stray"], "stray"), (["train", "--output", "out"], "--model"),
+            (["train", "--model", LLAMA, "--output", "out"], "--data"), (TRAIN, "--output"), (["trian"], "train"),
+            (["generate", "--model", LLAMA], "--prompt"), (["generate", "--model", LLAMA, "--prompt", "a", "--batch", "b"], "exclude"),
+            (["generate", "--model", LLAMA, "--prompt", "a", "--top-p", "2"], "top-p"), (["eval", "--model", LLAMA], "--data"),
+            (["pull", LLAMA, "--name", "Not A Name"], "Not A Name"), (["data", "check"], "rows.jsonl")]
+    for arguments, mention in rows:
+        refused(arguments, 2, mention)
+
+
+@case
+def a_directory_that_is_not_empty_is_refused():
+    (here / "full").mkdir()
+    (here / "full/mine").write_text("mine")
+    refused([*TRAIN, "--output", "full"], 2, "full", "not empty", "--resume")
+    refused([*TRAIN, "--output", "full", "--resume"], 2, "full", "no run to resume")
+    (here / "file").write_text("mine")
+    refused([*TRAIN, "--output", "file"], 2, "file", "not a directory")
+    refused([*TRAIN, "--output", "file/below"], 3, "file")
+    (here / "empty").mkdir()
+    refused([*TRAIN, "--output", "empty", "--memory", "1KiB"], 4, "--memory")
+    refused([*TRAIN, "--output", "a/b/c", "--memory", "1KiB"], 4, "--memory")
+    (here / "killed").mkdir()  # as a kill before the first step leaves it
+    (here / "killed/.lock").touch()
+    (here / "killed/recipe.yaml.partial-1").touch()
+    done(*TRAIN, "--output", "killed", "--resume", "--max-steps", "1")
+    assert sorted(p.name for p in (here / "killed").iterdir()) == [".lock", "adapter", "checkpoints", "events.jsonl", "recipe.yaml", "tensorboard"]
+
+
+@case
+def a_directory_in_use_is_refused():
+    first = subprocess.Popen([hone, *text([*TRAIN, "--output", "run", "--max-steps", "5000", "--save-every", "5000"])], cwd=here,
+                             env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
+    wait_for_step(here / "run", 1)
+    for more in ([], ["--resume"]):
+        result = run(*TRAIN, "--output", "run", *more, "--json")
+        check_error(result, 2, "usage", ["run", "in use"], "in use")
+    assert first.poll() is None, first.stderr.read()
+    first.terminate()
+    assert first.wait(60) == 130, first.stderr.read()
+
+
+def wait_for_step(directory, step):
+    end, log = time.time() + 60, directory / "events.jsonl"
+    while time.time() < end:
+        if log.exists() and f'"event":"step","version":1' in log.read_text() and f'"step":{step},' in log.read_text():
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"no step {step} in {log}")
+
+
+# ---- resume ----
+
+def tiny_run(name, *more):
+    done(*TRAIN, "--output", name, "--max-steps", "6", "--save-every", "2", "--keep", "9", "--valid-split", "0.2", *more)
+    return adapter(name)
+
+
+def adapter(name):
+    return (here / name / "adapter/adapter_model.safetensors").read_bytes()
+
+
+@case
+def a_changed_recipe_is_refused_on_resume():
+    tiny_run("run")
+    shutil.copy(LLAMA / "rows.jsonl", here / "rows.jsonl")
+    with open(here / "rows.jsonl", "a") as file:
+        file.write('{"prompt":"a","completion":"b"}\n')
+    resume = ["train", "--output", "run", "--resume"]
+    for arguments, mention in ((["--lora-rank", "4"], "lora-rank"), (["--seed", "9"], "seed"), (["--learning-rate", "0.5"], "learning-rate"),
+                               (["--batch-size", "3"], "batch-size"), (["--max-steps", "9"], "max-steps"), (["--epochs", "2"], "epochs"),
+                               (["--data", "rows.jsonl"], "data"), (["--model", golden / "llama-untied"], "model"), (["--valid-split", "0.3"], "valid-split"),
+                               (["--no-shuffle"], "shuffle")):
+        refused([*resume, *arguments], 2, mention, "started with")
+    (here / "run/recipe.yaml").write_text("model: [\n")
+    refused(resume, 2, "recipe.yaml")
+
+
+@case
+def a_damaged_checkpoint_is_skipped_and_none_left_is_refused():
+    whole = tiny_run("whole")
+    files = ["adapter/adapter_config.json", "adapter/adapter_model.safetensors", "optimizer.safetensors", "state.json", "MANIFEST"]
+    for name in files:
+        shutil.copytree(here / "whole", here / "run")
+        shutil.rmtree(here / "run/adapter")
+        flip(here / "run/checkpoints/step-00000006" / name)
+        done("train", "--output", "run", "--resume")
+        warnings = [e["message"] for e in events("run") if e["event"] == "warning"]
+        assert any("step-00000006" in w and name.split("/")[-1] in w for w in warnings), (name, warnings)
+        assert [e["from_step"] for e in events("run") if e["event"] == "resume"] == [4], name
+        assert adapter("run") == whole, name
+        shutil.rmtree(here / "run")
+    shutil.copytree(here / "whole", here / "run")
+    for directory, name in zip(sorted((here / "run/checkpoints").iterdir()), files):
+        flip(directory / name)
+    refused(["train", "--output", "run", "--resume"], 3, "run", "damaged", "step-00000006", "--output")
+    for directory in (here / "run/checkpoints").iterdir():
+        (directory / "MANIFEST").unlink()
+    refused(["train", "--output", "run", "--resume"], 3, "MANIFEST")
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def events(name):
+    return [json.loads(line) for line in (here / name / "events.jsonl").read_text().splitlines()]
+
+
+# ---- memory and disk ----
+
+@case
+def memory_that_cannot_suffice_is_refused():
+    refused([*TRAIN, "--output", "out", "--memory", "1KiB"], 4, "KiB", "--memory")
+    refused(["eval", "--model", LLAMA, "--data", LLAMA / "rows.jsonl", *FAST, "--memory", "1KiB"], 4, "--memory")
+    refused(["generate", "--model", LLAMA, "--prompt", "a", *FAST, "--memory", "1KiB"], 4, "--memory")
+    least = lambda: resource.setrlimit(resource.RLIMIT_AS, (48 << 20, 48 << 20))
+    refused([*BARE, "--output", "out", "--max-steps", "2", "--lora-rank", "1000"], 4, "memory", limits=least)
+    refused(["generate", "--model", LLAMA, "--prompt", "a", *FAST, "--context", "200000"], 4, "memory", limits=least)
+
+
+@case
+def a_file_that_may_not_grow_is_refused():
+    none = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    # Output to a pipe is not bounded by this.
+    refused([*TRAIN, "--output", "a/run"], 4, "a/run", code="disk", limits=none)
+    (here / "in.jsonl").write_text('{"prompt":"a"}\n')
+    refused(["generate", "--model", LLAMA, *FAST, "--batch", "in.jsonl", "--output", "out.jsonl", "--max-tokens", "1"], 4, "out.jsonl", code="disk", limits=none)
+    (here / "home/models").mkdir(parents=True)
+    refused(["pull", LLAMA, "--name", "tiny"], 4, "tiny", code="disk", limits=none)
+
+
+class Disk:
+    """A disk of so many KiB at here/disk; None where the system mounts nothing."""
+
+    def __init__(self, kib):
+        self.path = here / "disk"
+        self.path.mkdir()
+        self.mounted = os.environ[INSIDE] == "1" and subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={kib}k", "none", self.path], capture_output=True).returncode == 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.mounted:
+            subprocess.run(["umount", "-l", self.path], check=True)
+
+    def fill(self):
+        with open(self.path / "filler", "ab", buffering=0) as file:
+            try:
+                while True:
+                    file.write(bytes(4096))
+            except OSError:
+                return
+
+
+@case
+def a_full_disk_refuses_the_start():
+    with Disk(96) as disk:
+        if not disk.mounted:
+            return print("      skipped: no mounts here")
+        for lora_rank in (1, 64):  # too little for the checkpoints; for the recipe too
+            refused([*BARE, "--lora-rank", lora_rank, "--output", "disk/runs/one"], 4, "disk/runs/one", "Free space", code="disk")
+        disk.fill()
+        refused([*TRAIN, "--output", "disk/run"], 4, "disk/run", code="disk")
+        (here / "in.jsonl").write_text('{"prompt":"a"}\n')
+        refused(["generate", "--model", LLAMA, *FAST, "--batch", "in.jsonl", "--output", "disk/out.jsonl", "--max-tokens", "1"], 4, "disk/out.jsonl", code="disk")
+
+
+@case
+def a_full_disk_keeps_the_last_checkpoint_and_the_run_goes_on():
+    flags = [*TRAIN, "--max-steps", "80", "--save-every", "1", "--eval-every", "80"]
+    with Disk(2048) as disk:
+        if not disk.mounted:
+            return print("      skipped: no mounts here")
+        done(*flags, "--output", "whole")
+        process = subprocess.Popen([hone, *text([*flags, "--output", "disk/run", "--json"])], cwd=here, env=environment,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        wait_for_step(here / "disk/run", 5)
+        lines, end = [], time.time() + 60
+        os.set_blocking(process.stdout.fileno(), False)
+        out = b""
+        while process.poll() is None and time.time() < end:
+            disk.fill()
+            out += process.stdout.read() or b""
+        out += process.stdout.read() or b""
+        assert process.wait(5) == 4, (process.returncode, out[-500:])
+        assert process.stderr.read() == b""
+        lines = out.decode().splitlines()
+        error = json.loads(lines[-1])["error"]
+        assert error["code"] == "disk" and "disk/run" in error["what"] and "--resume" in error["fix"], error
+        left = sorted(p.name for p in (here / "disk/run/checkpoints").iterdir())
+        assert left and all(name.startswith("step-") and "partial" not in name for name in left), left
+        assert not list((here / "disk/run").rglob("*partial*")), list((here / "disk/run").rglob("*partial*"))
+        check_error(run("train", "--output", "disk/run", "--resume", "--json"), 4, "disk", ["disk/run"], "still full")
+        (disk.path / "filler").unlink()
+        done("train", "--output", "disk/run", "--resume")
+        resumed = [e["from_step"] for e in events("disk/run") if e["event"] == "resume"]
+        assert f"step-{resumed[-1]:08d}" == left[-1], (resumed, left)
+        assert adapter("disk/run") == adapter("whole")
+
+
+# ---- names ----
+
+@case
+def names_that_are_no_utf8_are_refused():
+    name = b"r\xff\xfe.jsonl"
+    (here / os.fsdecode(name)).write_bytes((LLAMA / "rows.jsonl").read_bytes())
+    for arguments in ([*TRAIN, "--output", name], ["train", "--model", LLAMA, "--data", name, "--output", "out"], ["pull", name], ["data", "check", name]):
+        refused(arguments, 2, "r\\xff\\xfe.jsonl", "UTF-8")
+
+
+def main():
+    failed = 0
+    wanted = sys.argv[2:]
+    for function in cases:
+        if wanted and function.__name__ not in wanted:
+            continue
+        shutil.rmtree(here, ignore_errors=True)
+        here.mkdir()
+        begin = time.time()
+        try:
+            function()
+            print(f"ok    {function.__name__} ({time.time() - begin:.1f} s)", flush=True)
+        except Exception as error:  # a case that fails leaves the others to run
+            failed += 1
+            print(f"FAIL  {function.__name__}: {type(error).__name__}: {str(error)[:1500]}", flush=True)
+    shutil.rmtree(work, ignore_errors=True)
+    print(f"{len(wanted or cases) - failed} passed, {failed} failed")
+    return failed > 0
+
+
+sys.exit(main())
