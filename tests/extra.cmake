@@ -29,8 +29,10 @@ endif()
 if(TARGET hone_text AND TARGET hone_format)
   add_executable(tokenizer_driver golden/tokenizer_driver.c)
   target_link_libraries(tokenizer_driver PRIVATE hone_text hone_format)
-  add_test(NAME golden.tokenizer_vocabularies
-    COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/golden/tokenizer_vocabularies.py $<TARGET_FILE:tokenizer_driver>)
-  set_tests_properties(golden.tokenizer_vocabularies PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300)
+  foreach(subject vocabularies windows)
+    add_test(NAME golden.tokenizer_${subject}
+      COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/golden/tokenizer_${subject}.py $<TARGET_FILE:tokenizer_driver>)
+    set_tests_properties(golden.tokenizer_${subject} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300)
+  endforeach()
 endif()
 # ---- end of the tokenizer ----

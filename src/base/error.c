@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/text.h"
+
 static const struct {
     enum error_code code;
     const char *name;
@@ -37,6 +39,7 @@ bool error_set(struct error *err, enum error_code code, const char *where, const
     va_start(args, format);
     vsnprintf(err->what, sizeof err->what, format, args);
     va_end(args);
+    text_clean(err->what);
     return false;
 }
 
@@ -45,6 +48,7 @@ bool error_why(struct error *err, const char *format, ...) {
     va_start(args, format);
     vsnprintf(err->why, sizeof err->why, format, args);
     va_end(args);
+    text_clean(err->why);
     return false;
 }
 
@@ -53,6 +57,7 @@ bool error_fix(struct error *err, const char *format, ...) {
     va_start(args, format);
     vsnprintf(err->fix, sizeof err->fix, format, args);
     va_end(args);
+    text_clean(err->fix);
     return false;
 }
 
@@ -90,4 +95,5 @@ void error_format(const struct error *err, char *out, unsigned long size) {
     }
     if (used > 0 && (unsigned long)used < size && err->fix[0])
         snprintf(out + used, size - (unsigned long)used, " %s", err->fix);
+    if (size > 0) text_clean(out); /* it may be cut */
 }

@@ -2,7 +2,8 @@
  *
  * Every function that can fail takes `struct error *err` last and returns bool; false means that
  * *err is filled. The first message wins: a caller that adds context changes `where` or `fix` only
- * when they are empty. `err` is never NULL. Texts are cut to fit, never overflow. */
+ * when they are empty. `err` is never NULL. Texts are cut to fit, never overflow; they often quote a
+ * stranger's file, so they are cleaned (text_clean): valid UTF-8 that cannot trick a terminal. */
 #ifndef HONE_BASE_ERROR_H
 #define HONE_BASE_ERROR_H
 

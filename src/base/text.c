@@ -93,6 +93,34 @@ bool text_escape(struct buf *out, const char *text, size_t size, bool keep_lines
     return !out->failed;
 }
 
+/* Whether these last bytes are the beginning of a character. */
+static bool is_cut(const char *text, size_t size) {
+    unsigned char lead = (unsigned char)text[0];
+    size_t whole = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2, i = 1;
+    if (lead < 0xC2 || lead > 0xF4 || size >= whole) return false;
+    while (i < size && ((unsigned char)text[i] & 0xC0) == 0x80) i++;
+    return i == size;
+}
+
+void text_clean(char *text) {
+    char *to = text;
+    for (size_t left = strlen(text); left > 0 && !is_cut(text, left);) {
+        uint32_t code = 0;
+        int length = utf8_decode(text, left, &code);
+        bool control = (code < 0x20 && code != '\n' && code != '\t') || code == 0x7F;
+        bool kept = length && !control && !is_deceptive(code);
+        size_t read = length ? (size_t)length : 1;
+        if (kept)
+            memmove(to, text, read);
+        else
+            *to = '?';
+        to += kept ? read : 1;
+        text += read;
+        left -= read;
+    }
+    *to = '\0';
+}
+
 const char *text_bytes(uint64_t bytes, char out[32]) {
     static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
     double value = (double)bytes;

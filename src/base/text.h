@@ -18,6 +18,9 @@ int utf8_encode(uint32_t code, char out[4]);
 /* Appends text so that a terminal cannot be tricked by it: control characters, bidirectional
  * overrides and invalid bytes become \xNN or \u{N}. Newline and tab are kept when `keep_lines`. */
 bool text_escape(struct buf *out, const char *text, size_t size, bool keep_lines);
+/* The same in place, for a text that must not grow: each such character becomes "?", newline and tab are
+ * kept, and a character that was cut at the end goes. */
+void text_clean(char *text);
 
 /* "1.5 GiB", "600 MiB", "12 KiB", "7 B" into out[32]; returns out. */
 const char *text_bytes(uint64_t bytes, char out[32]);

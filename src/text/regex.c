@@ -14,8 +14,10 @@ enum {
     HEAP_LIMIT_KIB = 256 << 10, /* of the interpreter, when the JIT's stack does not do */
     JIT_STACK_START = 64 << 10,
     JIT_STACK_LIMIT = 16 << 20,
-    STEPS_BASE = 10000000, /* PCRE2's own default */
-    STEPS_PER_BYTE = 16,   /* giving back a run costs a step or two a byte */
+    STEPS_BASE = 10000000, /* PCRE2's own default for a match */
+    STEPS_PER_BYTE = 64,   /* giving back a run costs a step or two a byte, at each step of a splitter */
+    STEPS_FREE = 512,      /* of each match; the others come out of what the text may take */
+    STEPS_GROWTH = 8,
     DEPTH_LIMIT = 10000000,
 };
 
@@ -28,7 +30,7 @@ struct regex_scratch {
     pcre2_match_context *context;
     pcre2_match_data *match;
     pcre2_jit_stack *stack;
-    size_t steps_for; /* the size that the match limit was last set for */
+    uint64_t steps; /* that the matches in this text may still take */
 };
 
 static void *regex_alloc(size_t size, void *user) {
@@ -152,25 +154,32 @@ void regex_scratch_close(struct regex_scratch **scratch) {
     *scratch = NULL;
 }
 
-/* The limit grows with the text, by powers of two so that it is seldom set again. */
-static void limit_steps(struct regex_scratch *scratch, size_t size) {
-    if (size <= scratch->steps_for) return;
-    size_t grown = 4096;
-    while (grown < size) grown *= 2;
-    scratch->steps_for = grown;
-    uint64_t steps = STEPS_BASE + (uint64_t)grown * STEPS_PER_BYTE;
-    pcre2_set_match_limit(scratch->context, steps < UINT32_MAX ? (uint32_t)steps : UINT32_MAX);
+void regex_scratch_begin(struct regex_scratch *scratch, size_t size) {
+    scratch->steps = STEPS_BASE + (uint64_t)size * STEPS_PER_BYTE;
+}
+
+/* PCRE2 does not tell the steps of a match, it only stops at a limit. So a match is tried within few of
+ * them, again within eight times as many, and so on, and each try that failed is paid for: a match takes
+ * at most some nine times what is paid for it, or the few that are free. */
+static int match_within_steps(const struct regex *regex, struct regex_scratch *scratch, const char *text,
+                              size_t size, size_t at) {
+    PCRE2_SPTR subject = (PCRE2_SPTR)text;
+    for (uint64_t limit = STEPS_FREE;; limit *= STEPS_GROWTH) {
+        int rc = PCRE2_ERROR_JIT_STACKLIMIT;
+        pcre2_set_match_limit(scratch->context, limit < UINT32_MAX ? (uint32_t)limit : UINT32_MAX);
+        if (regex->jit)
+            rc = pcre2_jit_match(regex->code, subject, size, at, 0, scratch->match, scratch->context);
+        if (rc == PCRE2_ERROR_JIT_STACKLIMIT)
+            rc = pcre2_match(regex->code, subject, size, at, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT,
+                             scratch->match, scratch->context);
+        if (rc != PCRE2_ERROR_MATCHLIMIT || scratch->steps < limit) return rc;
+        scratch->steps -= limit;
+    }
 }
 
 bool regex_find(const struct regex *regex, struct regex_scratch *scratch, const char *text, size_t size,
                 size_t at, size_t *first, size_t *end, bool *found, struct error *err) {
-    PCRE2_SPTR subject = (PCRE2_SPTR)text;
-    int rc = PCRE2_ERROR_JIT_STACKLIMIT;
-    limit_steps(scratch, size);
-    if (regex->jit) rc = pcre2_jit_match(regex->code, subject, size, at, 0, scratch->match, scratch->context);
-    if (rc == PCRE2_ERROR_JIT_STACKLIMIT)
-        rc = pcre2_match(regex->code, subject, size, at, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, scratch->match,
-                         scratch->context);
+    int rc = match_within_steps(regex, scratch, text, size, at);
     *found = false;
     if (rc == PCRE2_ERROR_NOMATCH) return true;
     if (rc >= 0) {
@@ -183,6 +192,6 @@ bool regex_find(const struct regex *regex, struct regex_scratch *scratch, const 
     }
     if (rc == PCRE2_ERROR_NOMEMORY) return error_no_memory(err, "tokenizer", size);
     error_set(err, ERROR_INPUT, "tokenizer", "a pre-tokenizer pattern gave up on a text of %zu bytes", size);
-    error_why(err, "it needs more steps or memory than is allowed for one match (PCRE2 error %d)", rc);
+    error_why(err, "its matches need more steps or memory than a text may take (PCRE2 error %d)", rc);
     return error_fix(err, "shorten the text, or use a tokenizer whose pattern does not backtrack");
 }

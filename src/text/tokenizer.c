@@ -253,6 +253,7 @@ bool tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_
     struct segment whole = {.data = text, .size = size};
     e.scratch = scratch_take(tokenizer, err);
     if (!e.scratch) return false;
+    regex_scratch_begin(e.scratch->regex, size);
     bool ok = encode_added(&e, &whole, false, err);
     scratch_return(tokenizer, e.scratch);
     if (!ok) out->count = before;

@@ -7,7 +7,14 @@
  *
  * The next merge is found by walking down along the leftmost minimum; a merge changes at most three
  * leaves, and a node is changed only when its minimum is. Merges of one rank run left to right, so the walk
- * stays in one leaf node for as long as its rank lasts there. */
+ * stays in one leaf node for as long as its rank lasts there.
+ *
+ * A very long one is merged window by window, so that the tree stays in the processor's cache. A window
+ * begins where a token of the last one does, some way before its end, where both are cut:
+ *
+ *   window      [the|re|fore|this|is|th]
+ *   the next                  [this|is|the|last|on]
+ *   joined       the|re|fore|this|is|the|last|on        at the first token that both have: "this" */
 #include "text/tokenizer_bpe.h"
 
 #include <string.h>
@@ -16,7 +23,14 @@
 #include "base/mem.h"
 #include "base/text.h"
 
-enum { SHORT_PIECE = 40, MERGE_STACK = 512, FAN = 16, LEVELS = 9 /* 16^9 > 2^32 slots */ };
+enum {
+    SHORT_PIECE = 40,
+    MERGE_STACK = 512,
+    WINDOW = 16384,
+    OVERLAP_SHARE = 32, /* of a window lie in the next one too, and the token across that place */
+    FAN = 16,
+    LEVELS = 9 /* 16^9 > 2^32 slots */
+};
 #define NO_RANK UINT32_MAX
 #define NO_SLOT UINT32_MAX
 
@@ -88,6 +102,7 @@ bool bpe_init(struct bpe *bpe, struct merge *merges, size_t count, struct error 
     size_t slots = 16;
     memset(bpe, 0, sizeof *bpe);
     bpe->unknown = -1;
+    bpe->window = WINDOW;
     bpe->merges = merges;
     bpe->merge_count = count;
     while (slots < 2 * count) slots *= 2;
@@ -196,7 +211,8 @@ static bool chain_open(struct chain *chain, struct bpe_scratch *scratch, size_t 
         if (count <= FAN) break;
     }
     if (words > scratch->capacity) {
-        bpe_scratch_release(scratch);
+        mem_free(scratch->block);
+        scratch->capacity = 0;
         scratch->block = mem_array(words, sizeof(uint32_t));
         if (!scratch->block) return error_no_memory(err, "tokenizer", words * sizeof(uint32_t));
         scratch->capacity = words;
@@ -287,15 +303,27 @@ static void chain_run(struct chain *chain) {
     }
 }
 
-static bool encode_long(const struct bpe *bpe, const struct vocab *vocab, struct bpe_scratch *scratch,
-                        const char *piece, size_t size, struct tokens *out, struct error *err) {
-    struct chain chain = {.bpe = bpe};
-    uint32_t first = NO_SLOT, last = NO_SLOT;
+/* One piece that is being encoded. */
+struct encoder {
+    const struct bpe *bpe;
+    const struct vocab *vocab;
+    struct bpe_scratch *scratch;
+    const char *piece;
+    size_t size;
+};
+
+/* Merges piece[from, end) in a chain and appends its tokens. */
+static bool encode_chain(const struct encoder *e, size_t from, size_t end, struct tokens *out,
+                         struct error *err) {
+    struct chain chain = {.bpe = e->bpe};
+    uint32_t first = NO_SLOT, last = NO_SLOT, size = (uint32_t)(end - from);
     bool after_unknown = false;
-    if (!chain_open(&chain, scratch, size, err)) return false;
+    if (!chain_open(&chain, e->scratch, size, err)) return false;
+    e->scratch->merged += size;
     for (uint32_t slot = 0; slot < size; slot++) {
         int32_t id;
-        if (!first_symbol(bpe, vocab, (unsigned char)piece[slot], &after_unknown, &id)) continue;
+        if (!first_symbol(e->bpe, e->vocab, (unsigned char)e->piece[from + slot], &after_unknown, &id))
+            continue;
         chain.ids[slot] = (uint32_t)id;
         chain.previous[slot] = last;
         chain.next[slot] = NO_SLOT;
@@ -316,15 +344,72 @@ static bool encode_long(const struct bpe *bpe, const struct vocab *vocab, struct
     if (!tokens_reserve(out, count, err)) return false;
     for (uint32_t slot = first; slot != NO_SLOT; slot = chain.next[slot]) {
         out->ids[out->count] = (int32_t)chain.ids[slot];
-        out->starts[out->count++] = slot;
+        out->starts[out->count++] = (uint32_t)from + slot;
+    }
+    return true;
+}
+
+/* Joins the tokens [mark, count) of a window to those before it, [at, mark), at the first that both
+ * have. False: there is none. */
+static bool join_windows(struct tokens *out, size_t at, size_t mark) {
+    size_t later = mark;
+    while (at < mark && later < out->count) {
+        uint32_t a = out->starts[at], b = out->starts[later];
+        if (a == b && out->ids[at] == out->ids[later]) {
+            size_t kept = out->count - later;
+            memmove(out->ids + at, out->ids + later, kept * sizeof *out->ids);
+            memmove(out->starts + at, out->starts + later, kept * sizeof *out->starts);
+            out->count = at + kept;
+            return true;
+        }
+        at += a <= b;
+        later += b <= a;
+    }
+    return false;
+}
+
+/* Appends the tokens window by window. *agree false: the windows do not, and what was appended counts
+ * for nothing.
+ *
+ * That the joined row is what merging the whole gives rests on this: a row of tokens is the encoding of
+ * its text exactly if each two neighbours are the encoding of theirs.
+ * - If: run the whole, and look at the first merge across a boundary of the row. Between the two
+ *   tokens beside it, every merge so far was the lowest of all, so the lowest between them; merging the
+ *   two alone does the same, up to and with the merge across their boundary. But they are the encoding
+ *   of theirs. So no merge crosses any boundary, and within each token the two runs are the same.
+ * - Only if: merges of the whole that lie in two neighbours are, in the same way, those of the two alone.
+ * Neighbours in a window's encoding are such, and the joined row has no others: to the left of the shared
+ * token it is one window's, to the right the other's. Nothing is asked of the merges: ties, tokens
+ * that cannot be reached, unknown bytes and dropped ones change none of it. (A token's start and id
+ * tell its end: what its first symbols spell, one after the other, is its text.) */
+static bool encode_windows(const struct encoder *e, struct tokens *out, bool *agree, struct error *err) {
+    size_t first = out->count, window = e->bpe->window, end = window;
+    if (!encode_chain(e, 0, end, out, err)) return false;
+    for (*agree = true; *agree && end < e->size;) {
+        size_t mark = out->count, at = mark;
+        while (at > first && out->starts[at - 1] > end - window / OVERLAP_SHARE) at--;
+        size_t from = at > first ? out->starts[--at] : end;
+        size_t next = e->size - from < window ? e->size : from + window;
+        bool further = next > end; /* else one token fills the window */
+        if (further && !encode_chain(e, from, next, out, err)) return false;
+        *agree = further && join_windows(out, at, mark);
+        end = next;
     }
     return true;
 }
 
 bool bpe_encode(const struct bpe *bpe, const struct vocab *vocab, struct bpe_scratch *scratch,
                 const char *piece, size_t size, struct tokens *out, struct error *err) {
-    if (size > SHORT_PIECE) return encode_long(bpe, vocab, scratch, piece, size, out, err);
-    if (!tokens_reserve(out, size, err)) return false;
-    encode_short(bpe, vocab, piece, size, out);
-    return true;
+    struct encoder e = {.bpe = bpe, .vocab = vocab, .scratch = scratch, .piece = piece, .size = size};
+    size_t before = out->count;
+    bool agree = false;
+    if (size <= SHORT_PIECE) {
+        if (!tokens_reserve(out, size, err)) return false;
+        encode_short(bpe, vocab, piece, size, out);
+        return true;
+    }
+    if (size > 2 * bpe->window && !encode_windows(&e, out, &agree, err)) return false;
+    if (agree) return true;
+    out->count = before;
+    return encode_chain(&e, 0, size, out, err);
 }

@@ -34,6 +34,7 @@ struct bpe {
     size_t mask;
     int32_t unknown;   /* for a byte without a token; -1: the byte is dropped. Set after bpe_init */
     bool fuse_unknown; /* a run of such bytes is one token */
+    size_t window;     /* bytes; a piece longer than two is merged window by window. bpe_init sets it */
 };
 
 /* Takes over `merges` (from mem_alloc), also on failure. Of two merges of one pair the later counts. */
@@ -44,10 +45,12 @@ void bpe_release(struct bpe *bpe);
 struct bpe_scratch {
     uint32_t *block; /* all arrays in one */
     size_t capacity; /* words */
+    uint64_t merged; /* bytes of all windows and whole pieces so far: what the time goes with */
 };
 void bpe_scratch_release(struct bpe_scratch *scratch);
 
-/* Appends the piece's ids; starts are offsets in the piece. Time O(n log n), memory O(n). */
+/* Appends the piece's ids; starts are offsets in the piece. Time and memory are linear in the piece, but
+ * for windows that disagree to the end of their overlap (the whole is then merged at once, in O(n log n)). */
 bool bpe_encode(const struct bpe *bpe, const struct vocab *vocab, struct bpe_scratch *scratch,
                 const char *piece, size_t size, struct tokens *out, struct error *err);
 

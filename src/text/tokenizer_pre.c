@@ -115,10 +115,11 @@ static bool is_end(const struct split_step *step) {
 
 bool tokenizer_set_pre(struct tokenizer *tokenizer, const char *pre, struct error *err) {
     size_t size = strlen(pre);
-    for (size_t i = 0; i < sizeof pres / sizeof *pres; i++) {
+    bool name = size > 0 && !strchr(pre, ' ');
+    for (size_t i = 0; name && i < sizeof pres / sizeof *pres; i++) {
         const char *at = pres[i].names;
         while ((at = strstr(at, pre)) && (at == pres[i].names || at[-1] != ' ' || at[size] != ' ')) at++;
-        if (!at || size == 0 || strchr(pre, ' ')) continue;
+        if (!at) continue;
         tokenizer->nfc = pres[i].nfc;
         tokenizer->ignore_merges = pres[i].ignore_merges;
         for (const struct split_step *step = pres[i].steps; !is_end(step); step++)

@@ -55,6 +55,8 @@ static bool check_entries(const struct vocab_entry *entries, size_t count, size_
                              text->size, TOKEN_SIZE_LIMIT);
         if (!utf8_valid(text->data, text->size, NULL))
             return error_set(err, ERROR_INPUT, "tokenizer", "token %zu is not valid UTF-8", id);
+        if (memchr(text->data, '\0', text->size)) /* nor could it be written to a tokenizer.json again */
+            return error_set(err, ERROR_INPUT, "tokenizer", "token %zu has a NUL in it", id);
         *total += text->size + 1;
         if (*total > TEXT_LIMIT)
             return error_set(err, ERROR_INPUT, "tokenizer", "the tokens have more than %d bytes in all",

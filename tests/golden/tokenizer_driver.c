@@ -3,8 +3,10 @@
  *   tokenizer_driver FILE [special|plain]        FILE: a GGUF or a tokenizer.json
  *     stdin:  per text its size in bytes as decimal digits, a newline, the bytes
  *     stdout: per text its ids as decimal digits between spaces, a newline
+ *   tokenizer_driver FILE windows                each text as one piece, merged window by window and whole
+ *     stdout: per text "same" or "differs", and how often a byte was merged in the smallest windows
  *   tokenizer_driver FILE write DIRECTORY        writes tokenizer.json and tokenizer_config.json
- *   tokenizer_driver FILE time TEXTFILE          loads, encodes the whole file, prints seconds
+ *   tokenizer_driver FILE time TEXTFILE…         loads, encodes each whole file, prints the time of a byte
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +16,7 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "format/gguf.h"
-#include "text/tokenizer.h"
+#include "text/tokenizer_parts.h"
 
 static int64_t key_int(const struct gguf *gguf, const char *key) {
     int64_t value = -1;
@@ -78,7 +80,7 @@ static bool open_json(struct tokenizer **out, const char *path, struct error *er
 
 static double now(void) {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
@@ -99,36 +101,85 @@ static bool write_files(const struct tokenizer *tokenizer, const char *directory
     return ok;
 }
 
+/* The next text of stdin, in memory that is used again. */
+static bool next_text(struct buf *text) {
+    char size_line[32];
+    buf_clear(text);
+    if (!fgets(size_line, sizeof size_line, stdin)) return false;
+    size_t size = strtoul(size_line, NULL, 10);
+    if (!buf_reserve(text, size + 1) || fread(text->data, 1, size, stdin) != size) abort();
+    text->size = size;
+    return true;
+}
+
 static bool run_lines(const struct tokenizer *tokenizer, bool special, struct error *err) {
-    char size_line[32], *text = NULL;
-    size_t capacity = 0;
     struct tokens tokens = {0};
+    struct buf text;
     bool ok = true;
-    while (ok && fgets(size_line, sizeof size_line, stdin)) {
-        size_t size = strtoul(size_line, NULL, 10);
-        if (size + 1 > capacity && !(text = mem_realloc(text, capacity = 2 * size + 1))) abort();
-        if (fread(text, 1, size, stdin) != size) abort();
+    buf_init(&text, 0);
+    while (ok && next_text(&text)) {
         tokens.count = 0;
-        ok = tokenizer_encode(tokenizer, text, size, special, &tokens, err);
+        ok = tokenizer_encode(tokenizer, text.data, text.size, special, &tokens, err);
         for (size_t i = 0; ok && i < tokens.count; i++) printf("%d ", tokens.ids[i]);
         putchar('\n');
     }
     tokens_release(&tokens);
-    mem_free(text);
+    buf_release(&text);
     return ok;
 }
 
-static bool run_time(const struct tokenizer *tokenizer, double loaded, const char *path, struct error *err) {
+static bool run_windows(const struct tokenizer *tokenizer, struct error *err) {
+    static const size_t windows[] = {SIZE_MAX / 2, 16384, 2048, 256};
+    struct tokens tokens[2] = {{0}};
+    struct bpe_scratch scratch = {0};
+    struct bpe bpe = tokenizer->bpe;
+    struct buf text;
+    bool ok = true;
+    buf_init(&text, 0);
+    while (ok && next_text(&text)) {
+        bool same = true;
+        for (size_t i = 0; ok && i < sizeof windows / sizeof *windows; i++) {
+            struct tokens *out = &tokens[i > 0];
+            bpe.window = windows[i];
+            out->count = 0;
+            scratch.merged = 0;
+            ok = bpe_encode(&bpe, &tokenizer->vocab, &scratch, text.data, text.size, out, err);
+            same = same && out->count == tokens[0].count &&
+                   memcmp(out->ids, tokens[0].ids, out->count * sizeof *out->ids) == 0 &&
+                   memcmp(out->starts, tokens[0].starts, out->count * sizeof *out->starts) == 0;
+        }
+        printf("%s %.3f\n", same ? "same" : "differs", (double)scratch.merged / (double)text.size);
+    }
+    for (int i = 0; i < 2; i++) tokens_release(&tokens[i]);
+    bpe_scratch_release(&scratch);
+    buf_release(&text);
+    return ok;
+}
+
+/* Processor time of the best of several runs, so that what else runs on the machine matters little. */
+static bool run_time(const struct tokenizer *tokenizer, double loaded, char *const *paths,
+                     struct error *err) {
     struct tokens tokens = {0};
     struct buf text;
+    bool ok = true;
+    printf("load %.1f ms\n", 1e3 * loaded);
     buf_init(&text, 0);
-    bool ok = fs_read(path, 0, &text, err);
-    double start = now();
-    ok = ok && tokenizer_encode(tokenizer, text.data, text.size, true, &tokens, err);
-    double seconds = now() - start;
-    if (ok)
-        printf("load %.1f ms, encode %.3f s, %.1f MB/s, %zu tokens\n", 1e3 * loaded, seconds,
-               1e-6 * (double)text.size / seconds, tokens.count);
+    for (; ok && *paths; paths++) {
+        double best = 1e9, spent = 0;
+        buf_clear(&text);
+        ok = fs_read(*paths, 0, &text, err);
+        for (int run = 0; ok && (run == 0 || (run < 100 && spent < 0.5)); run++) {
+            double start = now();
+            tokens.count = 0;
+            ok = tokenizer_encode(tokenizer, text.data, text.size, true, &tokens, err);
+            double seconds = now() - start;
+            spent += seconds;
+            if (seconds < best) best = seconds;
+        }
+        if (ok)
+            printf("%s: %zu bytes, %zu tokens, %.1f ns a byte\n", *paths, text.size, tokens.count,
+                   1e9 * best / (double)(text.size ? text.size : 1));
+    }
     tokens_release(&tokens);
     buf_release(&text);
     return ok;
@@ -147,7 +198,9 @@ int main(int argc, char **argv) {
     if (ok && argc > 3 && strcmp(argv[2], "write") == 0)
         ok = write_files(tokenizer, argv[3], &err);
     else if (ok && argc > 3 && strcmp(argv[2], "time") == 0)
-        ok = run_time(tokenizer, loaded, argv[3], &err);
+        ok = run_time(tokenizer, loaded, argv + 3, &err);
+    else if (ok && argc > 2 && strcmp(argv[2], "windows") == 0)
+        ok = run_windows(tokenizer, &err);
     else if (ok)
         ok = run_lines(tokenizer, argc < 3 || strcmp(argv[2], "plain") != 0, &err);
     tokenizer_close(&tokenizer);
