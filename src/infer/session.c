@@ -218,7 +218,10 @@ static bool start_sequence(struct session *s, int slot, const struct request *re
     if ((int64_t)request->count >= s->context) {
         error_set(err, ERROR_INPUT, "generate", "the prompt has %zu tokens, the context %lld", request->count,
                   (long long)s->context);
-        if (s->context >= s->model->config.context) return error_fix(err, "Shorten the prompt.");
+        if (s->context >= s->model->config.context) {
+            error_why(err, "the model %.200s has no more", s->model->path);
+            return error_fix(err, "Shorten the prompt.");
+        }
         return error_fix(err, "Shorten the prompt, or give a larger --context; the model has %lld.",
                          (long long)s->model->config.context);
     }
