@@ -76,103 +76,28 @@ static void transpose_256(const uint32_t *from, int64_t stride, uint32_t *to, in
 
 static void finish_256(const struct gemm_tile *tile) { finish_tile(tile, columns_256); }
 
-static inline float add_lanes(__m256 v) {
+static inline float few_total(__m256 v) {
     __m128 sum = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
     sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
     return _mm_cvtss_f32(_mm_add_ss(sum, _mm_movehdup_ps(sum)));
 }
 
-static inline __attribute__((always_inline)) __m256 multiply_block(const struct block256 *block,
-                                                                   const float *x, __m256 sum) {
+static inline __attribute__((always_inline)) __m256 few_multiply(const struct block256 *block, const float *x,
+                                                                 __m256 sum) {
 #pragma GCC unroll 4
     for (int p = 0; p < 4; p++) sum = _mm256_fmadd_ps(block->part[p], _mm256_loadu_ps(x + 8 * p), sum);
     return sum;
 }
 
-/* x rows × w rows dot products; each w block is decoded once. One sum for each, over k in order in 8 lanes,
- * so that a row's bits do not depend on how many rows go together. Eight sums at once hide the latency of
- * their multiply-adds. */
-static inline __attribute__((always_inline)) void dots(const struct gemm_few *few, int64_t row,
-                                                       const int x_rows, const int w_rows,
-                                                       const enum dtype dtype, const int bytes, float *sums,
-                                                       int64_t stride) {
-    __m256 lanes[8][8];
-    const uint8_t *w[8];
-    int64_t blocks = few->k / 32, ahead = gemm_few_ahead(few->row_bytes * (size_t)w_rows);
-#pragma GCC unroll 8
-    for (int r = 0; r < w_rows; r++) {
-        w[r] = few->w + (size_t)(row + r) * few->row_bytes;
-#pragma GCC unroll 8
-        for (int i = 0; i < x_rows; i++) lanes[r][i] = _mm256_setzero_ps();
-    }
-    for (int64_t b = 0; b < blocks; b++) {
-        const float *x = few->x + 32 * b;
-#pragma GCC unroll 8
-        for (int r = 0; r < w_rows; r++) {
-            _mm_prefetch((const char *)(w[r] + b * bytes + ahead), _MM_HINT_T0);
-            struct block256 block = block256_load_fused(w[r] + b * bytes, dtype);
-#pragma GCC unroll 8
-            for (int i = 0; i < x_rows; i++)
-                lanes[r][i] = multiply_block(&block, x + i * few->ldx, lanes[r][i]);
-        }
-    }
-    if (few->k % 32) /* plain types only */
-#pragma GCC unroll 8
-        for (int r = 0; r < w_rows; r++) {
-            uint8_t rest[128] = {0};
-            memcpy(rest, w[r] + blocks * bytes, (size_t)(few->k % 32 * bytes / 32));
-            struct block256 block = block256_load(rest, dtype);
-#pragma GCC unroll 8
-            for (int i = 0; i < x_rows; i++)
-                lanes[r][i] = multiply_block(&block, few->x + 32 * blocks + i * few->ldx, lanes[r][i]);
-        }
-#pragma GCC unroll 8
-    for (int r = 0; r < w_rows; r++)
-#pragma GCC unroll 8
-        for (int i = 0; i < x_rows; i++) sums[i * stride + r] = add_lanes(lanes[r][i]);
+/* Eight sums at once hide the latency of their multiply-adds. */
+enum { few_beside_1 = 8, few_beside_2 = 4, few_beside_4 = 2, few_beside_8 = 1 };
+typedef __m256 few_sum;
+typedef struct block256 few_block;
+static inline __attribute__((always_inline)) few_block few_load(const uint8_t *at, enum dtype dtype) {
+    return block256_load_fused(at, dtype);
 }
 
-static inline __attribute__((always_inline)) void all_rows(const struct gemm_few *few, int64_t first,
-                                                           int64_t last, const int x_rows, const int w_rows,
-                                                           const enum dtype dtype, const int bytes,
-                                                           float *sums, int64_t stride) {
-    int64_t row = first;
-    for (; row + w_rows <= last; row += w_rows)
-        dots(few, row, x_rows, w_rows, dtype, bytes, sums + (row - first), stride);
-    for (; row < last; row++) dots(few, row, x_rows, 1, dtype, bytes, sums + (row - first), stride);
-}
-
-#define FEW(name, dtype, bytes)                                                                  \
-    static void few_##name(const struct gemm_few *few, int64_t first, int64_t last, float *sums, \
-                           int64_t stride) {                                                     \
-        switch (few->rows) {                                                                     \
-        case 1: all_rows(few, first, last, 1, 8, dtype, bytes, sums, stride); break;             \
-        case 2: all_rows(few, first, last, 2, 4, dtype, bytes, sums, stride); break;             \
-        case 4: all_rows(few, first, last, 4, 2, dtype, bytes, sums, stride); break;             \
-        default: all_rows(few, first, last, 8, 1, dtype, bytes, sums, stride); break;            \
-        }                                                                                        \
-    }
-FEW(f32, DTYPE_F32, 128)
-FEW(f16, DTYPE_F16, 64)
-FEW(bf16, DTYPE_BF16, 64)
-FEW(q4_0, DTYPE_Q4_0, 18)
-FEW(q4_1, DTYPE_Q4_1, 20)
-FEW(q5_0, DTYPE_Q5_0, 22)
-FEW(q5_1, DTYPE_Q5_1, 24)
-FEW(q8_0, DTYPE_Q8_0, 34)
-
-static void few_256(const struct gemm_few *few, int64_t first, int64_t last, float *sums, int64_t stride) {
-    switch (few->w_type) {
-    case DTYPE_F16: few_f16(few, first, last, sums, stride); break;
-    case DTYPE_BF16: few_bf16(few, first, last, sums, stride); break;
-    case DTYPE_Q4_0: few_q4_0(few, first, last, sums, stride); break;
-    case DTYPE_Q4_1: few_q4_1(few, first, last, sums, stride); break;
-    case DTYPE_Q5_0: few_q5_0(few, first, last, sums, stride); break;
-    case DTYPE_Q5_1: few_q5_1(few, first, last, sums, stride); break;
-    case DTYPE_Q8_0: few_q8_0(few, first, last, sums, stride); break;
-    default: few_f32(few, first, last, sums, stride);
-    }
-}
+#include "device/cpu/gemm_few_body.h"
 
 static inline __attribute__((always_inline)) void narrow_rows(const int rows, const float *a, int64_t lda,
                                                               const float *b, int64_t ldb, int64_t k,
@@ -216,6 +141,6 @@ const struct gemm_kernel gemm_kernel_avx2 = {
     .transpose = transpose_256,
     .finish = finish_256,
     .narrow = narrow_256,
-    .few = few_256,
+    .few = few_run_rows,
 };
 #endif

@@ -85,7 +85,7 @@ static inline int64_t gemm_row_bytes(enum dtype dtype, int64_t elements) {
     return elements / row->block * row->bytes;
 }
 /* How far ahead of the bytes of one group of rows to prefetch: whole groups, so that every line is asked for
- * once, and about a page, since the processor's own prefetching ends at each. */
+ * once, and some two pages, since the processor's own prefetching ends at each. */
 static inline int64_t gemm_few_ahead(size_t group_bytes) {
     enum { distance = 8192 };
     int64_t group = (int64_t)group_bytes;

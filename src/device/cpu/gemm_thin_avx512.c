@@ -3,87 +3,23 @@
 #include "device/cpu/block_avx512.h"
 #include "device/cpu/gemm_kernel.h"
 
-/* x rows × w rows dot products; each w block is decoded once. One sum for each, over k in order in 16 lanes,
- * so that a row's bits do not depend on how many rows go together. */
-static inline __attribute__((always_inline)) void dots(const struct gemm_few *few, int64_t row,
-                                                       const int x_rows, const int w_rows,
-                                                       const enum dtype dtype, const int bytes, float *sums,
-                                                       int64_t stride) {
-    __m512 lanes[4][8];
-    const uint8_t *w[4];
-    for (int r = 0; r < w_rows; r++) {
-        w[r] = few->w + (size_t)(row + r) * few->row_bytes;
-        for (int i = 0; i < x_rows; i++) lanes[r][i] = _mm512_setzero_ps();
-    }
-    int64_t blocks = few->k / 32, ahead = gemm_few_ahead(few->row_bytes * (size_t)w_rows);
-    for (int64_t b = 0; b < blocks; b++) {
-        const float *x = few->x + 32 * b;
-        for (int r = 0; r < w_rows; r++) {
-            _mm_prefetch((const char *)(w[r] + b * bytes + ahead), _MM_HINT_T0);
-            struct block512 block = block512_load(w[r] + b * bytes, dtype);
-            for (int i = 0; i < x_rows; i++) {
-                lanes[r][i] = _mm512_fmadd_ps(block.low, _mm512_loadu_ps(x + i * few->ldx), lanes[r][i]);
-                lanes[r][i] =
-                    _mm512_fmadd_ps(block.high, _mm512_loadu_ps(x + i * few->ldx + 16), lanes[r][i]);
-            }
-        }
-    }
-    if (few->k % 32) /* plain types only */
-        for (int r = 0; r < w_rows; r++) {
-            uint8_t rest[128] = {0};
-            memcpy(rest, w[r] + blocks * bytes, (size_t)(few->k % 32 * bytes / 32));
-            struct block512 block = block512_load(rest, dtype);
-            const float *x = few->x + 32 * blocks;
-            for (int i = 0; i < x_rows; i++) {
-                lanes[r][i] = _mm512_fmadd_ps(block.low, _mm512_loadu_ps(x + i * few->ldx), lanes[r][i]);
-                lanes[r][i] =
-                    _mm512_fmadd_ps(block.high, _mm512_loadu_ps(x + i * few->ldx + 16), lanes[r][i]);
-            }
-        }
-    for (int r = 0; r < w_rows; r++)
-        for (int i = 0; i < x_rows; i++) sums[i * stride + r] = _mm512_reduce_add_ps(lanes[r][i]);
+enum { few_beside_1 = 4, few_beside_2 = 4, few_beside_4 = 4, few_beside_8 = 2 };
+typedef __m512 few_sum;
+typedef struct block512 few_block;
+static inline __attribute__((always_inline)) few_block few_load(const uint8_t *at, enum dtype dtype) {
+    return block512_load(at, dtype);
+}
+static inline float few_total(__m512 v) { return _mm512_reduce_add_ps(v); }
+static inline __attribute__((always_inline)) __m512 few_multiply(const struct block512 *block, const float *x,
+                                                                 __m512 sum) {
+    sum = _mm512_fmadd_ps(block->low, _mm512_loadu_ps(x), sum);
+    return _mm512_fmadd_ps(block->high, _mm512_loadu_ps(x + 16), sum);
 }
 
-static inline __attribute__((always_inline)) void all_rows(const struct gemm_few *few, int64_t first,
-                                                           int64_t last, const int x_rows, const int w_rows,
-                                                           const enum dtype dtype, const int bytes,
-                                                           float *sums, int64_t stride) {
-    int64_t row = first;
-    for (; row + w_rows <= last; row += w_rows)
-        dots(few, row, x_rows, w_rows, dtype, bytes, sums + (row - first), stride);
-    for (; row < last; row++) dots(few, row, x_rows, 1, dtype, bytes, sums + (row - first), stride);
-}
-
-#define FEW(name, dtype, bytes)                                                                  \
-    static void few_##name(const struct gemm_few *few, int64_t first, int64_t last, float *sums, \
-                           int64_t stride) {                                                     \
-        switch (few->rows) {                                                                     \
-        case 1: all_rows(few, first, last, 1, 4, dtype, bytes, sums, stride); break;             \
-        case 2: all_rows(few, first, last, 2, 4, dtype, bytes, sums, stride); break;             \
-        case 4: all_rows(few, first, last, 4, 4, dtype, bytes, sums, stride); break;             \
-        default: all_rows(few, first, last, 8, 2, dtype, bytes, sums, stride); break;            \
-        }                                                                                        \
-    }
-FEW(f32, DTYPE_F32, 128)
-FEW(f16, DTYPE_F16, 64)
-FEW(bf16, DTYPE_BF16, 64)
-FEW(q4_0, DTYPE_Q4_0, 18)
-FEW(q4_1, DTYPE_Q4_1, 20)
-FEW(q5_0, DTYPE_Q5_0, 22)
-FEW(q5_1, DTYPE_Q5_1, 24)
-FEW(q8_0, DTYPE_Q8_0, 34)
+#include "device/cpu/gemm_few_body.h"
 
 void gemm_few_avx512(const struct gemm_few *few, int64_t first, int64_t last, float *sums, int64_t stride) {
-    switch (few->w_type) {
-    case DTYPE_F16: few_f16(few, first, last, sums, stride); break;
-    case DTYPE_BF16: few_bf16(few, first, last, sums, stride); break;
-    case DTYPE_Q4_0: few_q4_0(few, first, last, sums, stride); break;
-    case DTYPE_Q4_1: few_q4_1(few, first, last, sums, stride); break;
-    case DTYPE_Q5_0: few_q5_0(few, first, last, sums, stride); break;
-    case DTYPE_Q5_1: few_q5_1(few, first, last, sums, stride); break;
-    case DTYPE_Q8_0: few_q8_0(few, first, last, sums, stride); break;
-    default: few_f32(few, first, last, sums, stride);
-    }
+    few_run_rows(few, first, last, sums, stride);
 }
 
 static inline __attribute__((always_inline)) void narrow_rows(const int rows, __mmask16 mask, const float *a,
