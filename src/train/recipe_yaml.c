@@ -9,8 +9,15 @@
 #include "base/mem.h"
 #include "base/text.h"
 
-/* A recipe has at most some 60 keys; whoever needs more is not writing a recipe. */
-enum { largest_file = 1 << 20, deepest = 64, node_budget = 1000 };
+/* A recipe has at most some 60 keys; whoever needs more is not writing a recipe. Lists leave room for a value
+ * of each key and a mapping of each group, since what was read is written with all of them and must be
+ * read again. */
+enum {
+    largest_file = 1 << 20,
+    deepest = 64,
+    node_budget = 1000,
+    item_budget = node_budget - 2 * recipe_row_limit
+};
 
 struct reader {
     struct recipe *recipe;
@@ -27,14 +34,10 @@ static int node_line(struct fy_node *node) {
 
 /* Puts "FILE:LINE: " before the message. */
 static bool at_line(struct reader *reader, int line) {
-    struct error *err = reader->err;
-    char what[sizeof err->what];
-    snprintf(what, sizeof what, "%s", err->what);
-    if (line > 0)
-        snprintf(err->what, sizeof err->what, "%.180s:%d: %.300s", reader->name, line, what);
-    else
-        snprintf(err->what, sizeof err->what, "%.200s: %.300s", reader->name, what);
-    return false;
+    char place[200];
+    if (line <= 0) return error_about(reader->err, reader->name);
+    snprintf(place, sizeof place, "%.180s:%d", reader->name, line);
+    return error_about(reader->err, place);
 }
 
 static bool refuse(struct reader *reader, int line, const char *what) {
@@ -62,13 +65,8 @@ static struct fy_node *follow(struct reader *reader, struct fy_node *node, int l
 static char *node_text(struct reader *reader, struct fy_node *node) {
     size_t size = 0;
     const char *text = fy_node_get_scalar(node, &size);
-    size_t bad;
     if (text && memchr(text, 0, size)) {
         refuse(reader, node_line(node), "a value holds a NUL character");
-        return NULL;
-    }
-    if (text && !utf8_valid(text, size, &bad)) { /* an escape may name half a surrogate pair */
-        refuse(reader, node_line(node), "a value is not valid UTF-8");
         return NULL;
     }
     char *copy = mem_strndup(text ? text : "", size);
@@ -111,10 +109,25 @@ static bool read_sequence(struct reader *reader, const char *key, struct fy_node
     return true;
 }
 
+static bool holds_list(const struct setting *row) {
+    return row->type == SETTING_LIST || row->type == SETTING_NAMES;
+}
+
 static bool is_list(struct recipe *recipe, const char *key) {
     struct settings settings = recipe_settings(recipe);
     size_t row = settings_find(&settings, key, USE_RUN | USE_FACT);
-    return row == SIZE_MAX || recipe_rows[row].type == SETTING_LIST || recipe_rows[row].type == SETTING_NAMES;
+    return row == SIZE_MAX || holds_list(&recipe_rows[row]);
+}
+
+/* Whether all lists, those left at their defaults too, can be written and read again. */
+static bool lists_fit(struct reader *reader) {
+    size_t items = 0;
+    for (size_t i = 0; i < recipe_row_count; i++)
+        if (holds_list(&recipe_rows[i]))
+            items += ((const struct text_list *)(const void *)((const char *)reader->recipe +
+                                                               recipe_rows[i].offset))
+                         ->count;
+    return items <= item_budget || refuse(reader, 0, "more values than a recipe can have");
 }
 
 static bool is_nest(const char *key) {
@@ -204,7 +217,7 @@ static struct fy_document *parse(const char *text, size_t size, const char *name
 
 static bool read_document(struct recipe *recipe, const char *text, size_t size, const char *name,
                           struct error *err) {
-    struct reader reader = {recipe, name, 0, err};
+    struct reader reader = {.recipe = recipe, .name = name, .err = err};
     size_t bad;
     if (!utf8_valid(text, size, &bad))
         return error_set(err, ERROR_USAGE, "recipe", "%s: invalid UTF-8 at byte %zu", name, bad);
@@ -218,7 +231,7 @@ static bool read_document(struct recipe *recipe, const char *text, size_t size, 
     if (!ok && !fy_node_is_mapping(root))
         refuse(&reader, 0, "not a mapping of settings to values");
     else if (!ok)
-        ok = read_mapping(&reader, NULL, root);
+        ok = read_mapping(&reader, NULL, root) && lists_fit(&reader);
     fy_document_destroy(document);
     return ok;
 }
@@ -243,14 +256,33 @@ bool recipe_read(struct recipe *recipe, const char *path, struct error *err) {
 
 /* ---- writing ---- */
 
-static bool write_quoted(const char *text, struct buf *out) {
-    /* A JSON string is a double-quoted YAML scalar. */
-    json_t *value = json_string(text);
+/* Where a recipe is read, brackets count as nesting in texts too (nesting_ok). */
+static bool opens_much(const char *text) {
+    size_t open = 0, most = 0;
+    for (; *text; text++) {
+        if (*text == '[' || *text == '{')
+            open++;
+        else if ((*text == ']' || *text == '}') && open)
+            open--;
+        if (open > most) most = open;
+    }
+    return open > 0 || most > deepest / 2;
+}
+
+/* A JSON string is a double-quoted YAML scalar. */
+static void write_quoted(const char *text, struct buf *out) {
+    struct buf quoted = {0};
     struct error ignored;
-    bool ok = value && json_write(value, out, &ignored);
+    json_t *value = json_string(text);
+    bool escape = opens_much(text);
+    if (!value || !json_write(value, &quoted, &ignored)) out->failed = true;
+    for (size_t i = 0; i < quoted.size; i++)
+        if (escape && (quoted.data[i] == '[' || quoted.data[i] == '{'))
+            buf_text(out, quoted.data[i] == '[' ? "\\u005B" : "\\u007B");
+        else
+            buf_byte(out, quoted.data[i]);
     json_decref(value);
-    if (!ok) out->failed = true;
-    return ok;
+    buf_release(&quoted);
 }
 
 static void write_items(const struct text_list *list, struct buf *out) {
@@ -271,7 +303,7 @@ static void write_value(const struct setting *row, const struct setting_state *s
         buf_text(out, "null");
     else if (row->type == SETTING_TEXT || row->type == SETTING_PATH)
         write_quoted(*(char *const *)slot, out);
-    else if (row->type == SETTING_LIST || row->type == SETTING_NAMES)
+    else if (holds_list(row))
         write_items(slot, out);
     else
         setting_write(row, recipe, out);
