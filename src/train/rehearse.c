@@ -74,13 +74,12 @@ static bool set_seconds(struct run *run, double fixed, double per_token, double 
     const struct examples *train = &run->inputs.train, *held = &run->inputs.held_out;
     size_t micro_batches;
     if (!count_micro_batches(run, &micro_batches, err)) return false;
-    double passes = (double)plan->tokens / (double)(train->counts.tokens ? train->counts.tokens : 1);
-    int64_t eval_every = run->recipe->eval_every, save_every = run->recipe->save_every;
-    double evaluations = held->count ? (double)((plan->steps + eval_every - 1) / eval_every) : 0,
-           saves = (double)((plan->steps + save_every - 1) / save_every);
-    plan->seconds = passes * ((double)micro_batches * fixed + (double)train->counts.tokens * per_token) +
-                    evaluations * (double)held->counts.tokens * score_per_token + plan->update_seconds +
-                    saves * (double)checkpoint_bytes(&run->programs.engine) / save_bytes_per_second;
+    int64_t save_every = run->recipe->save_every;
+    double saves = (double)((plan->steps + save_every - 1) / save_every);
+    plan->seconds =
+        plan->passes * ((double)micro_batches * fixed + (double)train->counts.tokens * per_token) +
+        plan->evaluations * (double)held->counts.tokens * score_per_token + plan->update_seconds +
+        saves * (double)checkpoint_bytes(&run->programs.engine) / save_bytes_per_second;
     return true;
 }
 
@@ -93,7 +92,8 @@ bool run_rehearse(struct run *run, struct error *err) {
     int64_t most = run->plan.micro_batch_tokens, wanted = budget < (double)most ? (int64_t)budget : most;
     struct engine_program *train = &run->programs.train;
     int64_t few = fill(&r, wanted / small_share);
-    if (!few || !time_batch(run, train, 2, &small, err)) return !few;
+    if (!few) return true; /* micro-batches of a few tokens */
+    if (!time_batch(run, train, 2, &small, err)) return false;
     int64_t many = fill(&r, wanted);
     if (!time_batch(run, train, repeats, &large, err) ||
         !time_batch(run, &run->programs.score, 2, &scored, err))

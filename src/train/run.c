@@ -161,7 +161,7 @@ static bool open_device(struct run *run, struct error *err) {
 }
 
 static bool resolve_intervals(struct run *run, struct error *err) {
-    int64_t every = (run->plan.steps + 9) / 10;
+    int64_t every = run_plan_interval(run->plan.steps);
     return (run->recipe->eval_every ||
             recipe_resolve_int(run->recipe, "eval-every", every, "ten times a run", err)) &&
            (run->recipe->save_every ||
@@ -239,17 +239,21 @@ static bool load_start(struct run *run, struct error *err) {
                                : engine_init_adapter(&run->programs.engine, (uint64_t)run->recipe->seed, err);
 }
 
+bool run_tell_warnings(const struct run *run, struct events *events, struct error *err) {
+    bool ok = true;
+    for (size_t i = 0; ok && i < json_array_size(run->warnings); i++)
+        ok = events_warn(events, json_string_value(json_array_get(run->warnings, i)), err);
+    return ok;
+}
+
 static bool first_events(struct run *run, struct error *err) {
-    size_t index;
-    json_t *warning, *plan = json_object();
+    json_t *plan = json_object();
     if (!plan || !run_plan_json(&run->plan, plan, err)) {
         json_decref(plan);
         return false;
     }
     run->events.step = 0;
-    bool ok = events_emit(&run->events, "plan", plan, err);
-    json_array_foreach(run->warnings, index, warning) ok =
-        ok && events_warn(&run->events, json_string_value(warning), err);
+    bool ok = events_emit(&run->events, "plan", plan, err) && run_tell_warnings(run, &run->events, err);
     run->events.step = run->progress.step;
     if (ok && run->resumed)
         ok = events_emit(

@@ -42,6 +42,8 @@ bool run_open(struct run *run, struct recipe *recipe, const struct trainer_host 
 bool run_begin(struct run *run, struct error *err);
 /* Allocates what the plan says and compiles the programs. */
 bool run_start_engine(struct run *run, struct error *err);
+/* What there was to warn about before events.jsonl was open. */
+bool run_tell_warnings(const struct run *run, struct events *events, struct error *err);
 /* Betters plan.seconds by running a little; the engine has been started, its state stays as it is. */
 bool run_rehearse(struct run *run, struct error *err);
 /* OUTPUT/adapter, complete or not at all. */

@@ -136,6 +136,8 @@ static struct rates measure(const struct inputs *inputs, enum dtype compute, int
     return rates;
 }
 
+int64_t run_plan_interval(int64_t steps) { return (steps + 9) / 10; }
+
 /* Steps, tokens and work of the whole run, evaluations included, from the mean micro-batch. */
 static void set_work(struct run_plan *plan, const struct run_programs *programs, const struct recipe *recipe,
                      const struct inputs *inputs, struct rates rates) {
@@ -143,14 +145,14 @@ static void set_work(struct run_plan *plan, const struct run_programs *programs,
     int64_t per_epoch = ((int64_t)train->count + recipe->batch_size - 1) / recipe->batch_size;
     plan->steps = per_epoch * recipe->epochs;
     if (recipe->max_steps && recipe->max_steps < plan->steps) plan->steps = recipe->max_steps;
-    double passes = (double)plan->steps / (double)per_epoch;
-    plan->tokens = (int64_t)(passes * (double)train->counts.tokens);
-    plan->supervised = (int64_t)(passes * (double)train->counts.supervised);
-    int64_t every = recipe->eval_every ? recipe->eval_every : (plan->steps + 9) / 10;
-    double evaluations = held->count ? ceil((double)plan->steps / (double)every) : 0;
+    plan->passes = (double)plan->steps / (double)per_epoch;
+    plan->tokens = (int64_t)(plan->passes * (double)train->counts.tokens);
+    plan->supervised = (int64_t)(plan->passes * (double)train->counts.supervised);
+    int64_t every = recipe->eval_every ? recipe->eval_every : run_plan_interval(plan->steps);
+    plan->evaluations = held->count ? ceil((double)plan->steps / (double)every) : 0;
     const struct examples *sets[] = {train, held};
     const struct engine_program *program_of[] = {&programs->train, &programs->score};
-    double times[] = {passes, evaluations}, moved = 0;
+    double times[] = {plan->passes, plan->evaluations}, moved = 0;
     plan->flops = 0;
     for (int s = 0; s < 2; s++) {
         if (!sets[s]->count) continue;

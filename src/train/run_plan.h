@@ -16,6 +16,7 @@ struct run_plan {
     uint64_t mapped, host;
     double flops, seconds;             /* of the whole run */
     double update_seconds;             /* of all updates, in `seconds` */
+    double passes, evaluations;        /* over the training data; over what is held out */
     int64_t steps, tokens, supervised; /* of the whole run */
 };
 
@@ -31,6 +32,9 @@ bool run_plan_build(struct run_plan *out, struct run_programs *programs, struct 
                     const struct inputs *inputs, const struct device_ops *ops, struct device *device,
                     struct error *err);
 void run_programs_release(struct run_programs *programs);
+
+/* Steps from one evaluation or save to the next where none are given: ten times a run. */
+int64_t run_plan_interval(int64_t steps);
 
 /* The plan event's fields, set into `object`. */
 bool run_plan_json(const struct run_plan *plan, json_t *object, struct error *err);

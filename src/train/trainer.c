@@ -223,24 +223,15 @@ bool trainer_run(struct recipe *recipe, const struct trainer_host *host, json_t 
     return ok;
 }
 
-/* What a run would warn about before its first step, to the listener alone. */
-static bool tell_warnings(const struct run *run, struct error *err) {
-    struct events listener = {.file = {.fd = -1}, .listen = run->host->event, .user = run->host->user};
-    size_t index;
-    json_t *warning;
-    bool ok = true;
-    json_array_foreach(run->warnings, index, warning) ok =
-        ok && events_warn(&listener, json_string_value(warning), err);
-    return ok;
-}
-
 bool trainer_plan(struct recipe *recipe, const struct trainer_host *host, json_t **result,
                   struct error *err) {
     struct run run;
+    struct events listener = {.file = {.fd = -1}, .listen = host->event, .user = host->user}; /* no file */
     *result = NULL;
     bool ok = run_open(&run, recipe, host, true, err);
     if (ok && host->prepared) host->prepared(host->user, recipe);
-    ok = ok && tell_warnings(&run, err) && run_start_engine(&run, err) && run_rehearse(&run, err);
+    ok = ok && run_tell_warnings(&run, &listener, err) && run_start_engine(&run, err) &&
+         run_rehearse(&run, err);
     if (ok) {
         *result = json_object();
         ok = *result ? run_plan_json(&run.plan, *result, err) : error_no_memory(err, "plan", 0);
