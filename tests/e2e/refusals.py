@@ -17,7 +17,8 @@ import sys
 import tempfile
 import time
 
-import hostile  # beside this file
+import hostile  # these two are beside this file
+from cases import case, run_cases
 
 INSIDE = "HONE_TEST_MOUNTS"
 if INSIDE not in os.environ:
@@ -36,12 +37,6 @@ FAST = ["--device", "ref", "--threads", "1"]
 BARE = ["train", "--model", LLAMA, "--data", LLAMA / "rows.jsonl", *FAST]
 TRAIN = [*BARE, "--batch-size", "2", "--lora-rank", "2", "--epochs", "99"]
 TURN = '{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}\n'
-cases = []
-
-
-def case(function):
-    cases.append(function)
-    return function
 
 
 def text(arguments):
@@ -501,24 +496,15 @@ def names_that_are_no_utf8_are_refused():
         refused(arguments, 2, "r\\xff\\xfe.jsonl", "UTF-8")
 
 
+def clear():
+    shutil.rmtree(here, ignore_errors=True)
+    here.mkdir()
+
+
 def main():
-    failed = 0
-    wanted = sys.argv[2:]
-    for function in cases:
-        if wanted and function.__name__ not in wanted:
-            continue
-        shutil.rmtree(here, ignore_errors=True)
-        here.mkdir()
-        begin = time.time()
-        try:
-            function()
-            print(f"ok    {function.__name__} ({time.time() - begin:.1f} s)", flush=True)
-        except Exception as error:  # a case that fails leaves the others to run
-            failed += 1
-            print(f"FAIL  {function.__name__}: {type(error).__name__}: {str(error)[:1500]}", flush=True)
+    failed = run_cases(sys.argv[2:], clear)
     shutil.rmtree(work, ignore_errors=True)
-    print(f"{len(wanted or cases) - failed} passed, {failed} failed")
-    return failed > 0
+    return failed
 
 
 sys.exit(main())

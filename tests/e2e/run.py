@@ -14,12 +14,13 @@ import sys
 import tempfile
 import time
 
+from cases import case, run_cases  # beside this file
+
 hone, model, data = (pathlib.Path(a).resolve() for a in sys.argv[1:4])
 work = pathlib.Path(tempfile.mkdtemp(prefix="hone-e2e-"))
 environment = {**os.environ, "HONE_HOME": str(work / "home")}
 TRAIN = ["--model", "tiny", "--data", "train.jsonl", "--valid", "valid.jsonl", "--max-steps", "5", "--batch-size", "4",
          "--lora-rank", "4", "--save-every", "1", "--eval-every", "5", "--seed", "7"]
-cases = []
 
 
 def run(*arguments, status=0):
@@ -58,11 +59,6 @@ def stopped_after(directory, step, signal_number):
         time.sleep(0.02)
     process.send_signal(signal_number)
     return process.wait(60)
-
-
-def case(function):
-    cases.append(function)
-    return function
 
 
 @case
@@ -215,18 +211,9 @@ def an_unknown_flag_is_answered_with_its_neighbour():
 def main():
     for name, count in (("train.jsonl", 24), ("valid.jsonl", 8)):
         (work / name).write_text("".join((data / name).read_text().splitlines(True)[:count]))
-    failed = 0
-    for function in cases:
-        begin = time.time()
-        try:
-            function()
-            print(f"ok    {function.__name__} ({time.time() - begin:.1f} s)", flush=True)
-        except Exception as error:  # a case that fails leaves the others to run
-            failed += 1
-            print(f"FAIL  {function.__name__}: {type(error).__name__}: {error}", flush=True)
+    failed = run_cases()
     subprocess.run(["rm", "-rf", str(work)], check=False)
-    print(f"{len(cases) - failed} passed, {failed} failed")
-    return failed > 0
+    return failed
 
 
 sys.exit(main())

@@ -162,7 +162,9 @@ class Bench:
             mine["prefill"].append(long["generation"]["prefill_tokens_per_second"])
             mine["decode"].append(short["generation"]["decode_tokens_per_second"])
             share.append(short["generation"]["decode_bytes_per_second"] / short["rates"]["read_bytes_per_second"])
-            prefill_share.append(long["generation"]["prefill_flops_per_second"] / max(measured(long).values()))
+            work = 2.0 * sum(count * n * k for (_, n, k), count in SHAPES.items() if n < 49152)  # a token; the head sees one alone
+            best = max(rate for (compute, *_), rate in measured(long).items() if compute == "f32")  # as sessions compute
+            prefill_share.append(mine["prefill"][-1] * work / best)
             peer = self.python(HERE / "llama_job.py", self.model, self.threads, 512)
             for part in peers:
                 peers[part].append(peer[part])
