@@ -15,6 +15,7 @@ enum {
     worker_bytes = main_bytes + low_bytes, /* of one thread's block */
     sums_columns = 1024,                   /* of y whose partial sums wait apart */
     slab_rows = 32,                        /* rows of w that one task packs, NN and TN */
+    weight_block = 32,                     /* columns of w can be read from multiples of a stored block on */
     small_product = 1 << 15,               /* multiplications that are not worth waking a thread */
 };
 
@@ -199,8 +200,8 @@ static void run_packed(struct drive *d, struct pool *pool, void *workspace) {
     const struct gemm_kernel *kernel = d->packing.kernel;
     int64_t kc = group_k(g->k), groups = gemm_max(1, gemm_ceil(g->k, kc)), threads = pool_threads(pool);
     int64_t panel = panel_size(kernel, (kernel->pairs ? gemm_ceil(kc, 2) : kc) + g->rank);
-    int64_t across = gemm_max(1, panel_budget / panel) * kernel->columns;
-    across = gemm_min(across, gemm_up(g->n, kernel->columns));
+    int64_t across = panel_budget / panel * kernel->columns / weight_block * weight_block;
+    across = gemm_min(gemm_max(across, weight_block), gemm_up(g->n, kernel->columns));
     bool apart = groups > 1 && g->y_type != DTYPE_F32;
     if (apart) across = gemm_min(across, sums_columns);
     set_operands(d);
