@@ -90,20 +90,6 @@ bool talk_request(struct talk *talk, struct session *session, const struct job *
     return true;
 }
 
-/* How many bytes at `text`, where no character stands, one replacement character stands for: the longest
- * beginning of a character, else one byte (Unicode, 3.9: substitution of maximal subparts). */
-static size_t torn_bytes(const char *text, size_t size) {
-    char whole[5];
-    uint32_t code;
-    for (size_t taken = size < 3 ? size : 3; taken > 1; taken--) /* only the second byte has other bounds */
-        for (size_t length = taken + 1; length <= 4; length++) {
-            memcpy(whole, text, taken);
-            memset(whole + taken, 0x80, length - taken);
-            if (utf8_decode(whole, length, &code) == (int)length) return taken;
-        }
-    return 1;
-}
-
 /* A model may end in the middle of a character, and JSON holds UTF-8 alone. */
 static json_t *answer_text(const struct buf *text) {
     struct buf clean = {0};
@@ -111,12 +97,13 @@ static json_t *answer_text(const struct buf *text) {
     if (utf8_valid(bytes, text->size, NULL)) return json_stringn(bytes, text->size);
     for (size_t i = 0; i < text->size;) {
         uint32_t code;
-        int length = utf8_decode(bytes + i, text->size - i, &code);
+        size_t left = text->size - i, torn = utf8_begun(bytes + i, left);
+        int length = utf8_decode(bytes + i, left, &code);
         if (length)
             buf_append(&clean, bytes + i, (size_t)length);
         else
             buf_text(&clean, "\xEF\xBF\xBD");
-        i += length ? (size_t)length : torn_bytes(bytes + i, text->size - i);
+        i += length ? (size_t)length : torn ? torn : 1;
     }
     json_t *value = clean.failed ? NULL : json_stringn(clean.data ? clean.data : "", clean.size);
     buf_release(&clean);

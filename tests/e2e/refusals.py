@@ -246,6 +246,9 @@ def bad_requests_are_refused_by_line():
     refused([*generate[:1], "--model", LLAMA, *FAST, "--prompt", ""], 3, "prompt")
     refused([*generate, "--messages", "none.json"], 3, "none.json")
     refused(["generate", "--model", LLAMA, *FAST, "--prompt", "x" * 9000, "--context", "16"], 3, "token")
+    (here / "long.jsonl").write_text('{"prompt":"a"}\n{"prompt":"' + "x" * 9000 + '"}\n')
+    for more, mention in (([], "has no more"), (["--context", "128"], "larger --context")):
+        refused([*generate, "--batch", "long.jsonl", "--output", "out.jsonl", *more], 3, "long.jsonl:2: the prompt has", mention)
 
 
 @case
