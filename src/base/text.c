@@ -126,6 +126,18 @@ void text_clean(char *text) {
     *to = '\0';
 }
 
+void text_ellipsis(char *text, size_t capacity) {
+    static const char mark[] = "\u2026";
+    enum { longest_word = 40 };
+    if (capacity < sizeof mark) return;
+    size_t end = capacity - sizeof mark, word;
+    for (int i = 0; i < 3 && end && ((unsigned char)text[end] & 0xC0) == 0x80; i++) end--;
+    for (word = end; word && word + longest_word > end && text[word] != ' ';) word--;
+    if (word && text[word] == ' ') end = word;
+    while (end && text[end - 1] == ' ') end--;
+    memcpy(text + end, mark, sizeof mark);
+}
+
 const char *text_bytes(uint64_t bytes, char out[32]) {
     static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
     double value = (double)bytes;

@@ -25,6 +25,10 @@ bool text_escape(struct buf *out, const char *text, size_t size, bool keep_lines
  * kept, and a character that was cut at the end goes. */
 void text_clean(char *text);
 
+/* Ends a text that was cut to fill `capacity` bytes with a whole word and an ellipsis; a word longer than 40
+ * bytes is cut between characters. Room for the ellipsis alone is the least. */
+void text_ellipsis(char *text, size_t capacity);
+
 /* "1.5 GiB", "600 MiB", "12 KiB", "7 B" into out[32]; returns out. */
 const char *text_bytes(uint64_t bytes, char out[32]);
 /* "4GiB", "600MiB", "1.5G", "100000" → bytes. False when it is none. K, M, G, T are powers of 1024. */

@@ -8,6 +8,7 @@
 #include "base/checked.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "base/text.h"
 #include "text/dataset_internal.h"
 
 enum { most_problems = 1000000, named_problems = 10 };
@@ -166,30 +167,29 @@ void dataset_close(struct dataset *dataset) {
     memset(dataset, 0, sizeof *dataset);
 }
 
+/* "; line 3: cause" into at most `room` bytes; how many it took. */
+static size_t put_clause(char *out, size_t room, const struct dataset *dataset,
+                         const struct dataset_problem *problem, bool first) {
+    const char *file = fs_base_name(dataset->files[problem->file]), *gap = first ? "" : "; ";
+    bool same = problem->file == problem[-1].file;
+    int length = same ? snprintf(out, room + 1, "%sline %zu: %s", gap, problem->line, problem->cause)
+                      : snprintf(out, room + 1, "%s%s:%zu: %s", gap, file, problem->line, problem->cause);
+    if (length > (int)room) text_ellipsis(out, room + 1);
+    return strlen(out);
+}
+
 bool dataset_refuse(const struct dataset *dataset, struct error *err) {
     size_t count = dataset->problem_count, named = count < named_problems ? count : named_problems;
     const struct dataset_problem *first = dataset->problems;
+    char why[sizeof err->why] = "";
     if (!count) return error_set(err, ERROR_INTERNAL, "data", "refused without a bad row");
     error_set(err, ERROR_INPUT, "data", "%s:%zu: %s (%zu bad %s of %zu)", dataset->files[first->file],
               first->line, first->cause, count, count == 1 ? "row" : "rows", count + dataset->row_count);
-    /* The others share one text: each gets an equal part of it, so that all ten are named. */
-    size_t share = named > 1 ? (sizeof err->why - 1) / (named - 1) : 0, used = 0;
-    for (size_t i = 1; i < named; i++) {
-        const struct dataset_problem *problem = &dataset->problems[i];
-        char clause[sizeof err->why];
-        if (problem->file == problem[-1].file)
-            snprintf(clause, sizeof clause, "%sline %zu: %s", i > 1 ? "; " : "", problem->line,
-                     problem->cause);
-        else
-            snprintf(clause, sizeof clause, "%s%s:%zu: %s", i > 1 ? "; " : "",
-                     fs_base_name(dataset->files[problem->file]), problem->line, problem->cause);
-        size_t size = strlen(clause), room = share * i - used;
-        if (size > room) size = room;
-        while (size && ((unsigned char)clause[size] & 0xC0) == 0x80) size--;
-        memcpy(err->why + used, clause, size);
-        used += size;
-        err->why[used] = '\0';
-    }
+    /* The others share one text: each gets an equal part of it, and what those before it left. */
+    size_t share = named > 1 ? (sizeof why - 1) / (named - 1) : 0, used = 0;
+    for (size_t i = 1; i < named; i++)
+        used += put_clause(why + used, share * i - used, dataset, &dataset->problems[i], i == 1);
+    error_why(err, "%s", why);
     return error_fix(err, "Correct them, or leave them out with --skip-bad-rows.");
 }
 

@@ -42,7 +42,7 @@ struct dataset_row {
 struct dataset_problem {
     uint32_t file;
     size_t line;
-    char cause[200];
+    char cause[320];
 };
 
 struct dataset_options {

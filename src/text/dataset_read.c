@@ -16,16 +16,12 @@ bool dataset_cause_set(struct dataset_cause *cause, const char *format, ...) {
     struct buf shown = {0};
     va_list args;
     va_start(args, format);
-    vsnprintf(plain, sizeof plain, format, args);
+    int length = vsnprintf(plain, sizeof plain, format, args);
     va_end(args);
-    size_t size = strlen(plain), cut;
-    /* vsnprintf may have cut a character in two. */
-    if (size + 1 == sizeof plain && !utf8_valid(plain, size, &cut)) size = cut;
-    text_escape(&shown, plain, size, false);
-    size = shown.size < sizeof cause->text ? shown.size : sizeof cause->text - 1;
-    if (size < shown.size && !utf8_valid(shown.data, size, &cut)) size = cut;
-    if (size) memcpy(cause->text, shown.data, size);
-    cause->text[size] = '\0';
+    if (length >= (int)sizeof plain) text_ellipsis(plain, sizeof plain);
+    text_escape(&shown, plain, strlen(plain), false);
+    length = snprintf(cause->text, sizeof cause->text, "%s", shown.data ? shown.data : "");
+    if (length >= (int)sizeof cause->text) text_ellipsis(cause->text, sizeof cause->text);
     buf_release(&shown);
     return false;
 }

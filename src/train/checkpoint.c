@@ -276,7 +276,7 @@ bool checkpoint_load(struct engine *engine, const char *run, struct progress *ou
                      void (*skipped)(void *user, const char *message), void *user, struct error *err) {
     struct fs_list list;
     struct error newest = {0};
-    char *folder, text[1400];
+    char *folder;
     size_t damaged = 0;
     *found = false;
     bool ok = list_checkpoints(run, &list, &folder, err);
@@ -293,7 +293,7 @@ bool checkpoint_load(struct engine *engine, const char *run, struct progress *ou
             ok = false;
         } else {
             if (!damaged++) newest = cause;
-            char reason[1100];
+            char reason[error_text_size], text[error_text_size + 300];
             error_format(&cause, reason, sizeof reason);
             snprintf(text, sizeof text, "skipped checkpoint %s: %s", list.names[i], reason);
             skipped(user, text);

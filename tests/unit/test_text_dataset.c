@@ -299,6 +299,30 @@ static void the_refusal_names_ten_lines_and_counts_all(void **state) {
     buf_release(&text);
 }
 
+static void long_causes_end_with_a_whole_word(void **state) {
+    (void)state;
+    struct buf text = {0};
+    struct box box;
+    buf_text(&text, "{\"messages\":[{\"role\":\"assistant\",\"content\":\"A\"}]}\n");
+    for (int i = 0; i < 10; i++) {
+        buf_text(&text, "{\"messages\":[{\"role\":\"assistant\",\"content\":[{\"type\":\"");
+        for (int k = 0; k < 60; k++) buf_text(&text, "größer ");
+        buf_text(&text, "\",\"text\":\"x\"}]}]}\n");
+    }
+    assert_ok(open_text(&box, text.data, NULL), &box.err);
+    assert_int_equal(box.data.problem_count, 10);
+    const char *cause = box.data.problems[0].cause;
+    assert_string_equal(cause + strlen(cause) - strlen(" größer…"), " größer…");
+    assert_false(dataset_refuse(&box.data, &box.err));
+    assert_non_null(strstr(box.err.what, " größer… (10 bad rows of 11)"));
+    size_t ends = 0;
+    for (const char *at = box.err.why; (at = strstr(at, " größer…")) != NULL; at++) ends++;
+    assert_int_equal(ends, 9);
+    assert_non_null(strstr(box.err.why, "line 11: "));
+    box_release(&box);
+    buf_release(&text);
+}
+
 static void files_without_rows_are_refused(void **state) {
     (void)state;
     static const char *const texts[] = {
@@ -365,6 +389,7 @@ int main(void) {
         cmocka_unit_test(sharegpt_roles_and_alpaca_inputs_become_turns),
         cmocka_unit_test(text_parts_are_joined_and_tool_calls_need_no_content),
         cmocka_unit_test(the_refusal_names_ten_lines_and_counts_all),
+        cmocka_unit_test(long_causes_end_with_a_whole_word),
         cmocka_unit_test(files_without_rows_are_refused),
         cmocka_unit_test(prompts_without_answers_are_read_when_asked),
         cmocka_unit_test(a_split_holds_out_the_lowest_words_whatever_the_order),
