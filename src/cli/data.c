@@ -9,17 +9,6 @@ static void show_text(const char *label, const char *text) {
     putchar('\n');
 }
 
-static void show_problems(const json_t *result) {
-    size_t i;
-    json_t *row;
-    json_array_foreach(json_object_get(result, "problems"), i, row) {
-        print_text(stdout, json_get_text(row, "file"), false);
-        printf(":%.0f: ", json_get_number(row, "line"));
-        print_text(stdout, json_get_text(row, "cause"), false);
-        putchar('\n');
-    }
-}
-
 static void show_count(const json_t *result, const char *key, const char *label) {
     if (json_get_number(result, key) > 0) printf("%-10s%.0f %s\n", "", json_get_number(result, key), label);
 }
@@ -38,7 +27,7 @@ static void show_data(const json_t *result) {
     show_count(result, "overlap", "of the held-out rows stand in the data too");
     show_count(result, "over_length", "are longer than --max-length");
     show_count(result, "untrained", "have no trained token");
-    show_problems(result);
+    print_problems(result);
 }
 
 static void show_check(struct cli *cli, const json_t *result) {

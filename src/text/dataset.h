@@ -32,6 +32,7 @@ struct dataset_row {
     size_t line;   /* 1-based line of the file where the row begins */
     uint32_t file; /* which of the files */
     enum dataset_layout layout;
+    bool refused;           /* by the template: a bad row that keeps its place (dataset_refuse_row) */
     json_t *messages;       /* NULL for text rows; owned by the data set */
     json_t *tools;          /* the row's "tools", or NULL */
     const char *prompt;     /* prompt and completion as they stand, for models without a template; */
@@ -59,9 +60,10 @@ struct dataset {
     enum dataset_layout layout;
     struct buf evidence; /* why: "32 of the first 32 rows have a `messages` list of role and content" */
     struct dataset_row *rows;
-    size_t row_count;
-    struct dataset_problem *problems; /* every bad row, in order */
-    size_t problem_count;
+    size_t row_count, row_capacity;
+    size_t refused_count;             /* of the rows */
+    struct dataset_problem *problems; /* every bad row, in order: those that are no row, and refused ones */
+    size_t problem_count, problem_capacity;
     struct arena arena;
 };
 
@@ -73,6 +75,11 @@ struct dataset {
 bool dataset_open(struct dataset *out, const char *const *files, size_t count,
                   const struct dataset_options *options, struct error *err);
 void dataset_close(struct dataset *dataset);
+
+/* Makes row `index` a bad one: the template that it was rendered with refuses it. The row keeps its place and
+ * its draw in a split. dataset_order_problems comes after the last of them. */
+bool dataset_refuse_row(struct dataset *dataset, size_t index, const char *cause, struct error *err);
+void dataset_order_problems(struct dataset *dataset);
 
 /* The refusal for a data set with problems: the first ten named, all counted. Always returns false. */
 bool dataset_refuse(const struct dataset *dataset, struct error *err);

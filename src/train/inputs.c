@@ -106,19 +106,25 @@ static bool resolve_text(struct inputs *in, struct recipe *recipe, void (*warn)(
 }
 
 static bool open_data(struct dataset *out, const struct text_list *files, struct recipe *recipe,
-                      void (*warn)(void *, const char *), void *user, struct error *err) {
+                      struct error *err) {
     struct dataset_options options = {.columns = recipe->columns};
-    char text[400];
-    if (!dataset_open(out, (const char *const *)files->items, files->count, &options, err)) return false;
-    if (!out->problem_count) return true;
-    if (!recipe->skip_bad_rows) return dataset_refuse(out, err);
-    for (size_t i = 0; warn && i < out->problem_count; i++) {
-        const struct dataset_problem *problem = &out->problems[i];
-        snprintf(text, sizeof text, "skipped %s:%zu: %s", out->files[problem->file], problem->line,
-                 problem->cause);
-        warn(user, text);
+    return dataset_open(out, (const char *const *)files->items, files->count, &options, err);
+}
+
+/* Each bad row that --skip-bad-rows leaves out. */
+static bool warn_skipped(const struct dataset *data, void (*warn)(void *, const char *), void *user,
+                         struct error *err) {
+    struct buf text = {0};
+    for (size_t i = 0; warn && i < data->problem_count; i++) {
+        const struct dataset_problem *problem = &data->problems[i];
+        buf_clear(&text);
+        buf_printf(&text, "skipped %s:%zu: %s", data->files[problem->file], problem->line, problem->cause);
+        if (text.failed) break;
+        warn(user, text.data);
     }
-    return true;
+    bool ok = !text.failed || error_no_memory(err, "data", text.size);
+    buf_release(&text);
+    return ok;
 }
 
 static void warn_counts(const struct examples *examples, const char *which,
@@ -147,13 +153,15 @@ static bool build_examples(struct inputs *in, struct recipe *recipe, void (*warn
         if (!dataset_split(&in->data, recipe->valid_split, (uint64_t)recipe->seed, in->held, err))
             return false;
     }
-    if (!examples_build(&in->train, &in->render.renderer, &in->data, in->held, false, err)) return false;
+    const struct renderer *renderer = &in->render.renderer;
+    bool skip = recipe->skip_bad_rows;
+    if (!examples_build(&in->train, in->held ? &in->held_out : NULL, renderer, &in->data, in->held, skip,
+                        err) ||
+        (recipe->valid.count &&
+         !examples_build(&in->held_out, NULL, renderer, &in->valid, NULL, skip, err)) ||
+        !warn_skipped(&in->data, warn, user, err) || !warn_skipped(&in->valid, warn, user, err))
+        return false;
     warn_counts(&in->train, "training", warn, user);
-    if (in->held && !examples_build(&in->held_out, &in->render.renderer, &in->data, in->held, true, err))
-        return false;
-    if (recipe->valid.count &&
-        !examples_build(&in->held_out, &in->render.renderer, &in->valid, NULL, false, err))
-        return false;
     if (in->held || recipe->valid.count) warn_counts(&in->held_out, "held-out", warn, user);
     if (in->train.counts.supervised) return true;
     error_set(err, ERROR_INPUT, "data", "no row has a trained token");
@@ -184,8 +192,8 @@ bool inputs_open(struct inputs *out, struct recipe *recipe, const char *model_pa
     memset(out, 0, sizeof *out);
     bool ok = model_open(&out->model, model_path, err) && open_adapter(out, recipe, err) &&
               resolve_method(out, recipe, err) && resolve_text(out, recipe, warn, user, err) &&
-              open_data(&out->data, &recipe->data, recipe, warn, user, err) &&
-              (!recipe->valid.count || open_data(&out->valid, &recipe->valid, recipe, warn, user, err)) &&
+              open_data(&out->data, &recipe->data, recipe, err) &&
+              (!recipe->valid.count || open_data(&out->valid, &recipe->valid, recipe, err)) &&
               build_examples(out, recipe, warn, user, err) && resolve_digests(out, recipe, err);
     if (!ok) inputs_close(out);
     return ok;

@@ -266,6 +266,20 @@ def bad_templates_are_refused_within_their_budgets():
         for command in (["train", "--data", "rows.jsonl", "--output", "out"], ["generate", "--prompt", "a"], ["eval", "--data", "rows.jsonl"]):
             refused([*command, "--model", QWEN, "--chat-template", name, *FAST], 3, mention, name)
         assert time.time() - start < 30, f"{name} takes {time.time() - start:.1f} s"
+    bad = TURN.replace('"b"', '"no"')
+    (here / "some.jsonl").write_text(TURN + 11 * bad + TURN)
+    (here / "choosy").write_text("{% for m in messages %}{% if m.content == 'no' %}{{ raise_exception('never no') }}{% endif %}{{ m.content }}{% endfor %}")
+    flags = ["--model", QWEN, "--chat-template", "choosy", *FAST]
+    for command in (["train", "--data", "some.jsonl", "--output", "out"], ["train", "--data", "rows.jsonl", "--valid", "some.jsonl", "--output", "out"],
+                    ["eval", "--data", "some.jsonl"], ["data", "preview", "some.jsonl", "--rows", "2"]):
+        flags = flags if command[0] != "data" else flags[:4]
+        error = refused([*command, *flags], 3, "some.jsonl:2: ", "choosy:1: never no", "11 bad rows of 13", "line 11: ", "--skip-bad-rows")
+        assert "line 12" not in error["why"], error
+    done("train", "--data", "some.jsonl", "--output", "run", "--model", QWEN, "--chat-template", "choosy", *FAST, "--max-steps", "1", "--skip-bad-rows")
+    skipped = [e["message"] for e in events("run") if e["event"] == "warning" and "skipped" in e["message"]]
+    assert len(skipped) == 11 and all("never no" in message for message in skipped), skipped
+    measured = json.loads(done("eval", "--data", "some.jsonl", "--model", QWEN, "--chat-template", "choosy", *FAST, "--skip-bad-rows", "--json").stdout)
+    assert measured["bad_rows"] == len(measured["problems"]) == 11 and measured["examples"] == 2, measured
     data, _ = hostile.tiny_gguf(LLAMA, template="{% while true %}")
     (here / "m.gguf").write_bytes(data)
     refused(["train", "--model", "m.gguf", "--data", "rows.jsonl", "--output", "out", *FAST], 3, "while")
