@@ -47,7 +47,8 @@ struct dataset_reader {
     const char *evidence;     /* for the container */
     size_t first, first_line; /* where the records begin */
     size_t at, line;
-    bool in_object; /* JSON: the list is a member of an object */
+    bool in_object;   /* JSON: the list is a member of an object */
+    bool in_sequence; /* JSON: no list, but objects one behind the other */
     bool done;
     struct csv csv;
     struct csv_record header, record;
