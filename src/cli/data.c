@@ -13,6 +13,17 @@ static void show_count(const json_t *result, const char *key, const char *label)
     if (json_get_number(result, key) > 0) printf("%-10s%.0f %s\n", "", json_get_number(result, key), label);
 }
 
+static void show_ignored_calls(const json_t *result) {
+    const json_t *first = json_object_get(result, "tool_calls_ignored_first");
+    if (!first) return;
+    printf("%-10s%.0f have tool calls that the template leaves out, so that such a turn trains its text "
+           "alone, or a "
+           "bare end marker; the first: ",
+           "warning", json_get_number(result, "tool_calls_ignored"));
+    print_text(stdout, json_get_text(first, "file"), false);
+    printf(":%.0f\n", json_get_number(first, "line"));
+}
+
 static void show_data(const json_t *result) {
     size_t i;
     json_t *file;
@@ -27,6 +38,7 @@ static void show_data(const json_t *result) {
     show_count(result, "overlap", "of the held-out rows stand in the data too");
     show_count(result, "over_length", "are longer than --max-length");
     show_count(result, "untrained", "have no trained token");
+    show_ignored_calls(result);
     print_problems(result);
 }
 

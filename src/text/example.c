@@ -190,6 +190,7 @@ static bool add_row(struct builder *builder, const struct dataset_row *row, stru
              row_error(err, name, row);
         ok = ok && add_pieces(builder, row, &fate, err);
     }
+    if (renderings.calls_ignored && !counts->calls_ignored++) counts->first_calls_ignored = row->index;
     renderings_release(&renderings);
     counts->rows++;
     counts->truncated += fate.truncated;

@@ -38,6 +38,8 @@ struct example {
 
 struct example_counts {
     size_t rows, truncated, dropped, split, skipped_untrained;
+    size_t calls_ignored;       /* rows with trained tool calls that the template leaves out; */
+    size_t first_calls_ignored; /* the first of them, by its index */
     size_t tokens, supervised;
 };
 

@@ -14,6 +14,7 @@ struct rendering {
 struct renderings {
     struct rendering *items;
     size_t count, capacity;
+    bool calls_ignored; /* a trained turn has tool calls, and the template renders it as if it had none */
 };
 
 /* `data_name` stands in messages with the row's line. On failure *out is released; where *refused says that

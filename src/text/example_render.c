@@ -235,6 +235,31 @@ static bool render_turns(const struct conversation *conversation, struct renderi
     return true;
 }
 
+/* Whether the template renders a turn as if its tool calls were not there. */
+static bool ignores_calls(const struct conversation *conversation, size_t turn, bool *ignored,
+                          struct error *err) {
+    struct buf with = {0}, without = {0};
+    json_t *bare = json_copy(json_array_get(conversation->messages, turn));
+    bool ok = (bare && json_object_del(bare, "tool_calls") == 0) || error_no_memory(err, "data", 0);
+    ok = ok && render(conversation, turn + 1, NULL, false, &with, err) &&
+         render(conversation, turn + 1, bare, false, &without, err);
+    *ignored = ok && with.size == without.size && is_prefix(&with, &without);
+    json_decref(bare);
+    buf_release(&with);
+    buf_release(&without);
+    return ok || err->code != ERROR_MEMORY; /* a template that needs them does not ignore them */
+}
+
+/* Looks at the row's first trained turn with tool calls: a template that shows one shows all. */
+static bool check_calls(const struct conversation *conversation, bool *ignored, struct error *err) {
+    for (size_t turn = 0; turn < json_array_size(conversation->messages); turn++) {
+        const json_t *message = json_array_get(conversation->messages, turn);
+        if (conversation->wanted[turn] && json_array_size(json_object_get(message, "tool_calls")) > 0)
+            return ignores_calls(conversation, turn, ignored, err);
+    }
+    return true;
+}
+
 /* --train-on last: of all assistant turns only the row's last one is left, if its weight is not 0. */
 static void keep_last(struct conversation *conversation) {
     bool later = false;
@@ -257,6 +282,7 @@ static bool render_conversation(struct renderings *out, const struct renderer *r
         renderings_release(out);
         ok = render_turns(&conversation, out, err);
     }
+    ok = ok && check_calls(&conversation, &out->calls_ignored, err);
     conversation_release(&conversation);
     return ok;
 }

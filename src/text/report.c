@@ -83,6 +83,7 @@ static bool has_empty_answer(const struct dataset_row *row) {
 struct lengths {
     size_t *tokens; /* sorted at the end */
     size_t count, capacity, total, supervised, over, untrained;
+    size_t calls_ignored, first_calls_ignored; /* rows; index of the first */
 };
 
 static bool add_length(struct lengths *lengths, size_t tokens, struct error *err) {
@@ -133,6 +134,7 @@ static bool measure_row(struct lengths *out, const struct dataset *data, const s
     }
     out->over += over;
     out->untrained += !trained;
+    if (renderings->calls_ignored && !out->calls_ignored++) out->first_calls_ignored = row->index;
     return ok;
 }
 
@@ -207,6 +209,18 @@ static json_t *files_json(const struct dataset *data) {
     return files;
 }
 
+static bool add_lengths(json_t *report, const struct lengths *lengths, const struct dataset *data) {
+    int failed = json_object_set_new(report, "over_length", count_json(lengths->over));
+    failed |= json_object_set_new(report, "untrained", count_json(lengths->untrained));
+    failed |= json_object_set_new(report, "tool_calls_ignored", count_json(lengths->calls_ignored));
+    if (!lengths->calls_ignored) return !failed;
+    const struct dataset_row *row = &data->rows[lengths->first_calls_ignored];
+    failed |= json_object_set_new(
+        report, "tool_calls_ignored_first",
+        json_pack("{s:s, s:o}", "file", data->files[row->file], "line", count_json(row->line)));
+    return !failed;
+}
+
 /* What both reports tell; with lengths where there is a renderer. */
 static bool report(json_t **out, struct lengths *lengths, struct dataset *data, const struct dataset *valid,
                    const struct renderer *renderer, struct error *err) {
@@ -223,8 +237,7 @@ static bool report(json_t **out, struct lengths *lengths, struct dataset *data, 
         "problems", data_problems_json(data), "empty_answers", count_json(empty), "duplicates",
         count_json(duplicates), "overlap", valid ? count_json(overlap) : json_null());
     if (!value) return error_no_memory(err, "data", 0);
-    if (renderer && (json_object_set_new(value, "over_length", count_json(lengths->over)) != 0 ||
-                     json_object_set_new(value, "untrained", count_json(lengths->untrained)) != 0)) {
+    if (renderer && !add_lengths(value, lengths, data)) {
         json_decref(value);
         return error_no_memory(err, "data", 0);
     }

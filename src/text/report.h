@@ -8,8 +8,9 @@
 /* Is the data fit to train on? {"files","container","layout","evidence","digest","rows","bad_rows",
  * "problems":[{"file","line","cause"}] (the first 100),"empty_answers","duplicates","overlap" (rows of
  * `valid` that stand in `data` too, null without `valid`)} and, with a renderer, "over_length",
- * "untrained"; rows that its template refuses are bad ones, and become problems of `data`. `valid` and
- * `renderer` may be NULL. */
+ * "untrained", "tool_calls_ignored" (rows with trained tool calls that the template leaves out; with any,
+ * "tool_calls_ignored_first":{"file","line"}); rows that its template refuses are bad ones, and become
+ * problems of `data`. `valid` and `renderer` may be NULL. */
 bool data_report_check(json_t **out, struct dataset *data, const struct dataset *valid,
                        const struct renderer *renderer, struct error *err);
 

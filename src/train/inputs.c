@@ -127,7 +127,7 @@ static bool warn_skipped(const struct dataset *data, void (*warn)(void *, const 
     return ok;
 }
 
-static void warn_counts(const struct examples *examples, const char *which,
+static void warn_counts(const struct examples *examples, const struct dataset *data, const char *which,
                         void (*warn)(void *, const char *), void *user) {
     const struct example_counts *c = &examples->counts;
     const struct {
@@ -137,12 +137,20 @@ static void warn_counts(const struct examples *examples, const char *which,
                 {c->dropped, "were longer than --max-length and dropped"},
                 {c->split, "were longer than --max-length and split"},
                 {c->skipped_untrained, "have no trained token and were skipped"}};
-    char text[160];
+    char text[512];
     for (size_t i = 0; warn && i < sizeof rows / sizeof *rows; i++) {
         if (!rows[i].count) continue;
         snprintf(text, sizeof text, "%zu of %zu %s rows %s", rows[i].count, c->rows, which, rows[i].what);
         warn(user, text);
     }
+    if (!warn || !c->calls_ignored) return;
+    const struct dataset_row *first = &data->rows[c->first_calls_ignored];
+    snprintf(
+        text, sizeof text,
+        "%zu of %zu %s rows have tool calls that the chat template leaves out, so that such a turn trains "
+        "its text alone, or a bare end marker; the first is line %zu of %.200s",
+        c->calls_ignored, c->rows, which, first->line, fs_base_name(data->files[first->file]));
+    warn(user, text);
 }
 
 static bool build_examples(struct inputs *in, struct recipe *recipe, void (*warn)(void *, const char *),
@@ -161,8 +169,9 @@ static bool build_examples(struct inputs *in, struct recipe *recipe, void (*warn
          !examples_build(&in->held_out, NULL, renderer, &in->valid, NULL, skip, err)) ||
         !warn_skipped(&in->data, warn, user, err) || !warn_skipped(&in->valid, warn, user, err))
         return false;
-    warn_counts(&in->train, "training", warn, user);
-    if (in->held || recipe->valid.count) warn_counts(&in->held_out, "held-out", warn, user);
+    warn_counts(&in->train, &in->data, "training", warn, user);
+    if (in->held || recipe->valid.count)
+        warn_counts(&in->held_out, in->held ? &in->data : &in->valid, "held-out", warn, user);
     if (in->train.counts.supervised) return true;
     error_set(err, ERROR_INPUT, "data", "no row has a trained token");
     return error_fix(err, "Look at the mask with hone data preview; --train-on all trains every token.");

@@ -282,6 +282,41 @@ static void reports_tell_the_rows_that_the_template_refuses(void **state) {
     bench_release(&bench);
 }
 
+static void tool_calls_that_the_template_leaves_out_are_counted(void **state) {
+    (void)state;
+#define CALLS                                                                                            \
+    "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"content\":%s\"tool_" \
+    "calls\":"                                                                                           \
+    "[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":{}}}]%s}]}\n"
+    static const char shows[] =
+        "{% for m in messages %}{{ m.content or '' }}{% if m.tool_calls %}{{ m.tool_calls[0].function.name }}"
+        "{% endif %}.{% endfor %}",
+                      ignores[] = "{% for m in messages %}{{ m.content or '' }}.{% endfor %}";
+    static const struct {
+        const char *template;
+        size_t ignored, first;
+    } cases[] = {{shows, 0, 0}, {ignores, 2, 1}};
+    char rows[2048];
+    int used = snprintf(rows, sizeof rows, ROW);
+    const char *contents[] = {"null,", "\"yes\",", "null,"}, *weights[] = {"", "", ",\"weight\":0"};
+    for (int i = 0; i < 3; i++)
+        used += snprintf(rows + used, sizeof rows - (size_t)used, CALLS, contents[i], weights[i]);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct bench bench;
+        json_t *report;
+        bench_init(&bench, rows, cases[i].template, false);
+        assert_ok(build(&bench), &bench.err);
+        assert_int_equal(bench.examples.counts.calls_ignored, cases[i].ignored);
+        assert_int_equal(bench.examples.counts.first_calls_ignored, cases[i].first);
+        assert_ok(data_report_check(&report, &bench.data, NULL, &bench.renderer, &bench.err), &bench.err);
+        assert_int_equal(json_integer_value(json_object_get(report, "tool_calls_ignored")), cases[i].ignored);
+        const json_t *first = json_object_get(report, "tool_calls_ignored_first");
+        assert_int_equal(json_integer_value(json_object_get(first, "line")), cases[i].ignored ? 2 : 0);
+        json_decref(report);
+        bench_release(&bench);
+    }
+}
+
 static void a_template_that_refuses_every_row_or_never_ends_is_an_error(void **state) {
     (void)state;
     struct bench bench;
@@ -521,6 +556,7 @@ int main(void) {
         cmocka_unit_test(messages_without_a_template_are_refused_with_the_remedy),
         cmocka_unit_test(rows_that_the_template_refuses_are_bad_rows),
         cmocka_unit_test(reports_tell_the_rows_that_the_template_refuses),
+        cmocka_unit_test(tool_calls_that_the_template_leaves_out_are_counted),
         cmocka_unit_test(a_template_that_refuses_every_row_or_never_ends_is_an_error),
         cmocka_unit_test(over_long_rows_are_cut_dropped_split_or_refused),
         cmocka_unit_test(rows_without_a_trained_token_are_counted_and_none_left_is_refused),
