@@ -21,6 +21,7 @@ struct sequence { /* a request while it is being answered */
 struct session {
     struct model *model;
     struct peft *adapter;
+    struct stops stops; /* the adapter's */
     struct method method;
     enum dtype compute;
     uint64_t memory; /* bytes that the plan may take; 0: no bound */
@@ -82,6 +83,8 @@ bool session_open(struct session **out, const char *model_path, const struct ses
     s->compute = options->compute;
     s->memory = options->memory;
     bool ok = model_open(&s->model, model_path, err) &&
+              (!options->adapter ||
+               stops_add_directory(&s->stops, options->adapter, s->model->config.vocabulary, err)) &&
               render_open(&s->render, s->model, &options->render, err) && open_device(s, options, err);
     if (!ok) session_close(&s);
     *out = s;
@@ -110,6 +113,7 @@ void session_close(struct session **handle) {
         if (s->device) s->ops->close(&s->device);
     }
     peft_close(&s->adapter);
+    stops_release(&s->stops);
     render_close(&s->render);
     model_close(&s->model);
     mem_free(s->logits);
@@ -149,7 +153,9 @@ static bool run(struct session *s, struct engine_program *program, const atomic_
 }
 
 static bool ends(const struct session *s, int32_t id) {
-    if (id == tokenizer_eos(s->model->tokenizer)) return true;
+    if (id == tokenizer_eos(s->model->tokenizer) || stops_hold(&s->model->stops, id) ||
+        stops_hold(&s->stops, id))
+        return true;
     /* Chat templates end turns by a control token of their own where the end token is another. */
     static const char *const marks[] = {"<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>",
                                         "<|end|>"};

@@ -180,6 +180,7 @@ void model_close(struct model **handle) {
     struct model *model = *handle;
     if (!model) return;
     tokenizer_close(&model->tokenizer);
+    stops_release(&model->stops);
     mem_free(model->chat_template);
     mem_free(model->weights);
     mem_free(model->path);

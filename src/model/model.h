@@ -7,6 +7,7 @@
 
 #include "base/digest.h"
 #include "model/family.h"
+#include "model/stops.h"
 #include "tensor/tensor.h"
 #include "text/tokenizer.h"
 
@@ -16,6 +17,7 @@ struct model {
     struct tensor *weights; /* [layers · WEIGHT_LAYER_ROLES + WEIGHT_ROLES]; rank 0: absent */
     bool permuted;          /* q and k rows are interleaved in the file */
     struct tokenizer *tokenizer;
+    struct stops stops;  /* what ends an answer, beside the tokenizer's end of text */
     char *chat_template; /* NULL: the model has none */
     size_t chat_template_size;
     uint64_t mapped_bytes; /* of the weight files */
