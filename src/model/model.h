@@ -42,4 +42,8 @@ void model_rope_frequencies(const struct model *model, float *out);
 /* Number of weights in all (elements). */
 uint64_t model_parameters(const struct model *model);
 
+/* Bytes of stored weights that computing one token reads: every weight once, of the embedding one row; all of
+ * it where it is the head too. */
+uint64_t model_token_bytes(const struct model *model);
+
 #endif
