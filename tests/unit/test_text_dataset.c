@@ -374,6 +374,10 @@ static void a_split_holds_out_the_lowest_words_whatever_the_order(void **state) 
     assert_ok(dataset_split(&box.data, 0.1, 7, held, &box.err), &box.err);
     for (size_t i = 0; i < 40; i++) count += held[i];
     assert_int_equal(count, 4);
+    /* The formula of docs/data.md, worked out apart. */
+    assert_true(held[17] && held[24] && held[31] && held[34]);
+    assert_ok(dataset_split(&box.data, 0.1, 0x123456789abcdef, again, &box.err), &box.err);
+    assert_true(again[2] && again[3] && again[11] && again[30]);
     /* A larger share contains the smaller one; another seed draws other rows. */
     assert_ok(dataset_split(&box.data, 0.5, 7, again, &box.err), &box.err);
     for (size_t i = 0; i < 40; i++) assert_true(!held[i] || again[i]);
