@@ -130,7 +130,8 @@ bool model_config_hub(struct model *model, struct error *err) {
         return error_set(err, ERROR_INPUT, "model",
                          "%s: config.json: quantised checkpoints (quantization_config) are not supported",
                          model->path);
-    return read_rope(model, config, err) && model->family->check(c, config, err);
+    return read_rope(model, config, err) &&
+           (model->family->check(c, config, err) || error_about(err, model->path));
 }
 
 /* Both files count: transformers generates by generation_config.json, which is made of config.json where it

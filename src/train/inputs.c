@@ -18,36 +18,59 @@ static bool read_targets(const struct recipe *recipe, bool targets[module_count]
     return ok;
 }
 
-/* They may stand beside --adapter where both say the same: a run's own recipe has both. */
-static bool check_targets(const struct recipe *recipe, const struct method *method, struct error *err) {
+static bool name_targets(const bool targets[module_count], struct buf *out, struct error *err) {
+    for (int m = 0; m < module_count; m++)
+        if (targets[m]) buf_printf(out, "%s%s", out->size ? "," : "", modules[m].target);
+    return !out->failed || error_no_memory(err, "train", out->size);
+}
+
+static bool is_given(struct recipe *recipe, const char *name) {
+    return recipe_origin(recipe, name) == ORIGIN_GIVEN;
+}
+
+static bool refuse_conflict(const char *name, struct error *err) {
+    return error_fix(err, "Leave --%s out, or start without --adapter.", name);
+}
+
+/* What describes the adapter may stand beside --adapter where both say the same: a run's own recipe has both.
+ */
+static bool check_given(struct recipe *recipe, const struct method *method, const char *names,
+                        struct error *err) {
     bool targets[module_count];
+    if (is_given(recipe, "lora-rank") && recipe->lora_rank != method->rank) {
+        error_set(err, ERROR_USAGE, "train", "--lora-rank %lld conflicts with the rank %lld of --adapter",
+                  (long long)recipe->lora_rank, (long long)method->rank);
+        return refuse_conflict("lora-rank", err);
+    }
+    if (is_given(recipe, "lora-alpha") && recipe->lora_alpha != method->alpha) {
+        error_set(err, ERROR_USAGE, "train", "--lora-alpha %.12g conflicts with the alpha %.12g of --adapter",
+                  recipe->lora_alpha, method->alpha);
+        return refuse_conflict("lora-alpha", err);
+    }
+    if (!is_given(recipe, "lora-targets")) return true;
     if (!read_targets(recipe, targets, err)) return false;
     if (!memcmp(targets, method->targets, sizeof targets)) return true;
-    error_set(err, ERROR_USAGE, "train", "--lora-targets conflicts with --adapter, whose targets hold");
-    return error_fix(err, "Leave --lora-targets out.");
+    struct buf given = {0};
+    if (name_targets(targets, &given, err)) {
+        error_set(err, ERROR_USAGE, "train", "--lora-targets %s conflicts with the targets %s of --adapter",
+                  given.data ? given.data : "", names);
+        refuse_conflict("lora-targets", err);
+    }
+    buf_release(&given);
+    return false;
 }
 
 static bool open_adapter(struct inputs *in, struct recipe *recipe, struct error *err) {
     if (!recipe->adapter) return true;
     struct method method;
+    struct buf names = {0};
     if (!peft_open(&in->adapter, recipe->adapter, err) ||
         !engine_method_of(in->adapter, in->model, &method, err))
         return false;
-    if (recipe_origin(recipe, "lora-rank") == ORIGIN_GIVEN && recipe->lora_rank != method.rank) {
-        error_set(err, ERROR_USAGE, "train", "--lora-rank %lld conflicts with the rank %lld of --adapter",
-                  (long long)recipe->lora_rank, (long long)method.rank);
-        return error_fix(err, "Leave --lora-rank out.");
-    }
-    if (recipe_origin(recipe, "lora-targets") == ORIGIN_GIVEN && !check_targets(recipe, &method, err))
-        return false;
-    struct buf names = {0};
-    for (int m = 0; m < module_count; m++)
-        if (method.targets[m]) buf_printf(&names, "%s%s", names.size ? "," : "", modules[m].target);
-    bool ok = !names.failed &&
+    bool ok = name_targets(method.targets, &names, err) && check_given(recipe, &method, names.data, err) &&
               recipe_resolve_int(recipe, "lora-rank", method.rank, "rank of --adapter", err) &&
-              recipe_resolve(recipe, "lora-targets", names.data, "targets of --adapter", err);
-    if (ok && recipe_origin(recipe, "lora-alpha") != ORIGIN_GIVEN)
-        ok = recipe_resolve_float(recipe, "lora-alpha", method.alpha, "alpha of --adapter", err);
+              recipe_resolve(recipe, "lora-targets", names.data, "targets of --adapter", err) &&
+              recipe_resolve_float(recipe, "lora-alpha", method.alpha, "alpha of --adapter", err);
     buf_release(&names);
     return ok;
 }

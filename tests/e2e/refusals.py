@@ -172,7 +172,7 @@ def a_model_of_another_kind_is_refused():
                             ({"quantization_config": {"bits": 4}}, "quantization_config"), ({"attention_bias": True}, "attention_bias"),
                             ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "yarn")):
         (here / "m/config.json").write_text(json.dumps({**config, **change}))
-        refused(["pull", "m"], 3, "config.json" if mention != "gpt2" else "m", mention)
+        refused(["pull", "m"], 3, "m: config.json" if mention != "gpt2" else "m", mention)
         refused(["train", "--model", "m", "--data", LLAMA / "rows.jsonl", "--output", "out", *FAST], 3, mention)
     (here / "m/model.safetensors").rename(here / "m/pytorch_model.bin")
     (here / "m/config.json").write_text(json.dumps(config))
@@ -208,8 +208,11 @@ def every_lie_in_an_adapter_is_refused():
     config = json.loads((here / "a/adapter_config.json").read_text())
     lies = [(f"r = {lie}", json.dumps({**config, "r": lie}).encode()) for lie in hostile.json_lies(config["r"])]
     lies += [(f"{key} = {value}", json.dumps({**config, key: value}).encode()) for key, value in
-             (("peft_type", "LOHA"), ("use_dora", True), ("lora_alpha", "x"), ("lora_alpha", None), ("bias", "all"), ("rank_pattern", {"a": 1}))]
+             (("peft_type", "LOHA"), ("use_dora", True), ("lora_alpha", "x"), ("lora_alpha", None), ("bias", "all"))]
     hostile_files("adapter_config.json", here / "a/adapter_config.json", command, lies)
+    for field in ("rank_pattern", "alpha_pattern"):
+        (here / "a/adapter_config.json").write_text(json.dumps({**config, field: {"q_proj": 8}}))
+        refused(command, 3, "adapter_config.json", field, "merge_and_unload")
 
 
 # ---- data and templates ----
@@ -283,7 +286,9 @@ def bad_templates_are_refused_within_their_budgets():
     data, _ = hostile.tiny_gguf(LLAMA, template="{% while true %}")
     (here / "m.gguf").write_bytes(data)
     refused(["train", "--model", "m.gguf", "--data", "rows.jsonl", "--output", "out", *FAST], 3, "while")
-    refused(["train", "--model", QWEN, "--data", "rows.jsonl", "--chat-template", "none", "--output", "out", *FAST], 3, "none")
+    for command in (["train", "--data", "rows.jsonl", "--output", "out"], ["generate", "--prompt", "a"], ["data", "check", "rows.jsonl"]):
+        flags = FAST if command[0] != "data" else []
+        refused([*command, "--model", QWEN, "--chat-template", "none", *flags], 3, "none", "a file", "chatml, llama3, alpaca, zephyr, plain")
 
 
 # ---- settings ----
@@ -297,7 +302,10 @@ def unknown_out_of_range_and_conflicting_settings_are_refused():
             ([*train, "--schedule", "cos"], "cosine"), ([*train, "--lora-targets", "nothing"], "nothing"),
             ([*train, "--memory", "lots"], "600MiB"), ([*train, "--valid", "a", "--valid-split", "0.1"], "valid-split"),
             ([*train, "--valid-split", "0.01"], "valid-split"), ([*train, "--adapter", LLAMA / "adapter", "--resume"], "resume"),
-            ([*wide, "--adapter", LLAMA / "adapter"], "lora-rank"), ([*train, "--template-arg", "x"], "NAME=VALUE"),
+            ([*wide, "--adapter", LLAMA / "adapter"], "lora-rank 2 conflicts with the rank 4"),
+            ([*train, "--adapter", LLAMA / "adapter", "--lora-alpha", "5.5"], "lora-alpha 5.5 conflicts with the alpha 8"),
+            ([*train, "--adapter", LLAMA / "adapter", "--lora-targets", "q_proj"], "lora-targets q_proj conflicts with the targets q_proj,"),
+ ([*train, "--template-arg", "x"], "NAME=VALUE"),
             ([*train, "--recipe", "r.yaml"], "r.yaml:1"), (["eval", "--device", "gpu"], "cpu"), ([*train, "--epochs"], "epochs"),
             ([*train, "--columns", "nonsense"], "columns"), ([*train, "stray"], "stray"), (["train", "--output", "out"], "--model"),
             (["train", "--model", LLAMA, "--output", "out"], "--data"), (TRAIN, "--output"), (["trian"], "train"),
