@@ -317,6 +317,24 @@ def unknown_out_of_range_and_conflicting_settings_are_refused():
 
 
 @case
+def more_files_than_a_recipe_holds_are_refused_before_the_start():
+    """At the limit the run goes on from its recipe; above it does not begin."""
+    (here / "d").mkdir()
+    shutil.copy(LLAMA / "rows.jsonl", here / "d/0.jsonl")
+    for i in range(1, 1000):
+        (here / f"d/{i}.jsonl").symlink_to("0.jsonl")
+    files = lambda count: [word for i in range(count) for word in ("--data", f"d/{i}.jsonl")]
+    train = ["train", "--model", LLAMA, *FAST, "--lora-targets", "q_proj", "--lora-rank", "1", "--batch-size", "1", "--max-steps", "1"]
+    error = refused([*train, *files(1000), "--output", "out"], 2, "1001 values", "at most", "Join files")
+    most = int(error["what"].split()[-1]) - 1  # the target is one of them
+    refused([*train, *files(most + 1), "--output", "out"], 2, "at most", quick=True)
+    done(*train, *files(most), "--output", "run")
+    done("train", "--output", "run", "--resume")
+    long = "x" * 200 + "/" + "y" * 200
+    refused(["plan", "--model", LLAMA, *[w for i in range(870) for w in ("--data", f"{long * 4}{i}")]], 2, "bytes", "shorter paths", quick=True)
+
+
+@case
 def a_directory_that_is_not_empty_is_refused():
     (here / "full").mkdir()
     (here / "full/mine").write_text("mine")
