@@ -178,13 +178,13 @@ static double read_rate(struct device *device) {
     return bandwidth_bytes / best;
 }
 
-bool cpu_measure(struct device *device, const int64_t (*shapes)[3], int count, json_t **out,
-                 struct error *err) {
+bool cpu_measure(struct device *device, const enum dtype *compute, const int64_t (*shapes)[3], int count,
+                 json_t **out, struct error *err) {
     json_t *products = json_array();
     for (int s = 0; s < count; s++)
         for (size_t c = 0; c < sizeof compute_types / sizeof *compute_types; c++) {
             const struct cpu_gemm *gemm = cpu_gemm_select(compute_types[c], device->features);
-            if (!gemm) continue;
+            if (!gemm || (compute && *compute != compute_types[c])) continue;
             json_array_append_new(
                 products,
                 json_pack("{s:s, s:s, s:I, s:I, s:I, s:f}", "compute", dtype_row(compute_types[c])->name,
