@@ -33,8 +33,31 @@ static void the_rates_are_those_of_the_compute_type_asked_for(void **state) {
     ops->close(&device);
 }
 
+static void every_product_has_a_reason(void **state) {
+    (void)state;
+    struct device_options options = {.threads = 1};
+    struct device *device;
+    struct error err;
+    json_t *facts, *row;
+    size_t at, selected = 0;
+    bool library = false;
+    const struct device_ops *ops = device_find("cpu", &err);
+    assert_ok(ops->open(&device, &options, &err), &err);
+    assert_ok(ops->describe(device, &facts, &err), &err);
+    json_array_foreach(json_object_get(facts, "products"), at, row) {
+        assert_true(json_string_length(json_object_get(row, "why")) > 0);
+        selected += json_is_true(json_object_get(row, "selected"));
+        library |= !strcmp(json_string_value(json_object_get(row, "name")), "onednn");
+    }
+    assert_int_equal(selected, 2); /* one for f32, one for bf16 */
+    assert_true(library);
+    json_decref(facts);
+    ops->close(&device);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_product_has_a_reason),
         cmocka_unit_test(the_rates_are_those_of_the_compute_type_asked_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
