@@ -1,4 +1,4 @@
-/* Passes over a graph: the backward pass, dropping what nobody reads, recomputation, a dump.
+/* Passes over a graph: the backward pass, dropping what nobody reads, folding, recomputation, a dump.
  *
  * This folder knows graphs as data. It runs nothing and knows no device. */
 #ifndef HONE_GRAPH_GRAPH_H
@@ -16,11 +16,18 @@ bool graph_backward(struct graph *graph, int (*state_gradient)(void *user, int s
 /* Removes nodes whose outputs nobody reads and that write no state. */
 bool graph_prune(struct graph *graph, struct error *err);
 
+/* Puts a linear product of low rank (an adapter's) onto the product that it is added to: one node instead of
+ * two, and its sum is not written and read again. */
+bool graph_fold(struct graph *graph, struct error *err);
+
 /* Recomputation inside blocks: what the backward pass of a block reads is computed again just before, and
  * nothing else. GRAPH_KEEP_EDGES keeps only what crosses a block's edge; GRAPH_KEEP_COSTLY keeps all but the
  * outputs of operations that are cheap (op_row.cheap), which costs almost no time. */
 enum graph_keep { GRAPH_KEEP_ALL, GRAPH_KEEP_COSTLY, GRAPH_KEEP_EDGES };
 bool graph_recompute(struct graph *graph, enum graph_keep keep, struct error *err);
+
+/* Notes for each value which node writes it, after nodes have moved. */
+void graph_set_producers(struct graph *graph);
 
 /* One line a node, for people. */
 bool graph_dump(const struct graph *graph, struct buf *out);

@@ -4,7 +4,7 @@
 #include "base/mem.h"
 #include "graph/graph.h"
 
-static void set_producers(struct graph *graph) {
+void graph_set_producers(struct graph *graph) {
     for (int v = 0; v < graph->value_count; v++) graph->values[v].producer = -1;
     for (int n = 0; n < graph->node_count; n++)
         for (int o = 0; o < graph->nodes[n].outputs; o++)
@@ -29,7 +29,7 @@ bool graph_prune(struct graph *graph, struct error *err) {
     for (int n = 0; ok && n < graph->node_count; n++)
         if (live[n]) graph->nodes[kept++] = graph->nodes[n];
     if (ok) graph->node_count = kept;
-    if (ok) set_producers(graph);
+    if (ok) graph_set_producers(graph);
     mem_free(read);
     mem_free(live);
     return ok;
@@ -83,7 +83,7 @@ bool graph_recompute(struct graph *graph, enum graph_keep keep, struct error *er
                           .old = graph->nodes};
     int *producer = mem_array(values + 1, sizeof(int));
     bool ok = r.clone && r.inside && producer;
-    set_producers(graph);
+    graph_set_producers(graph);
     for (size_t v = 0; ok && v < values; v++) {
         int made_by = graph->values[v].producer;
         r.clone[v] = -1;
@@ -110,7 +110,7 @@ bool graph_recompute(struct graph *graph, enum graph_keep keep, struct error *er
         graph->nodes = r.nodes;
         graph->node_count = r.count;
         graph->node_capacity = r.capacity;
-        set_producers(graph);
+        graph_set_producers(graph);
     } else {
         mem_free(r.nodes);
         error_no_memory(err, "graph", values * sizeof(int));

@@ -53,15 +53,15 @@ static int dropped(struct builder *b, int x, int module) {
 static int linear(struct builder *b, int module, int bias_role, int x, int addend, enum dtype dtype) {
     struct attributes plain = product(b, 1);
     int bias = bias_role < 0 ? -1 : weight(b, (enum weight_role)bias_role);
-    int inputs[4] = {x, weight(b, modules[module].role), bias, addend};
+    int inputs[6] = {x, weight(b, modules[module].role), bias, addend, -1, -1};
     int y = emit1(b, OP_LINEAR, inputs, &plain, dtype, modules[module].target);
     size_t index = (size_t)(b->layer * module_count + module);
     if (b->state->down[index] < 0) return y;
     bool trained = b->kind == GRAPH_TRAIN;
-    int down[4] = {dropped(b, x, module), state_value(b, b->state->down[index], trained), -1, -1};
+    int down[6] = {dropped(b, x, module), state_value(b, b->state->down[index], trained), -1, -1, -1, -1};
     int h = emit1(b, OP_LINEAR, down, &plain, DTYPE_F32, "lora_down");
     struct attributes scaled = product(b, b->state->method.alpha / (double)b->state->method.rank);
-    int up[4] = {h, state_value(b, b->state->up[index], trained), -1, y};
+    int up[6] = {h, state_value(b, b->state->up[index], trained), -1, y, -1, -1};
     return emit1(b, OP_LINEAR, up, &scaled, dtype, "lora_up");
 }
 
@@ -165,7 +165,7 @@ static bool build_train(struct builder *b, struct error *err) {
                      state_value(b, b->state->loss, false)};
     graph_emit(b->graph, OP_LOSS, inputs, NULL, DTYPE_F32, "loss");
     return graph_backward(b->graph, gradient_of, b, err) && graph_prune(b->graph, err) &&
-           graph_recompute(b->graph, b->sizes->keep, err);
+           graph_fold(b->graph, err) && graph_recompute(b->graph, b->sizes->keep, err);
 }
 
 static void build_update(struct builder *b, struct built_graph *out) {
@@ -201,13 +201,14 @@ bool model_graph_build(struct built_graph *out, const struct model_state *state,
         if (out->logp >= 0) out->graph.values[out->logp].keep = true;
     } else if (kind == GRAPH_INFER) {
         struct attributes attributes = product(&b, 1);
-        int inputs[4] = {predicting_rows(&b, trunk(&b)), weight(&b, WEIGHT_HEAD), -1, -1};
+        int inputs[6] = {predicting_rows(&b, trunk(&b)), weight(&b, WEIGHT_HEAD), -1, -1, -1, -1};
         out->logits = emit1(&b, OP_LINEAR, inputs, &attributes, DTYPE_F32, "logits");
         if (out->logits >= 0) out->graph.values[out->logits].keep = true;
     } else {
         build_update(&b, out);
     }
     if (ok && out->graph.failed) ok = error_no_memory(err, "model", 0);
+    if (ok && (kind == GRAPH_SCORE || kind == GRAPH_INFER)) ok = graph_fold(&out->graph, err);
     if (!ok) graph_release(&out->graph);
     return ok;
 }

@@ -24,9 +24,10 @@ enum { op_max_inputs = 8, op_max_outputs = 4, op_max_rank = 4 };
 
 enum op_code {
     OP_EMBEDDING, /* table [V,D] any type, ids [T] → y [T,D] */
-    OP_LINEAR, /* x [T,in], w [out,in] any type, bias [out] or none, addend [T,out] or none → y = α x wᵀ +
-                  bias + addend */
-    OP_LINEAR_GRAD_X, /* dy [T,out], w [out,in], addend [T,in] or none → dx = α dy w + addend */
+    OP_LINEAR, /* x [T,in], w [out,in] any type, bias [out] or none, addend [T,out] or none, low [T,R] and up
+                  [out,R] or neither → y = α x wᵀ + β low upᵀ + bias + addend */
+    OP_LINEAR_GRAD_X, /* dy [T,out], w [out,in], addend [T,in] or none, low [T,R] and down [R,in] or neither
+                         → dx = α dy w + β low down + addend */
     OP_LINEAR_GRAD_W, /* x [T,in], dy [T,out], state dw [out,in]: dw += α dyᵀ x */
     OP_NORM,          /* x [T,D], w [D] → y [T,D] = x · rstd · w, rstd [T];  rstd = (mean x² + ε)^-½ */
     OP_NORM_GRAD,     /* dy [T,D], x [T,D], w [D], rstd [T], addend [T,D] or none → dx [T,D] */
@@ -90,6 +91,7 @@ struct value {
 
 struct attributes {
     float alpha;       /* linear: factor of the product */
+    float beta;        /* linear: factor of the product of low rank */
     float epsilon;     /* norm */
     float scale;       /* attention: factor of q·k */
     float probability; /* dropout: p */

@@ -50,8 +50,12 @@ static const double random_words[] = {11, 7, 3, 0};
     { VALUE_INPUT, 0, {0}, false, 0, NULL }
 
 static const struct gradient_case cases[] = {
-    {OP_LINEAR, {.alpha = 0.7f}, 4, {DENSE(3, 5), WEIGHT(4, 5), ABSENT, DENSE(3, 4)}},
-    {OP_LINEAR, {.alpha = 1}, 4, {DENSE(2, 3), CONSTANT(6, 3), ABSENT, ABSENT}},
+    {OP_LINEAR, {.alpha = 0.7f}, 6, {DENSE(3, 5), WEIGHT(4, 5), ABSENT, DENSE(3, 4), ABSENT, ABSENT}},
+    {OP_LINEAR, {.alpha = 1}, 6, {DENSE(2, 3), CONSTANT(6, 3), ABSENT, ABSENT, ABSENT, ABSENT}},
+    {OP_LINEAR,
+     {.alpha = 1, .beta = 0.3f},
+     6,
+     {DENSE(2, 3), CONSTANT(6, 3), ABSENT, ABSENT, DENSE(2, 4), WEIGHT(6, 4)}},
     {OP_NORM, {.epsilon = 1e-5f}, 2, {DENSE(3, 6), {VALUE_TRANSIENT, 1, {6}, false, 0, NULL}}},
     {OP_ROPE, {.heads = 2, .head_dim = 4}, 2, {DENSE(3, 8), CONSTANT(3, 4)}},
     {OP_ATTENTION,

@@ -343,6 +343,18 @@ static void product_tolerance(struct trial *trial, double terms, bool bf16) {
     trial->attributes.alpha = 0.75f;
 }
 
+/* Or none, by a number that the other choices do not depend on. */
+static void add_low_rank(struct trial *trial, const struct sizes *z, enum dtype a, int64_t d0, int64_t d1) {
+    if (z->width % 2) {
+        add_absent(trial);
+        add_absent(trial);
+        return;
+    }
+    trial->attributes.beta = 0.6f;
+    add_activation(trial, a, COUNT_TOKENS, z->tokens, d0 < d1 ? d0 : d1, 1);
+    add_state(trial, DTYPE_F32, 2, d0, d1, 1, 1);
+}
+
 static void build_linear(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
     add_activation(trial, a, COUNT_TOKENS, z->tokens, z->width, 1);
     add_state(trial, weight_type(z, z->width, b), 2, z->hidden, z->width, 1, 1);
@@ -354,6 +366,7 @@ static void build_linear(struct trial *trial, const struct sizes *z, enum dtype 
         add_activation(trial, b, COUNT_TOKENS, z->tokens, z->hidden, 1);
     else
         add_absent(trial);
+    add_low_rank(trial, z, b, z->hidden, 3);
     product_tolerance(trial, (double)z->width, a == DTYPE_BF16);
 }
 
@@ -364,6 +377,7 @@ static void build_linear_grad_x(struct trial *trial, const struct sizes *z, enum
         add_activation(trial, DTYPE_F32, COUNT_TOKENS, z->tokens, z->width, 1);
     else
         add_absent(trial);
+    add_low_rank(trial, z, b, 3, z->width);
     product_tolerance(trial, (double)z->hidden, a == DTYPE_BF16);
 }
 

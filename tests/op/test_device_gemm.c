@@ -22,9 +22,9 @@ static struct pool *pools[most_threads];
 struct trial {
     struct gemm gemm;
     bool with_addend, with_bias, y_is_addend;
-    unsigned char *x, *w, *addend; /* as stored */
+    unsigned char *x, *w, *addend, *low, *up; /* as stored */
     float *bias;
-    double *x_value, *w_value, *addend_value;
+    double *x_value, *w_value, *addend_value, *low_value, *up_value;
     size_t y_bytes;
 };
 
@@ -64,6 +64,12 @@ static void trial_open(struct trial *t) {
     t->addend = random_block(g->addend_type, g->m, g->ldy, &t->addend_value);
     t->bias = mem_array((size_t)g->n + 1, sizeof *t->bias);
     for (int64_t j = 0; j < g->n; j++) t->bias[j] = random_value();
+    g->beta = -0.5f;
+    t->low = random_block(g->low_type, g->m, g->rank, &t->low_value);
+    t->up = random_block(DTYPE_F32, g->form == GEMM_NT ? g->n : g->rank, g->form == GEMM_NT ? g->rank : g->n,
+                         &t->up_value);
+    g->low = t->low;
+    g->up = t->up;
     g->x = t->x;
     g->w = t->w;
     g->bias = t->with_bias ? t->bias : NULL;
@@ -74,6 +80,10 @@ static void trial_close(struct trial *t) {
     mem_free(t->x);
     mem_free(t->w);
     mem_free(t->addend);
+    mem_free(t->low);
+    mem_free(t->up);
+    mem_free(t->low_value);
+    mem_free(t->up_value);
     mem_free(t->bias);
     mem_free(t->x_value);
     mem_free(t->w_value);
@@ -116,7 +126,15 @@ static void trial_check(const struct trial *t, const struct cpu_gemm *row, const
                 sum += x * w;
                 weight += fabs(x * w);
             }
-            double want = (double)g->alpha * sum + (t->with_bias ? (double)t->bias[j] : 0);
+            double low_sum = 0;
+            for (int64_t r = 0; r < g->rank; r++) {
+                double part = t->low_value[i * g->rank + r] *
+                              t->up_value[g->form == GEMM_NT ? j * g->rank + r : r * g->n + j];
+                low_sum += part;
+                weight += fabs(part);
+            }
+            double want =
+                (double)g->alpha * sum + (double)g->beta * low_sum + (t->with_bias ? (double)t->bias[j] : 0);
             if (t->with_addend || t->y_is_addend) want += t->addend_value[i * g->ldy + j];
             float got;
             rowcodec(g->y_type)->decode(y + guard + (size_t)(i * g->ldy + j) * size, &got, 1);
@@ -164,6 +182,8 @@ static const int64_t shapes[][3] = {
     {113, 65, 3}, {300, 40, 9},  {16, 200, 300}, {200, 16, 129}, {65, 80, 300}, {17, 35, 2100},
 };
 
+static const int64_t ranks[] = {0, 5, 16, 128};
+
 static void every_form_type_and_shape(enum gemm_form form) {
     int count = 0;
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
@@ -185,6 +205,8 @@ static void every_form_type_and_shape(enum gemm_form form) {
                 t.with_addend = count % 3 == 1;
                 t.y_is_addend = count % 3 == 2;
                 t.with_bias = count % 5 < 2;
+                if (form != GEMM_TN) t.gemm.rank = ranks[count % 7 % 4];
+                t.gemm.low_type = count % 2 ? DTYPE_BF16 : DTYPE_F32;
                 trial_do(&t);
             }
 }

@@ -19,6 +19,8 @@
  *   GEMM_TN  y[m,n] = α x[k,m]ᵀ · w[k,n] + …     gradient of a weight; w is an activation there */
 enum gemm_form { GEMM_NT, GEMM_NN, GEMM_TN };
 
+enum { gemm_most_rank = 128 };
+
 struct gemm {
     enum gemm_form form;
     int64_t m, n, k;
@@ -36,6 +38,13 @@ struct gemm {
     const void *addend; /* [m,n] added, may be y itself; NULL: none. Row stride ldy */
     enum dtype addend_type;
     const float *bias; /* [n] added to each row, or NULL */
+    /* NT and NN: β low·up is added, a product of the same form with `rank` in the place of k. */
+    int64_t rank;    /* at most gemm_most_rank; 0: none */
+    const void *low; /* f32 or bf16 [m, rank], rows contiguous */
+    enum dtype low_type;
+    const void *up; /* [n, rank] for NT, [rank, n] for NN, rows contiguous */
+    enum dtype up_type;
+    float beta;
 };
 
 struct cpu_gemm {

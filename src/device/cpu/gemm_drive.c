@@ -1,29 +1,39 @@
 /* The packed product: for each group of columns of w and each group of k, all threads first decode and pack
  * the panels, then compute pieces (a block of rows × some panels). Each element of y is the sum over k in
- * order, whatever the piece that it falls in: bits depend neither on threads nor on m. */
-#include <string.h>
-
-#include "device/cpu/gemm_kernel.h"
+ * order, whatever the piece that it falls in: bits depend neither on threads nor on m. A product of low rank
+ * is a second part of the panels of the last group of k, made into a tile of its own. */
+#include "device/cpu/gemm_pack.h"
 
 enum {
     most_k = 2048,            /* longest group of k, a multiple of every block */
     panel_budget = 4 << 20,   /* bytes of packed panels */
     block_budget = 288 << 10, /* bytes of a block of x rows: a part of the second cache */
+    most_strips = 8,          /* tiles of rows in a block */
     pieces_wanted = 24,       /* so that threads finish together */
-    chunk = 256,              /* elements decoded at a time: stays in the first cache */
-    worker_bytes = block_budget + gemm_most_rows * (most_k + 16) * 4, /* of one thread's block */
-    sums_columns = 1024,                                              /* of y whose partial sums wait apart */
-    small_product = 1 << 15, /* multiplications that are not worth waking a thread */
+    main_bytes = block_budget + gemm_most_rows * (most_k + 16) * 4,
+    low_bytes = most_strips * gemm_most_rows * (gemm_most_rank + 16) * 4,
+    worker_bytes = main_bytes + low_bytes, /* of one thread's block */
+    sums_columns = 1024,                   /* of y whose partial sums wait apart */
+    slab_rows = 32,                        /* rows of w that one task packs, NN and TN */
+    small_product = 1 << 15,               /* multiplications that are not worth waking a thread */
+};
+
+/* One of the two products: its operands, and which part of panels and scratch they become. */
+struct part {
+    struct gemm_weight w;
+    struct gemm_activation x;
+    bool direct; /* x is read where it lies */
+    int64_t k0, kc, steps;
+    int64_t panel_at, block_at; /* bytes */
+    int64_t block_stride;
 };
 
 struct drive {
     const struct gemm *gemm;
-    const struct gemm_kernel *kernel;
-    bool round, direct; /* direct: x is read where it lies */
-    unsigned features;
-    int64_t k0, kc, steps;  /* group of k; steps in units */
+    struct gemm_packing packing;
+    struct part main, low;  /* low.steps == 0: there is none in this group of k */
     int64_t n0, nc, panels; /* group of columns */
-    int64_t panel_bytes, block_stride;
+    int64_t panel_bytes;
     int64_t row_blocks, piece_panels, pieces_across;
     int64_t key; /* names the group of k, to know a block of x again */
     bool first, last;
@@ -53,8 +63,8 @@ static int64_t panel_size(const struct gemm_kernel *kernel, int64_t steps) {
 static int64_t block_row(int64_t steps) { return (gemm_up(steps, 16) | 16) * 4; }
 
 size_t gemm_drive_workspace(const struct gemm_kernel *kernel, int64_t m, int64_t n, int64_t k, int threads) {
-    int64_t kc = gemm_up(gemm_min(k, most_k), 64),
-            whole = gemm_ceil(n, kernel->columns) * panel_size(kernel, kc);
+    int64_t steps = gemm_up(gemm_min(k, most_k), 64) + gemm_most_rank,
+            whole = gemm_ceil(n, kernel->columns) * panel_size(kernel, steps);
     int64_t panels = gemm_min(whole, panel_budget), sums = 0;
     int64_t blocks = threads * (int64_t)worker_bytes;
     if (k > most_k) sums = m * gemm_min(gemm_up(n, kernel->columns), sums_columns) * 4;
@@ -62,238 +72,150 @@ size_t gemm_drive_workspace(const struct gemm_kernel *kernel, int64_t m, int64_t
     return (size_t)packed + gemm_few_workspace(k);
 }
 
-static void round_row(float *row, int64_t elements, unsigned features) {
-    uint16_t rounded[chunk];
-    for (int64_t at = 0; at < elements; at += chunk) {
-        int64_t count = gemm_min(chunk, elements - at);
-        cpu_row_store(rounded, row + at, DTYPE_BF16, count, features);
-        cpu_row_load(row + at, rounded, DTYPE_BF16, count, features);
-    }
+static void pack_panel(const struct drive *d, const struct part *part, int64_t panel) {
+    unsigned char *to = d->panels_at + panel * d->panel_bytes + part->panel_at;
+    gemm_pack_rows(&d->packing, &part->w, d->n0 + panel * d->packing.kernel->columns, part->k0, part->kc,
+                   (uint32_t *)(void *)to);
 }
 
-/* Sixteen rows of w (or fewer, then zeros) become sixteen columns of a panel. */
-static void pack_rows(const struct drive *d, int64_t row, uint32_t *to) {
-    const struct gemm *g = d->gemm;
-    const struct gemm_kernel *kernel = d->kernel;
-    const int64_t stride = chunk + 16;
-    float decoded[16 * (chunk + 16)];
-    uint16_t halves[16 * 2 * (chunk / 2 + 16)];
-    int64_t rows = gemm_max(0, gemm_min(16, g->n - row)), bytes = gemm_row_bytes(g->w_type, g->ldw);
-    bool as_it_lies = rows == 16 && !kernel->pairs && !d->round && g->w_type == DTYPE_F32;
-    if (rows < 16) {
-        memset(decoded, 0, sizeof decoded);
-        memset(halves, 0, sizeof halves);
-    }
-    for (int64_t k = 0; k < d->kc; k += chunk) {
-        int64_t count = gemm_min(chunk, d->kc - k);
-        const unsigned char *from =
-            (const unsigned char *)g->w + row * bytes + gemm_row_bytes(g->w_type, d->k0 + k);
-        for (int64_t r = 0; !as_it_lies && r < rows; r++) {
-            cpu_row_load(decoded + r * stride, from + r * bytes, g->w_type, count, d->features);
-            if (d->round) round_row(decoded + r * stride, count, d->features);
-            if (!kernel->pairs) continue;
-            uint16_t *half = halves + r * stride;
-            cpu_row_store(half, decoded + r * stride, DTYPE_BF16, count, d->features);
-            half[count] = 0;
-        }
-        int64_t units = kernel->pairs ? gemm_ceil(count, 2) : count;
-        uint32_t *place = to + (kernel->pairs ? k / 2 : k) * kernel->columns;
-        if (as_it_lies)
-            kernel->transpose((const uint32_t *)(const void *)from, g->ldw, place, kernel->columns, units);
-        else if (kernel->pairs)
-            kernel->transpose((const uint32_t *)(const void *)halves, stride / 2, place, kernel->columns,
-                              units);
-        else
-            kernel->transpose((const uint32_t *)(const void *)decoded, stride, place, kernel->columns, units);
-    }
-}
-
-static void pack_columns_of_rows(void *user, int task, int worker) {
+static void pack_panel_task(void *user, int task, int worker) {
     const struct drive *d = user;
     (void)worker;
-    uint32_t *panel = (uint32_t *)(void *)(d->panels_at + task * d->panel_bytes);
-    for (int c = 0; c < d->kernel->columns; c += 16)
-        pack_rows(d, d->n0 + task * d->kernel->columns + c, panel + c);
+    pack_panel(d, &d->main, task);
+    if (d->low.steps) pack_panel(d, &d->low, task);
 }
 
-enum { slab_rows = 32 }; /* rows of w that one task packs, NN and TN */
+static int64_t slabs(const struct part *part) { return part->steps ? gemm_ceil(part->kc, slab_rows) : 0; }
 
-static void load_slab_row(const struct drive *d, int64_t k, int64_t column, int64_t count, float *out) {
-    const struct gemm *g = d->gemm;
-    int64_t row = d->k0 + k;
-    if (row >= g->k) {
-        memset(out, 0, (size_t)count * sizeof *out);
-        return;
-    }
-    const unsigned char *from = (const unsigned char *)g->w + row * gemm_row_bytes(g->w_type, g->ldw);
-    cpu_row_load(out, from + gemm_row_bytes(g->w_type, column), g->w_type, count, d->features);
-    if (d->round) round_row(out, count, d->features);
-}
-
-/* Rows [k, n] of w are rows of the panels already. */
-static void pack_slab(void *user, int task, int worker) {
+static void pack_slab_task(void *user, int task, int worker) {
     const struct drive *d = user;
-    const int width = d->kernel->columns;
+    const struct part *part = task < slabs(&d->main) ? &d->main : &d->low;
     (void)worker;
-    float even[chunk], odd[chunk];
-    uint32_t units[chunk];
-    int64_t end = gemm_min(d->kc, (int64_t)(task + 1) * slab_rows);
-    for (int64_t c = 0; c < d->nc; c += chunk) {
-        int64_t count = gemm_min(chunk, d->nc - c), wide = gemm_up(count, width);
-        for (int64_t k = (int64_t)task * slab_rows; k < end; k += d->kernel->pairs ? 2 : 1) {
-            const uint32_t *from = (const uint32_t *)(const void *)even;
-            load_slab_row(d, k, d->n0 + c, count, even);
-            memset(even + count, 0, (size_t)(wide - count) * sizeof *even);
-            if (d->kernel->pairs) {
-                load_slab_row(d, k + 1, d->n0 + c, count, odd);
-                memset(odd + count, 0, (size_t)(wide - count) * sizeof *odd);
-                d->kernel->pair(even, odd, units, wide);
-                from = units;
-            }
-            int64_t step = d->kernel->pairs ? k / 2 : k;
-            for (int64_t j = 0; j < wide; j += width) {
-                unsigned char *panel = d->panels_at + (c + j) / width * d->panel_bytes;
-                memcpy(panel + step * width * 4, from + j, (size_t)width * 4);
-            }
-        }
-    }
+    int64_t k = (part == &d->main ? task : task - slabs(&d->main)) * slab_rows,
+            step = d->packing.kernel->pairs ? k / 2 : k;
+    unsigned char *to = d->panels_at + part->panel_at + step * d->packing.kernel->columns * 4;
+    gemm_pack_slab(&d->packing, &part->w, part->k0 + k, part->k0 + gemm_min(part->kc, k + slab_rows), d->n0,
+                   d->nc, to, d->panel_bytes);
 }
 
-static void store_block(const struct drive *d, unsigned char *to, const float *from, int64_t count) {
-    if (!d->kernel->pairs) {
-        memcpy(to, from, (size_t)count * sizeof *from);
-        if (d->round) round_row((float *)(void *)to, count, d->features);
-        return;
-    }
-    cpu_row_store(to, from, DTYPE_BF16, count, d->features);
-    if (count & 1) memset(to + 2 * count, 0, 2);
+/* Where the rows from `row` on of x can be read as units. */
+static const unsigned char *block_rows(const struct part *part, unsigned char *scratch, int64_t row,
+                                       int64_t *stride) {
+    const struct gemm_activation *x = &part->x;
+    int64_t size = dtype_row(x->dtype)->bytes;
+    *stride = part->direct ? x->ld * size : part->block_stride;
+    return part->direct ? (const unsigned char *)x->data + (row * x->ld + part->k0) * size
+                        : scratch + part->block_at;
 }
 
-/* Rows [row, end) of x over the group of k, as units; x [k, m] is turned. */
-static void pack_block(const struct drive *d, int64_t row, int64_t end, unsigned char *to) {
-    const struct gemm *g = d->gemm;
-    const int64_t size = dtype_row(g->x_type)->bytes, unit = d->kernel->pairs ? 2 : 4;
-    const unsigned char *x = g->x;
-    float buffer[chunk], turned[16 * 16];
-    if (g->form != GEMM_TN) {
-        for (int64_t r = row; r < end; r++)
-            for (int64_t k = 0; k < d->kc; k += chunk) {
-                int64_t count = gemm_min(chunk, d->kc - k);
-                cpu_row_load(buffer, x + (r * g->ldx + d->k0 + k) * size, g->x_type, count, d->features);
-                store_block(d, to + (r - row) * d->block_stride + k * unit, buffer, count);
-            }
-        return;
-    }
-    for (int64_t r = row; r < end; r += 16)
-        for (int64_t k = 0; k < d->kc; k += 16) {
-            int64_t rows = gemm_min(16, end - r), count = gemm_min(16, d->kc - k);
-            for (int64_t kk = 0; kk < count; kk++) {
-                cpu_row_load(buffer, x + ((d->k0 + k + kk) * g->ldx + r) * size, g->x_type, rows,
-                             d->features);
-                for (int64_t i = 0; i < rows; i++) turned[i * 16 + kk] = buffer[i];
-            }
-            for (int64_t i = 0; i < rows; i++)
-                store_block(d, to + (r + i - row) * d->block_stride + k * unit, turned + i * 16, count);
-        }
-}
-
-static const unsigned char *take_block(const struct drive *d, int64_t block, int64_t row, int64_t end,
-                                       int worker, int64_t *stride) {
-    const struct gemm *g = d->gemm;
-    int64_t size = dtype_row(g->x_type)->bytes;
-    if (d->direct) {
-        *stride = g->ldx * size;
-        return (const unsigned char *)g->x + (row * g->ldx + d->k0) * size;
-    }
+static void pack_blocks(const struct drive *d, int64_t block, int64_t row, int64_t end, int worker) {
     unsigned char *scratch = d->blocks_at + worker * (int64_t)worker_bytes;
+    const struct part *parts[] = {&d->main, &d->low};
     int64_t key = d->key * d->row_blocks + block;
-    if (d->keys[worker * 8] != key) pack_block(d, row, end, scratch);
+    if (d->keys[worker * 8] == key) return;
     d->keys[worker * 8] = key;
-    *stride = d->block_stride;
-    return scratch;
+    for (int i = 0; i < 2; i++)
+        if (parts[i]->steps && !parts[i]->direct)
+            gemm_pack_block(&d->packing, &parts[i]->x, row, end, parts[i]->k0, parts[i]->kc,
+                            scratch + parts[i]->block_at, parts[i]->block_stride);
 }
 
 static void compute_piece(void *user, int task, int worker) {
     const struct drive *d = user;
     const struct gemm *g = d->gemm;
-    const struct gemm_kernel *kernel = d->kernel;
+    const struct gemm_kernel *kernel = d->packing.kernel;
+    _Alignas(64) float tile[gemm_most_rows * gemm_most_columns], low[gemm_most_rows * gemm_most_columns];
+    unsigned char *scratch = d->blocks_at + worker * (int64_t)worker_bytes;
     int64_t block = task / d->pieces_across, across = task % d->pieces_across;
-    int64_t row = g->m * block / d->row_blocks, end = g->m * (block + 1) / d->row_blocks, stride;
-    const unsigned char *a = take_block(d, block, row, end, worker, &stride);
+    int64_t row = g->m * block / d->row_blocks, end = g->m * (block + 1) / d->row_blocks, stride,
+            low_stride = 0;
+    pack_blocks(d, block, row, end, worker);
+    const unsigned char *a = block_rows(&d->main, scratch, row, &stride),
+                        *low_a = d->low.steps ? block_rows(&d->low, scratch, row, &low_stride) : NULL;
     int64_t strips = gemm_ceil(end - row, kernel->rows);
-    _Alignas(64) float tile[gemm_most_rows * gemm_most_columns];
     struct gemm_tile t = {.gemm = g,
                           .tile = tile,
+                          .low = d->low.steps ? low : NULL,
                           .stride = kernel->columns,
                           .first = d->first,
                           .last = d->last,
                           .sums_stride = d->sums_stride,
-                          .features = d->features};
+                          .features = d->packing.features};
     int64_t most = gemm_min(d->panels, (across + 1) * d->piece_panels);
     for (int64_t p = across * d->piece_panels; p < most; p++) {
+        const unsigned char *panel = d->panels_at + p * d->panel_bytes;
         t.column = d->n0 + p * kernel->columns;
         t.columns = (int)gemm_min(kernel->columns, d->n0 + d->nc - t.column);
         for (int64_t s = 0; s < strips; s++) {
             int64_t from = (end - row) * s / strips, to = (end - row) * (s + 1) / strips;
             t.rows = (int)(to - from);
             t.row = row + from;
-            kernel->tile(t.rows, t.columns, a + from * stride, stride, d->panels_at + p * d->panel_bytes,
-                         d->steps, tile);
+            kernel->tile(t.rows, t.columns, a + from * stride, stride, panel, d->main.steps, tile);
+            if (t.low)
+                kernel->tile(t.rows, t.columns, low_a + from * low_stride, low_stride,
+                             panel + d->low.panel_at, d->low.steps, low);
             t.sums = d->sums ? d->sums + t.row * d->sums_stride + (t.column - d->n0) : NULL;
             kernel->finish(&t);
         }
     }
 }
 
-/* Rows that lie a multiple of 2 KiB apart would share a few sets of the first cache. */
-static bool reads_direct(const struct drive *d) {
-    const struct gemm *g = d->gemm;
-    if (g->form == GEMM_TN || d->round || g->x_type != (d->kernel->pairs ? DTYPE_BF16 : DTYPE_F32))
-        return false;
-    if (d->kernel->pairs && g->k % 2) return false;
-    return g->ldx * (int64_t)dtype_row(g->x_type)->bytes % 2048 != 0 || g->k <= 64;
-}
-
 static void run_group(struct drive *d, struct pool *pool) {
     const struct gemm *g = d->gemm;
-    int64_t steps = d->steps = d->kernel->pairs ? gemm_ceil(d->kc, 2) : d->kc;
-    d->panel_bytes = panel_size(d->kernel, steps);
-    d->block_stride = block_row(steps);
-    int64_t rows =
-        gemm_min(8, gemm_max(1, block_budget / (d->block_stride * d->kernel->rows))) * d->kernel->rows;
-    d->row_blocks = gemm_ceil(g->m, rows);
+    const struct gemm_kernel *kernel = d->packing.kernel;
+    struct part *main = &d->main, *low = &d->low;
+    main->steps = kernel->pairs ? gemm_ceil(main->kc, 2) : main->kc;
+    low->steps = d->last && low->kc ? (kernel->pairs ? gemm_ceil(low->kc, 2) : low->kc) : 0;
+    main->block_stride = block_row(main->steps);
+    low->block_stride = block_row(low->steps);
+    low->panel_at = main->steps * kernel->columns * 4;
+    low->block_at = main_bytes;
+    d->panel_bytes = panel_size(kernel, main->steps + low->steps);
+    int64_t strips = gemm_max(1, block_budget / (main->block_stride * kernel->rows));
+    d->row_blocks = gemm_ceil(g->m, gemm_min(most_strips, strips) * kernel->rows);
     d->piece_panels = gemm_max(1, gemm_min(d->panels, d->panels * d->row_blocks / pieces_wanted));
     d->pieces_across = gemm_ceil(d->panels, d->piece_panels);
     if (g->form == GEMM_NT)
-        gemm_tasks(g, pool, (int)d->panels, pack_columns_of_rows, d);
+        gemm_tasks(g, pool, (int)d->panels, pack_panel_task, d);
     else
-        gemm_tasks(g, pool, (int)gemm_ceil(d->kc, slab_rows), pack_slab, d);
+        gemm_tasks(g, pool, (int)(slabs(main) + slabs(low)), pack_slab_task, d);
     gemm_tasks(g, pool, (int)(d->row_blocks * d->pieces_across), compute_piece, d);
+}
+
+static void set_operands(struct drive *d) {
+    const struct gemm *g = d->gemm;
+    struct gemm_operands operands = gemm_operands(g);
+    d->main.w = operands.w;
+    d->main.x = operands.x;
+    d->main.direct = gemm_reads_direct(&d->packing, &d->main.x, g->k);
+    d->low.w = operands.up;
+    d->low.x = operands.low;
+    d->low.kc = g->rank;
+    d->low.direct = gemm_reads_direct(&d->packing, &d->low.x, g->rank);
 }
 
 static void run_packed(struct drive *d, struct pool *pool, void *workspace) {
     const struct gemm *g = d->gemm;
+    const struct gemm_kernel *kernel = d->packing.kernel;
     int64_t kc = group_k(g->k), groups = gemm_max(1, gemm_ceil(g->k, kc)), threads = pool_threads(pool);
-    int64_t most_steps = d->kernel->pairs ? gemm_ceil(kc, 2) : kc;
-    int64_t across = gemm_max(1, panel_budget / panel_size(d->kernel, most_steps)) * d->kernel->columns;
-    across = gemm_min(across, gemm_up(g->n, d->kernel->columns));
-    if (groups > 1 && g->y_type != DTYPE_F32) across = gemm_min(across, sums_columns);
+    int64_t panel = panel_size(kernel, (kernel->pairs ? gemm_ceil(kc, 2) : kc) + g->rank);
+    int64_t across = gemm_max(1, panel_budget / panel) * kernel->columns;
+    across = gemm_min(across, gemm_up(g->n, kernel->columns));
+    bool apart = groups > 1 && g->y_type != DTYPE_F32;
+    if (apart) across = gemm_min(across, sums_columns);
+    set_operands(d);
     d->keys = workspace;
     d->blocks_at = (unsigned char *)workspace + threads * 64;
     d->panels_at = d->blocks_at + threads * (int64_t)worker_bytes;
-    if (groups > 1 && g->y_type != DTYPE_F32)
-        d->sums =
-            (float *)(void *)(d->panels_at +
-                              gemm_up(across / d->kernel->columns * panel_size(d->kernel, most_steps), 64));
+    if (apart) d->sums = (float *)(void *)(d->panels_at + gemm_up(across / kernel->columns * panel, 64));
     d->sums_stride = across;
-    d->direct = reads_direct(d);
     for (int64_t t = 0; t < threads; t++) d->keys[t * 8] = -1;
     for (d->n0 = 0; d->n0 < g->n; d->n0 += across) {
         d->nc = gemm_min(across, g->n - d->n0);
-        d->panels = gemm_ceil(d->nc, d->kernel->columns);
+        d->panels = gemm_ceil(d->nc, kernel->columns);
         for (d->key = 0; d->key < groups; d->key++) {
-            d->k0 = d->key * kc;
-            d->kc = gemm_min(kc, g->k - d->k0);
+            d->main.k0 = d->key * kc;
+            d->main.kc = gemm_min(kc, g->k - d->main.k0);
             d->first = d->key == 0;
             d->last = d->key == groups - 1;
             run_group(d, pool);
@@ -309,7 +231,7 @@ void gemm_drive(const struct gemm_kernel *kernel, bool round, const struct gemm 
     } else if (gemm->form == GEMM_TN && gemm_min(gemm->m, gemm->n) <= gemm_narrow_width) {
         gemm_run_narrow(kernel, gemm, pool, features);
     } else {
-        struct drive drive = {.gemm = gemm, .kernel = kernel, .round = round, .features = features};
+        struct drive drive = {.gemm = gemm, .packing = {kernel, round, features}};
         run_packed(&drive, pool, workspace);
     }
 }

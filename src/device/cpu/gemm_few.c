@@ -3,7 +3,7 @@
  * the products. */
 #include <string.h>
 
-#include "device/cpu/gemm_kernel.h"
+#include "device/cpu/gemm_pack.h"
 
 enum {
     task_bytes = 32 << 10, /* the least that a task is worth */
@@ -12,7 +12,7 @@ enum {
 };
 
 struct few_run {
-    struct gemm_few few;
+    struct gemm_few few, low; /* low.rows == 0: there is no product of low rank */
     const struct gemm *gemm;
     const struct gemm_kernel *kernel;
     int64_t task_rows;
@@ -20,14 +20,14 @@ struct few_run {
 };
 
 size_t gemm_few_workspace(int64_t k) {
-    return (size_t)gemm_few_rows * (size_t)gemm_up(k, 32) * sizeof(float);
+    return (size_t)gemm_few_rows * (size_t)(gemm_up(k, 32) + gemm_most_rank) * sizeof(float);
 }
 
 static void few_task(void *user, int task, int worker) {
     const struct few_run *run = user;
     const struct gemm_few *few = &run->few;
     (void)worker;
-    _Alignas(64) float sums[gemm_few_rows * chunk_rows];
+    _Alignas(64) float sums[gemm_few_rows * chunk_rows], low[gemm_few_rows * chunk_rows];
     int64_t first = task * run->task_rows, end = gemm_min(run->gemm->n, first + run->task_rows);
     const char *begin = (const char *)few->w + (size_t)first * few->row_bytes;
     int64_t cold = gemm_min((end - first) * (int64_t)few->row_bytes, gemm_few_ahead(few->row_bytes));
@@ -41,8 +41,10 @@ static void few_task(void *user, int task, int worker) {
     for (; first < end; first += chunk_rows) {
         int64_t last = gemm_min(end, first + chunk_rows);
         run->kernel->few(few, first, last, sums, chunk_rows);
+        if (run->low.rows) run->kernel->few(&run->low, first, last, low, chunk_rows);
         for (int64_t j = first; j < last; j += run->kernel->columns) {
             t.tile = sums + (j - first);
+            t.low = run->low.rows ? low + (j - first) : NULL;
             t.column = j;
             t.columns = (int)gemm_min(run->kernel->columns, last - j);
             run->kernel->finish(&t);
@@ -50,29 +52,35 @@ static void few_task(void *user, int task, int worker) {
     }
 }
 
+/* The operands of one product, x as f32 with its tail filled up in `to`. */
+static struct gemm_few take_few(const struct gemm_weight *w, const struct gemm_activation *x, int64_t m,
+                                int64_t k, float *to, unsigned features) {
+    int64_t wide = gemm_up(k, 32), size = dtype_row(x->dtype)->bytes;
+    int rows = m == 1 ? 1 : m == 2 ? 2 : m <= 4 ? 4 : 8;
+    memset(to, 0, (size_t)(rows * wide) * sizeof *to);
+    for (int64_t r = 0; r < m; r++)
+        cpu_row_load(to + r * wide, (const char *)x->data + r * x->ld * size, x->dtype, k, features);
+    return (struct gemm_few){.w = w->data,
+                             .row_bytes = (size_t)w->row_bytes,
+                             .w_type = w->dtype,
+                             .x = to,
+                             .ldx = wide,
+                             .k = k,
+                             .rows = rows};
+}
+
 void gemm_run_few(const struct gemm_kernel *kernel, const struct gemm *gemm, struct pool *pool,
                   void *workspace, unsigned features) {
-    float *x = workspace;
-    int64_t wide = gemm_up(gemm->k, 32), size = dtype_row(gemm->x_type)->bytes;
-    int rows = gemm->m == 1 ? 1 : gemm->m == 2 ? 2 : gemm->m <= 4 ? 4 : 8;
-    memset(x, 0, (size_t)(rows * wide) * sizeof *x);
-    for (int64_t r = 0; r < gemm->m; r++)
-        cpu_row_load(x + r * wide, (const char *)gemm->x + r * gemm->ldx * size, gemm->x_type, gemm->k,
-                     features);
-    int64_t bytes = gemm_row_bytes(gemm->w_type, gemm->ldw);
+    struct gemm_operands operands = gemm_operands(gemm);
+    float *x = workspace, *low = x + gemm_few_rows * gemm_up(gemm->k, 32);
     struct few_run run = {
-        .few = {.w = gemm->w,
-                .row_bytes = (size_t)bytes,
-                .w_type = gemm->w_type,
-                .x = x,
-                .ldx = wide,
-                .k = gemm->k,
-                .rows = rows},
+        .few = take_few(&operands.w, &operands.x, gemm->m, gemm->k, x, features),
         .gemm = gemm,
         .kernel = kernel,
         .features = features,
     };
-    int64_t least = task_bytes / gemm_max(1, bytes),
+    if (gemm->rank) run.low = take_few(&operands.up, &operands.low, gemm->m, gemm->rank, low, features);
+    int64_t least = task_bytes / gemm_max(1, operands.w.row_bytes),
             share = gemm_ceil(gemm->n, (int64_t)pool_threads(pool) * tasks_per_thread);
     run.task_rows = gemm_up(gemm_max(gemm_max(least, share), 8), 8);
     gemm_tasks(gemm, pool, (int)gemm_ceil(gemm->n, run.task_rows), few_task, &run);

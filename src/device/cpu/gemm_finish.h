@@ -1,5 +1,5 @@
-/* y = α tile + bias + addend for one tile; included by each instruction set's file, so that it is compiled
- * for it. */
+/* y = α tile + β low + bias + addend for one tile; included by each instruction set's file, so that it is
+ * compiled for it. */
 #ifndef HONE_DEVICE_CPU_GEMM_FINISH_H
 #define HONE_DEVICE_CPU_GEMM_FINISH_H
 
@@ -19,6 +19,8 @@ static inline __attribute__((always_inline)) void finish_row(const struct gemm_t
         return;
     }
     for (int j = 0; j < columns; j++) v[j] *= g->alpha;
+    if (t->low)
+        for (int j = 0; j < columns; j++) v[j] += g->beta * t->low[i * t->stride + j];
     if (!sums && !t->first) {
         float *y = (float *)g->y + at;
         for (int j = 0; j < columns; j++) y[j] += v[j];

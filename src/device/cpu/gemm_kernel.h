@@ -21,6 +21,7 @@ enum {
 struct gemm_tile {
     const struct gemm *gemm;
     const float *tile; /* [rows][stride] */
+    const float *low;  /* the same of the product of low rank, or NULL */
     int64_t stride, row, column;
     int rows, columns;
     bool first, last; /* group of k */

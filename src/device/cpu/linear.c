@@ -31,7 +31,7 @@ static size_t grad_w_workspace(const struct graph *graph, const struct node *nod
 
 static void linear_run(const struct cpu_call *call) {
     const struct operand *x = &call->in[0], *w = &call->in[1], *bias = &call->in[2], *addend = &call->in[3],
-                         *y = &call->out[0];
+                         *low = &call->in[4], *up = &call->in[5], *y = &call->out[0];
     float *workspace = call->workspace;
     const float *bias_row = bias->data;
     if (bias->data &&
@@ -58,12 +58,19 @@ static void linear_run(const struct cpu_call *call) {
         .addend = addend->data,
         .addend_type = addend->dtype,
         .bias = bias_row,
+        .rank = low->data ? up->dim[1] : 0,
+        .low = low->data,
+        .low_type = low->dtype,
+        .up = up->data,
+        .up_type = up->dtype,
+        .beta = call->attributes->beta,
     };
     call->gemm->run(&product, call->pool, workspace, call->features);
 }
 
 static void grad_x_run(const struct cpu_call *call) {
-    const struct operand *dy = &call->in[0], *w = &call->in[1], *addend = &call->in[2], *dx = &call->out[0];
+    const struct operand *dy = &call->in[0], *w = &call->in[1], *addend = &call->in[2], *low = &call->in[3],
+                         *down = &call->in[4], *dx = &call->out[0];
     struct gemm product = {
         .form = GEMM_NN,
         .m = dy->dim[0],
@@ -81,6 +88,12 @@ static void grad_x_run(const struct cpu_call *call) {
         .alpha = call->attributes->alpha,
         .addend = addend->data,
         .addend_type = addend->dtype,
+        .rank = low->data ? down->dim[0] : 0,
+        .low = low->data,
+        .low_type = low->dtype,
+        .up = down->data,
+        .up_type = down->dtype,
+        .beta = call->attributes->beta,
     };
     call->gemm->run(&product, call->pool, call->workspace, call->features);
 }

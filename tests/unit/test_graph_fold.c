@@ -1,0 +1,125 @@
+/* Folding products of low rank: fewer nodes, the same numbers by the f64 references, and what must not be
+ * folded stays. */
+#include "support/test.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "graph/graph.h"
+
+enum { tokens = 3, in = 150, out = 140, rank = 4, most_values = 24, most_elements = out * in };
+
+static double numbers[most_values][most_elements];
+
+static int dense(struct graph *graph, int64_t rows, int64_t columns) {
+    int64_t dim[2] = {rows, columns};
+    int value = graph_transient(graph, DTYPE_F32, COUNT_FIXED, 2, dim, "in");
+    for (int64_t i = 0; i < rows * columns; i++) numbers[value][i] = sin((double)(i + 1) * (value + 2));
+    return value;
+}
+
+static int emit(struct graph *graph, enum op_code op, const int *inputs, float alpha) {
+    struct attributes attributes = {.alpha = alpha};
+    return graph_output(graph, graph_emit(graph, op, inputs, &attributes, DTYPE_F32, "out"), 0);
+}
+
+static void compute(const struct graph *graph) {
+    for (int n = 0; n < graph->node_count; n++) {
+        const struct node *node = &graph->nodes[n];
+        struct reference_call call = {.attributes = &node->attributes};
+        struct reference_operand *operands[2] = {call.in, call.out};
+        for (int side = 0; side < 2; side++)
+            for (int i = 0; i < (side ? node->outputs : node->inputs); i++) {
+                int value = side ? node->output[i] : node->input[i];
+                if (value < 0) continue;
+                operands[side][i].data = numbers[value];
+                operands[side][i].rank = 2;
+                memcpy(operands[side][i].dim, graph->values[value].dim, sizeof operands[side][i].dim);
+            }
+        op_row(node->op)->reference(&call);
+    }
+}
+
+/* Folds, and compares what `result` was with what it is. */
+static void check_fold(struct graph *graph, int result, int nodes_after) {
+    static double before[most_elements];
+    struct error err;
+    compute(graph);
+    memcpy(before, numbers[result], sizeof before);
+    memset(numbers[result], 0, sizeof numbers[result]);
+    assert_ok(graph_fold(graph, &err), &err);
+    assert_int_equal(graph->node_count, nodes_after);
+    compute(graph);
+    const int64_t *dim = graph->values[result].dim;
+    for (int64_t i = 0; i < dim[0] * dim[1]; i++) assert_true(fabs(before[i] - numbers[result][i]) < 1e-9);
+    for (int n = 0; n < graph->node_count; n++)
+        assert_int_equal(graph->values[graph->nodes[n].output[0]].producer, n);
+    graph_release(graph);
+}
+
+/* y = x wᵀ + bias + residual, then y + 0.5 low upᵀ. */
+static int adapted(struct graph *graph, bool up_bias, int64_t width) {
+    graph_init(graph);
+    int base[6] = {dense(graph, tokens, in),
+                   dense(graph, out, in),
+                   dense(graph, out, 1),
+                   dense(graph, tokens, out),
+                   -1,
+                   -1};
+    int y = emit(graph, OP_LINEAR, base, 2);
+    int up[6] = {dense(graph, tokens, width), dense(graph, out, width), up_bias ? base[2] : -1, y, -1, -1};
+    return emit(graph, OP_LINEAR, up, 0.5f);
+}
+
+static void an_adapter_is_folded_into_its_linear(void **state) {
+    (void)state;
+    struct graph graph;
+    int y = adapted(&graph, false, rank);
+    check_fold(&graph, y, 1);
+}
+
+static void the_gradient_of_an_adapter_comes_first_and_is_folded(void **state) {
+    (void)state;
+    struct graph graph;
+    graph_init(&graph);
+    int low[5] = {dense(&graph, tokens, rank), dense(&graph, rank, in), dense(&graph, tokens, in), -1, -1};
+    int dx = emit(&graph, OP_LINEAR_GRAD_X, low, 0.25f);
+    int base[5] = {dense(&graph, tokens, out), dense(&graph, out, in), dx, -1, -1};
+    dx = emit(&graph, OP_LINEAR_GRAD_X, base, 1);
+    check_fold(&graph, dx, 1);
+}
+
+static void what_is_read_elsewhere_or_wide_or_biased_stays(void **state) {
+    (void)state;
+    struct graph graph;
+    int y = adapted(&graph, true, rank);
+    check_fold(&graph, y, 2);
+    y = adapted(&graph, false, 129);
+    check_fold(&graph, y, 2);
+    y = adapted(&graph, false, rank);
+    graph.values[graph.nodes[0].output[0]].keep = true;
+    check_fold(&graph, y, 2);
+    y = adapted(&graph, false, rank);
+    int sum[2] = {y, graph.nodes[0].output[0]};
+    y = emit(&graph, OP_ADD, sum, 0);
+    check_fold(&graph, y, 3);
+}
+
+static void three_in_a_row_fold_by_twos(void **state) {
+    (void)state;
+    struct graph graph;
+    int y = adapted(&graph, false, rank);
+    int more[6] = {dense(&graph, tokens, rank), dense(&graph, out, rank), -1, y, -1, -1};
+    y = emit(&graph, OP_LINEAR, more, 1.5f);
+    check_fold(&graph, y, 2);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_adapter_is_folded_into_its_linear),
+        cmocka_unit_test(the_gradient_of_an_adapter_comes_first_and_is_folded),
+        cmocka_unit_test(what_is_read_elsewhere_or_wide_or_biased_stays),
+        cmocka_unit_test(three_in_a_row_fold_by_twos),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
