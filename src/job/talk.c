@@ -1,5 +1,6 @@
 #include "job/talk.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -55,13 +56,13 @@ bool talk_value(struct talk *out, const json_t *value, const char *name, struct 
             err,
             "Write a list of {\"role\",\"content\"} objects, or an object with \"messages\" or \"prompt\".");
     }
-    for (size_t i = 0; i < json_array_size(messages); i++)
-        if (!json_is_string(json_object_get(json_array_get(messages, i), "role")))
-            return error_set(err, ERROR_INPUT, "generate", "%.200s: message %zu has no role", name, i + 1);
+    if (!dataset_messages(&out->messages, messages, err)) {
+        snprintf(err->where, sizeof err->where, "generate");
+        return error_about(err, name);
+    }
     const json_t *tools = json_object_get(value, "tools");
-    out->messages = json_deep_copy(messages);
     out->tools = json_is_array(tools) ? json_deep_copy(tools) : NULL;
-    return (out->messages && (out->tools || !json_is_array(tools))) || error_no_memory(err, "generate", 0);
+    return out->tools || !json_is_array(tools) || error_no_memory(err, "generate", 0);
 }
 
 void talk_release(struct talk *talk) {

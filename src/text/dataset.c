@@ -102,6 +102,11 @@ static bool read_file(struct dataset *out, uint32_t file, const struct dataset_o
         buf_append(&out->evidence, evidence.data ? evidence.data : "", evidence.size);
         ok = !out->evidence.failed || error_no_memory(err, "data", evidence.size);
     }
+    if (ok && file && (reader.container != out->container || columns.layout != out->layout)) {
+        buf_printf(&out->evidence, "; %s is another: ", fs_base_name(out->files[file]));
+        buf_append(&out->evidence, evidence.data ? evidence.data : "", evidence.size);
+        ok = !out->evidence.failed || error_no_memory(err, "data", evidence.size);
+    }
     ok = ok && read_rows(out, &columns, file, &reader, options->max_rows, err);
     buf_release(&evidence);
     reader_close(&reader);
@@ -208,6 +213,16 @@ bool dataset_refuse(const struct dataset *dataset, struct error *err) {
                                   ? "No row is left; correct the file, or give another --chat-template."
                                   : "No row is left; correct the file.");
     return error_fix(err, "Correct them, or leave them out with --skip-bad-rows.");
+}
+
+bool dataset_messages(json_t **out, const json_t *list, struct error *err) {
+    struct dataset_cause cause;
+    switch (messages_make(out, list, &cause)) {
+    case ROW_GOOD: return true;
+    case ROW_BAD: return error_set(err, ERROR_INPUT, "data", "%s", cause.text);
+    case ROW_NO_MEMORY: break;
+    }
+    return error_no_memory(err, "data", json_array_size(list));
 }
 
 /* ---- split ---- */

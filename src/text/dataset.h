@@ -58,7 +58,8 @@ struct dataset {
     struct digest digest;             /* of the file's bytes; of several files: of their digests in order */
     enum dataset_container container; /* of the first file */
     enum dataset_layout layout;
-    struct buf evidence; /* why: "32 of the first 32 rows have a `messages` list of role and content" */
+    struct buf evidence; /* why, of files unlike the first too: "32 of the first 32 rows have a `messages`
+                            list of role and content" */
     struct dataset_row *rows;
     size_t row_count, row_capacity;
     size_t refused_count;             /* of the rows */
@@ -83,6 +84,10 @@ void dataset_order_problems(struct dataset *dataset);
 
 /* The refusal for a data set with problems: the first ten named, all counted. Always returns false. */
 bool dataset_refuse(const struct dataset *dataset, struct error *err);
+
+/* A conversation that is no row, such as a request: its messages checked and made as those of a row. New
+ * reference. Errors: ERROR_INPUT, naming the message. */
+bool dataset_messages(json_t **out, const json_t *list, struct error *err);
 
 /* Splits: marks the round(fraction · rows) rows with the lowest Philox word for (seed, row index) as
  * held out: counter = (row index, 0, 0, 0xffffffff), word 0; ties by index. held[row_count] is set.

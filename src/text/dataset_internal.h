@@ -58,6 +58,7 @@ struct dataset_reader {
 
 bool reader_open(struct dataset_reader *reader, const char *path, struct error *err);
 void reader_close(struct dataset_reader *reader);
+bool reader_is_named_csv(const struct dataset_reader *reader); /* by its ending */
 void reader_rewind(struct dataset_reader *reader);
 /* READER_ROW: *row is a new JSON object. READER_BAD: reader->cause says why. Both set row_line. */
 enum reader_result reader_next(struct dataset_reader *reader, json_t **row, struct error *err);

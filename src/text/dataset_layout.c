@@ -179,6 +179,10 @@ static bool refuse_layout(const struct dataset_reader *reader, const struct samp
         error_why(err,
                   "%s; its columns are %s; a list of rows would be looked for in `data`, `train` or `rows`",
                   reader->evidence, sample->columns.size ? sample->columns.data : "none");
+    if (reader->container == CONTAINER_CSV && !reader_is_named_csv(reader))
+        return error_fix(err, "Text is given as rows too, {\"text\": \"...\"} on a line of its own; or name "
+                              "the columns: --columns "
+                              "prompt=COLUMN,completion=COLUMN.");
     return error_fix(
         err, "Name them: --columns prompt=COLUMN,completion=COLUMN (or messages=, text=, or instruction= "
              "and output=).");

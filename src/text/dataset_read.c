@@ -141,6 +141,10 @@ static bool has_suffix(const char *path, const char *suffix) {
     return a >= b && !strcmp(path + a - b, suffix);
 }
 
+bool reader_is_named_csv(const struct dataset_reader *reader) {
+    return has_suffix(reader->path, ".csv") || has_suffix(reader->path, ".tsv");
+}
+
 static void set_container(struct dataset_reader *reader, enum dataset_container container,
                           const char *evidence) {
     reader->container = container;
