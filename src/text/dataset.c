@@ -31,8 +31,8 @@ static bool grow(void **items, size_t count, size_t *capacity, size_t size, stru
     return true;
 }
 
-static bool add_problem(struct dataset *out, uint32_t file, size_t line, const struct dataset_cause *cause,
-                        struct error *err) {
+static bool add_problem(struct dataset *out, uint32_t file, size_t line, size_t number,
+                        const struct dataset_cause *cause, struct error *err) {
     if (out->problem_count == most_problems) {
         error_set(err, ERROR_INPUT, "data", "%s: more than %d bad rows", out->files[file], most_problems);
         return error_why(err, "line %zu: %s", out->problems[0].line, out->problems[0].cause);
@@ -45,6 +45,11 @@ static bool add_problem(struct dataset *out, uint32_t file, size_t line, const s
     problem->file = file;
     problem->line = line;
     memcpy(problem->cause, cause->text, sizeof problem->cause);
+    if (number) {
+        struct dataset_cause numbered;
+        dataset_cause_set(&numbered, "row %zu: %s", number, cause->text);
+        memcpy(problem->cause, numbered.text, sizeof problem->cause);
+    }
     return true;
 }
 
@@ -55,7 +60,7 @@ static bool add_row(struct dataset *out, const struct dataset_columns *columns, 
     switch (
         row_make(&row, record, columns, reader->container == CONTAINER_CSV, &out->arena, &reader->cause)) {
     case ROW_NO_MEMORY: return error_no_memory(err, "data", reader->size);
-    case ROW_BAD: return add_problem(out, file, reader->row_line, &reader->cause, err);
+    case ROW_BAD: return add_problem(out, file, reader->row_line, reader->row_number, &reader->cause, err);
     case ROW_GOOD: break;
     }
     if (!grow(&rows, out->row_count, &out->row_capacity, sizeof *out->rows, err)) {
@@ -65,6 +70,7 @@ static bool add_row(struct dataset *out, const struct dataset_columns *columns, 
     out->rows = rows;
     row.index = out->row_count;
     row.line = reader->row_line;
+    row.number = reader->row_number;
     row.file = file;
     out->rows[out->row_count++] = row;
     return true;
@@ -79,7 +85,7 @@ static bool read_rows(struct dataset *out, const struct dataset_columns *columns
         if (result == READER_END) break;
         if (result == READER_FAILED) return false;
         if (result == READER_BAD) {
-            ok = add_problem(out, file, reader->row_line, &reader->cause, err);
+            ok = add_problem(out, file, reader->row_line, reader->row_number, &reader->cause, err);
             continue;
         }
         ok = add_row(out, columns, file, reader, record, err);
@@ -181,7 +187,7 @@ bool dataset_refuse_row(struct dataset *dataset, size_t index, const char *text,
     dataset_cause_set(&cause, "the template refuses it: %s", text);
     row->refused = true;
     dataset->refused_count++;
-    return add_problem(dataset, row->file, row->line, &cause, err);
+    return add_problem(dataset, row->file, row->line, row->number, &cause, err);
 }
 
 static int compare_problems(const void *a, const void *b) {

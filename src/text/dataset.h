@@ -30,6 +30,8 @@ const char *dataset_layout_name(enum dataset_layout layout); /* "messages", "pro
 struct dataset_row {
     size_t index;  /* 0-based in the data set, over the good rows of all files, before any shuffle */
     size_t line;   /* 1-based line of the file where the row begins */
+    size_t number; /* in JSON, where many rows may stand in one line: the row's place in the file, from 1;
+                      else 0 */
     uint32_t file; /* which of the files */
     enum dataset_layout layout;
     bool refused;           /* by the template: a bad row that keeps its place (dataset_refuse_row) */

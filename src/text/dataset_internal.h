@@ -53,6 +53,7 @@ struct dataset_reader {
     struct csv csv;
     struct csv_record header, record;
     size_t row_line;            /* of the last record */
+    size_t row_number;          /* of JSON, where many may stand in one line: its place, from 1; else 0 */
     struct dataset_cause cause; /* of the last READER_BAD */
 };
 

@@ -268,6 +268,7 @@ void reader_rewind(struct dataset_reader *reader) {
     reader->at = reader->first;
     reader->line = reader->first_line;
     reader->done = false;
+    reader->row_number = 0;
     reader->csv.at = reader->first;
     reader->csv.line = reader->first_line;
 }
@@ -392,6 +393,7 @@ static enum reader_result next_csv(struct dataset_reader *reader, json_t **row, 
 
 enum reader_result reader_next(struct dataset_reader *reader, json_t **row, struct error *err) {
     *row = NULL;
+    reader->row_number += reader->container == CONTAINER_JSON;
     switch (reader->container) {
     case CONTAINER_JSON: return reader->in_sequence ? next_object(reader, row) : next_element(reader, row);
     case CONTAINER_CSV: return next_csv(reader, row, err);

@@ -172,6 +172,7 @@ static void broken_lists_and_records_are_told_with_their_line(void **state) {
         size_t rows, line;
         const char *cause;
     } cases[] = {
+        {"[{\"text\":\"a\"},{\"text\":7},{\"text\":\"b\"}]", 2, 1, "row 2: `text` is a number"},
         {"[{\"text\":\"a\"},\n{\"text\":}\n,{\"text\":\"b\"}]", 2, 2, "broken JSON"},
         {"[{\"text\":\"a\"},\n{\"text\":\"b\"}", 1, 2, "the list is never closed"},
         {"[{\"text\":\"a\"},\n{\"text\":\n\"b\" \"c\"}]", 1, 3, "broken JSON"},
