@@ -138,20 +138,18 @@ static struct forward forward_open(const struct flash *flash, int worker) {
     return f;
 }
 
-/* One block of keys for `queries` rows of scratch from row `first` on. Row i sees keys j <= ahead + i · step.
- */
+/* One block of keys for `queries` rows of scratch from row `first` on. Row i sees keys j <= ahead + i. */
 static void forward_block(const struct flash *flash, const struct forward *f, int64_t first, int64_t queries,
-                          int64_t step, int64_t keys, int64_t ahead) {
+                          int64_t keys, int64_t ahead) {
     float *q = f->q + first * flash->padded, *y = f->y + first * flash->padded;
     float *most = f->most + first, *sum = f->sum + first;
     for (int64_t b = 0; b < queries; b += attention_band) {
-        int64_t rows = smaller(attention_band, queries - b),
-                columns = smaller(keys, ahead + (b + rows - 1) * step + 1);
+        int64_t rows = smaller(attention_band, queries - b), columns = smaller(keys, ahead + b + rows);
         if (columns <= 0) continue;
         block_multiply(false, rows, columns, flash->d, q + b * flash->padded, flash->padded, 1, f->kt,
                        attention_block, f->scores, attention_block);
         for (int64_t r = 0; r < rows; r++) {
-            int64_t visible = smaller(keys, ahead + (b + r) * step + 1);
+            int64_t visible = smaller(keys, ahead + b + r + 1);
             softmax_row(f->scores + r * attention_block, visible, round_up(columns, lanes), flash->scale,
                         most + b + r, sum + b + r, y + (b + r) * flash->padded, flash->padded);
         }
@@ -164,8 +162,9 @@ static void forward_block(const struct flash *flash, const struct forward *f, in
  * rows per head; a single one (decoding) has the heads of its group as neighbouring rows of one block. */
 struct forward_part {
     int64_t segment, head, row, begin,
-        queries;                        /* row: the first query's in the micro-batch; begin: in its segment */
-    int64_t blocks, rows, step, stride; /* blocks of scratch rows, rows in each; rows between heads */
+        queries;                  /* row: the first query's in the micro-batch; begin: in its segment */
+    int64_t blocks, rows, stride; /* blocks of scratch rows, rows in each; rows between heads */
+    bool stacked;
 };
 
 static struct forward_part forward_part_of(const struct flash *flash, int task) {
@@ -179,7 +178,7 @@ static struct forward_part forward_part_of(const struct flash *flash, int task) 
     bool stacked = part.queries == 1 && flash->group <= attention_block;
     part.blocks = stacked ? 1 : flash->group;
     part.rows = stacked ? flash->group : part.queries;
-    part.step = stacked ? 0 : 1;
+    part.stacked = stacked;
     part.stride = stacked ? 1 : attention_block;
     return part;
 }
@@ -219,25 +218,35 @@ static void store_forward(const struct flash *flash, const struct forward *f,
         }
 }
 
+#include "device/cpu/attention_decode_body.h"
+
+/* All keys that the part's queries see, block after block, brought to f32 once for the group. */
+static void forward_attend(const struct flash *flash, const struct forward *f,
+                           const struct forward_part *part, const struct keys *keys) {
+    int64_t all_keys = keys->past + part->begin + part->queries, width = flash->kv_heads * flash->d,
+            padded = flash->padded;
+    for (int64_t at = 0; at < all_keys; at += attention_block) {
+        int64_t count = smaller(attention_block, all_keys - at), rounded = round_up(count, attention_lanes);
+        const char *k = (const char *)keys->k + (size_t)(at * width) * (keys->k_bf16 ? 2 : 4);
+        const char *v = (const char *)keys->v + (size_t)(at * width) * (keys->v_bf16 ? 2 : 4);
+        load_block(f->k, padded, k, keys->k_bf16, width, count, rounded, flash->d);
+        transpose_block(f->kt, attention_block, f->k, rounded, padded);
+        load_block(f->v, padded, v, keys->v_bf16, width, count, count, flash->d);
+        for (int64_t b = 0; b < part->blocks; b++)
+            forward_block(flash, f, b * attention_block, part->rows, count, keys->past + part->begin - at);
+    }
+}
+
 static void forward_task(void *user, int task, int worker) {
     const struct flash *flash = user;
     struct forward f = forward_open(flash, worker);
     struct forward_part part = forward_part_of(flash, task);
     struct keys keys = keys_of(flash, part.segment, part.head);
-    int64_t all_keys = keys.past + part.begin + part.queries, width = flash->kv_heads * flash->d,
-            padded = flash->padded;
     load_forward(flash, &f, &part);
-    for (int64_t at = 0; at < all_keys; at += attention_block) {
-        int64_t count = smaller(attention_block, all_keys - at), rounded = round_up(count, attention_lanes);
-        const char *k = (const char *)keys.k + (size_t)(at * width) * (keys.k_bf16 ? 2 : 4);
-        const char *v = (const char *)keys.v + (size_t)(at * width) * (keys.v_bf16 ? 2 : 4);
-        load_block(f.k, padded, k, keys.k_bf16, width, count, rounded, flash->d);
-        transpose_block(f.kt, attention_block, f.k, rounded, padded);
-        load_block(f.v, padded, v, keys.v_bf16, width, count, count, flash->d);
-        for (int64_t b = 0; b < part.blocks; b++)
-            forward_block(flash, &f, b * attention_block, part.rows, part.step, count,
-                          keys.past + part.begin - at);
-    }
+    if (part.stacked)
+        decode_attend(flash, &f, &part, &keys);
+    else
+        forward_attend(flash, &f, &part, &keys);
     store_forward(flash, &f, &part);
 }
 
