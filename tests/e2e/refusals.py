@@ -299,7 +299,9 @@ def unknown_out_of_range_and_conflicting_settings_are_refused():
     (here / "r.yaml").write_text("epoch: 3\n")
     rows = [([*train, "--lora-rnk", "4"], "--lora-rank"), ([*train, "--lora_r", "4"], "--lora-rank"), ([*train, "--lora-dropout", "1.5"], "1.5"),
             ([*train, "--lora-rank", "0"], "between"), ([*train, "--lora-rank", "9" * 30], "lora-rank"), ([*train, "--learning-rate", "nan"], "nan"),
-            ([*train, "--schedule", "cos"], "cosine"), ([*train, "--lora-targets", "nothing"], "nothing"),
+            ([*train, "--schedule", "cos"], "cosine"), ([*train, "--lora-targets", "nothing"], 'no linear module "nothing"'),
+            ([*train, "--lora-targets", "all-linear,q_proj"], "all-linear alone"),
+
             ([*train, "--memory", "lots"], "600MiB"), ([*train, "--valid", "a", "--valid-split", "0.1"], "valid-split"),
             ([*train, "--valid-split", "0.01"], "valid-split"), ([*train, "--adapter", LLAMA / "adapter", "--resume"], "resume"),
             ([*wide, "--adapter", LLAMA / "adapter"], "lora-rank 2 conflicts with the rank 4"),
