@@ -15,6 +15,19 @@ if(TARGET hone)
   endif()
 endif()
 # ---- end of tests/cli ----
+# ---- rates of the products, beside oneDNN where it is installed (tests/perf) ----
+if(TARGET hone_device)
+  add_executable(bench_gemm perf/bench_gemm.c)
+  target_link_libraries(bench_gemm PRIVATE hone_device)
+  find_library(DNNL_LIBRARY dnnl)
+  find_path(DNNL_INCLUDE dnnl.h PATH_SUFFIXES oneapi/dnnl)
+  if(DNNL_LIBRARY AND DNNL_INCLUDE)
+    target_compile_definitions(bench_gemm PRIVATE HONE_ONEDNN)
+    target_include_directories(bench_gemm SYSTEM PRIVATE ${DNNL_INCLUDE})
+    target_link_libraries(bench_gemm PRIVATE ${DNNL_LIBRARY})
+  endif()
+endif()
+# ---- end of tests/perf ----
 # ---- golden models (tests/golden) ----
 if(TARGET hone_score)
   add_library(golden_probe STATIC golden/probe.c)

@@ -60,7 +60,7 @@ struct hone_error {
     enum hone_code code;
     char where[64]; /* the part: "train", "gguf" */
     char what[512]; /* one clause: file, line or field, and what is wrong with it */
-    char why[512];  /* the cause */
+    char why[2048]; /* the cause */
     char fix[512];  /* the remedy */
 };
 

@@ -31,40 +31,53 @@ int error_exit_status(enum error_code code) {
 
 void error_clear(struct error *err) { memset(err, 0, sizeof *err); }
 
+/* The text, cut where it is too long, and clean. */
+static void fill(char *out, size_t size, const char *format, va_list args) {
+    int length = vsnprintf(out, size, format, args);
+    if (length < 0) out[0] = '\0';
+    if (length >= 0 && (size_t)length >= size) text_ellipsis(out, size);
+    text_clean(out);
+}
+
 bool error_set(struct error *err, enum error_code code, const char *where, const char *format, ...) {
     error_clear(err);
     err->code = code;
     snprintf(err->where, sizeof err->where, "%s", where);
     va_list args;
     va_start(args, format);
-    vsnprintf(err->what, sizeof err->what, format, args);
+    fill(err->what, sizeof err->what, format, args);
     va_end(args);
-    text_clean(err->what);
     return false;
 }
 
 bool error_why(struct error *err, const char *format, ...) {
     va_list args;
     va_start(args, format);
-    vsnprintf(err->why, sizeof err->why, format, args);
+    fill(err->why, sizeof err->why, format, args);
     va_end(args);
-    text_clean(err->why);
     return false;
 }
 
 bool error_fix(struct error *err, const char *format, ...) {
     va_list args;
     va_start(args, format);
-    vsnprintf(err->fix, sizeof err->fix, format, args);
+    fill(err->fix, sizeof err->fix, format, args);
     va_end(args);
-    text_clean(err->fix);
     return false;
+}
+
+static void fill_with(char *out, size_t size, const char *format, ...) PRINTF_LIKE(3, 4);
+static void fill_with(char *out, size_t size, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    fill(out, size, format, args);
+    va_end(args);
 }
 
 bool error_about(struct error *err, const char *name) {
     char what[sizeof err->what];
     memcpy(what, err->what, sizeof what);
-    snprintf(err->what, sizeof err->what, "%.200s: %.300s", name, what);
+    fill_with(err->what, sizeof err->what, "%.200s: %s", name, what);
     return false;
 }
 
@@ -86,14 +99,8 @@ bool error_system(struct error *err, enum error_code otherwise, const char *wher
 }
 
 void error_format(const struct error *err, char *out, unsigned long size) {
-    int used = snprintf(out, size, "%s: %s", err->where, err->what);
-    if (used > 0 && (unsigned long)used < size && err->why[0])
-        used += snprintf(out + used, size - (unsigned long)used, ": %s", err->why);
-    if (used > 0 && (unsigned long)used < size && err->what[0]) {
-        char last = out[used - 1];
-        used += snprintf(out + used, size - (unsigned long)used, "%s", last == '.' ? "" : ".");
-    }
-    if (used > 0 && (unsigned long)used < size && err->fix[0])
-        snprintf(out + used, size - (unsigned long)used, " %s", err->fix);
-    if (size > 0) text_clean(out); /* it may be cut */
+    const char *why = err->why, *fix = err->fix, *last = *why ? why : err->what;
+    bool stop = *last && last[strlen(last) - 1] != '.';
+    fill_with(out, size, "%s: %s%s%s%s%s%s", err->where, err->what, *why ? ": " : "", why, stop ? "." : "",
+              *fix ? " " : "", fix);
 }

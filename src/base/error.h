@@ -2,8 +2,8 @@
  *
  * Every function that can fail takes `struct error *err` last and returns bool; false means that
  * *err is filled. The first message wins: a caller that adds context changes `where` or `fix` only
- * when they are empty. `err` is never NULL. Texts are cut to fit, never overflow; they often quote a
- * stranger's file, so they are cleaned (text_clean): valid UTF-8 that cannot trick a terminal. */
+ * when they are empty. `err` is never NULL. Texts are cut to fit (text_ellipsis), never overflow; they often
+ * quote a stranger's file, so they are cleaned (text_clean): valid UTF-8 that cannot trick a terminal. */
 #ifndef HONE_BASE_ERROR_H
 #define HONE_BASE_ERROR_H
 
@@ -28,11 +28,13 @@ enum error_code {
     ERROR_INTERRUPTED, /* exit 130: stopped by the user, resumable */
 };
 
+enum { error_text_size = 3200 }; /* what error_format needs for the longest error */
+
 struct error {
     enum error_code code;
     char where[64]; /* the part or command: "train", "gguf" */
     char what[512]; /* one clause: file, line or field, and what is wrong with it */
-    char why[512];  /* the cause, may be empty */
+    char why[2048]; /* the cause, may be empty; or the other causes, where there are several */
     char fix[512];  /* the remedy, may be empty */
 };
 

@@ -80,6 +80,9 @@ static bool parse_int(const struct setting *row, const char *value, int64_t *out
     char *end;
     errno = 0;
     long long number = strtoll(value, &end, 10);
+    bool too_large = end != value && !*end && errno == ERANGE;
+    if (too_large && !check_bounds(row, number < 0 ? -INFINITY : INFINITY, value, err)) return false;
+    if (too_large) return refuse_value(row, value, "a whole number below 2^63", err);
     if (end == value || *end || errno || isspace((unsigned char)*value))
         return refuse_value(row, value, row->automatic ? "a whole number or \"auto\"" : "a whole number",
                             err);

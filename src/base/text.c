@@ -26,6 +26,20 @@ int utf8_decode(const char *text, size_t size, uint32_t *code) {
     return length;
 }
 
+size_t utf8_begun(const char *text, size_t size) {
+    char whole[5];
+    uint32_t code;
+    unsigned char lead = size ? (unsigned char)text[0] : 0;
+    if (lead < 0xC2 || lead > 0xF4) return 0;
+    for (size_t taken = size < 3 ? size : 3; taken > 1; taken--) /* only the second byte has other bounds */
+        for (size_t length = taken + 1; length <= 4; length++) {
+            memcpy(whole, text, taken);
+            memset(whole + taken, 0x80, length - taken);
+            if (utf8_decode(whole, length, &code) == (int)length) return taken;
+        }
+    return 1;
+}
+
 int utf8_encode(uint32_t c, char out[4]) {
     if (c < 0x80) {
         out[0] = (char)c;
@@ -93,18 +107,9 @@ bool text_escape(struct buf *out, const char *text, size_t size, bool keep_lines
     return !out->failed;
 }
 
-/* Whether these last bytes are the beginning of a character. */
-static bool is_cut(const char *text, size_t size) {
-    unsigned char lead = (unsigned char)text[0];
-    size_t whole = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2, i = 1;
-    if (lead < 0xC2 || lead > 0xF4 || size >= whole) return false;
-    while (i < size && ((unsigned char)text[i] & 0xC0) == 0x80) i++;
-    return i == size;
-}
-
 void text_clean(char *text) {
     char *to = text;
-    for (size_t left = strlen(text); left > 0 && !is_cut(text, left);) {
+    for (size_t left = strlen(text); left > 0 && utf8_begun(text, left) != left;) {
         uint32_t code = 0;
         int length = utf8_decode(text, left, &code);
         bool control = (code < 0x20 && code != '\n' && code != '\t') || code == 0x7F;
@@ -119,6 +124,18 @@ void text_clean(char *text) {
         left -= read;
     }
     *to = '\0';
+}
+
+void text_ellipsis(char *text, size_t capacity) {
+    static const char mark[] = "\u2026";
+    enum { longest_word = 40 };
+    if (capacity < sizeof mark) return;
+    size_t end = capacity - sizeof mark, word;
+    for (int i = 0; i < 3 && end && ((unsigned char)text[end] & 0xC0) == 0x80; i++) end--;
+    for (word = end; word && word + longest_word > end && text[word] != ' ';) word--;
+    if (word && text[word] == ' ') end = word;
+    while (end && text[end - 1] == ' ') end--;
+    memcpy(text + end, mark, sizeof mark);
 }
 
 const char *text_bytes(uint64_t bytes, char out[32]) {

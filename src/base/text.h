@@ -14,6 +14,9 @@ bool utf8_valid(const char *text, size_t size, size_t *bad);
 /* Decodes one code point; returns its length in bytes, or 0 when the bytes are not valid. */
 int utf8_decode(const char *text, size_t size, uint32_t *code);
 int utf8_encode(uint32_t code, char out[4]);
+/* At a place where no whole character stands: how many bytes are the longest beginning of one (Unicode, 3.9:
+ * maximal subparts), 0 where none begins. All of `size`: more text may complete it. */
+size_t utf8_begun(const char *text, size_t size);
 
 /* Appends text so that a terminal cannot be tricked by it: control characters, bidirectional
  * overrides and invalid bytes become \xNN or \u{N}. Newline and tab are kept when `keep_lines`. */
@@ -21,6 +24,10 @@ bool text_escape(struct buf *out, const char *text, size_t size, bool keep_lines
 /* The same in place, for a text that must not grow: each such character becomes "?", newline and tab are
  * kept, and a character that was cut at the end goes. */
 void text_clean(char *text);
+
+/* Ends a text that was cut to fill `capacity` bytes with a whole word and an ellipsis; a word longer than 40
+ * bytes is cut between characters. Room for the ellipsis alone is the least. */
+void text_ellipsis(char *text, size_t capacity);
 
 /* "1.5 GiB", "600 MiB", "12 KiB", "7 B" into out[32]; returns out. */
 const char *text_bytes(uint64_t bytes, char out[32]);

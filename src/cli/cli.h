@@ -78,6 +78,8 @@ void show_rates(const json_t *rates);
 
 /* Text of strangers, escaped. */
 void print_text(FILE *out, const char *text, bool keep_lines);
+/* Bad rows, a line each: file, line, cause. */
+void print_problems(const json_t *result);
 /* "1.5 GiB" into out[32]; returns out. */
 const char *print_bytes(double bytes, char out[32]);
 /* "3m12s", "48s", "2h05m" into out[32]; returns out. */

@@ -1,6 +1,7 @@
 /* `hone data check`, `stats` and `preview`. */
 #include "cli/cli.h"
 
+#include <stdint.h>
 #include <string.h>
 
 static void show_text(const char *label, const char *text) {
@@ -9,19 +10,19 @@ static void show_text(const char *label, const char *text) {
     putchar('\n');
 }
 
-static void show_problems(const json_t *result) {
-    size_t i;
-    json_t *row;
-    json_array_foreach(json_object_get(result, "problems"), i, row) {
-        print_text(stdout, json_get_text(row, "file"), false);
-        printf(":%.0f: ", json_get_number(row, "line"));
-        print_text(stdout, json_get_text(row, "cause"), false);
-        putchar('\n');
-    }
-}
-
 static void show_count(const json_t *result, const char *key, const char *label) {
     if (json_get_number(result, key) > 0) printf("%-10s%.0f %s\n", "", json_get_number(result, key), label);
+}
+
+static void show_ignored_calls(const json_t *result) {
+    const json_t *first = json_object_get(result, "tool_calls_ignored_first");
+    if (!first) return;
+    printf("%-10s%.0f have tool calls that the template leaves out, so that such a turn trains its text "
+           "alone, or a "
+           "bare end marker; the first: ",
+           "warning", json_get_number(result, "tool_calls_ignored"));
+    print_text(stdout, json_get_text(first, "file"), false);
+    printf(":%.0f\n", json_get_number(first, "line"));
 }
 
 static void show_data(const json_t *result) {
@@ -38,7 +39,8 @@ static void show_data(const json_t *result) {
     show_count(result, "overlap", "of the held-out rows stand in the data too");
     show_count(result, "over_length", "are longer than --max-length");
     show_count(result, "untrained", "have no trained token");
-    show_problems(result);
+    show_ignored_calls(result);
+    print_problems(result);
 }
 
 static void show_check(struct cli *cli, const json_t *result) {
@@ -125,20 +127,29 @@ static size_t token_start(const json_t *row, size_t token, const char *text, siz
     return at;
 }
 
+/* What stands behind it is not trained on: --max-length cuts here. */
+static void show_cut(struct marks *marks) {
+    mark(marks, false);
+    fputs("✂", stdout);
+}
+
 /* Runs of tokens that are all trained or all not, and the tokens around the text. */
 static void show_marked(const struct cli *cli, const json_t *row) {
     const char *text = json_get_text(row, "text"), *end = json_get_text(row, "end");
     size_t count = json_array_size(json_object_get(row, "ids")), size = strlen(text);
     size_t inside = *end && count ? count - 1 : count;
+    size_t kept = (size_t)json_get_number(row, "kept"), cut = kept && kept < count ? kept : SIZE_MAX;
     struct marks marks = {cli, false};
     show_part(&marks, json_get_text(row, "begin"), strlen(json_get_text(row, "begin")), false);
     for (size_t i = 0, next; i < inside; i = next) {
         bool trained = is_flagged(row, i);
-        for (next = i + 1; next < inside && is_flagged(row, next) == trained;) next++;
+        if (i == cut) show_cut(&marks);
+        for (next = i + 1; next < inside && next != cut && is_flagged(row, next) == trained;) next++;
         size_t from = token_start(row, i, text, size),
                to = next < inside ? token_start(row, next, text, size) : size;
         show_part(&marks, text + from, to - from, trained);
     }
+    if (inside == cut) show_cut(&marks);
     show_part(&marks, end, strlen(end), count && is_flagged(row, count - 1));
     mark(&marks, false);
     putchar('\n');

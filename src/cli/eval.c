@@ -5,6 +5,9 @@ static void show(struct cli *cli, const json_t *result) {
     printf("loss %.4f, perplexity %.3f, over %.0f trained tokens of %.0f examples\n",
            json_get_number(result, "loss"), json_get_number(result, "perplexity"),
            json_get_number(result, "supervised_tokens"), json_get_number(result, "examples"));
+    if (json_get_number(result, "bad_rows") > 0)
+        printf("bad rows left out: %.0f\n", json_get_number(result, "bad_rows"));
+    print_problems(result);
 }
 
 const struct command command_eval = {

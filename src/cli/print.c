@@ -38,3 +38,14 @@ const char *json_get_text(const json_t *object, const char *key) {
     const char *text = json_string_value(json_object_get(object, key));
     return text ? text : "";
 }
+
+void print_problems(const json_t *result) {
+    size_t i;
+    json_t *row;
+    json_array_foreach(json_object_get(result, "problems"), i, row) {
+        print_text(stdout, json_get_text(row, "file"), false);
+        printf(":%.0f: ", json_get_number(row, "line"));
+        print_text(stdout, json_get_text(row, "cause"), false);
+        putchar('\n');
+    }
+}

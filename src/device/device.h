@@ -38,9 +38,10 @@ struct device_ops {
     void (*close)(struct device **device);
     /* Name, threads, features, which kernels and products were selected, why not the others. */
     bool (*describe)(const struct device *device, json_t **out, struct error *err);
-    /* Measured rates: product flops per second by dtype at shapes [n][3] = m, n, k; bytes per second. */
-    bool (*measure)(struct device *device, const int64_t (*shapes)[3], int count, json_t **out,
-                    struct error *err);
+    /* Measured rates: product flops per second of one compute type, NULL: of each, at shapes [n][3] = m, n,
+     * k; bytes per second. Takes some 60 ms for each. */
+    bool (*measure)(struct device *device, const enum dtype *compute, const int64_t (*shapes)[3], int count,
+                    json_t **out, struct error *err);
     /* False with the reason in *err when a node cannot run here. */
     bool (*supports)(const struct device *device, const struct graph *graph, const struct node *node,
                      struct error *err);

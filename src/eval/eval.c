@@ -6,6 +6,7 @@
 #include "base/text.h"
 #include "base/thread.h"
 #include "score/score.h"
+#include "text/report.h"
 
 struct measuring {
     struct model *model;
@@ -29,8 +30,8 @@ static bool read_inputs(struct measuring *m, const struct eval_options *options,
     if (!render_open(&m->render, m->model, &render, err) ||
         !dataset_open(&m->data, options->files, options->file_count, &data, err))
         return false;
-    if (m->data.problem_count && !options->skip_bad_rows) return dataset_refuse(&m->data, err);
-    if (!examples_build(&m->examples, &m->render.renderer, &m->data, NULL, false, err)) return false;
+    if (!examples_build(&m->examples, NULL, &m->render.renderer, &m->data, NULL, options->skip_bad_rows, err))
+        return false;
     if (m->examples.counts.supervised) return true;
     error_set(err, ERROR_INPUT, "eval", "no row has a token to measure");
     return error_fix(err, "Look at the mask with hone data preview.");
@@ -91,10 +92,11 @@ bool eval_run(const struct eval_options *options, json_t **result, struct error 
               score_examples(&score, &m.engine, &m.program, &m.batch, m.examples.items, m.examples.count,
                              options->stop, options->progress, options->user, err);
     if (ok) {
-        *result = json_pack("{s:f, s:f, s:I, s:I, s:I, s:f}", "loss", score.loss, "perplexity",
+        *result = json_pack("{s:f, s:f, s:I, s:I, s:I, s:I, s:o, s:f}", "loss", score.loss, "perplexity",
                             exp(score.loss), "supervised_tokens", (json_int_t)score.supervised, "examples",
-                            (json_int_t)score.examples, "tokens", (json_int_t)score.tokens, "seconds",
-                            clock_seconds() - start);
+                            (json_int_t)score.examples, "tokens", (json_int_t)score.tokens, "bad_rows",
+                            (json_int_t)m.data.problem_count, "problems", data_problems_json(&m.data),
+                            "seconds", clock_seconds() - start);
         ok = *result || error_no_memory(err, "eval", 0);
     }
     release(&m);

@@ -26,7 +26,8 @@ struct eval_options {
     void *user;
 };
 
-/* {"loss","perplexity","supervised_tokens","examples","tokens","seconds"}. */
+/* {"loss","perplexity","supervised_tokens","examples","tokens","bad_rows","problems":[…] (the first hundred,
+ * as text/report.h has them),"seconds"}. */
 bool eval_run(const struct eval_options *options, json_t **result, struct error *err);
 
 #endif

@@ -58,9 +58,14 @@ static bool check_supported(const json_t *json, const char *path, struct error *
         return error_set(err, ERROR_INPUT, "peft", "%s: bias: \"%s\" is not supported, only \"none\" is",
                          path, shown_text(&shown, bias, strlen(bias)));
     for (size_t i = 0; i < sizeof must_be_empty / sizeof *must_be_empty; i++)
-        if (!is_empty(json_object_get(json, must_be_empty[i].field)))
-            return error_set(err, ERROR_INPUT, "peft", "%s: %s: %s is not supported", path,
-                             must_be_empty[i].field, must_be_empty[i].meaning);
+        if (!is_empty(json_object_get(json, must_be_empty[i].field))) {
+            error_set(err, ERROR_INPUT, "peft", "%s: the field %s is not supported (%s)", path,
+                      must_be_empty[i].field, must_be_empty[i].meaning);
+            return error_fix(
+                err,
+                "Plain LoRA with one rank and one alpha is read. In PEFT, merge the adapter into its base "
+                "(merge_and_unload), save that, and name it as --model.");
+        }
     if (!json_is_string(init)) return true;
     for (size_t i = 0; i < sizeof harmless_init / sizeof *harmless_init; i++)
         if (!strcmp(json_string_value(init), harmless_init[i])) return true;

@@ -273,15 +273,17 @@ static bool make_header(struct buf *out, const struct tensor *tensors, size_t co
     return ok;
 }
 
-bool safetensors_write(const char *path, const struct tensor *tensors, size_t count, const json_t *metadata,
-                       struct error *err) {
+bool safetensors_write_each(const char *path, const struct tensor *tensors, size_t count,
+                            const json_t *metadata, safetensors_fetch *fetch, void *user, struct error *err) {
     struct buf header = {0};
     struct fs_writer file;
     bool ok = make_header(&header, tensors, count, metadata, err) && fs_writer_open(&file, path, err);
     if (!ok) goto done;
     ok = fs_writer_write(&file, header.data, header.size, err);
-    for (size_t i = 0; ok && i < count; i++)
-        ok = fs_writer_write(&file, tensors[i].data, (size_t)tensors[i].bytes, err);
+    for (size_t i = 0; ok && i < count; i++) {
+        const void *data = fetch ? fetch(user, i, err) : tensors[i].data;
+        ok = (data || !fetch) && fs_writer_write(&file, data, (size_t)tensors[i].bytes, err);
+    }
     if (ok)
         ok = fs_writer_commit(&file, err);
     else
@@ -289,4 +291,9 @@ bool safetensors_write(const char *path, const struct tensor *tensors, size_t co
 done:
     buf_release(&header);
     return ok;
+}
+
+bool safetensors_write(const char *path, const struct tensor *tensors, size_t count, const json_t *metadata,
+                       struct error *err) {
+    return safetensors_write_each(path, tensors, count, metadata, NULL, NULL, err);
 }

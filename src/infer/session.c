@@ -21,6 +21,7 @@ struct sequence { /* a request while it is being answered */
 struct session {
     struct model *model;
     struct peft *adapter;
+    struct stops stops; /* the adapter's */
     struct method method;
     enum dtype compute;
     uint64_t memory; /* bytes that the plan may take; 0: no bound */
@@ -82,6 +83,8 @@ bool session_open(struct session **out, const char *model_path, const struct ses
     s->compute = options->compute;
     s->memory = options->memory;
     bool ok = model_open(&s->model, model_path, err) &&
+              (!options->adapter ||
+               stops_add_directory(&s->stops, options->adapter, s->model->config.vocabulary, err)) &&
               render_open(&s->render, s->model, &options->render, err) && open_device(s, options, err);
     if (!ok) session_close(&s);
     *out = s;
@@ -110,6 +113,7 @@ void session_close(struct session **handle) {
         if (s->device) s->ops->close(&s->device);
     }
     peft_close(&s->adapter);
+    stops_release(&s->stops);
     render_close(&s->render);
     model_close(&s->model);
     mem_free(s->logits);
@@ -149,7 +153,9 @@ static bool run(struct session *s, struct engine_program *program, const atomic_
 }
 
 static bool ends(const struct session *s, int32_t id) {
-    if (id == tokenizer_eos(s->model->tokenizer)) return true;
+    if (id == tokenizer_eos(s->model->tokenizer) || stops_hold(&s->model->stops, id) ||
+        stops_hold(&s->stops, id))
+        return true;
     /* Chat templates end turns by a control token of their own where the end token is another. */
     static const char *const marks[] = {"<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>",
                                         "<|end|>"};
@@ -163,12 +169,9 @@ static bool ends(const struct session *s, int32_t id) {
 
 /* Bytes of whole characters at the start: a character may be spread over several tokens. */
 static size_t whole_characters(const char *text, size_t size) {
-    size_t at = size, back = 0;
-    while (at && back < 4 && ((unsigned char)text[at - 1] & 0xC0) == 0x80) at--, back++;
-    if (!at) return size;
-    unsigned char lead = (unsigned char)text[at - 1];
-    size_t need = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : lead >= 0xC0 ? 2 : 1;
-    return need > back + 1 ? at - 1 : size;
+    for (size_t back = 1; back <= 3 && back <= size; back++)
+        if (utf8_begun(text + size - back, back) == back) return size - back;
+    return size;
 }
 
 /* Gives out what is new; false when the listener wants no more. */
@@ -211,20 +214,24 @@ static bool take_token(struct session *s, struct sequence *q, float *logits, str
     return true;
 }
 
+bool session_accepts(const struct session *s, const struct request *request, int64_t context,
+                     struct error *err) {
+    int64_t most = s->model->config.context;
+    if (!request->count) return error_set(err, ERROR_INPUT, "generate", "the prompt is empty");
+    if ((int64_t)request->count < context) return true;
+    error_set(err, ERROR_INPUT, "generate", "the prompt has %zu tokens, the context %lld", request->count,
+              (long long)context);
+    if (context < most)
+        return error_fix(err, "Shorten the prompt, or give a larger --context; the model has %lld.",
+                         (long long)most);
+    error_why(err, "the model %.200s has no more", s->model->path);
+    return error_fix(err, "Shorten the prompt.");
+}
+
 static bool start_sequence(struct session *s, int slot, const struct request *request, struct answer *answer,
                            struct error *err) {
     struct sequence *q = &s->sequences[slot];
-    if (!request->count) return error_set(err, ERROR_INPUT, "generate", "the prompt is empty");
-    if ((int64_t)request->count >= s->context) {
-        error_set(err, ERROR_INPUT, "generate", "the prompt has %zu tokens, the context %lld", request->count,
-                  (long long)s->context);
-        if (s->context >= s->model->config.context) {
-            error_why(err, "the model %.200s has no more", s->model->path);
-            return error_fix(err, "Shorten the prompt.");
-        }
-        return error_fix(err, "Shorten the prompt, or give a larger --context; the model has %lld.",
-                         (long long)s->model->config.context);
-    }
+    if (!session_accepts(s, request, s->context, err)) return false;
     *q = (struct sequence){.request = request, .answer = answer, .start = clock_seconds(), .live = true};
     *answer = (struct answer){.prompt_tokens = request->count, .finish_reason = "length"};
     q->ids = mem_array((size_t)s->context + 1, sizeof *q->ids);

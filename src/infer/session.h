@@ -54,6 +54,11 @@ struct answer {
     double seconds;
 };
 
+/* Refuses a prompt that is empty, or leaves no room for an answer in `context` tokens; what session_generate
+ * would say, before anything is started. */
+bool session_accepts(const struct session *session, const struct request *request, int64_t context,
+                     struct error *err);
+
 /* Answers all requests, in order, up to `slots` at a time; answers[i] belongs to requests[i] and is released
  * by buf_release(&answers[i].text). Results do not depend on how many run together. Errors: a prompt that
  * does not fit the context (ERROR_INPUT), ERROR_INTERRUPTED. */

@@ -48,7 +48,7 @@ int hone_exit_status(enum hone_code code) { return error_exit_status((enum error
 
 char *hone_error_text(const struct hone_error *err) {
     struct error own;
-    char text[2048];
+    char text[error_text_size];
     take_error(&own, err);
     error_format(&own, text, sizeof text);
     return mem_strdup(text);

@@ -49,12 +49,12 @@ static bool measure_answers(struct job *job, json_t **out, struct error *err) {
     ok = ok && time_answer(job, session, ids, prompt, 1, &prefill, &one, err) &&
          time_answer(job, session, ids, prompt, job->options.max_tokens, &whole, &many, err);
     if (ok) {
+        uint64_t bytes = model_token_bytes(model);
         double decode = many > one && whole > prefill ? (double)(many - one) / (whole - prefill) : 0;
         *out = json_pack("{s:I, s:f, s:I, s:f, s:I, s:f}", "prompt_tokens", (json_int_t)prompt,
                          "prefill_tokens_per_second", (double)prompt / prefill, "generated_tokens",
                          (json_int_t)many, "decode_tokens_per_second", decode, "weight_bytes",
-                         (json_int_t)model->mapped_bytes, "decode_bytes_per_second",
-                         decode * (double)model->mapped_bytes);
+                         (json_int_t)bytes, "decode_bytes_per_second", decode * (double)bytes);
         ok = *out || error_no_memory(err, "bench", 0);
     }
     mem_free(ids);

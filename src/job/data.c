@@ -72,8 +72,8 @@ bool job_data_check(struct job *job, struct error *err) {
         name_all_problems(&in.data, job->result, err);
     if (ok && in.has_valid) { /* bad rows of the held-out files count as well */
         json_t *valid = NULL;
-        ok =
-            data_report_check(&valid, &in.valid, NULL, NULL, err) && name_all_problems(&in.valid, valid, err);
+        ok = data_report_check(&valid, &in.valid, NULL, renderer_of(&in), err) &&
+             name_all_problems(&in.valid, valid, err);
         if (ok)
             ok = json_object_set(job->result, "valid", valid) == 0 || error_no_memory(err, "data check", 0);
         json_decref(valid);
@@ -98,9 +98,8 @@ bool job_data_preview(struct job *job, struct error *err) {
         return error_fix(err, "What a row becomes depends on the model's template: --model NAME.");
     }
     if (!open_inputs(&in, job, err)) return false;
-    bool ok =
-        (!in.data.problem_count || job->recipe.skip_bad_rows || dataset_refuse(&in.data, err)) &&
-        data_report_preview(&job->result, &in.data, renderer_of(&in), 0, (size_t)job->options.rows, err);
+    bool ok = data_report_preview(&job->result, &in.data, renderer_of(&in), 0, (size_t)job->options.rows,
+                                  job->recipe.skip_bad_rows, err);
     if (ok)
         ok = json_object_set_new(job->result, "of", json_integer((json_int_t)in.data.row_count)) == 0 ||
              error_no_memory(err, "data preview", 0);

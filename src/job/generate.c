@@ -145,11 +145,11 @@ static bool check_lengths(const struct batch_file *file, const struct session *s
                           const struct request *requests, struct error *err) {
     int64_t most = session_model(session)->config.context;
     int64_t context = job->options.context ? job->options.context : most;
+    char name[240];
     for (size_t i = 0; i < file->count; i++) {
-        if ((int64_t)requests[i].count < context) continue;
-        error_set(err, ERROR_INPUT, "generate", "%.200s:%zu: the prompt has %zu tokens, the context %lld",
-                  job->options.batch, file->lines[i], requests[i].count, (long long)context);
-        return error_fix(err, context < most ? "Shorten it, or give a larger --context." : "Shorten it.");
+        if (session_accepts(session, &requests[i], context, err)) continue;
+        snprintf(name, sizeof name, "%.200s:%zu", job->options.batch, file->lines[i]);
+        return error_about(err, name);
     }
     return true;
 }

@@ -1,5 +1,6 @@
 #include "job/talk.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -55,13 +56,13 @@ bool talk_value(struct talk *out, const json_t *value, const char *name, struct 
             err,
             "Write a list of {\"role\",\"content\"} objects, or an object with \"messages\" or \"prompt\".");
     }
-    for (size_t i = 0; i < json_array_size(messages); i++)
-        if (!json_is_string(json_object_get(json_array_get(messages, i), "role")))
-            return error_set(err, ERROR_INPUT, "generate", "%.200s: message %zu has no role", name, i + 1);
+    if (!dataset_messages(&out->messages, messages, err)) {
+        snprintf(err->where, sizeof err->where, "generate");
+        return error_about(err, name);
+    }
     const json_t *tools = json_object_get(value, "tools");
-    out->messages = json_deep_copy(messages);
     out->tools = json_is_array(tools) ? json_deep_copy(tools) : NULL;
-    return (out->messages && (out->tools || !json_is_array(tools))) || error_no_memory(err, "generate", 0);
+    return out->tools || !json_is_array(tools) || error_no_memory(err, "generate", 0);
 }
 
 void talk_release(struct talk *talk) {
@@ -90,20 +91,6 @@ bool talk_request(struct talk *talk, struct session *session, const struct job *
     return true;
 }
 
-/* How many bytes at `text`, where no character stands, one replacement character stands for: the longest
- * beginning of a character, else one byte (Unicode, 3.9: substitution of maximal subparts). */
-static size_t torn_bytes(const char *text, size_t size) {
-    char whole[5];
-    uint32_t code;
-    for (size_t taken = size < 3 ? size : 3; taken > 1; taken--) /* only the second byte has other bounds */
-        for (size_t length = taken + 1; length <= 4; length++) {
-            memcpy(whole, text, taken);
-            memset(whole + taken, 0x80, length - taken);
-            if (utf8_decode(whole, length, &code) == (int)length) return taken;
-        }
-    return 1;
-}
-
 /* A model may end in the middle of a character, and JSON holds UTF-8 alone. */
 static json_t *answer_text(const struct buf *text) {
     struct buf clean = {0};
@@ -111,12 +98,13 @@ static json_t *answer_text(const struct buf *text) {
     if (utf8_valid(bytes, text->size, NULL)) return json_stringn(bytes, text->size);
     for (size_t i = 0; i < text->size;) {
         uint32_t code;
-        int length = utf8_decode(bytes + i, text->size - i, &code);
+        size_t left = text->size - i, torn = utf8_begun(bytes + i, left);
+        int length = utf8_decode(bytes + i, left, &code);
         if (length)
             buf_append(&clean, bytes + i, (size_t)length);
         else
             buf_text(&clean, "\xEF\xBF\xBD");
-        i += length ? (size_t)length : torn_bytes(bytes + i, text->size - i);
+        i += length ? (size_t)length : torn ? torn : 1;
     }
     json_t *value = clean.failed ? NULL : json_stringn(clean.data ? clean.data : "", clean.size);
     buf_release(&clean);

@@ -18,10 +18,10 @@ bool method_targets(const char *list, bool targets[module_count], struct error *
             if (strlen(modules[i].target) == length && !strncmp(modules[i].target, list, length))
                 known = targets[i] = true;
         if (!known) {
-            error_set(err, ERROR_USAGE, "method", "there is no linear module \"%.*s\"",
+            error_set(err, ERROR_USAGE, "train", "--lora-targets: there is no linear module \"%.*s\"",
                       (int)(length < 60 ? length : 60), list);
-            return error_fix(
-                err, "Name some of q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, or all.");
+            return error_fix(err, "Name some of q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, "
+                                  "down_proj, or all-linear alone.");
         }
         list += length;
         list += strspn(list, ", ");

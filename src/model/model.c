@@ -180,6 +180,7 @@ void model_close(struct model **handle) {
     struct model *model = *handle;
     if (!model) return;
     tokenizer_close(&model->tokenizer);
+    stops_release(&model->stops);
     mem_free(model->chat_template);
     mem_free(model->weights);
     mem_free(model->path);
@@ -241,5 +242,16 @@ uint64_t model_parameters(const struct model *model) {
     size_t count = (size_t)model->config.layers * WEIGHT_LAYER_ROLES + (WEIGHT_ROLES - WEIGHT_LAYER_ROLES);
     for (size_t i = 0; i < count; i++)
         if (model->weights[i].rank && tensor_elements(&model->weights[i], &elements)) total += elements;
+    return total;
+}
+
+uint64_t model_token_bytes(const struct model *model) {
+    uint64_t total = 0;
+    size_t count = (size_t)model->config.layers * WEIGHT_LAYER_ROLES + (WEIGHT_ROLES - WEIGHT_LAYER_ROLES);
+    for (size_t i = 0; i < count; i++)
+        if (model->weights[i].rank) total += (uint64_t)model->weights[i].bytes;
+    const struct tensor *embedding = model_weight(model, WEIGHT_EMBEDDING, 0);
+    if (!model->config.tied)
+        total -= (uint64_t)embedding->bytes / (uint64_t)embedding->dim[0] * (uint64_t)(embedding->dim[0] - 1);
     return total;
 }

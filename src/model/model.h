@@ -7,6 +7,7 @@
 
 #include "base/digest.h"
 #include "model/family.h"
+#include "model/stops.h"
 #include "tensor/tensor.h"
 #include "text/tokenizer.h"
 
@@ -16,6 +17,7 @@ struct model {
     struct tensor *weights; /* [layers · WEIGHT_LAYER_ROLES + WEIGHT_ROLES]; rank 0: absent */
     bool permuted;          /* q and k rows are interleaved in the file */
     struct tokenizer *tokenizer;
+    struct stops stops;  /* what ends an answer, beside the tokenizer's end of text */
     char *chat_template; /* NULL: the model has none */
     size_t chat_template_size;
     uint64_t mapped_bytes; /* of the weight files */
@@ -39,5 +41,9 @@ void model_rope_frequencies(const struct model *model, float *out);
 
 /* Number of weights in all (elements). */
 uint64_t model_parameters(const struct model *model);
+
+/* Bytes of stored weights that computing one token reads: every weight once, of the embedding one row; all of
+ * it where it is the head too. */
+uint64_t model_token_bytes(const struct model *model);
 
 #endif

@@ -108,6 +108,21 @@ static bool special_id(const struct model *model, const char *name, int32_t *out
     return true;
 }
 
+/* The ends of a turn and of a message, where the file names them. */
+static bool read_stops(struct model *model, struct error *err) {
+    static const char *const names[] = {"eot", "eom"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        int32_t id;
+        if (!special_id(model, names[i], &id, err)) return false;
+        if (id >= model->config.vocabulary)
+            return error_set(err, ERROR_INPUT, "model",
+                             "%s: the key tokenizer.ggml.%s_token_id is %d, which is no token", model->path,
+                             names[i], id);
+        if (id >= 0 && !stops_add(&model->stops, id, err)) return false;
+    }
+    return true;
+}
+
 static bool copy_template(struct model *model, struct error *err) {
     struct gguf_text text;
     if (!gguf_get_text(model->gguf, "tokenizer.chat_template", &text)) return true;
@@ -159,7 +174,8 @@ bool model_text_gguf(struct model *model, struct error *err) {
     bool ok = special_id(model, "bos", &tables.bos, err) && special_id(model, "eos", &tables.eos, err) &&
               special_id(model, "unknown", &tables.unknown, err) &&
               special_id(model, "padding", &tables.padding, err) &&
-              tokenizer_open(&model->tokenizer, &tables, err) && copy_template(model, err);
+              tokenizer_open(&model->tokenizer, &tables, err) && read_stops(model, err) &&
+              copy_template(model, err);
     mem_free(texts);
     return ok;
 }

@@ -130,7 +130,19 @@ bool model_config_hub(struct model *model, struct error *err) {
         return error_set(err, ERROR_INPUT, "model",
                          "%s: config.json: quantised checkpoints (quantization_config) are not supported",
                          model->path);
-    return read_rope(model, config, err) && model->family->check(c, config, err);
+    return read_rope(model, config, err) &&
+           (model->family->check(c, config, err) || error_about(err, model->path));
+}
+
+/* Both files count: transformers generates by generation_config.json, which is made of config.json where it
+ * is absent. */
+static bool read_stops(struct model *model, struct error *err) {
+    int64_t vocabulary = model->config.vocabulary;
+    const json_t *generation = hub_generation_config(model->hub);
+    return (stops_add_config(&model->stops, hub_config(model->hub), "config.json", vocabulary, err) &&
+            (!generation ||
+             stops_add_config(&model->stops, generation, "generation_config.json", vocabulary, err))) ||
+           error_about(err, model->path);
 }
 
 bool model_text_hub(struct model *model, struct error *err) {
@@ -141,7 +153,9 @@ bool model_text_hub(struct model *model, struct error *err) {
         error_set(err, ERROR_INPUT, "model", "%s: tokenizer.json is missing", model->path);
         return error_fix(err, "Save the tokenizer with a fast tokenizer, which writes tokenizer.json.");
     }
-    if (!tokenizer_open_json(&model->tokenizer, tokenizer, size, config, config_size, err)) return false;
+    if (!tokenizer_open_json(&model->tokenizer, tokenizer, size, config, config_size, err) ||
+        !read_stops(model, err))
+        return false;
     const char *text = hub_chat_template(model->hub, &size);
     if (!text) return true;
     model->chat_template = mem_strndup(text, size);

@@ -7,7 +7,7 @@
 /* Fill family, config, mapped_bytes and permuted. */
 bool model_config_gguf(struct model *model, struct error *err);
 bool model_config_hub(struct model *model, struct error *err);
-/* Fill tokenizer and chat_template. */
+/* Fill tokenizer, stops and chat_template. */
 bool model_text_gguf(struct model *model, struct error *err);
 bool model_text_hub(struct model *model, struct error *err);
 

@@ -205,14 +205,15 @@ bool engine_save_adapter(struct engine *engine, const char *directory, const cha
     size_t parts = (size_t)engine->model->config.layers * module_count, count = 0;
     struct peft_pair *pairs = mem_calloc(parts + 1, sizeof *pairs);
     struct saved *names = mem_calloc(parts + 1, sizeof *names);
-    float *numbers = mem_alloc((size_t)state->table.rows[state->adapter].bytes), *at = numbers;
+    size_t bytes = (size_t)state->table.rows[state->adapter].bytes;
+    float *numbers = mem_map(bytes, 0), *at = numbers; /* pages that are given back */
     char *targets[module_count];
     struct peft_config config = {.rank = state->method.rank,
                                  .alpha = state->method.alpha,
                                  .dropout = state->method.dropout,
                                  .targets = targets};
     bool ok = pairs && names && numbers;
-    if (!ok) error_no_memory(err, "adapter", state->table.rows[state->adapter].bytes);
+    if (!ok) error_no_memory(err, "adapter", bytes);
     for (int m = 0; m < module_count; m++)
         if (state->method.targets[m]) targets[config.target_count++] = (char *)(uintptr_t)modules[m].target;
     config.base_model = (char *)(uintptr_t)base_model;
@@ -227,6 +228,6 @@ bool engine_save_adapter(struct engine *engine, const char *directory, const cha
     ok = ok && peft_write(directory, &config, pairs, count, card, err);
     mem_free(pairs);
     mem_free(names);
-    mem_free(numbers);
+    mem_unmap(numbers, bytes);
     return ok;
 }

@@ -16,6 +16,18 @@ static bool read_source(struct render *out, const char *path, struct error *err)
     return ok && (out->source || error_no_memory(err, "template", 0));
 }
 
+/* The name is neither a file nor one of ours. */
+static bool refuse_name(const char *given, struct error *err) {
+    struct buf names = {0};
+    for (size_t i = 0; template_name_at(i); i++)
+        buf_printf(&names, "%s%s", i ? ", " : "", template_name_at(i));
+    error_set(err, ERROR_INPUT, "template",
+              "--chat-template %s is neither a file nor a template that hone knows by name", given);
+    error_fix(err, "Name a file with a Jinja template, or one of %s.", names.data ? names.data : "chatml");
+    buf_release(&names);
+    return false;
+}
+
 static bool copy_source(struct render *out, const char *text, size_t size, struct error *err) {
     out->source = mem_strndup(text, size);
     out->source_size = size;
@@ -61,6 +73,8 @@ bool render_open(struct render *out, const struct model *model, const struct ren
     bool ok = true;
     if (builtin)
         ok = copy_source(out, builtin, strlen(builtin), err);
+    else if (given && fs_kind_of(given) == FS_NOTHING)
+        ok = refuse_name(given, err);
     else if (given)
         ok = read_source(out, given, err);
     else if (options->adapter)

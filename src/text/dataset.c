@@ -8,6 +8,7 @@
 #include "base/checked.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "base/text.h"
 #include "text/dataset_internal.h"
 
 enum { most_problems = 1000000, named_problems = 10 };
@@ -17,11 +18,6 @@ const char *dataset_container_name(enum dataset_container container) {
         [CONTAINER_JSONL] = "jsonl", [CONTAINER_JSON] = "json", [CONTAINER_CSV] = "csv"};
     return names[container];
 }
-
-/* What grows while reading. */
-struct growth {
-    size_t row_capacity, problem_capacity;
-};
 
 static bool grow(void **items, size_t count, size_t *capacity, size_t size, struct error *err) {
     if (count < *capacity) return true;
@@ -35,47 +31,53 @@ static bool grow(void **items, size_t count, size_t *capacity, size_t size, stru
     return true;
 }
 
-static bool add_problem(struct dataset *out, struct growth *growth, uint32_t file, size_t line,
+static bool add_problem(struct dataset *out, uint32_t file, size_t line, size_t number,
                         const struct dataset_cause *cause, struct error *err) {
     if (out->problem_count == most_problems) {
         error_set(err, ERROR_INPUT, "data", "%s: more than %d bad rows", out->files[file], most_problems);
         return error_why(err, "line %zu: %s", out->problems[0].line, out->problems[0].cause);
     }
     void *problems = out->problems;
-    if (!grow(&problems, out->problem_count, &growth->problem_capacity, sizeof *out->problems, err))
+    if (!grow(&problems, out->problem_count, &out->problem_capacity, sizeof *out->problems, err))
         return false;
     out->problems = problems;
     struct dataset_problem *problem = &out->problems[out->problem_count++];
     problem->file = file;
     problem->line = line;
     memcpy(problem->cause, cause->text, sizeof problem->cause);
+    if (number) {
+        struct dataset_cause numbered;
+        dataset_cause_set(&numbered, "row %zu: %s", number, cause->text);
+        memcpy(problem->cause, numbered.text, sizeof problem->cause);
+    }
     return true;
 }
 
-static bool add_row(struct dataset *out, struct growth *growth, const struct dataset_columns *columns,
-                    uint32_t file, struct dataset_reader *reader, const json_t *record, struct error *err) {
+static bool add_row(struct dataset *out, const struct dataset_columns *columns, uint32_t file,
+                    struct dataset_reader *reader, const json_t *record, struct error *err) {
     struct dataset_row row;
     void *rows = out->rows;
     switch (
         row_make(&row, record, columns, reader->container == CONTAINER_CSV, &out->arena, &reader->cause)) {
     case ROW_NO_MEMORY: return error_no_memory(err, "data", reader->size);
-    case ROW_BAD: return add_problem(out, growth, file, reader->row_line, &reader->cause, err);
+    case ROW_BAD: return add_problem(out, file, reader->row_line, reader->row_number, &reader->cause, err);
     case ROW_GOOD: break;
     }
-    if (!grow(&rows, out->row_count, &growth->row_capacity, sizeof *out->rows, err)) {
+    if (!grow(&rows, out->row_count, &out->row_capacity, sizeof *out->rows, err)) {
         row_release(&row);
         return false;
     }
     out->rows = rows;
     row.index = out->row_count;
     row.line = reader->row_line;
+    row.number = reader->row_number;
     row.file = file;
     out->rows[out->row_count++] = row;
     return true;
 }
 
-static bool read_rows(struct dataset *out, struct growth *growth, const struct dataset_columns *columns,
-                      uint32_t file, struct dataset_reader *reader, size_t most, struct error *err) {
+static bool read_rows(struct dataset *out, const struct dataset_columns *columns, uint32_t file,
+                      struct dataset_reader *reader, size_t most, struct error *err) {
     json_t *record;
     bool ok = true;
     while (ok && (!most || out->row_count < most)) {
@@ -83,17 +85,17 @@ static bool read_rows(struct dataset *out, struct growth *growth, const struct d
         if (result == READER_END) break;
         if (result == READER_FAILED) return false;
         if (result == READER_BAD) {
-            ok = add_problem(out, growth, file, reader->row_line, &reader->cause, err);
+            ok = add_problem(out, file, reader->row_line, reader->row_number, &reader->cause, err);
             continue;
         }
-        ok = add_row(out, growth, columns, file, reader, record, err);
+        ok = add_row(out, columns, file, reader, record, err);
         json_decref(record);
     }
     return ok;
 }
 
-static bool read_file(struct dataset *out, struct growth *growth, uint32_t file,
-                      const struct dataset_options *options, struct digest *digest, struct error *err) {
+static bool read_file(struct dataset *out, uint32_t file, const struct dataset_options *options,
+                      struct digest *digest, struct error *err) {
     struct dataset_reader reader;
     struct dataset_columns columns;
     struct buf evidence = {0};
@@ -106,7 +108,12 @@ static bool read_file(struct dataset *out, struct growth *growth, uint32_t file,
         buf_append(&out->evidence, evidence.data ? evidence.data : "", evidence.size);
         ok = !out->evidence.failed || error_no_memory(err, "data", evidence.size);
     }
-    ok = ok && read_rows(out, growth, &columns, file, &reader, options->max_rows, err);
+    if (ok && file && (reader.container != out->container || columns.layout != out->layout)) {
+        buf_printf(&out->evidence, "; %s is another: ", fs_base_name(out->files[file]));
+        buf_append(&out->evidence, evidence.data ? evidence.data : "", evidence.size);
+        ok = !out->evidence.failed || error_no_memory(err, "data", evidence.size);
+    }
+    ok = ok && read_rows(out, &columns, file, &reader, options->max_rows, err);
     buf_release(&evidence);
     reader_close(&reader);
     return ok;
@@ -124,12 +131,11 @@ static bool copy_names(struct dataset *out, const char *const *files, size_t cou
 }
 
 static bool read_files(struct dataset *out, const struct dataset_options *options, struct error *err) {
-    struct growth growth = {0};
     struct buf digests = {0};
     bool ok = true;
     for (size_t i = 0; ok && i < out->file_count; i++) {
         struct digest digest;
-        ok = read_file(out, &growth, (uint32_t)i, options, &digest, err);
+        ok = read_file(out, (uint32_t)i, options, &digest, err);
         if (ok) buf_text(&digests, digest.hex);
         if (ok && out->file_count == 1) out->digest = digest;
     }
@@ -137,10 +143,7 @@ static bool read_files(struct dataset *out, const struct dataset_options *option
     if (ok && out->file_count > 1) digest_bytes(digests.data, digests.size, &out->digest);
     buf_release(&digests);
     if (!ok || out->row_count) return ok;
-    if (out->problem_count) {
-        dataset_refuse(out, err);
-        return error_fix(err, "No row is left; correct the file.");
-    }
+    if (out->problem_count) return dataset_refuse(out, err);
     error_set(err, ERROR_INPUT, "data", "%s has no rows", out->files[0]);
     return error_fix(err,
                      "Each line of a data file is one JSON object, or each record of a CSV file one row.");
@@ -166,31 +169,66 @@ void dataset_close(struct dataset *dataset) {
     memset(dataset, 0, sizeof *dataset);
 }
 
+/* "; line 3: cause" into at most `room` bytes; how many it took. */
+static size_t put_clause(char *out, size_t room, const struct dataset *dataset,
+                         const struct dataset_problem *problem, bool first) {
+    const char *file = fs_base_name(dataset->files[problem->file]), *gap = first ? "" : "; ";
+    bool same = problem->file == problem[-1].file;
+    int length = same ? snprintf(out, room + 1, "%sline %zu: %s", gap, problem->line, problem->cause)
+                      : snprintf(out, room + 1, "%s%s:%zu: %s", gap, file, problem->line, problem->cause);
+    if (length > (int)room) text_ellipsis(out, room + 1);
+    return strlen(out);
+}
+
+bool dataset_refuse_row(struct dataset *dataset, size_t index, const char *text, struct error *err) {
+    struct dataset_row *row = &dataset->rows[index];
+    struct dataset_cause cause;
+    if (row->refused) return true;
+    dataset_cause_set(&cause, "the template refuses it: %s", text);
+    row->refused = true;
+    dataset->refused_count++;
+    return add_problem(dataset, row->file, row->line, row->number, &cause, err);
+}
+
+static int compare_problems(const void *a, const void *b) {
+    const struct dataset_problem *x = a, *y = b;
+    if (x->file != y->file) return x->file < y->file ? -1 : 1;
+    return x->line < y->line ? -1 : x->line > y->line;
+}
+
+void dataset_order_problems(struct dataset *dataset) {
+    if (dataset->refused_count)
+        qsort(dataset->problems, dataset->problem_count, sizeof *dataset->problems, compare_problems);
+}
+
 bool dataset_refuse(const struct dataset *dataset, struct error *err) {
     size_t count = dataset->problem_count, named = count < named_problems ? count : named_problems;
     const struct dataset_problem *first = dataset->problems;
+    char why[sizeof err->why] = "";
     if (!count) return error_set(err, ERROR_INTERNAL, "data", "refused without a bad row");
     error_set(err, ERROR_INPUT, "data", "%s:%zu: %s (%zu bad %s of %zu)", dataset->files[first->file],
-              first->line, first->cause, count, count == 1 ? "row" : "rows", count + dataset->row_count);
-    /* The others share one text: each gets an equal part of it, so that all ten are named. */
-    size_t share = named > 1 ? (sizeof err->why - 1) / (named - 1) : 0, used = 0;
-    for (size_t i = 1; i < named; i++) {
-        const struct dataset_problem *problem = &dataset->problems[i];
-        char clause[sizeof err->why];
-        if (problem->file == problem[-1].file)
-            snprintf(clause, sizeof clause, "%sline %zu: %s", i > 1 ? "; " : "", problem->line,
-                     problem->cause);
-        else
-            snprintf(clause, sizeof clause, "%s%s:%zu: %s", i > 1 ? "; " : "",
-                     fs_base_name(dataset->files[problem->file]), problem->line, problem->cause);
-        size_t size = strlen(clause), room = share * i - used;
-        if (size > room) size = room;
-        while (size && ((unsigned char)clause[size] & 0xC0) == 0x80) size--;
-        memcpy(err->why + used, clause, size);
-        used += size;
-        err->why[used] = '\0';
-    }
+              first->line, first->cause, count, count == 1 ? "row" : "rows",
+              count + dataset->row_count - dataset->refused_count);
+    /* The others share one text: each gets an equal part of it, and what those before it left. */
+    size_t share = named > 1 ? (sizeof why - 1) / (named - 1) : 0, used = 0;
+    for (size_t i = 1; i < named; i++)
+        used += put_clause(why + used, share * i - used, dataset, &dataset->problems[i], i == 1);
+    error_why(err, "%s", why);
+    if (dataset->refused_count == dataset->row_count)
+        return error_fix(err, dataset->row_count
+                                  ? "No row is left; correct the file, or give another --chat-template."
+                                  : "No row is left; correct the file.");
     return error_fix(err, "Correct them, or leave them out with --skip-bad-rows.");
+}
+
+bool dataset_messages(json_t **out, const json_t *list, struct error *err) {
+    struct dataset_cause cause;
+    switch (messages_make(out, list, &cause)) {
+    case ROW_GOOD: return true;
+    case ROW_BAD: return error_set(err, ERROR_INPUT, "data", "%s", cause.text);
+    case ROW_NO_MEMORY: break;
+    }
+    return error_no_memory(err, "data", json_array_size(list));
 }
 
 /* ---- split ---- */

@@ -30,8 +30,11 @@ const char *dataset_layout_name(enum dataset_layout layout); /* "messages", "pro
 struct dataset_row {
     size_t index;  /* 0-based in the data set, over the good rows of all files, before any shuffle */
     size_t line;   /* 1-based line of the file where the row begins */
+    size_t number; /* in JSON, where many rows may stand in one line: the row's place in the file, from 1;
+                      else 0 */
     uint32_t file; /* which of the files */
     enum dataset_layout layout;
+    bool refused;           /* by the template: a bad row that keeps its place (dataset_refuse_row) */
     json_t *messages;       /* NULL for text rows; owned by the data set */
     json_t *tools;          /* the row's "tools", or NULL */
     const char *prompt;     /* prompt and completion as they stand, for models without a template; */
@@ -42,7 +45,7 @@ struct dataset_row {
 struct dataset_problem {
     uint32_t file;
     size_t line;
-    char cause[200];
+    char cause[320];
 };
 
 struct dataset_options {
@@ -57,11 +60,13 @@ struct dataset {
     struct digest digest;             /* of the file's bytes; of several files: of their digests in order */
     enum dataset_container container; /* of the first file */
     enum dataset_layout layout;
-    struct buf evidence; /* why: "32 of the first 32 rows have a `messages` list of role and content" */
+    struct buf evidence; /* why, of files unlike the first too: "32 of the first 32 rows have a `messages`
+                            list of role and content" */
     struct dataset_row *rows;
-    size_t row_count;
-    struct dataset_problem *problems; /* every bad row, in order */
-    size_t problem_count;
+    size_t row_count, row_capacity;
+    size_t refused_count;             /* of the rows */
+    struct dataset_problem *problems; /* every bad row, in order: those that are no row, and refused ones */
+    size_t problem_count, problem_capacity;
     struct arena arena;
 };
 
@@ -74,8 +79,17 @@ bool dataset_open(struct dataset *out, const char *const *files, size_t count,
                   const struct dataset_options *options, struct error *err);
 void dataset_close(struct dataset *dataset);
 
+/* Makes row `index` a bad one: the template that it was rendered with refuses it. The row keeps its place and
+ * its draw in a split. dataset_order_problems comes after the last of them. */
+bool dataset_refuse_row(struct dataset *dataset, size_t index, const char *cause, struct error *err);
+void dataset_order_problems(struct dataset *dataset);
+
 /* The refusal for a data set with problems: the first ten named, all counted. Always returns false. */
 bool dataset_refuse(const struct dataset *dataset, struct error *err);
+
+/* A conversation that is no row, such as a request: its messages checked and made as those of a row. New
+ * reference. Errors: ERROR_INPUT, naming the message. */
+bool dataset_messages(json_t **out, const json_t *list, struct error *err);
 
 /* Splits: marks the round(fraction · rows) rows with the lowest Philox word for (seed, row index) as
  * held out: counter = (row index, 0, 0, 0xffffffff), word 0; ties by index. held[row_count] is set.

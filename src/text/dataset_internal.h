@@ -47,16 +47,19 @@ struct dataset_reader {
     const char *evidence;     /* for the container */
     size_t first, first_line; /* where the records begin */
     size_t at, line;
-    bool in_object; /* JSON: the list is a member of an object */
+    bool in_object;   /* JSON: the list is a member of an object */
+    bool in_sequence; /* JSON: no list, but objects one behind the other */
     bool done;
     struct csv csv;
     struct csv_record header, record;
     size_t row_line;            /* of the last record */
+    size_t row_number;          /* of JSON, where many may stand in one line: its place, from 1; else 0 */
     struct dataset_cause cause; /* of the last READER_BAD */
 };
 
 bool reader_open(struct dataset_reader *reader, const char *path, struct error *err);
 void reader_close(struct dataset_reader *reader);
+bool reader_is_named_csv(const struct dataset_reader *reader); /* by its ending */
 void reader_rewind(struct dataset_reader *reader);
 /* READER_ROW: *row is a new JSON object. READER_BAD: reader->cause says why. Both set row_line. */
 enum reader_result reader_next(struct dataset_reader *reader, json_t **row, struct error *err);

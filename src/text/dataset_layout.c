@@ -175,6 +175,14 @@ static bool refuse_layout(const struct dataset_reader *reader, const struct samp
                           struct error *err) {
     error_set(err, ERROR_INPUT, "data", "%s: the layout of the rows cannot be recognised", reader->path);
     error_why(err, "the columns are %s", sample->columns.size ? sample->columns.data : "none");
+    if (reader->in_sequence && sample->rows == 1)
+        error_why(err,
+                  "%s; its columns are %s; a list of rows would be looked for in `data`, `train` or `rows`",
+                  reader->evidence, sample->columns.size ? sample->columns.data : "none");
+    if (reader->container == CONTAINER_CSV && !reader_is_named_csv(reader))
+        return error_fix(err, "Text is given as rows too, {\"text\": \"...\"} on a line of its own; or name "
+                              "the columns: --columns "
+                              "prompt=COLUMN,completion=COLUMN.");
     return error_fix(
         err, "Name them: --columns prompt=COLUMN,completion=COLUMN (or messages=, text=, or instruction= "
              "and output=).");

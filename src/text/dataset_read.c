@@ -16,16 +16,12 @@ bool dataset_cause_set(struct dataset_cause *cause, const char *format, ...) {
     struct buf shown = {0};
     va_list args;
     va_start(args, format);
-    vsnprintf(plain, sizeof plain, format, args);
+    int length = vsnprintf(plain, sizeof plain, format, args);
     va_end(args);
-    size_t size = strlen(plain), cut;
-    /* vsnprintf may have cut a character in two. */
-    if (size + 1 == sizeof plain && !utf8_valid(plain, size, &cut)) size = cut;
-    text_escape(&shown, plain, size, false);
-    size = shown.size < sizeof cause->text ? shown.size : sizeof cause->text - 1;
-    if (size < shown.size && !utf8_valid(shown.data, size, &cut)) size = cut;
-    if (size) memcpy(cause->text, shown.data, size);
-    cause->text[size] = '\0';
+    if (length >= (int)sizeof plain) text_ellipsis(plain, sizeof plain);
+    text_escape(&shown, plain, strlen(plain), false);
+    length = snprintf(cause->text, sizeof cause->text, "%s", shown.data ? shown.data : "");
+    if (length >= (int)sizeof cause->text) text_ellipsis(cause->text, sizeof cause->text);
     buf_release(&shown);
     return false;
 }
@@ -88,19 +84,16 @@ static size_t find_list_member(const struct dataset_reader *reader, size_t at, s
     return 0;
 }
 
-/* True when the first line is a whole JSON value by itself. */
-static bool first_line_is_whole(const struct dataset_reader *reader, size_t at) {
-    const char *newline = memchr(reader->text + at, '\n', reader->size - at);
-    struct dataset_reader line = *reader;
-    size_t ignored = 0;
-    if (newline) line.size = (size_t)(newline - reader->text);
+/* Behind the bracket that closes the object at `at`; 0 where none does. */
+static size_t object_end(const struct dataset_reader *reader, size_t at, size_t *line) {
     size_t depth = 0;
     bool quoted = false;
-    for (size_t i = at; i < line.size; i++) {
-        char c = line.text[i];
+    for (; at < reader->size; at++) {
+        char c = reader->text[at];
+        *line += c == '\n';
         if (quoted) {
-            if (c == '\\')
-                i++;
+            if (c == '\\' && at + 1 < reader->size)
+                *line += reader->text[++at] == '\n';
             else if (c == '"')
                 quoted = false;
         } else if (c == '"') {
@@ -108,15 +101,48 @@ static bool first_line_is_whole(const struct dataset_reader *reader, size_t at) 
         } else if (c == '[' || c == '{') {
             depth++;
         } else if ((c == ']' || c == '}') && --depth == 0) {
-            return skip_space(&line, i + 1, &ignored) >= line.size;
+            return at + 1;
         }
     }
-    return false;
+    return 0;
+}
+
+/* The first line alone, as if the file ended there. */
+static struct dataset_reader first_line_of(const struct dataset_reader *reader, size_t at) {
+    const char *newline = memchr(reader->text + at, '\n', reader->size - at);
+    struct dataset_reader line = *reader;
+    if (newline) line.size = (size_t)(newline - reader->text);
+    return line;
+}
+
+/* True when the first line is a whole JSON value by itself. */
+static bool first_line_is_whole(const struct dataset_reader *reader, size_t at) {
+    struct dataset_reader line = first_line_of(reader, at);
+    size_t ignored = 0, end = object_end(&line, at, &ignored);
+    return end && skip_space(&line, end, &ignored) >= line.size;
+}
+
+/* Whether the object at `at`, whose first line is not whole, is written over several lines: it reads as JSON,
+ * or its bracket stands alone in the first line. Else the first line is a broken row. */
+static bool is_spread(const struct dataset_reader *reader, size_t at, size_t end) {
+    struct dataset_reader line = first_line_of(reader, at);
+    struct error ignored_error;
+    size_t ignored = 0;
+    json_t *value = NULL;
+    if (skip_space(&line, at + 1, &ignored) >= line.size) return true;
+    bool reads = end && end - at <= longest_record &&
+                 json_read(&value, reader->text + at, end - at, "", 1, &ignored_error);
+    json_decref(value);
+    return reads;
 }
 
 static bool has_suffix(const char *path, const char *suffix) {
     size_t a = strlen(path), b = strlen(suffix);
     return a >= b && !strcmp(path + a - b, suffix);
+}
+
+bool reader_is_named_csv(const struct dataset_reader *reader) {
+    return has_suffix(reader->path, ".csv") || has_suffix(reader->path, ".tsv");
 }
 
 static void set_container(struct dataset_reader *reader, enum dataset_container container,
@@ -148,6 +174,17 @@ static void recognise_container(struct dataset_reader *reader) {
             reader->first_line = list_line;
             reader->in_object = true;
             set_container(reader, CONTAINER_JSON, "the file is a JSON object with a list of rows");
+            return;
+        }
+        size_t end = whole ? 0 : object_end(reader, at, &ignored);
+        if (!whole && is_spread(reader, at, end)) {
+            bool one = !end || skip_space(reader, end, &ignored) >= reader->size;
+            reader->first = at;
+            reader->first_line = line;
+            reader->in_sequence = true;
+            set_container(reader, CONTAINER_JSON,
+                          one ? "the file is one JSON object, one row"
+                              : "the file is JSON objects one behind the other, over several lines");
             return;
         }
     }
@@ -231,6 +268,7 @@ void reader_rewind(struct dataset_reader *reader) {
     reader->at = reader->first;
     reader->line = reader->first_line;
     reader->done = false;
+    reader->row_number = 0;
     reader->csv.at = reader->first;
     reader->csv.line = reader->first_line;
 }
@@ -313,6 +351,16 @@ static enum reader_result next_element(struct dataset_reader *reader, json_t **r
                                                 : "broken JSON: text behind the end of the list");
 }
 
+/* Objects one behind the other; one that is never closed reaches to the end. */
+static enum reader_result next_object(struct dataset_reader *reader, json_t **row) {
+    size_t at = skip_space(reader, reader->at, &reader->line);
+    if (at >= reader->size) return READER_END;
+    reader->row_line = reader->line;
+    size_t end = reader->text[at] == '{' ? object_end(reader, at, &reader->line) : 0;
+    reader->at = end ? end : reader->size;
+    return parse_object(reader, at, reader->at, row);
+}
+
 static enum reader_result next_csv(struct dataset_reader *reader, json_t **row, struct error *err) {
     struct csv_record *record = &reader->record;
     enum csv_result result = csv_next(&reader->csv, record);
@@ -345,8 +393,9 @@ static enum reader_result next_csv(struct dataset_reader *reader, json_t **row, 
 
 enum reader_result reader_next(struct dataset_reader *reader, json_t **row, struct error *err) {
     *row = NULL;
+    reader->row_number += reader->container == CONTAINER_JSON;
     switch (reader->container) {
-    case CONTAINER_JSON: return next_element(reader, row);
+    case CONTAINER_JSON: return reader->in_sequence ? next_object(reader, row) : next_element(reader, row);
     case CONTAINER_CSV: return next_csv(reader, row, err);
     default: return next_line(reader, row);
     }

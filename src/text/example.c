@@ -103,7 +103,7 @@ bool renderer_prompt_tokens(const struct renderer *renderer, const json_t *messa
 struct builder {
     struct examples *out;
     const struct renderer *renderer;
-    const struct dataset *dataset;
+    struct dataset *dataset;
     size_t capacity;
     struct marked_tokens marked; /* of the rendering at hand */
     /* --overlength refuse */
@@ -182,13 +182,15 @@ static bool add_row(struct builder *builder, const struct dataset_row *row, stru
     struct example_counts *counts = &builder->out->counts;
     struct renderings renderings;
     struct row_fate fate = {0};
-    if (!row_render(&renderings, builder->renderer, name, row, err)) return false;
-    bool ok = true;
+    bool ok = true, refused;
+    if (!row_render(&renderings, builder->renderer, name, row, &refused, err))
+        return refused ? dataset_refuse_row(builder->dataset, row->index, err->what, err) : false;
     for (size_t i = 0; ok && i < renderings.count; i++) {
         ok = rendering_tokens(&builder->marked, builder->renderer, &renderings.items[i], err) ||
              row_error(err, name, row);
         ok = ok && add_pieces(builder, row, &fate, err);
     }
+    if (renderings.calls_ignored && !counts->calls_ignored++) counts->first_calls_ignored = row->index;
     renderings_release(&renderings);
     counts->rows++;
     counts->truncated += fate.truncated;
@@ -220,17 +222,27 @@ static bool refuse_untrained(const struct examples *examples, struct error *err)
                      "weight decide it.");
 }
 
-bool examples_build(struct examples *out, const struct renderer *renderer, const struct dataset *dataset,
-                    const bool *held, bool want, struct error *err) {
-    struct builder builder = {.out = out, .renderer = renderer, .dataset = dataset};
+bool examples_build(struct examples *out, struct examples *held_out, const struct renderer *renderer,
+                    struct dataset *dataset, const bool *held, bool skip_bad_rows, struct error *err) {
+    struct builder sides[] = {{.out = out, .renderer = renderer, .dataset = dataset},
+                              {.out = held_out, .renderer = renderer, .dataset = dataset}};
     bool ok = true;
-    memset(out, 0, sizeof *out);
+    for (int side = 0; side < 2; side++)
+        if (sides[side].out) memset(sides[side].out, 0, sizeof *out);
     for (size_t i = 0; ok && i < dataset->row_count; i++)
-        if (!held || held[i] == want) ok = add_row(&builder, &dataset->rows[i], err);
-    if (ok && builder.over) ok = refuse_length(&builder, err);
-    if (ok && !out->count) ok = refuse_untrained(out, err);
-    marked_tokens_release(&builder.marked);
-    if (!ok) examples_release(out);
+        ok = add_row(&sides[held && held[i]], &dataset->rows[i], err);
+    dataset_order_problems(dataset);
+    bool none = dataset->refused_count == dataset->row_count;
+    if (ok && dataset->problem_count && (none || !skip_bad_rows)) ok = dataset_refuse(dataset, err);
+    for (int side = 0; side < 2; side++) {
+        struct builder *builder = &sides[side];
+        if (!builder->out) continue;
+        if (ok && builder->over) ok = refuse_length(builder, err);
+        if (ok && !builder->out->count) ok = refuse_untrained(builder->out, err);
+        marked_tokens_release(&builder->marked);
+    }
+    for (int side = 0; side < 2 && !ok; side++)
+        if (sides[side].out) examples_release(sides[side].out);
     return ok;
 }
 

@@ -38,6 +38,8 @@ struct example {
 
 struct example_counts {
     size_t rows, truncated, dropped, split, skipped_untrained;
+    size_t calls_ignored;       /* rows with trained tool calls that the template leaves out; */
+    size_t first_calls_ignored; /* the first of them, by its index */
     size_t tokens, supervised;
 };
 
@@ -48,12 +50,13 @@ struct examples {
     struct arena arena;
 };
 
-/* All rows in order (those with held[i] == want, when held is given). Rows left without a trained token
- * are skipped and counted; when none is left, it fails. Template errors name the row's file and line.
+/* All rows in order; those with held[i] go to *held_out (both NULL: none are). Rows left without a trained
+ * token are skipped and counted; when none is left, it fails. Rows that the template refuses become problems
+ * of the data set; with any problem it fails as dataset_refuse says, unless `skip_bad_rows`.
  * OVERLENGTH_SPLIT makes pieces of max_length tokens, each an example of its own; pieces without a
- * trained token are left out. max_length 0: no limit. On failure *out is released. */
-bool examples_build(struct examples *out, const struct renderer *renderer, const struct dataset *dataset,
-                    const bool *held, bool want, struct error *err);
+ * trained token are left out. max_length 0: no limit. On failure both are released. */
+bool examples_build(struct examples *out, struct examples *held_out, const struct renderer *renderer,
+                    struct dataset *dataset, const bool *held, bool skip_bad_rows, struct error *err);
 void examples_release(struct examples *examples);
 
 /* Renders a conversation for generation: messages + the generation prompt; appended to *out. */

@@ -14,11 +14,13 @@ struct rendering {
 struct renderings {
     struct rendering *items;
     size_t count, capacity;
+    bool calls_ignored; /* a trained turn has tool calls, and the template renders it as if it had none */
 };
 
-/* `data_name` stands in messages with the row's line. On failure *out is released. */
+/* `data_name` stands in messages with the row's line. On failure *out is released; where *refused says that
+ * the template refuses this row (template_render), the message is the template's alone. */
 bool row_render(struct renderings *out, const struct renderer *renderer, const char *data_name,
-                const struct dataset_row *row, struct error *err);
+                const struct dataset_row *row, bool *refused, struct error *err);
 void renderings_release(struct renderings *renderings);
 
 struct marked_tokens {

@@ -21,6 +21,7 @@ struct conversation {
     json_t *messages;
     json_t *variables;
     uint8_t *wanted; /* [messages] 1: a turn that is trained */
+    bool *refused;   /* set where rendering fails; may be NULL */
 };
 
 static bool has_role(const json_t *message, const char *role) {
@@ -118,7 +119,7 @@ static bool render(const struct conversation *conversation, size_t count, json_t
     if (!ok) return error_no_memory(err, "data", count);
     const struct renderer *renderer = conversation->renderer;
     return template_render(renderer->template, conversation->variables, renderer->now, NULL, out, NULL,
-                           err) &&
+                           conversation->refused, err) &&
            (!out->failed || error_no_memory(err, "data", out->size));
 }
 
@@ -153,13 +154,13 @@ static bool answer_start(const struct conversation *conversation, size_t turn, c
 static bool turn_start(const struct conversation *conversation, size_t turn, const struct buf *upto,
                        size_t *start, struct error *err) {
     struct buf prompt = {0};
-    struct error other = {0};
+    struct error other;
     bool ok = true, rendered = render(conversation, turn, NULL, true, &prompt, err);
     *start = prompt.size;
     if (!rendered && err->code == ERROR_MEMORY)
         ok = false;
     else if (!rendered)
-        ok = answer_start(conversation, turn, upto, start, &other); /* the first error is told */
+        ok = answer_start(conversation, turn, upto, start, &other); /* which error is told: the first */
     else if (!is_prefix(&prompt, upto))
         ok = answer_start(conversation, turn, upto, start, err);
     buf_release(&prompt);
@@ -234,6 +235,31 @@ static bool render_turns(const struct conversation *conversation, struct renderi
     return true;
 }
 
+/* Whether the template renders a turn as if its tool calls were not there. */
+static bool ignores_calls(const struct conversation *conversation, size_t turn, bool *ignored,
+                          struct error *err) {
+    struct buf with = {0}, without = {0};
+    json_t *bare = json_copy(json_array_get(conversation->messages, turn));
+    bool ok = (bare && json_object_del(bare, "tool_calls") == 0) || error_no_memory(err, "data", 0);
+    ok = ok && render(conversation, turn + 1, NULL, false, &with, err) &&
+         render(conversation, turn + 1, bare, false, &without, err);
+    *ignored = ok && with.size == without.size && is_prefix(&with, &without);
+    json_decref(bare);
+    buf_release(&with);
+    buf_release(&without);
+    return ok || err->code != ERROR_MEMORY; /* a template that needs them does not ignore them */
+}
+
+/* Looks at the row's first trained turn with tool calls: a template that shows one shows all. */
+static bool check_calls(const struct conversation *conversation, bool *ignored, struct error *err) {
+    for (size_t turn = 0; turn < json_array_size(conversation->messages); turn++) {
+        const json_t *message = json_array_get(conversation->messages, turn);
+        if (conversation->wanted[turn] && json_array_size(json_object_get(message, "tool_calls")) > 0)
+            return ignores_calls(conversation, turn, ignored, err);
+    }
+    return true;
+}
+
 /* --train-on last: of all assistant turns only the row's last one is left, if its weight is not 0. */
 static void keep_last(struct conversation *conversation) {
     bool later = false;
@@ -244,10 +270,11 @@ static void keep_last(struct conversation *conversation) {
 }
 
 static bool render_conversation(struct renderings *out, const struct renderer *renderer,
-                                const struct dataset_row *row, struct error *err) {
+                                const struct dataset_row *row, bool *refused, struct error *err) {
     struct conversation conversation;
     bool fits = true;
     if (!conversation_init(&conversation, renderer, row->messages, row->tools, err)) return false;
+    conversation.refused = refused;
     if (renderer->train_on == TRAIN_ON_LAST) keep_last(&conversation);
     struct rendering *whole = add_rendering(out, err);
     bool ok = whole && render_whole(&conversation, whole, &fits, err);
@@ -255,6 +282,7 @@ static bool render_conversation(struct renderings *out, const struct renderer *r
         renderings_release(out);
         ok = render_turns(&conversation, out, err);
     }
+    ok = ok && check_calls(&conversation, &out->calls_ignored, err);
     conversation_release(&conversation);
     return ok;
 }
@@ -296,13 +324,16 @@ bool row_error(struct error *err, const char *data_name, const struct dataset_ro
 }
 
 bool row_render(struct renderings *out, const struct renderer *renderer, const char *data_name,
-                const struct dataset_row *row, struct error *err) {
+                const struct dataset_row *row, bool *refused, struct error *err) {
     memset(out, 0, sizeof *out);
+    *refused = false;
     bool bare = row->text || !renderer->template;
-    if (bare ? render_bare(out, renderer, row, err) : render_conversation(out, renderer, row, err))
+    if (bare ? render_bare(out, renderer, row, err) : render_conversation(out, renderer, row, refused, err)) {
+        *refused = false; /* a turn's prompt may have been, and something else have served */
         return true;
+    }
     renderings_release(out);
-    return row_error(err, data_name, row);
+    return *refused ? false : row_error(err, data_name, row);
 }
 
 void renderings_release(struct renderings *renderings) {
@@ -318,8 +349,10 @@ bool renderer_row(const struct renderer *renderer, const struct dataset *dataset
                   const struct dataset_row *row, struct buf *text, struct template_spans *trained,
                   struct error *err) {
     struct renderings renderings;
-    if (!row_render(&renderings, renderer, dataset->files[row->file], row, err)) return false;
-    bool ok = true;
+    const char *name = dataset->files[row->file];
+    bool ok = true, refused;
+    if (!row_render(&renderings, renderer, name, row, &refused, err))
+        return refused ? row_error(err, name, row) : false;
     if (renderings.count) {
         const struct rendering *last = &renderings.items[renderings.count - 1];
         size_t before = text->size;

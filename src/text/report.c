@@ -83,6 +83,7 @@ static bool has_empty_answer(const struct dataset_row *row) {
 struct lengths {
     size_t *tokens; /* sorted at the end */
     size_t count, capacity, total, supervised, over, untrained;
+    size_t calls_ignored, first_calls_ignored; /* rows; index of the first */
 };
 
 static bool add_length(struct lengths *lengths, size_t tokens, struct error *err) {
@@ -118,32 +119,41 @@ static bool trains(const struct renderer *renderer, const struct marked_tokens *
     return false;
 }
 
-static bool measure(struct lengths *out, const struct dataset *data, const struct renderer *renderer,
+static bool measure_row(struct lengths *out, const struct dataset *data, const struct dataset_row *row,
+                        const struct renderings *renderings, const struct renderer *renderer,
+                        struct marked_tokens *marked, struct error *err) {
+    bool over = false, trained = false, ok = true;
+    for (size_t i = 0; ok && i < renderings->count; i++) {
+        ok = rendering_tokens(marked, renderer, &renderings->items[i], err) ||
+             row_error(err, data->files[row->file], row);
+        ok = ok && add_length(out, marked->tokens.count, err);
+        if (!ok) break;
+        out->supervised += marked->supervised;
+        over |= renderer->max_length && marked->tokens.count > renderer->max_length;
+        trained |= trains(renderer, marked);
+    }
+    out->over += over;
+    out->untrained += !trained;
+    if (renderings->calls_ignored && !out->calls_ignored++) out->first_calls_ignored = row->index;
+    return ok;
+}
+
+static bool measure(struct lengths *out, struct dataset *data, const struct renderer *renderer,
                     struct error *err) {
     struct marked_tokens marked = {0};
-    bool ok = true;
+    bool ok = true, refused;
     for (size_t r = 0; ok && r < data->row_count; r++) {
         const struct dataset_row *row = &data->rows[r];
-        const char *name = data->files[row->file];
         struct renderings renderings;
-        if (!row_render(&renderings, renderer, name, row, err)) {
-            ok = false;
-            break;
+        if (row_render(&renderings, renderer, data->files[row->file], row, &refused, err)) {
+            ok = measure_row(out, data, row, &renderings, renderer, &marked, err);
+            renderings_release(&renderings);
+        } else {
+            ok = refused && dataset_refuse_row(data, r, err->what, err);
         }
-        bool over = false, trained = false;
-        for (size_t i = 0; ok && i < renderings.count; i++) {
-            ok = rendering_tokens(&marked, renderer, &renderings.items[i], err) || row_error(err, name, row);
-            ok = ok && add_length(out, marked.tokens.count, err);
-            if (!ok) break;
-            out->supervised += marked.supervised;
-            over |= renderer->max_length && marked.tokens.count > renderer->max_length;
-            trained |= trains(renderer, &marked);
-        }
-        out->over += over;
-        out->untrained += !trained;
-        renderings_release(&renderings);
     }
     marked_tokens_release(&marked);
+    dataset_order_problems(data);
     if (ok && out->count) qsort(out->tokens, out->count, sizeof *out->tokens, compare_sizes);
     return ok;
 }
@@ -181,7 +191,7 @@ static json_t *lengths_json(const struct lengths *lengths) {
 
 /* ---- reports ---- */
 
-static json_t *problems_json(const struct dataset *data) {
+json_t *data_problems_json(const struct dataset *data) {
     json_t *problems = json_array();
     for (size_t i = 0; problems && i < data->problem_count && i < shown_problems; i++) {
         const struct dataset_problem *problem = &data->problems[i];
@@ -199,9 +209,21 @@ static json_t *files_json(const struct dataset *data) {
     return files;
 }
 
+static bool add_lengths(json_t *report, const struct lengths *lengths, const struct dataset *data) {
+    int failed = json_object_set_new(report, "over_length", count_json(lengths->over));
+    failed |= json_object_set_new(report, "untrained", count_json(lengths->untrained));
+    failed |= json_object_set_new(report, "tool_calls_ignored", count_json(lengths->calls_ignored));
+    if (!lengths->calls_ignored) return !failed;
+    const struct dataset_row *row = &data->rows[lengths->first_calls_ignored];
+    failed |= json_object_set_new(
+        report, "tool_calls_ignored_first",
+        json_pack("{s:s, s:o}", "file", data->files[row->file], "line", count_json(row->line)));
+    return !failed;
+}
+
 /* What both reports tell; with lengths where there is a renderer. */
-static bool report(json_t **out, struct lengths *lengths, const struct dataset *data,
-                   const struct dataset *valid, const struct renderer *renderer, struct error *err) {
+static bool report(json_t **out, struct lengths *lengths, struct dataset *data, const struct dataset *valid,
+                   const struct renderer *renderer, struct error *err) {
     size_t duplicates, overlap, empty = 0;
     *out = NULL;
     if (!count_identical(data, valid, &duplicates, &overlap, err)) return false;
@@ -211,12 +233,11 @@ static bool report(json_t **out, struct lengths *lengths, const struct dataset *
         "{s:o, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "files", files_json(data), "container",
         dataset_container_name(data->container), "layout", dataset_layout_name(data->layout), "evidence",
         data->evidence.data ? data->evidence.data : "", "digest", data->digest.hex, "rows",
-        count_json(data->row_count), "bad_rows", count_json(data->problem_count), "problems",
-        problems_json(data), "empty_answers", count_json(empty), "duplicates", count_json(duplicates),
-        "overlap", valid ? count_json(overlap) : json_null());
+        count_json(data->row_count - data->refused_count), "bad_rows", count_json(data->problem_count),
+        "problems", data_problems_json(data), "empty_answers", count_json(empty), "duplicates",
+        count_json(duplicates), "overlap", valid ? count_json(overlap) : json_null());
     if (!value) return error_no_memory(err, "data", 0);
-    if (renderer && (json_object_set_new(value, "over_length", count_json(lengths->over)) != 0 ||
-                     json_object_set_new(value, "untrained", count_json(lengths->untrained)) != 0)) {
+    if (renderer && !add_lengths(value, lengths, data)) {
         json_decref(value);
         return error_no_memory(err, "data", 0);
     }
@@ -224,7 +245,7 @@ static bool report(json_t **out, struct lengths *lengths, const struct dataset *
     return true;
 }
 
-bool data_report_check(json_t **out, const struct dataset *data, const struct dataset *valid,
+bool data_report_check(json_t **out, struct dataset *data, const struct dataset *valid,
                        const struct renderer *renderer, struct error *err) {
     struct lengths lengths = {0};
     bool ok = report(out, &lengths, data, valid, renderer, err);
@@ -232,7 +253,7 @@ bool data_report_check(json_t **out, const struct dataset *data, const struct da
     return ok;
 }
 
-bool data_report_stats(json_t **out, const struct dataset *data, const struct dataset *valid,
+bool data_report_stats(json_t **out, struct dataset *data, const struct dataset *valid,
                        const struct renderer *renderer, struct error *err) {
     struct lengths lengths = {0};
     bool ok = report(out, &lengths, data, valid, renderer, err);
@@ -283,13 +304,16 @@ static bool add_tokens(json_t *example, const struct marked_tokens *marked, cons
     return !failed || error_no_memory(err, "data", marked->tokens.count);
 }
 
-static bool preview_row(json_t *examples, const struct dataset *data, const struct dataset_row *row,
-                        const struct renderer *renderer, struct error *err) {
+/* A row that the template refuses adds nothing. */
+static bool preview_row(json_t *examples, struct dataset *data, size_t index, const struct renderer *renderer,
+                        struct error *err) {
+    const struct dataset_row *row = &data->rows[index];
     struct marked_tokens marked = {0};
     struct renderings renderings;
     const char *name = data->files[row->file];
-    if (!row_render(&renderings, renderer, name, row, err)) return false;
-    bool ok = true;
+    bool ok = true, refused;
+    if (!row_render(&renderings, renderer, name, row, &refused, err))
+        return refused && dataset_refuse_row(data, index, err->what, err);
     for (size_t i = 0; ok && i < renderings.count; i++) {
         const struct rendering *rendering = &renderings.items[i];
         const char *text = rendering->text.data ? rendering->text.data : "";
@@ -308,16 +332,34 @@ static bool preview_row(json_t *examples, const struct dataset *data, const stru
     return ok;
 }
 
-bool data_report_preview(json_t **out, const struct dataset *data, const struct renderer *renderer,
-                         size_t first, size_t count, struct error *err) {
+/* The refusal counts every bad row, those behind what was asked for too. */
+static bool refuse_all(struct dataset *data, const struct renderer *renderer, struct error *err) {
+    bool refused;
+    for (size_t i = 0; i < data->row_count; i++) {
+        struct renderings renderings;
+        if (row_render(&renderings, renderer, data->files[data->rows[i].file], &data->rows[i], &refused, err))
+            renderings_release(&renderings);
+        else if (!refused || !dataset_refuse_row(data, i, err->what, err))
+            return false;
+    }
+    dataset_order_problems(data);
+    return dataset_refuse(data, err);
+}
+
+bool data_report_preview(json_t **out, struct dataset *data, const struct renderer *renderer, size_t first,
+                         size_t count, bool skip_bad_rows, struct error *err) {
     *out = NULL;
     if (first >= data->row_count)
         return error_set(err, ERROR_USAGE, "data", "row %zu is asked for, there are %zu (from 0)", first,
                          data->row_count);
     json_t *examples = json_array();
     bool ok = examples || error_no_memory(err, "data", count);
-    for (size_t i = first; ok && i < data->row_count && i - first < count; i++)
-        ok = preview_row(examples, data, &data->rows[i], renderer, err);
+    for (size_t i = first, shown = 0; ok && i < data->row_count && shown < count; i++) {
+        ok = preview_row(examples, data, i, renderer, err);
+        shown += !data->rows[i].refused;
+    }
+    bool none = data->refused_count == data->row_count;
+    if (ok && data->problem_count && (none || !skip_bad_rows)) ok = refuse_all(data, renderer, err);
     if (ok) {
         *out = json_pack("{s:O}", "examples", examples);
         ok = *out || error_no_memory(err, "data", count);

@@ -17,38 +17,56 @@ enum { parse_memory = 256 << 20 };
  * around. The depth is given in the former and counted in the latter. */
 enum { levels_per_depth = 5, most_levels = 2000 };
 
-bool jinja_fail(struct jinja *j, const char *format, ...) {
+static bool fail(struct jinja *j, const char *format, va_list list) {
     char text[512];
-    va_list list;
-    va_start(list, format);
     vsnprintf(text, sizeof text, format, list);
-    va_end(list);
     for (char *c = text; *c; c++)
         if ((unsigned char)*c < 0x20 && *c != '\n') *c = ' ';
     return error_set(j->err, ERROR_INPUT, "template", "%.200s:%d: %s", j->template->name, j->line, text);
 }
 
+bool jinja_fail(struct jinja *j, const char *format, ...) {
+    va_list list;
+    va_start(list, format);
+    fail(j, format, list);
+    va_end(list);
+    return false;
+}
+
+bool jinja_exhaust(struct jinja *j, const char *format, ...) {
+    va_list list;
+    va_start(list, format);
+    fail(j, format, list);
+    va_end(list);
+    j->exhausted = true;
+    return false;
+}
+
+bool jinja_no_room(struct jinja *j) {
+    return jinja_exhaust(j, "the template's values take more than %zu bytes", j->limits.memory);
+}
+
 bool jinja_charge(struct jinja *j, uint64_t steps) {
     j->steps += steps;
     if (j->steps <= j->limits.steps) return true;
-    return jinja_fail(j, "the template takes more than %llu steps", (unsigned long long)j->limits.steps);
+    return jinja_exhaust(j, "the template takes more than %llu steps", (unsigned long long)j->limits.steps);
 }
 
 bool jinja_enter(struct jinja *j) {
-    if (j->depth >= j->most_depth) return jinja_fail(j, "nested deeper than %d levels", j->limits.depth);
+    if (j->depth >= j->most_depth) return jinja_exhaust(j, "nested deeper than %d levels", j->limits.depth);
     j->depth++;
     return true;
 }
 
 void *jinja_alloc(struct jinja *j, size_t size) {
     void *block = arena_alloc(&j->values, size);
-    if (!block) jinja_fail(j, "the template's values take more than %zu bytes", j->limits.memory);
+    if (!block) jinja_no_room(j);
     return block;
 }
 
 void *jinja_alloc_array(struct jinja *j, size_t count, size_t size) {
     void *block = arena_array(&j->values, count, size);
-    if (!block) jinja_fail(j, "the template's values take more than %zu bytes", j->limits.memory);
+    if (!block) jinja_no_room(j);
     return block;
 }
 
@@ -103,7 +121,7 @@ static bool globals_fill(struct jinja *j, const json_t *variables) {
 
 bool template_render(const struct template *template, const json_t *variables, double now,
                      const struct template_limits *limits, struct buf *out, struct template_spans *spans,
-                     struct error *err) {
+                     bool *refused, struct error *err) {
     struct jinja j = {.template = template,
                       .out = out,
                       .root = out,
@@ -127,6 +145,7 @@ bool template_render(const struct template *template, const json_t *variables, d
     ok = ok && globals_fill(&j, variables) && jinja_exec(&j, &scope, template->body) != FLOW_FAILED;
     arena_release(&j.values);
     arena_release(&j.input);
+    if (refused) *refused = !ok && !j.exhausted && err->code == ERROR_INPUT;
     if (!ok && spans) {
         mem_free(spans->spans);
         *spans = (struct template_spans){NULL, 0};

@@ -42,9 +42,12 @@ void template_close(struct template **template); /* takes NULL, sets NULL */
 /* Renders with `variables`, a JSON object (messages, tools, bos_token, eos_token,
  * add_generation_prompt …), appended to *out. `now`: Unix seconds that strftime_now() shows, in UTC,
  * so that a render repeats. `spans` may be NULL. On failure *out may hold a part.
- * Errors: ERROR_INPUT with the template's own text for raise_exception, or naming the budget. */
+ * Errors: ERROR_INPUT with the template's own text for raise_exception, or naming the budget. *refused (may
+ * be NULL) tells after a failure whether these variables are at fault, so that others may render: an
+ * exception that the template raised, or an operation that does not go with a value. A spent budget is the
+ * template's fault. */
 bool template_render(const struct template *template, const json_t *variables, double now,
                      const struct template_limits *limits, struct buf *out, struct template_spans *spans,
-                     struct error *err);
+                     bool *refused, struct error *err);
 
 #endif

@@ -139,7 +139,7 @@ static bool run_range(struct jinja *j, const struct jinja_call *call, struct jin
         step > 0 ? (b > a ? (uint64_t)b - (uint64_t)a : 0) : (a > b ? (uint64_t)a - (uint64_t)b : 0);
     uint64_t stride = step > 0 ? (uint64_t)step : 0 - (uint64_t)step;
     uint64_t count = distance / stride + (distance % stride != 0);
-    if (count > most_range) return jinja_fail(j, "range too big: more than %d items", most_range);
+    if (count > most_range) return jinja_exhaust(j, "range too big: more than %d items", most_range);
     struct jinja_range *range = jinja_alloc(j, sizeof *range);
     if (!range) return false;
     *range = (struct jinja_range){a, b, step, (size_t)count};

@@ -8,7 +8,7 @@
 static bool emit(struct jinja *j, const char *bytes, size_t size) {
     size_t start = j->out == j->root ? j->root_start : 0;
     if (size > j->limits.output || j->out->size - start > j->limits.output - size)
-        return jinja_fail(j, "the output is longer than %zu bytes", j->limits.output);
+        return jinja_exhaust(j, "the output is longer than %zu bytes", j->limits.output);
     if (!jinja_charge(j, size / 64)) return false;
     return buf_append(j->out, bytes, size) || error_no_memory(j->err, "template", j->out->size + size);
 }

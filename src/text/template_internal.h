@@ -443,6 +443,7 @@ struct jinja {
     struct jinja_value *globals; /* by name number */
     double now;
     int line;
+    bool exhausted; /* a budget is spent */
     struct error *err;
 };
 
@@ -463,6 +464,8 @@ struct jinja_loop {
 
 /* template.c */
 bool jinja_fail(struct jinja *j, const char *format, ...) PRINTF_LIKE(2, 3);
+bool jinja_exhaust(struct jinja *j, const char *format, ...) PRINTF_LIKE(2, 3); /* for a budget */
+bool jinja_no_room(struct jinja *j);                /* the budget of memory; returns false */
 bool jinja_charge(struct jinja *j, uint64_t steps); /* false: the budget of steps is spent */
 void *jinja_alloc(struct jinja *j, size_t size);    /* zeroed; NULL after an error */
 void *jinja_alloc_array(struct jinja *j, size_t count, size_t size);

@@ -42,31 +42,39 @@ static bool write_state(const char *directory, const struct progress *p, struct 
     return ok;
 }
 
+/* One moment at a time, in pages that are given back, so that saving takes what the plan says of it. */
+struct moments {
+    struct engine *engine;
+    int rows[2];
+    void *copy;
+};
+
+static const void *fetch_moment(void *user, size_t index, struct error *err) {
+    const struct moments *moments = user;
+    struct engine *engine = moments->engine;
+    size_t bytes = (size_t)engine->state.table.rows[moments->rows[index]].bytes;
+    return engine->ops->download(engine->store, moments->rows[index], moments->copy, bytes, err)
+               ? moments->copy
+               : NULL;
+}
+
 static bool write_optimizer(struct engine *engine, const char *directory, struct error *err) {
     const struct model_state *state = &engine->state;
-    const int rows[2] = {state->moment1, state->moment2};
+    struct moments moments = {.engine = engine, .rows = {state->moment1, state->moment2}};
     const char *const names[2] = {"moment1", "moment2"};
     struct tensor tensors[2];
-    void *copies[2] = {NULL, NULL};
-    bool ok = true;
-    for (int i = 0; ok && i < 2; i++) {
-        const struct state_row *row = &state->table.rows[rows[i]];
-        copies[i] = mem_alloc((size_t)row->bytes);
-        ok = copies[i] ? engine->ops->download(engine->store, rows[i], copies[i], (size_t)row->bytes, err)
-                       : error_no_memory(err, "checkpoint", row->bytes);
-        tensors[i] = (struct tensor){.name = names[i],
-                                     .dtype = DTYPE_F32,
-                                     .rank = 1,
-                                     .dim = {row->dim[0]},
-                                     .data = copies[i],
-                                     .bytes = row->bytes};
+    size_t bytes = (size_t)state->table.rows[state->moment1].bytes; /* both are as large as the adapter */
+    for (int i = 0; i < 2; i++) {
+        const struct state_row *row = &state->table.rows[moments.rows[i]];
+        tensors[i] = (struct tensor){
+            .name = names[i], .dtype = DTYPE_F32, .rank = 1, .dim = {row->dim[0]}, .bytes = row->bytes};
     }
     char *path = fs_join(directory, "optimizer.safetensors");
-    ok =
-        ok && (path ? safetensors_write(path, tensors, 2, NULL, err) : error_no_memory(err, "checkpoint", 0));
+    moments.copy = mem_map(bytes, 0);
+    bool ok = (path && moments.copy) || error_no_memory(err, "checkpoint", bytes);
+    ok = ok && safetensors_write_each(path, tensors, 2, NULL, fetch_moment, &moments, err);
+    mem_unmap(moments.copy, bytes);
     mem_free(path);
-    mem_free(copies[0]);
-    mem_free(copies[1]);
     return ok;
 }
 
@@ -276,7 +284,7 @@ bool checkpoint_load(struct engine *engine, const char *run, struct progress *ou
                      void (*skipped)(void *user, const char *message), void *user, struct error *err) {
     struct fs_list list;
     struct error newest = {0};
-    char *folder, text[1400];
+    char *folder;
     size_t damaged = 0;
     *found = false;
     bool ok = list_checkpoints(run, &list, &folder, err);
@@ -293,7 +301,7 @@ bool checkpoint_load(struct engine *engine, const char *run, struct progress *ou
             ok = false;
         } else {
             if (!damaged++) newest = cause;
-            char reason[1100];
+            char reason[error_text_size], text[error_text_size + 300];
             error_format(&cause, reason, sizeof reason);
             snprintf(text, sizeof text, "skipped checkpoint %s: %s", list.names[i], reason);
             skipped(user, text);

@@ -65,7 +65,7 @@ void events_close(struct events *events) {
 }
 
 static void disk_failure(struct events *events, const struct error *cause) {
-    char text[1024];
+    char text[error_text_size];
     if (events->disk_failed) return;
     events->disk_failed = true;
     error_format(cause, text, sizeof text);

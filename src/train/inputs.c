@@ -18,36 +18,59 @@ static bool read_targets(const struct recipe *recipe, bool targets[module_count]
     return ok;
 }
 
-/* They may stand beside --adapter where both say the same: a run's own recipe has both. */
-static bool check_targets(const struct recipe *recipe, const struct method *method, struct error *err) {
+static bool name_targets(const bool targets[module_count], struct buf *out, struct error *err) {
+    for (int m = 0; m < module_count; m++)
+        if (targets[m]) buf_printf(out, "%s%s", out->size ? "," : "", modules[m].target);
+    return !out->failed || error_no_memory(err, "train", out->size);
+}
+
+static bool is_given(struct recipe *recipe, const char *name) {
+    return recipe_origin(recipe, name) == ORIGIN_GIVEN;
+}
+
+static bool refuse_conflict(const char *name, struct error *err) {
+    return error_fix(err, "Leave --%s out, or start without --adapter.", name);
+}
+
+/* What describes the adapter may stand beside --adapter where both say the same: a run's own recipe has both.
+ */
+static bool check_given(struct recipe *recipe, const struct method *method, const char *names,
+                        struct error *err) {
     bool targets[module_count];
+    if (is_given(recipe, "lora-rank") && recipe->lora_rank != method->rank) {
+        error_set(err, ERROR_USAGE, "train", "--lora-rank %lld conflicts with the rank %lld of --adapter",
+                  (long long)recipe->lora_rank, (long long)method->rank);
+        return refuse_conflict("lora-rank", err);
+    }
+    if (is_given(recipe, "lora-alpha") && recipe->lora_alpha != method->alpha) {
+        error_set(err, ERROR_USAGE, "train", "--lora-alpha %.12g conflicts with the alpha %.12g of --adapter",
+                  recipe->lora_alpha, method->alpha);
+        return refuse_conflict("lora-alpha", err);
+    }
+    if (!is_given(recipe, "lora-targets")) return true;
     if (!read_targets(recipe, targets, err)) return false;
     if (!memcmp(targets, method->targets, sizeof targets)) return true;
-    error_set(err, ERROR_USAGE, "train", "--lora-targets conflicts with --adapter, whose targets hold");
-    return error_fix(err, "Leave --lora-targets out.");
+    struct buf given = {0};
+    if (name_targets(targets, &given, err)) {
+        error_set(err, ERROR_USAGE, "train", "--lora-targets %s conflicts with the targets %s of --adapter",
+                  given.data ? given.data : "", names);
+        refuse_conflict("lora-targets", err);
+    }
+    buf_release(&given);
+    return false;
 }
 
 static bool open_adapter(struct inputs *in, struct recipe *recipe, struct error *err) {
     if (!recipe->adapter) return true;
     struct method method;
+    struct buf names = {0};
     if (!peft_open(&in->adapter, recipe->adapter, err) ||
         !engine_method_of(in->adapter, in->model, &method, err))
         return false;
-    if (recipe_origin(recipe, "lora-rank") == ORIGIN_GIVEN && recipe->lora_rank != method.rank) {
-        error_set(err, ERROR_USAGE, "train", "--lora-rank %lld conflicts with the rank %lld of --adapter",
-                  (long long)recipe->lora_rank, (long long)method.rank);
-        return error_fix(err, "Leave --lora-rank out.");
-    }
-    if (recipe_origin(recipe, "lora-targets") == ORIGIN_GIVEN && !check_targets(recipe, &method, err))
-        return false;
-    struct buf names = {0};
-    for (int m = 0; m < module_count; m++)
-        if (method.targets[m]) buf_printf(&names, "%s%s", names.size ? "," : "", modules[m].target);
-    bool ok = !names.failed &&
+    bool ok = name_targets(method.targets, &names, err) && check_given(recipe, &method, names.data, err) &&
               recipe_resolve_int(recipe, "lora-rank", method.rank, "rank of --adapter", err) &&
-              recipe_resolve(recipe, "lora-targets", names.data, "targets of --adapter", err);
-    if (ok && recipe_origin(recipe, "lora-alpha") != ORIGIN_GIVEN)
-        ok = recipe_resolve_float(recipe, "lora-alpha", method.alpha, "alpha of --adapter", err);
+              recipe_resolve(recipe, "lora-targets", names.data, "targets of --adapter", err) &&
+              recipe_resolve_float(recipe, "lora-alpha", method.alpha, "alpha of --adapter", err);
     buf_release(&names);
     return ok;
 }
@@ -106,22 +129,28 @@ static bool resolve_text(struct inputs *in, struct recipe *recipe, void (*warn)(
 }
 
 static bool open_data(struct dataset *out, const struct text_list *files, struct recipe *recipe,
-                      void (*warn)(void *, const char *), void *user, struct error *err) {
+                      struct error *err) {
     struct dataset_options options = {.columns = recipe->columns};
-    char text[400];
-    if (!dataset_open(out, (const char *const *)files->items, files->count, &options, err)) return false;
-    if (!out->problem_count) return true;
-    if (!recipe->skip_bad_rows) return dataset_refuse(out, err);
-    for (size_t i = 0; warn && i < out->problem_count; i++) {
-        const struct dataset_problem *problem = &out->problems[i];
-        snprintf(text, sizeof text, "skipped %s:%zu: %s", out->files[problem->file], problem->line,
-                 problem->cause);
-        warn(user, text);
-    }
-    return true;
+    return dataset_open(out, (const char *const *)files->items, files->count, &options, err);
 }
 
-static void warn_counts(const struct examples *examples, const char *which,
+/* Each bad row that --skip-bad-rows leaves out. */
+static bool warn_skipped(const struct dataset *data, void (*warn)(void *, const char *), void *user,
+                         struct error *err) {
+    struct buf text = {0};
+    for (size_t i = 0; warn && i < data->problem_count; i++) {
+        const struct dataset_problem *problem = &data->problems[i];
+        buf_clear(&text);
+        buf_printf(&text, "skipped %s:%zu: %s", data->files[problem->file], problem->line, problem->cause);
+        if (text.failed) break;
+        warn(user, text.data);
+    }
+    bool ok = !text.failed || error_no_memory(err, "data", text.size);
+    buf_release(&text);
+    return ok;
+}
+
+static void warn_counts(const struct examples *examples, const struct dataset *data, const char *which,
                         void (*warn)(void *, const char *), void *user) {
     const struct example_counts *c = &examples->counts;
     const struct {
@@ -131,12 +160,20 @@ static void warn_counts(const struct examples *examples, const char *which,
                 {c->dropped, "were longer than --max-length and dropped"},
                 {c->split, "were longer than --max-length and split"},
                 {c->skipped_untrained, "have no trained token and were skipped"}};
-    char text[160];
+    char text[512];
     for (size_t i = 0; warn && i < sizeof rows / sizeof *rows; i++) {
         if (!rows[i].count) continue;
         snprintf(text, sizeof text, "%zu of %zu %s rows %s", rows[i].count, c->rows, which, rows[i].what);
         warn(user, text);
     }
+    if (!warn || !c->calls_ignored) return;
+    const struct dataset_row *first = &data->rows[c->first_calls_ignored];
+    snprintf(
+        text, sizeof text,
+        "%zu of %zu %s rows have tool calls that the chat template leaves out, so that such a turn trains "
+        "its text alone, or a bare end marker; the first is line %zu of %.200s",
+        c->calls_ignored, c->rows, which, first->line, fs_base_name(data->files[first->file]));
+    warn(user, text);
 }
 
 static bool build_examples(struct inputs *in, struct recipe *recipe, void (*warn)(void *, const char *),
@@ -147,14 +184,17 @@ static bool build_examples(struct inputs *in, struct recipe *recipe, void (*warn
         if (!dataset_split(&in->data, recipe->valid_split, (uint64_t)recipe->seed, in->held, err))
             return false;
     }
-    if (!examples_build(&in->train, &in->render.renderer, &in->data, in->held, false, err)) return false;
-    warn_counts(&in->train, "training", warn, user);
-    if (in->held && !examples_build(&in->held_out, &in->render.renderer, &in->data, in->held, true, err))
+    const struct renderer *renderer = &in->render.renderer;
+    bool skip = recipe->skip_bad_rows;
+    if (!examples_build(&in->train, in->held ? &in->held_out : NULL, renderer, &in->data, in->held, skip,
+                        err) ||
+        (recipe->valid.count &&
+         !examples_build(&in->held_out, NULL, renderer, &in->valid, NULL, skip, err)) ||
+        !warn_skipped(&in->data, warn, user, err) || !warn_skipped(&in->valid, warn, user, err))
         return false;
-    if (recipe->valid.count &&
-        !examples_build(&in->held_out, &in->render.renderer, &in->valid, NULL, false, err))
-        return false;
-    if (in->held || recipe->valid.count) warn_counts(&in->held_out, "held-out", warn, user);
+    warn_counts(&in->train, &in->data, "training", warn, user);
+    if (in->held || recipe->valid.count)
+        warn_counts(&in->held_out, in->held ? &in->data : &in->valid, "held-out", warn, user);
     if (in->train.counts.supervised) return true;
     error_set(err, ERROR_INPUT, "data", "no row has a trained token");
     return error_fix(err, "Look at the mask with hone data preview; --train-on all trains every token.");
@@ -184,8 +224,8 @@ bool inputs_open(struct inputs *out, struct recipe *recipe, const char *model_pa
     memset(out, 0, sizeof *out);
     bool ok = model_open(&out->model, model_path, err) && open_adapter(out, recipe, err) &&
               resolve_method(out, recipe, err) && resolve_text(out, recipe, warn, user, err) &&
-              open_data(&out->data, &recipe->data, recipe, warn, user, err) &&
-              (!recipe->valid.count || open_data(&out->valid, &recipe->valid, recipe, warn, user, err)) &&
+              open_data(&out->data, &recipe->data, recipe, err) &&
+              (!recipe->valid.count || open_data(&out->valid, &recipe->valid, recipe, err)) &&
               build_examples(out, recipe, warn, user, err) && resolve_digests(out, recipe, err);
     if (!ok) inputs_close(out);
     return ok;

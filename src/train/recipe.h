@@ -136,6 +136,9 @@ bool recipe_read_text(struct recipe *recipe, const char *text, size_t size, cons
 /* Every value, resolved ones with their reason. Reads back to the same bits. */
 bool recipe_write_text(struct recipe *recipe, struct buf *out, struct error *err);
 bool recipe_write(struct recipe *recipe, const char *path, struct error *err);
+/* Refuses what could be written but not be read again: lists of too many values, or a file beyond the bounds.
+ * recipe_write does too. */
+bool recipe_fits(struct recipe *recipe, struct error *err);
 
 /* Conflicts between settings. Errors: ERROR_USAGE. `uses`: USE_TRAIN or USE_PLAN. */
 bool recipe_check(struct recipe *recipe, unsigned uses, struct error *err);

@@ -120,14 +120,17 @@ static bool is_list(struct recipe *recipe, const char *key) {
 }
 
 /* Whether all lists, those left at their defaults too, can be written and read again. */
-static bool lists_fit(struct reader *reader) {
+static bool lists_fit(const struct recipe *recipe, struct error *err) {
     size_t items = 0;
     for (size_t i = 0; i < recipe_row_count; i++)
         if (holds_list(&recipe_rows[i]))
-            items += ((const struct text_list *)(const void *)((const char *)reader->recipe +
-                                                               recipe_rows[i].offset))
+            items += ((const struct text_list *)(const void *)((const char *)recipe + recipe_rows[i].offset))
                          ->count;
-    return items <= item_budget || refuse(reader, 0, "more values than a recipe can have");
+    if (items <= item_budget) return true;
+    error_set(err, ERROR_USAGE, "recipe",
+              "its lists (data, valid and others) have %zu values, a recipe holds at most %d", items,
+              item_budget);
+    return error_fix(err, "Join files of rows into one: cat part-*.jsonl > rows.jsonl.");
 }
 
 static bool is_nest(const char *key) {
@@ -231,7 +234,7 @@ static bool read_document(struct recipe *recipe, const char *text, size_t size, 
     if (!ok && !fy_node_is_mapping(root))
         refuse(&reader, 0, "not a mapping of settings to values");
     else if (!ok)
-        ok = read_mapping(&reader, NULL, root) && lists_fit(&reader);
+        ok = read_mapping(&reader, NULL, root) && (lists_fit(recipe, err) || at_line(&reader, 0));
     fy_document_destroy(document);
     return ok;
 }
@@ -331,9 +334,25 @@ bool recipe_write_text(struct recipe *recipe, struct buf *out, struct error *err
     return !out->failed || error_no_memory(err, "recipe", out->size);
 }
 
+/* What could not be read is not written. */
+static bool write_readable(struct recipe *recipe, struct buf *out, struct error *err) {
+    if (!lists_fit(recipe, err) || !recipe_write_text(recipe, out, err)) return false;
+    if (out->size <= largest_file) return true;
+    error_set(err, ERROR_USAGE, "recipe", "it would have %zu bytes, at most %d are read again", out->size,
+              largest_file);
+    return error_fix(err, "Name fewer files, or give them shorter paths.");
+}
+
+bool recipe_fits(struct recipe *recipe, struct error *err) {
+    struct buf text = {0};
+    bool ok = write_readable(recipe, &text, err);
+    buf_release(&text);
+    return ok;
+}
+
 bool recipe_write(struct recipe *recipe, const char *path, struct error *err) {
     struct buf text = {0};
-    bool ok = recipe_write_text(recipe, &text, err) && fs_write_atomic(path, text.data, text.size, err);
+    bool ok = write_readable(recipe, &text, err) && fs_write_atomic(path, text.data, text.size, err);
     buf_release(&text);
     return ok;
 }

@@ -287,10 +287,11 @@ static bool write_text(const char *directory, const char *name, const struct buf
     return ok;
 }
 
-/* tokenizer.json, tokenizer_config.json, chat_template.jinja. */
+/* tokenizer.json, tokenizer_config.json, chat_template.jinja; generation_config.json where the model has more
+ * ends than the tokenizer's. */
 static bool write_text_files(struct run *run, const char *directory, struct error *err) {
     const struct model *model = run->inputs.model;
-    struct buf json = {0}, config = {0}, source = {0};
+    struct buf json = {0}, config = {0}, source = {0}, ends = {0};
     bool ok = tokenizer_write_json(model->tokenizer, &json, err) &&
               write_text(directory, "tokenizer.json", &json, err) &&
               tokenizer_write_config(model->tokenizer, model->config.context, &config, err) &&
@@ -300,9 +301,14 @@ static bool write_text_files(struct run *run, const char *directory, struct erro
         ok = !source.failed ? write_text(directory, "chat_template.jinja", &source, err)
                             : error_no_memory(err, "train", 0);
     }
+    int32_t eos = tokenizer_eos(model->tokenizer);
+    if (ok && model->stops.count > stops_hold(&model->stops, eos))
+        ok = stops_write(&model->stops, eos, &ends, err) &&
+             write_text(directory, "generation_config.json", &ends, err);
     buf_release(&json);
     buf_release(&config);
     buf_release(&source);
+    buf_release(&ends);
     return ok;
 }
 

@@ -118,14 +118,13 @@ static struct rates measure(const struct inputs *inputs, enum dtype compute, int
     struct error ignored;
     json_t *measured = NULL, *row;
     size_t index;
-    if (!ops->measure(device, shapes, 2, &measured, &ignored)) return rates;
+    if (!ops->measure(device, &compute, shapes, 2, &measured, &ignored)) return rates;
     double seconds = 0, flops = 0;
     json_array_foreach(json_object_get(measured, "products"), index, row) {
         double rate = json_number_value(json_object_get(row, "flops_per_second"));
-        const char *name = json_string_value(json_object_get(row, "compute"));
         double work = (double)json_integer_value(json_object_get(row, "n")) *
                       (double)json_integer_value(json_object_get(row, "k"));
-        if (rate <= 0 || !name || strcmp(name, dtype_row(compute)->name)) continue;
+        if (rate <= 0) continue;
         flops += work;
         seconds += work / rate;
     }

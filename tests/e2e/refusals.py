@@ -172,7 +172,7 @@ def a_model_of_another_kind_is_refused():
                             ({"quantization_config": {"bits": 4}}, "quantization_config"), ({"attention_bias": True}, "attention_bias"),
                             ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "yarn")):
         (here / "m/config.json").write_text(json.dumps({**config, **change}))
-        refused(["pull", "m"], 3, "config.json" if mention != "gpt2" else "m", mention)
+        refused(["pull", "m"], 3, "m: config.json" if mention != "gpt2" else "m", mention)
         refused(["train", "--model", "m", "--data", LLAMA / "rows.jsonl", "--output", "out", *FAST], 3, mention)
     (here / "m/model.safetensors").rename(here / "m/pytorch_model.bin")
     (here / "m/config.json").write_text(json.dumps(config))
@@ -208,8 +208,11 @@ def every_lie_in_an_adapter_is_refused():
     config = json.loads((here / "a/adapter_config.json").read_text())
     lies = [(f"r = {lie}", json.dumps({**config, "r": lie}).encode()) for lie in hostile.json_lies(config["r"])]
     lies += [(f"{key} = {value}", json.dumps({**config, key: value}).encode()) for key, value in
-             (("peft_type", "LOHA"), ("use_dora", True), ("lora_alpha", "x"), ("lora_alpha", None), ("bias", "all"), ("rank_pattern", {"a": 1}))]
+             (("peft_type", "LOHA"), ("use_dora", True), ("lora_alpha", "x"), ("lora_alpha", None), ("bias", "all"))]
     hostile_files("adapter_config.json", here / "a/adapter_config.json", command, lies)
+    for field in ("rank_pattern", "alpha_pattern"):
+        (here / "a/adapter_config.json").write_text(json.dumps({**config, field: {"q_proj": 8}}))
+        refused(command, 3, "adapter_config.json", field, "merge_and_unload")
 
 
 # ---- data and templates ----
@@ -246,6 +249,9 @@ def bad_requests_are_refused_by_line():
     refused([*generate[:1], "--model", LLAMA, *FAST, "--prompt", ""], 3, "prompt")
     refused([*generate, "--messages", "none.json"], 3, "none.json")
     refused(["generate", "--model", LLAMA, *FAST, "--prompt", "x" * 9000, "--context", "16"], 3, "token")
+    (here / "long.jsonl").write_text('{"prompt":"a"}\n{"prompt":"' + "x" * 9000 + '"}\n')
+    for more, mention in (([], "has no more"), (["--context", "128"], "larger --context")):
+        refused([*generate, "--batch", "long.jsonl", "--output", "out.jsonl", *more], 3, "long.jsonl:2: the prompt has", mention)
 
 
 @case
@@ -263,10 +269,26 @@ def bad_templates_are_refused_within_their_budgets():
         for command in (["train", "--data", "rows.jsonl", "--output", "out"], ["generate", "--prompt", "a"], ["eval", "--data", "rows.jsonl"]):
             refused([*command, "--model", QWEN, "--chat-template", name, *FAST], 3, mention, name)
         assert time.time() - start < 30, f"{name} takes {time.time() - start:.1f} s"
+    bad = TURN.replace('"b"', '"no"')
+    (here / "some.jsonl").write_text(TURN + 11 * bad + TURN)
+    (here / "choosy").write_text("{% for m in messages %}{% if m.content == 'no' %}{{ raise_exception('never no') }}{% endif %}{{ m.content }}{% endfor %}")
+    flags = ["--model", QWEN, "--chat-template", "choosy", *FAST]
+    for command in (["train", "--data", "some.jsonl", "--output", "out"], ["train", "--data", "rows.jsonl", "--valid", "some.jsonl", "--output", "out"],
+                    ["eval", "--data", "some.jsonl"], ["data", "preview", "some.jsonl", "--rows", "2"]):
+        flags = flags if command[0] != "data" else flags[:4]
+        error = refused([*command, *flags], 3, "some.jsonl:2: ", "choosy:1: never no", "11 bad rows of 13", "line 11: ", "--skip-bad-rows")
+        assert "line 12" not in error["why"], error
+    done("train", "--data", "some.jsonl", "--output", "run", "--model", QWEN, "--chat-template", "choosy", *FAST, "--max-steps", "1", "--skip-bad-rows")
+    skipped = [e["message"] for e in events("run") if e["event"] == "warning" and "skipped" in e["message"]]
+    assert len(skipped) == 11 and all("never no" in message for message in skipped), skipped
+    measured = json.loads(done("eval", "--data", "some.jsonl", "--model", QWEN, "--chat-template", "choosy", *FAST, "--skip-bad-rows", "--json").stdout)
+    assert measured["bad_rows"] == len(measured["problems"]) == 11 and measured["examples"] == 2, measured
     data, _ = hostile.tiny_gguf(LLAMA, template="{% while true %}")
     (here / "m.gguf").write_bytes(data)
     refused(["train", "--model", "m.gguf", "--data", "rows.jsonl", "--output", "out", *FAST], 3, "while")
-    refused(["train", "--model", QWEN, "--data", "rows.jsonl", "--chat-template", "none", "--output", "out", *FAST], 3, "none")
+    for command in (["train", "--data", "rows.jsonl", "--output", "out"], ["generate", "--prompt", "a"], ["data", "check", "rows.jsonl"]):
+        flags = FAST if command[0] != "data" else []
+        refused([*command, "--model", QWEN, "--chat-template", "none", *flags], 3, "none", "a file", "chatml, llama3, alpaca, zephyr, plain")
 
 
 # ---- settings ----
@@ -277,10 +299,15 @@ def unknown_out_of_range_and_conflicting_settings_are_refused():
     (here / "r.yaml").write_text("epoch: 3\n")
     rows = [([*train, "--lora-rnk", "4"], "--lora-rank"), ([*train, "--lora_r", "4"], "--lora-rank"), ([*train, "--lora-dropout", "1.5"], "1.5"),
             ([*train, "--lora-rank", "0"], "between"), ([*train, "--lora-rank", "9" * 30], "lora-rank"), ([*train, "--learning-rate", "nan"], "nan"),
-            ([*train, "--schedule", "cos"], "cosine"), ([*train, "--lora-targets", "nothing"], "nothing"),
+            ([*train, "--schedule", "cos"], "cosine"), ([*train, "--lora-targets", "nothing"], 'no linear module "nothing"'),
+            ([*train, "--lora-targets", "all-linear,q_proj"], "all-linear alone"),
+
             ([*train, "--memory", "lots"], "600MiB"), ([*train, "--valid", "a", "--valid-split", "0.1"], "valid-split"),
             ([*train, "--valid-split", "0.01"], "valid-split"), ([*train, "--adapter", LLAMA / "adapter", "--resume"], "resume"),
-            ([*wide, "--adapter", LLAMA / "adapter"], "lora-rank"), ([*train, "--template-arg", "x"], "NAME=VALUE"),
+            ([*wide, "--adapter", LLAMA / "adapter"], "lora-rank 2 conflicts with the rank 4"),
+            ([*train, "--adapter", LLAMA / "adapter", "--lora-alpha", "5.5"], "lora-alpha 5.5 conflicts with the alpha 8"),
+            ([*train, "--adapter", LLAMA / "adapter", "--lora-targets", "q_proj"], "lora-targets q_proj conflicts with the targets q_proj,"),
+ ([*train, "--template-arg", "x"], "NAME=VALUE"),
             ([*train, "--recipe", "r.yaml"], "r.yaml:1"), (["eval", "--device", "gpu"], "cpu"), ([*train, "--epochs"], "epochs"),
             ([*train, "--columns", "nonsense"], "columns"), ([*train, "stray"], "stray"), (["train", "--output", "out"], "--model"),
             (["train", "--model", LLAMA, "--output", "out"], "--data"), (TRAIN, "--output"), (["trian"], "train"),
@@ -289,6 +316,24 @@ def unknown_out_of_range_and_conflicting_settings_are_refused():
             (["pull", LLAMA, "--name", "Not A Name"], "Not A Name"), (["data", "check"], "rows.jsonl")]
     for arguments, mention in rows:
         refused(arguments, 2, mention)
+
+
+@case
+def more_files_than_a_recipe_holds_are_refused_before_the_start():
+    """At the limit the run goes on from its recipe; above it does not begin."""
+    (here / "d").mkdir()
+    shutil.copy(LLAMA / "rows.jsonl", here / "d/0.jsonl")
+    for i in range(1, 1000):
+        (here / f"d/{i}.jsonl").symlink_to("0.jsonl")
+    files = lambda count: [word for i in range(count) for word in ("--data", f"d/{i}.jsonl")]
+    train = ["train", "--model", LLAMA, *FAST, "--lora-targets", "q_proj", "--lora-rank", "1", "--batch-size", "1", "--max-steps", "1"]
+    error = refused([*train, *files(1000), "--output", "out"], 2, "1001 values", "at most", "Join files")
+    most = int(error["what"].split()[-1]) - 1  # the target is one of them
+    refused([*train, *files(most + 1), "--output", "out"], 2, "at most", quick=True)
+    done(*train, *files(most), "--output", "run")
+    done("train", "--output", "run", "--resume")
+    long = "x" * 200 + "/" + "y" * 200
+    refused(["plan", "--model", LLAMA, *[w for i in range(870) for w in ("--data", f"{long * 4}{i}")]], 2, "bytes", "shorter paths", quick=True)
 
 
 @case

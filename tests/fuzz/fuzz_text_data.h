@@ -19,7 +19,7 @@ static void require(bool ok) {
     if (!ok) abort();
 }
 
-static void fuzz_rows(const struct dataset *data, size_t lines) {
+static void fuzz_rows(struct dataset *data, size_t lines) {
     struct error err;
     json_t *report = NULL;
     require(data->row_count > 0);

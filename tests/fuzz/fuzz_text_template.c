@@ -27,7 +27,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         err = (struct error){0};
     }
     if (template_open(&template, text, source, "fuzz", &err)) {
-        bool ok = template_render(template, variables, 1735787045.25, &limits, &out, &spans, &err);
+        bool ok = template_render(template, variables, 1735787045.25, &limits, &out, &spans, NULL, &err);
         if (ok && out.size > limits.output) abort();
         for (size_t i = 0; i < spans.count; i++)
             if (spans.spans[i].first > spans.spans[i].end) abort();

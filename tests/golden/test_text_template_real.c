@@ -31,7 +31,7 @@ static json_t *render(const json_t *job) {
     bool ok = template_open(&template, json_string_value(source), json_string_length(source),
                             name ? name : "template", &err) &&
               template_render(template, json_object_get(job, "variables"), json_number_value(now), NULL, &out,
-                              &spans, &err);
+                              &spans, NULL, &err);
     json_t *answer = json_object(), *ranges = json_array();
     for (size_t i = 0; ok && i < spans.count; i++)
         json_array_append_new(

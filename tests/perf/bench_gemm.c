@@ -1,7 +1,7 @@
 /* Rates of the matrix products at the shapes of a small model: bench_gemm [threads]. All implementations that
- * this processor runs, and oneDNN's sgemm where it is linked (OMP_NUM_THREADS sets its threads), take turns
- * in one run; GFLOP/s of the best of the repeats. Then decoding: bytes of weights per second, beside a plain
- * reading of memory. */
+ * this processor runs, and oneDNN's sgemm where it is installed (libdnnl-dev; OMP_NUM_THREADS sets its
+ * threads), take turns in one run; GFLOP/s of the best of the repeats. Then decoding: bytes of weights per
+ * second, beside a plain reading of memory. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

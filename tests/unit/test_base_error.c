@@ -37,13 +37,14 @@ static void messages_are_cleaned(void **state) {
 static void long_messages_are_cut_between_characters(void **state) {
     (void)state;
     for (size_t before = 500; before < 512; before++) {
-        char text[600], out[520];
+        char text[600], out[540];
         struct error err;
         memset(text, 'x', before);
         memcpy(text + before, "👍👍👍👍", sizeof "👍👍👍👍");
         error_set(&err, ERROR_INPUT, "test", "%s", text);
         assert_true(utf8_valid(err.what, strlen(err.what), NULL));
         assert_true(strlen(err.what) >= sizeof err.what - 4);
+        if (before > 505) assert_string_equal(err.what + strlen(err.what) - 3, "…");
         error_format(&err, out, sizeof out - before % 8);
         assert_true(utf8_valid(out, strlen(out), NULL));
     }

@@ -147,7 +147,7 @@ static void wrong_values_are_refused_with_a_remedy(void **state) {
         {"batch-size", "8.5", "settings: batch-size: \"8.5\" is not a whole number. It takes N: h."},
         {"batch-size", " 8", "settings: batch-size: \" 8\" is not a whole number. It takes N: h."},
         {"batch-size", "99999999999999999999",
-         "settings: batch-size: \"99999999999999999999\" is not a whole number. It takes N: h."},
+         "settings: batch-size: 99999999999999999999 is out of range. It must lie between 1 and 64."},
         {"learning-rate", "nan",
          "settings: learning-rate: \"nan\" is not a number or \"auto\". It takes X: h."},
         {"learning-rate", "1e999",

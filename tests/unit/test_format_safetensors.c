@@ -41,6 +41,42 @@ static void what_is_written_reads_back(void **state) {
     test_remove_directory(directory);
 }
 
+/* Numbers that are there only when it is their turn. */
+static const void *fetch(void *user, size_t index, struct error *err) {
+    size_t *left = user;
+    if (!(*left)--) {
+        error_set(err, ERROR_FAILED, "test", "no more");
+        return NULL;
+    }
+    return tensors[index].data;
+}
+
+static void tensors_can_be_fetched_one_at_a_time(void **state) {
+    (void)state;
+    char *directory = test_directory(), *path = fs_join(directory, "m"), *other = fs_join(directory, "n");
+    struct tensor bare[tensor_count];
+    struct buf one = {0}, two = {0};
+    struct error err;
+    size_t left = tensor_count;
+    memcpy(bare, tensors, sizeof bare);
+    for (size_t i = 0; i < tensor_count; i++) bare[i].data = NULL;
+    assert_ok(safetensors_write(path, tensors, tensor_count, NULL, &err), &err);
+    assert_ok(safetensors_write_each(other, bare, tensor_count, NULL, fetch, &left, &err), &err);
+    assert_true(fs_read(path, 0, &one, &err) && fs_read(other, 0, &two, &err));
+    assert_int_equal(one.size, two.size);
+    assert_memory_equal(one.data, two.data, one.size);
+    assert_ok(fs_remove_tree(other, &err), &err);
+    left = 1;
+    assert_false(safetensors_write_each(other, bare, tensor_count, NULL, fetch, &left, &err));
+    assert_string_equal(err.what, "no more");
+    assert_int_equal(fs_kind_of(other), FS_NOTHING);
+    buf_release(&one);
+    buf_release(&two);
+    mem_free(path);
+    mem_free(other);
+    test_remove_directory(directory);
+}
+
 static void a_type_without_a_name_there_is_not_written(void **state) {
     (void)state;
     char *directory = test_directory(), *path = fs_join(directory, "m.safetensors");
@@ -178,6 +214,7 @@ static void cut_or_with_another_header_length_it_is_refused(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_written_reads_back),
+        cmocka_unit_test(tensors_can_be_fetched_one_at_a_time),
         cmocka_unit_test(a_type_without_a_name_there_is_not_written),
         cmocka_unit_test(every_lie_is_named),
         cmocka_unit_test(cut_or_with_another_header_length_it_is_refused),

@@ -68,6 +68,10 @@ static void each_container_and_layout_is_recognised_from_its_content(void **stat
          "\"content\":\"A\"}]}",
          CONTAINER_JSONL, LAYOUT_PROMPT, 1},
         {"{\"text\":\"words\"}", CONTAINER_JSONL, LAYOUT_TEXT, 1},
+        {"{\n  \"prompt\": \"Q\",\n  \"completion\": \"A\"\n}\n", CONTAINER_JSON, LAYOUT_PROMPT, 1},
+        {" {\"messages\":\n" PAIR "}", CONTAINER_JSON, LAYOUT_MESSAGES, 1},
+        {"{\n \"text\": \"words\"\n}\n{\n \"text\": \"more {\"\n}\n\n{\"text\":\"end\"}\n", CONTAINER_JSON,
+         LAYOUT_TEXT, 3},
         {"prompt,completion\nQ,A\n", CONTAINER_CSV, LAYOUT_PROMPT, 1},
         {"prompt;completion\r\nQ;A\r\n", CONTAINER_CSV, LAYOUT_PROMPT, 1},
         {"prompt\tcompletion\nQ\tA", CONTAINER_CSV, LAYOUT_PROMPT, 1},
@@ -168,11 +172,15 @@ static void broken_lists_and_records_are_told_with_their_line(void **state) {
         size_t rows, line;
         const char *cause;
     } cases[] = {
+        {"[{\"text\":\"a\"},{\"text\":7},{\"text\":\"b\"}]", 2, 1, "row 2: `text` is a number"},
         {"[{\"text\":\"a\"},\n{\"text\":}\n,{\"text\":\"b\"}]", 2, 2, "broken JSON"},
         {"[{\"text\":\"a\"},\n{\"text\":\"b\"}", 1, 2, "the list is never closed"},
         {"[{\"text\":\"a\"},\n{\"text\":\n\"b\" \"c\"}]", 1, 3, "broken JSON"},
         {"[{\"text\":\"a\"},\n{\"text\":\"b\"}] x", 1, 2, "text behind the end"},
         {"[{\"text\":\"a\"},\n]", 1, 2, "broken JSON"},
+        {"{\n\"text\":\"a\"\n}\n{\n\"text\":\n}\n{\"text\":\"b\"}", 2, 6, "broken JSON"},
+        {"{\n\"text\":\"a\"\n}\n{\n\"text\":\"b\"", 1, 5, "broken JSON"},
+        {"{\"text\": [\n{\"text\":\"a\"}\n", 1, 1, "broken JSON"}, /* a broken row of JSONL */
         {"text,other\na,b\nc\n", 1, 3, "1 fields where the header has 2"},
         {"text,other\n\"a\nb\",c\nd,\"e", 1, 4, "never closed"},
         {"text,other\na,b\nc,\"d\"e\n", 1, 3, "behind a closing quote"},
@@ -299,6 +307,30 @@ static void the_refusal_names_ten_lines_and_counts_all(void **state) {
     buf_release(&text);
 }
 
+static void long_causes_end_with_a_whole_word(void **state) {
+    (void)state;
+    struct buf text = {0};
+    struct box box;
+    buf_text(&text, "{\"messages\":[{\"role\":\"assistant\",\"content\":\"A\"}]}\n");
+    for (int i = 0; i < 10; i++) {
+        buf_text(&text, "{\"messages\":[{\"role\":\"assistant\",\"content\":[{\"type\":\"");
+        for (int k = 0; k < 60; k++) buf_text(&text, "größer ");
+        buf_text(&text, "\",\"text\":\"x\"}]}]}\n");
+    }
+    assert_ok(open_text(&box, text.data, NULL), &box.err);
+    assert_int_equal(box.data.problem_count, 10);
+    const char *cause = box.data.problems[0].cause;
+    assert_string_equal(cause + strlen(cause) - strlen(" größer…"), " größer…");
+    assert_false(dataset_refuse(&box.data, &box.err));
+    assert_non_null(strstr(box.err.what, " größer… (10 bad rows of 11)"));
+    size_t ends = 0;
+    for (const char *at = box.err.why; (at = strstr(at, " größer…")) != NULL; at++) ends++;
+    assert_int_equal(ends, 9);
+    assert_non_null(strstr(box.err.why, "line 11: "));
+    box_release(&box);
+    buf_release(&text);
+}
+
 static void files_without_rows_are_refused(void **state) {
     (void)state;
     static const char *const texts[] = {
@@ -343,6 +375,10 @@ static void a_split_holds_out_the_lowest_words_whatever_the_order(void **state) 
     assert_ok(dataset_split(&box.data, 0.1, 7, held, &box.err), &box.err);
     for (size_t i = 0; i < 40; i++) count += held[i];
     assert_int_equal(count, 4);
+    /* The formula of docs/data.md, worked out apart. */
+    assert_true(held[17] && held[24] && held[31] && held[34]);
+    assert_ok(dataset_split(&box.data, 0.1, 0x123456789abcdef, again, &box.err), &box.err);
+    assert_true(again[2] && again[3] && again[11] && again[30]);
     /* A larger share contains the smaller one; another seed draws other rows. */
     assert_ok(dataset_split(&box.data, 0.5, 7, again, &box.err), &box.err);
     for (size_t i = 0; i < 40; i++) assert_true(!held[i] || again[i]);
@@ -365,6 +401,7 @@ int main(void) {
         cmocka_unit_test(sharegpt_roles_and_alpaca_inputs_become_turns),
         cmocka_unit_test(text_parts_are_joined_and_tool_calls_need_no_content),
         cmocka_unit_test(the_refusal_names_ten_lines_and_counts_all),
+        cmocka_unit_test(long_causes_end_with_a_whole_word),
         cmocka_unit_test(files_without_rows_are_refused),
         cmocka_unit_test(prompts_without_answers_are_read_when_asked),
         cmocka_unit_test(a_split_holds_out_the_lowest_words_whatever_the_order),

@@ -67,7 +67,7 @@ static void bench_init(struct bench *bench, const char *rows, const char *source
 
 static bool build(struct bench *bench) {
     examples_release(&bench->examples);
-    return examples_build(&bench->examples, &bench->renderer, &bench->data, NULL, false, &bench->err);
+    return examples_build(&bench->examples, NULL, &bench->renderer, &bench->data, NULL, false, &bench->err);
 }
 
 static void bench_release(struct bench *bench) {
@@ -237,17 +237,110 @@ static void messages_without_a_template_are_refused_with_the_remedy(void **state
     bench_release(&bench);
 }
 
-static void template_errors_name_file_and_line(void **state) {
+/* Refuses an answer "no", the second row of three. */
+static const char choosy[] =
+    "{% for m in messages %}{% if m.content == 'no' %}{{ raise_exception('never no') }}{% endif %}"
+    "{{ m.content }}{% endfor %}";
+static const char choosy_rows[] = ROW "{\"messages\":[{\"role\":\"assistant\",\"content\":\"no\"}]}\n"
+                                      "{\"messages\":7}\n" ROW;
+
+static void rows_that_the_template_refuses_are_bad_rows(void **state) {
     (void)state;
     struct bench bench;
-    bench_init(&bench, "\n\n" ROW, "{{ raise_exception('roles must alternate') }}", false);
+    bench_init(&bench, choosy_rows, choosy, false);
     assert_false(build(&bench));
     assert_int_equal(bench.err.code, ERROR_INPUT);
-    char line[2048];
-    error_format(&bench.err, line, sizeof line);
-    assert_non_null(strstr(line, "rows.jsonl:3: "));
-    assert_non_null(strstr(line, "roles must alternate"));
+    assert_non_null(
+        strstr(bench.err.what, "rows.jsonl:2: the template refuses it: test:1: never no (2 bad rows of 4)"));
+    assert_string_equal(bench.err.why, "line 3: `messages` is a number, not a list");
+    assert_non_null(strstr(bench.err.fix, "--skip-bad-rows"));
+    assert_ok(examples_build(&bench.examples, NULL, &bench.renderer, &bench.data, NULL, true, &bench.err),
+              &bench.err);
+    assert_int_equal(bench.examples.count, 2);
+    assert_int_equal(bench.examples.counts.rows, 2);
+    assert_int_equal(bench.examples.items[1].row, 2); /* it keeps its place */
+    assert_int_equal(bench.data.problem_count, 2);    /* asked twice, told once */
     bench_release(&bench);
+}
+
+static void reports_tell_the_rows_that_the_template_refuses(void **state) {
+    (void)state;
+    struct bench bench;
+    json_t *report;
+    bench_init(&bench, choosy_rows, choosy, false);
+    assert_ok(data_report_check(&report, &bench.data, NULL, &bench.renderer, &bench.err), &bench.err);
+    assert_int_equal(json_integer_value(json_object_get(report, "rows")), 2);
+    assert_int_equal(json_integer_value(json_object_get(report, "bad_rows")), 2);
+    const json_t *first = json_array_get(json_object_get(report, "problems"), 0);
+    assert_int_equal(json_integer_value(json_object_get(first, "line")), 2);
+    json_decref(report);
+    assert_false(data_report_preview(&report, &bench.data, &bench.renderer, 0, 1, false, &bench.err));
+    assert_non_null(strstr(bench.err.what, "2 bad rows of 4"));
+    assert_ok(data_report_preview(&report, &bench.data, &bench.renderer, 0, 2, true, &bench.err), &bench.err);
+    assert_int_equal(json_array_size(json_object_get(report, "examples")), 2);
+    json_decref(report);
+    bench_release(&bench);
+}
+
+static void tool_calls_that_the_template_leaves_out_are_counted(void **state) {
+    (void)state;
+#define CALLS                                                                                            \
+    "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"content\":%s\"tool_" \
+    "calls\":"                                                                                           \
+    "[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":{}}}]%s}]}\n"
+    static const char shows[] =
+        "{% for m in messages %}{{ m.content or '' }}{% if m.tool_calls %}{{ m.tool_calls[0].function.name }}"
+        "{% endif %}.{% endfor %}",
+                      ignores[] = "{% for m in messages %}{{ m.content or '' }}.{% endfor %}";
+    static const struct {
+        const char *template;
+        size_t ignored, first;
+    } cases[] = {{shows, 0, 0}, {ignores, 2, 1}};
+    char rows[2048];
+    int used = snprintf(rows, sizeof rows, ROW);
+    const char *contents[] = {"null,", "\"yes\",", "null,"}, *weights[] = {"", "", ",\"weight\":0"};
+    for (int i = 0; i < 3; i++)
+        used += snprintf(rows + used, sizeof rows - (size_t)used, CALLS, contents[i], weights[i]);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct bench bench;
+        json_t *report;
+        bench_init(&bench, rows, cases[i].template, false);
+        assert_ok(build(&bench), &bench.err);
+        assert_int_equal(bench.examples.counts.calls_ignored, cases[i].ignored);
+        assert_int_equal(bench.examples.counts.first_calls_ignored, cases[i].first);
+        assert_ok(data_report_check(&report, &bench.data, NULL, &bench.renderer, &bench.err), &bench.err);
+        assert_int_equal(json_integer_value(json_object_get(report, "tool_calls_ignored")), cases[i].ignored);
+        const json_t *first = json_object_get(report, "tool_calls_ignored_first");
+        assert_int_equal(json_integer_value(json_object_get(first, "line")), cases[i].ignored ? 2 : 0);
+        json_decref(report);
+        bench_release(&bench);
+    }
+}
+
+static void a_template_that_refuses_every_row_or_never_ends_is_an_error(void **state) {
+    (void)state;
+    struct bench bench;
+    bench_init(&bench, "\n\n" ROW ROW, "{{ raise_exception('roles must alternate') }}", false);
+    assert_false(examples_build(&bench.examples, NULL, &bench.renderer, &bench.data, NULL, true, &bench.err));
+    assert_non_null(
+        strstr(bench.err.what,
+               "rows.jsonl:3: the template refuses it: test:1: roles must alternate (2 bad rows of 2)"));
+    assert_non_null(strstr(bench.err.fix, "No row is left"));
+    bench_release(&bench);
+    static const char *const endless[] = {
+        "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}",
+        "{% for a in range(9999999) %}{% endfor %}", "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+        "{% for a in range(100000) %}{{ 'x' * 100000 }}{% endfor %}",
+        "{% set n = namespace(s='x') %}{% for a in range(99999) %}{% set n.s = n.s + n.s %}{% endfor %}"};
+    for (size_t i = 0; i < sizeof endless / sizeof *endless; i++) {
+        bench_init(&bench, ROW ROW, endless[i], false);
+        assert_false(
+            examples_build(&bench.examples, NULL, &bench.renderer, &bench.data, NULL, true, &bench.err));
+        assert_int_equal(bench.err.code, ERROR_INPUT);
+        if (bench.data.problem_count || !strstr(bench.err.what, "rows.jsonl:1: test:1: "))
+            fail_msg("%s: %s", endless[i], bench.err.what);
+        bench_release(&bench);
+    }
 }
 
 /* Rows of 2, 5 and 9 tokens with end-of-text. */
@@ -314,13 +407,15 @@ static void held_out_rows_are_chosen(void **state) {
     struct bench bench;
     bool held[3] = {false, true, false};
     bench_init(&bench, texts, NULL, false);
-    for (int want = 0; want < 2; want++) {
-        assert_ok(examples_build(&bench.examples, &bench.renderer, &bench.data, held, want, &bench.err),
-                  &bench.err);
-        assert_int_equal(bench.examples.count, want ? 1 : 2);
-        assert_int_equal(bench.examples.items[0].row, want ? 1 : 0);
-        examples_release(&bench.examples);
-    }
+    struct examples held_out;
+    assert_ok(
+        examples_build(&bench.examples, &held_out, &bench.renderer, &bench.data, held, false, &bench.err),
+        &bench.err);
+    assert_int_equal(bench.examples.count, 2);
+    assert_int_equal(bench.examples.items[0].row, 0);
+    assert_int_equal(held_out.count, 1);
+    assert_int_equal(held_out.items[0].row, 1);
+    examples_release(&held_out);
     bench_release(&bench);
 }
 
@@ -417,14 +512,15 @@ static void a_preview_marks_what_is_trained_and_escapes_the_rest(void **state) {
     json_t *preview = NULL;
     struct buf text = {0};
     bench_init(&bench, "{\"prompt\":\"\\u001b[31mQ\",\"completion\":\"A\\u202e\"}\n", marked, false);
-    assert_ok(data_report_preview(&preview, &bench.data, &bench.renderer, 0, 5, &bench.err), &bench.err);
+    assert_ok(data_report_preview(&preview, &bench.data, &bench.renderer, 0, 5, false, &bench.err),
+              &bench.err);
     const json_t *example = json_array_get(json_object_get(preview, "examples"), 0);
     assert_int_equal(json_array_size(json_object_get(example, "ids")),
                      json_array_size(json_object_get(example, "flags")));
     assert_ok(data_preview_text(preview, false, &text, &bench.err), &bench.err);
     assert_string_equal(text.data, "row 0, line 1\n(u:\\x1b[31mQ)(a:\u27e6A\\u{202e})\u27e7\n\n");
     json_decref(preview);
-    assert_false(data_report_preview(&preview, &bench.data, &bench.renderer, 1, 1, &bench.err));
+    assert_false(data_report_preview(&preview, &bench.data, &bench.renderer, 1, 1, false, &bench.err));
     buf_release(&text);
     bench_release(&bench);
 }
@@ -435,7 +531,8 @@ static void what_the_cut_leaves_is_what_reports_tell(void **state) {
     json_t *preview = NULL, *report = NULL;
     bench_init(&bench, "{\"prompt\":\"Question\",\"completion\":\"A\"}\n", marked, false);
     bench.renderer.max_length = 4;
-    assert_ok(data_report_preview(&preview, &bench.data, &bench.renderer, 0, 5, &bench.err), &bench.err);
+    assert_ok(data_report_preview(&preview, &bench.data, &bench.renderer, 0, 5, false, &bench.err),
+              &bench.err);
     const json_t *example = json_array_get(json_object_get(preview, "examples"), 0);
     size_t i;
     json_t *flag;
@@ -457,7 +554,10 @@ int main(void) {
         cmocka_unit_test(templates_see_what_transformers_passes),
         cmocka_unit_test(rows_without_a_template_get_bos_and_end_of_text),
         cmocka_unit_test(messages_without_a_template_are_refused_with_the_remedy),
-        cmocka_unit_test(template_errors_name_file_and_line),
+        cmocka_unit_test(rows_that_the_template_refuses_are_bad_rows),
+        cmocka_unit_test(reports_tell_the_rows_that_the_template_refuses),
+        cmocka_unit_test(tool_calls_that_the_template_leaves_out_are_counted),
+        cmocka_unit_test(a_template_that_refuses_every_row_or_never_ends_is_an_error),
         cmocka_unit_test(over_long_rows_are_cut_dropped_split_or_refused),
         cmocka_unit_test(rows_without_a_trained_token_are_counted_and_none_left_is_refused),
         cmocka_unit_test(held_out_rows_are_chosen),

@@ -27,7 +27,7 @@ static struct outcome render(const char *source, size_t size, const json_t *vari
     struct outcome o = {0};
     struct template *template = NULL;
     o.ok = template_open(&template, source, size, "case", &o.err) &&
-           template_render(template, variables, now, limits, &o.text, &o.spans, &o.err);
+           template_render(template, variables, now, limits, &o.text, &o.spans, NULL, &o.err);
     template_close(&template);
     return o;
 }
@@ -320,7 +320,7 @@ static void output_is_appended_and_spans_count_from_its_start(void **state) {
     const char *source = "é{% generation %}ab{% endgeneration %}c";
     buf_text(&out, "before ");
     assert_ok(template_open(&template, source, strlen(source), "case", &err), &err);
-    assert_ok(template_render(template, NULL, 0, NULL, &out, &spans, &err), &err);
+    assert_ok(template_render(template, NULL, 0, NULL, &out, &spans, NULL, &err), &err);
     assert_string_equal(out.data, "before éabc");
     assert_int_equal(spans.count, 1);
     assert_int_equal(spans.spans[0].first, 2);
@@ -340,7 +340,7 @@ static void a_template_renders_again_with_other_variables(void **state) {
     assert_ok(template_open(&template, source, strlen(source), "case", &err), &err);
     for (int i = 0; i < 3; i++) {
         json_t *variables = json_pack("{s:i}", "y", i * 10);
-        assert_ok(template_render(template, variables, 0, NULL, &out, NULL, &err), &err);
+        assert_ok(template_render(template, variables, 0, NULL, &out, NULL, NULL, &err), &err);
         json_decref(variables);
     }
     assert_string_equal(out.data, "é20;é310;é320;");

@@ -48,7 +48,7 @@ struct gemm {
 };
 
 struct cpu_gemm {
-    const char *name; /* "onednn", "avx512bf16", "avx512", "avx2", "c" */
+    const char *name; /* "avx512bf16", "avx512", "avx2", "c" */
     enum dtype
         compute;    /* f32 or bf16: what products are rounded to before they are multiplied (sums are f32) */
     unsigned needs; /* CPU features */

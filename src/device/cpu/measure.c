@@ -42,6 +42,13 @@ static json_t *choice(const struct device *device, const char *name, unsigned ne
     return row;
 }
 
+/* What one might look for among the products. */
+static json_t *absent_product(void) {
+    return json_pack("{s:s, s:b, s:s, s:s}", "name", "onednn", "selected", 0, "why",
+                     "not linked: own products are as fast and decode stored weights while packing",
+                     "compute", "any");
+}
+
 static json_t *describe_products(const struct device *device) {
     json_t *list = json_array();
     for (size_t c = 0; c < sizeof compute_types / sizeof *compute_types; c++) {
@@ -56,6 +63,7 @@ static json_t *describe_products(const struct device *device) {
             if (&cpu_gemms[i] == selected) passed = true;
         }
     }
+    json_array_append_new(list, absent_product());
     return list;
 }
 
@@ -178,13 +186,13 @@ static double read_rate(struct device *device) {
     return bandwidth_bytes / best;
 }
 
-bool cpu_measure(struct device *device, const int64_t (*shapes)[3], int count, json_t **out,
-                 struct error *err) {
+bool cpu_measure(struct device *device, const enum dtype *compute, const int64_t (*shapes)[3], int count,
+                 json_t **out, struct error *err) {
     json_t *products = json_array();
     for (int s = 0; s < count; s++)
         for (size_t c = 0; c < sizeof compute_types / sizeof *compute_types; c++) {
             const struct cpu_gemm *gemm = cpu_gemm_select(compute_types[c], device->features);
-            if (!gemm) continue;
+            if (!gemm || (compute && *compute != compute_types[c])) continue;
             json_array_append_new(
                 products,
                 json_pack("{s:s, s:s, s:I, s:I, s:I, s:f}", "compute", dtype_row(compute_types[c])->name,

@@ -33,9 +33,9 @@ static bool ref_describe(const struct device *device, json_t **out, struct error
     return *out || error_no_memory(err, "ref", 0);
 }
 
-static bool ref_measure(struct device *device, const int64_t (*shapes)[3], int count, json_t **out,
-                        struct error *err) {
-    (void)device, (void)shapes, (void)count;
+static bool ref_measure(struct device *device, const enum dtype *compute, const int64_t (*shapes)[3],
+                        int count, json_t **out, struct error *err) {
+    (void)device, (void)compute, (void)shapes, (void)count;
     *out = json_object();
     return *out || error_no_memory(err, "ref", 0);
 }

@@ -23,7 +23,10 @@ static bool llama_check(const struct model_config *config, const json_t *hub_con
                       : json_is_true(json_object_get(hub_config, "mlp_bias"))     ? "mlp_bias"
                                                                                   : NULL;
     if (!key) return true;
-    return error_set(err, ERROR_INPUT, "model", "config.json: %s is not supported for llama", key);
+    error_set(err, ERROR_INPUT, "model", "config.json: the field %s is not supported for llama when true",
+              key);
+    return error_fix(
+        err, "Models of this architecture are read where their linear layers have no biases; name another.");
 }
 
 const struct family family_llama = {

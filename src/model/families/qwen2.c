@@ -22,7 +22,9 @@ static const struct weight_name weights[] = {
 static bool qwen2_check(const struct model_config *config, const json_t *hub_config, struct error *err) {
     (void)config;
     if (!json_is_true(json_object_get(hub_config, "use_sliding_window"))) return true;
-    return error_set(err, ERROR_INPUT, "model", "config.json: use_sliding_window is not supported");
+    error_set(err, ERROR_INPUT, "model",
+              "config.json: the field use_sliding_window is not supported when true");
+    return error_fix(err, "Models of this architecture are read with full attention; name another.");
 }
 
 const struct family family_qwen2 = {
