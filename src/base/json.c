@@ -21,10 +21,9 @@ enum { deepest = 256 };
  * jansson looks.
  *
  * The blocks are malloc's as before. A program that has given jansson functions of its own keeps them. */
-enum {
-    reserve_per_byte = 16,
-    reserve_bytes = 256 << 10
-}; /* what the 1,024 bytes that jansson has at hand can ask for */
+/* What the bytes that jansson has at hand can ask for, at most `[],` or `{},` again and again; and what
+ * tables and tokens that grew with the text may grow once more. */
+enum { at_hand = 1024, per_byte_at_hand = 96, per_byte = 16, token_least = 1024 };
 
 static _Thread_local struct {
     unsigned char *bytes; /* NULL: nothing is being read */
@@ -56,10 +55,9 @@ static void route_requests(void) {
 
 static bool reserve_open(size_t size) {
     static pthread_once_t routed = PTHREAD_ONCE_INIT;
-    size_t total;
+    size_t total, few = (size < at_hand ? size : at_hand) * per_byte_at_hand + token_least;
     pthread_once(&routed, route_requests);
-    if (!checked_size_mul(size, reserve_per_byte, &total) || !checked_size_add(total, reserve_bytes, &total))
-        return false;
+    if (!checked_size_mul(size, per_byte, &total) || !checked_size_add(total, few, &total)) return false;
     reserve.bytes = mem_alloc(total);
     reserve.size = total;
     reserve.used = 0;
