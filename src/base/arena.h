@@ -2,6 +2,7 @@
 #ifndef HONE_BASE_ARENA_H
 #define HONE_BASE_ARENA_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct arena_chunk;
@@ -9,6 +10,7 @@ struct arena {
     struct arena_chunk *chunks; /* newest first */
     size_t limit;               /* total bytes that may be asked for; 0: no limit */
     size_t used;                /* bytes handed out so far */
+    bool full;                  /* a request was refused for the limit's sake, not for want of memory */
 };
 
 /* An all-zero struct arena is empty and valid. */

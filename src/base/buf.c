@@ -19,7 +19,7 @@ void buf_release(struct buf *buf) {
 
 void buf_clear(struct buf *buf) {
     buf->size = 0;
-    buf->failed = false;
+    buf->failed = buf->full = false;
     if (buf->data) buf->data[0] = '\0';
 }
 
@@ -27,8 +27,10 @@ bool buf_reserve(struct buf *buf, size_t extra) {
     size_t need, with_nul;
     if (buf->failed) return false;
     if (!checked_size_add(buf->size, extra, &need) || !checked_size_add(need, 1, &with_nul) ||
-        (buf->limit && need > buf->limit))
-        return !(buf->failed = true);
+        (buf->limit && need > buf->limit)) {
+        buf->failed = buf->full = true;
+        return false;
+    }
     if (with_nul <= buf->capacity) return true;
     size_t grown = buf->capacity ? buf->capacity : 64;
     while (grown < with_nul && checked_size_mul(grown, 2, &grown)) continue;

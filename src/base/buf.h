@@ -13,6 +13,7 @@ struct buf {
     size_t size, capacity;
     size_t limit; /* most bytes that it may hold; 0: no limit */
     bool failed;  /* out of memory, or past the limit */
+    bool full;    /* it failed for the limit's sake */
 };
 
 /* An all-zero struct buf is empty and valid. */

@@ -1,14 +1,95 @@
 #include "base/json.h"
 
 #include <math.h>
+#include <pthread.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/checked.h"
 #include "base/fs.h"
+#include "base/mem.h"
 #include "base/text.h"
 
 enum { deepest = 256 };
+
+/* jansson takes no notice of a request for memory that fails while it gathers a token: it reads on with a
+ * token that is cut short, past the end of its own buffer where a quote is missing. So its requests pass
+ * base/mem, which counts failures; one that fails during json_read is answered from a reserve that was asked
+ * for before, the text ends there for jansson, and what it made is dropped. Elsewhere a failure is a failure:
+ * jansson looks.
+ *
+ * The blocks are malloc's as before. A program that has given jansson functions of its own keeps them. */
+/* What the bytes that jansson has at hand can ask for, at most `[],` or `{},` again and again; and what
+ * tables and tokens that grew with the text may grow once more. */
+enum { at_hand = 1024, per_byte_at_hand = 96, per_byte = 16, token_least = 1024 };
+
+static _Thread_local struct {
+    unsigned char *bytes; /* NULL: nothing is being read */
+    size_t size, used;
+} reserve;
+
+static void *request(size_t size) {
+    size_t padded;
+    void *block = mem_alloc(size);
+    if (block || !reserve.bytes || !checked_size_add(size, 15, &padded)) return block;
+    padded &= ~(size_t)15;
+    if (padded > reserve.size - reserve.used) return NULL;
+    block = reserve.bytes + reserve.used;
+    reserve.used += padded;
+    return block;
+}
+
+static void release(void *block) {
+    uintptr_t at = (uintptr_t)block, first = (uintptr_t)reserve.bytes;
+    if (!reserve.bytes || at < first || at >= first + reserve.size) mem_free(block);
+}
+
+static void route_requests(void) {
+    json_malloc_t allocate;
+    json_free_t give_back;
+    json_get_alloc_funcs(&allocate, &give_back);
+    if (allocate == malloc && give_back == free) json_set_alloc_funcs(request, release);
+}
+
+static bool reserve_open(size_t size) {
+    static pthread_once_t routed = PTHREAD_ONCE_INIT;
+    size_t total, few = (size < at_hand ? size : at_hand) * per_byte_at_hand + token_least;
+    pthread_once(&routed, route_requests);
+    if (!checked_size_mul(size, per_byte, &total) || !checked_size_add(total, few, &total)) return false;
+    reserve.bytes = mem_alloc(total);
+    reserve.size = total;
+    reserve.used = 0;
+    return reserve.bytes != NULL;
+}
+
+static void reserve_close(void) {
+    mem_free(reserve.bytes);
+    reserve.bytes = NULL;
+}
+
+struct source {
+    const char *at, *end;
+    unsigned long failures; /* before the first byte */
+};
+
+/* jansson's reader: the next bytes, and an error once a request has failed. */
+static size_t read_source(void *bytes, size_t size, void *user) {
+    struct source *source = user;
+    size_t left = (size_t)(source->end - source->at);
+    if (mem_failures() != source->failures) return (size_t)-1;
+    if (size > left) size = left;
+    if (size) memcpy(bytes, source->at, size);
+    source->at += size;
+    return size;
+}
+
+static json_t *load_text(const char *text, size_t size, json_error_t *cause) {
+    struct source source = {text, text + size, mem_failures()};
+    return json_load_callback(read_source, &source, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL,
+                              cause);
+}
 
 /* jansson recurses on nesting, up to 2,048 levels; ours is a tighter, stated bound. */
 static bool nesting_ok(const char *text, size_t size) {
@@ -70,12 +151,11 @@ static void write_widened(struct buf *out, const char *text, size_t size) {
 /* transformers writes `"model_max_length": 1000000000000000019884624838656` where a tokenizer has no bound,
  * and data sets have ids of more than 64 bits. jansson refuses such an integer: it is read as a real. */
 static json_t *load(const char *text, size_t size, json_error_t *cause) {
-    const size_t flags = JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL;
-    json_t *value = json_loadb(text, size, flags, cause);
+    json_t *value = load_text(text, size, cause);
     if (value || json_error_code(cause) != json_error_numeric_overflow) return value;
     struct buf widened = {0};
     write_widened(&widened, text, size);
-    if (!widened.failed && widened.size > size) value = json_loadb(widened.data, widened.size, flags, cause);
+    if (!widened.failed && widened.size > size) value = load_text(widened.data, widened.size, cause);
     buf_release(&widened);
     return value;
 }
@@ -87,7 +167,16 @@ bool json_read(json_t **out, const char *text, size_t size, const char *name, si
     if (!nesting_ok(text, size))
         return error_set(err, ERROR_INPUT, "json", "%s:%zu: nested deeper than %d levels", name, first_line,
                          deepest);
+    unsigned long failures = mem_failures();
+    if (!reserve_open(size)) return error_no_memory(err, "json", size);
     *out = load(text, size, &cause);
+    bool failed = mem_failures() != failures;
+    if (failed) {
+        json_decref(*out);
+        *out = NULL;
+    }
+    reserve_close();
+    if (failed) return error_no_memory(err, "json", size);
     if (*out) return true;
     size_t line = first_line + (cause.line > 0 ? (size_t)cause.line - 1 : 0);
     error_set(err, ERROR_INPUT, "json", "%s:%zu: broken JSON", name, line);
@@ -109,6 +198,19 @@ json_t *json_text(const char *text) {
     json_t *out = escaped.failed ? NULL : json_string(escaped.data);
     buf_release(&escaped);
     return out;
+}
+
+/* jansson releases the value when it fails, and also when the container is NULL. */
+void json_list_add(json_t **list, json_t *value) {
+    if (json_array_append_new(*list, value) == 0) return;
+    json_decref(*list);
+    *list = NULL;
+}
+
+void json_object_put(json_t **object, const char *key, json_t *value) {
+    if (json_object_set_new(*object, key, value) == 0) return;
+    json_decref(*object);
+    *object = NULL;
 }
 
 static int append(const char *bytes, size_t size, void *user) {

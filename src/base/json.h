@@ -21,6 +21,12 @@ bool json_read_file(json_t **out, const char *path, size_t limit, struct error *
  * when out of memory. */
 json_t *json_text(const char *text);
 
+/* Building: each takes over `value`. On failure, of this call or of the one that made the value, the
+ * container is released and NULL from then on, so that one look at the end tells; json_pack refuses a NULL as
+ * well. */
+void json_list_add(json_t **list, json_t *value);
+void json_object_put(json_t **object, const char *key, json_t *value);
+
 /* Compact text of a value, appended. Reals read back to the same bits. */
 bool json_write(const json_t *value, struct buf *out, struct error *err);
 bool json_write_file(const json_t *value, const char *path, bool pretty, struct error *err);

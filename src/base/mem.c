@@ -6,9 +6,10 @@
 
 #include "base/checked.h"
 
-/* The only process-wide state of the library: a hook that only tests set. */
+/* The only state of the library that no handle holds: a hook that only tests set, and a count. */
 static mem_fault fault_hook;
 static void *fault_user;
+static _Thread_local unsigned long failures;
 
 void mem_set_fault(mem_fault fault, void *user) {
     fault_user = user;
@@ -17,21 +18,28 @@ void mem_set_fault(mem_fault fault, void *user) {
 
 static int refused(size_t size) { return fault_hook && fault_hook(fault_user, size); }
 
-void *mem_alloc(size_t size) { return refused(size) ? NULL : malloc(size ? size : 1); }
+unsigned long mem_failures(void) { return failures; }
+
+static void *counted(void *block) {
+    if (!block) failures++;
+    return block;
+}
+
+void *mem_alloc(size_t size) { return counted(refused(size) ? NULL : malloc(size ? size : 1)); }
 
 void *mem_calloc(size_t count, size_t size) {
     size_t total;
-    if (!checked_size_mul(count, size, &total) || refused(total)) return NULL;
-    return calloc(1, total ? total : 1);
+    if (!checked_size_mul(count, size, &total)) return counted(NULL);
+    return counted(refused(total) ? NULL : calloc(1, total ? total : 1));
 }
 
 void *mem_array(size_t count, size_t size) {
     size_t total;
-    return checked_size_mul(count, size, &total) ? mem_alloc(total) : NULL;
+    return checked_size_mul(count, size, &total) ? mem_alloc(total) : counted(NULL);
 }
 
 void *mem_realloc(void *pointer, size_t size) {
-    return refused(size) ? NULL : realloc(pointer, size ? size : 1);
+    return counted(refused(size) ? NULL : realloc(pointer, size ? size : 1));
 }
 
 void mem_free(void *pointer) { free(pointer); }
@@ -47,9 +55,10 @@ char *mem_strndup(const char *text, size_t size) {
 char *mem_strdup(const char *text) { return mem_strndup(text, strlen(text)); }
 
 void *mem_map(size_t size, int touch) {
-    if (refused(size)) return NULL;
-    void *block = mmap(NULL, size ? size : 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (block == MAP_FAILED) return NULL;
+    void *block = MAP_FAILED;
+    if (!refused(size))
+        block = mmap(NULL, size ? size : 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (block == MAP_FAILED) return counted(NULL);
     if (touch) memset(block, 0, size);
     return block;
 }

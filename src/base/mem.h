@@ -18,6 +18,10 @@ char *mem_strndup(const char *text, size_t size);
 void *mem_map(size_t size, int touch);
 void mem_unmap(void *pointer, size_t size);
 
+/* How many requests of this thread have failed so far. A caller that cannot see a failure itself, because a
+ * library in between swallows it, compares the number before with the number after. */
+unsigned long mem_failures(void);
+
 /* Fault injection, for tests: returns nonzero to make this request fail. NULL switches it off. */
 typedef int (*mem_fault)(void *user, size_t size);
 void mem_set_fault(mem_fault fault, void *user);

@@ -396,7 +396,7 @@ static json_t *describe_choices(const struct setting *row) {
     json_t *list = json_array();
     for (const char *at = row->choices; list && *at;) {
         size_t size = strcspn(at, "|");
-        if (json_array_append_new(list, json_stringn(at, size)) != 0) break;
+        json_list_add(&list, json_stringn(at, size));
         at += size + (at[size] == '|');
     }
     return list;

@@ -51,7 +51,7 @@ static bool open_engine(struct measuring *m, const struct eval_options *options,
         return false;
     m->ops = device_find(options->device ? options->device : "auto", err);
     if (!m->ops || !m->ops->open(&m->device, &device, err)) return false;
-    if (options->compute_auto) state.compute = engine_auto_compute(m->ops, m->device);
+    if (options->compute_auto && !engine_auto_compute(m->ops, m->device, &state.compute, err)) return false;
     if (!engine_open(&m->engine, m->ops, m->device, m->model, &method, &state, err) ||
         !program_plan(&m->program, &m->engine, GRAPH_SCORE, &sizes, err))
         return false;

@@ -112,7 +112,7 @@ const char *peft_published(const char *text) {
 bool peft_write_config(const char *directory, const struct peft_config *config, struct error *err) {
     json_t *targets = json_array();
     for (size_t i = 0; i < config->target_count; i++)
-        json_array_append_new(targets, json_string(config->targets[i]));
+        json_list_add(&targets, json_string(config->targets[i]));
     bool whole = fabs(config->alpha) < 1e15 && floor(config->alpha) == config->alpha;
     json_t *alpha = whole ? json_integer((json_int_t)config->alpha) : json_real(config->alpha);
     json_t *json = json_pack("{s:{}, s:n, s:s?, s:s, s:b, s:b, s:b, s:n, s:n, s:n, s:{}, s:o, s:f, s:n, s:s, "

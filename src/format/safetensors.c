@@ -227,18 +227,17 @@ const json_t *safetensors_metadata(const struct safetensors *file) {
     return json_object_get(file->header, metadata_key);
 }
 
+static const char *type_name(enum dtype dtype) {
+    for (size_t i = 0; i < type_count; i++)
+        if (types[i].dtype == dtype) return types[i].name;
+    return NULL;
+}
+
 static json_t *describe(const struct tensor *tensor, uint64_t offset, uint64_t end) {
     json_t *shape = json_array();
-    const char *type = NULL;
-    for (size_t i = 0; i < type_count; i++)
-        if (types[i].dtype == tensor->dtype) type = types[i].name;
-    for (int i = 0; i < tensor->rank; i++) json_array_append_new(shape, json_integer(tensor->dim[i]));
-    if (!type) {
-        json_decref(shape);
-        return NULL;
-    }
-    return json_pack("{s:s, s:o, s:[I, I]}", "dtype", type, "shape", shape, "data_offsets",
-                     (json_int_t)offset, (json_int_t)end);
+    for (int i = 0; i < tensor->rank; i++) json_list_add(&shape, json_integer(tensor->dim[i]));
+    return json_pack("{s:s, s:o, s:[I, I]}", "dtype", type_name(tensor->dtype), "shape", shape,
+                     "data_offsets", (json_int_t)offset, (json_int_t)end);
 }
 
 /* The length and the header, padded with spaces so that tensors begin at a multiple of 8. */
@@ -253,11 +252,12 @@ static bool make_header(struct buf *out, const struct tensor *tensors, size_t co
         struct tensor sized = tensors[i];
         uint64_t end = 0;
         ok = tensor_set_bytes(&sized) && sized.bytes == tensors[i].bytes &&
-             checked_add(offset, sized.bytes, &end) && end <= INT64_MAX &&
-             !json_object_get(header, sized.name) &&
-             json_object_set_new(header, sized.name, describe(&sized, offset, end)) == 0;
+             checked_add(offset, sized.bytes, &end) && end <= INT64_MAX && type_name(sized.dtype) &&
+             !json_object_get(header, sized.name);
         if (!ok)
             error_set(err, ERROR_INTERNAL, "safetensors", "tensor %s cannot be written as it is", sized.name);
+        ok = ok && (json_object_set_new(header, sized.name, describe(&sized, offset, end)) == 0 ||
+                    error_no_memory(err, "safetensors", count));
         offset = end;
     }
     ok = ok &&

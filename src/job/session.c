@@ -116,11 +116,11 @@ static bool request_settings(struct job **out, struct hone_session *session, con
 
 static bool read_request(struct talk *out, const char *request, struct error *err) {
     json_t *value = NULL;
-    struct error ignored;
     const char *first = request + strspn(request, " \t\r\n");
     /* A text may begin with a bracket and still be a text. */
-    if (*first != '[' || !json_read(&value, request, strlen(request), "request", 1, &ignored))
-        return talk_prompt(out, request, err);
+    error_clear(err);
+    if (*first != '[' || !json_read(&value, request, strlen(request), "request", 1, err))
+        return err->code != ERROR_MEMORY && talk_prompt(out, request, err);
     bool ok = talk_value(out, value, "request", err);
     json_decref(value);
     return ok;

@@ -17,8 +17,7 @@ static bool shown(const struct setting *row, unsigned use) {
 static json_t *commands_of(const struct setting *row) {
     json_t *list = json_array();
     for (size_t i = 0; list && i < job_kind_count; i++)
-        if (row->uses & job_kinds[i].use && json_array_append_new(list, json_string(job_kinds[i].name)) != 0)
-            break;
+        if (row->uses & job_kinds[i].use) json_list_add(&list, json_string(job_kinds[i].name));
     return list;
 }
 

@@ -14,6 +14,7 @@
 
 static void on_event(void *user, const char *line) { job_emit(user, line); }
 
+/* What cannot be told for want of memory stays "auto". */
 static void settle(json_t *settings, const char *name, const char *value, const char *reason) {
     json_t *row = json_object_get(settings, name);
     const char *origin = json_string_value(json_object_get(row, "origin"));

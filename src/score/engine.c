@@ -14,15 +14,14 @@ bool engine_open(struct engine *out, const struct device_ops *ops, struct device
     return model_state_build(&out->state, model, method, options, err);
 }
 
-enum dtype engine_auto_compute(const struct device_ops *ops, const struct device *device) {
+bool engine_auto_compute(const struct device_ops *ops, const struct device *device, enum dtype *out,
+                         struct error *err) {
     json_t *described = NULL;
-    struct error ignored;
-    enum dtype compute = DTYPE_F32;
-    if (!ops->describe(device, &described, &ignored)) return compute;
+    if (!ops->describe(device, &described, err)) return false;
     const char *used = json_string_value(json_object_get(described, "used"));
-    if (used && strstr(used, "avx512bf16")) compute = DTYPE_BF16;
+    *out = used && strstr(used, "avx512bf16") ? DTYPE_BF16 : DTYPE_F32;
     json_decref(described);
-    return compute;
+    return true;
 }
 
 void engine_close(struct engine *engine) {

@@ -31,7 +31,8 @@ void engine_close(struct engine *engine);
 
 /* What `--compute auto` means: bf16 where the processor multiplies it, elsewhere f32, which is then no
  * slower. */
-enum dtype engine_auto_compute(const struct device_ops *ops, const struct device *device);
+bool engine_auto_compute(const struct device_ops *ops, const struct device *device, enum dtype *out,
+                         struct error *err);
 
 /* Graph and plan; every operation is checked against the device. */
 bool program_plan(struct engine_program *out, const struct engine *engine, enum graph_kind kind,

@@ -4,6 +4,7 @@
 
 #include "base/fs.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "text/template_names.h"
 
 enum { template_limit = 4 << 20 };
@@ -53,12 +54,15 @@ static bool read_arguments(struct render *out, char *const *arguments, size_t co
             return error_fix(err, "Write it as NAME=VALUE.");
         }
         char *name = mem_strndup(arguments[i], (size_t)(equals - arguments[i]));
-        struct error ignored;
+        struct error cause = {0};
         json_t *value;
-        if (!json_read(&value, equals + 1, strlen(equals + 1), "argument", 1, &ignored))
+        if (!json_read(&value, equals + 1, strlen(equals + 1), "argument", 1, &cause) &&
+            cause.code != ERROR_MEMORY)
             value = json_string(equals + 1);
         bool ok = name && value && json_object_set_new(out->arguments, name, value) == 0;
         mem_free(name);
+        if (!ok && utf8_valid(arguments[i], strlen(arguments[i]), NULL))
+            return error_no_memory(err, "template", strlen(arguments[i]));
         if (!ok)
             return error_set(err, ERROR_USAGE, "template", "--template-arg %s is not valid UTF-8",
                              arguments[i]);

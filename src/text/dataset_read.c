@@ -288,11 +288,15 @@ static bool bytes_ok(struct dataset_reader *reader, size_t first, size_t end) {
                              (unsigned char)reader->text[first + bad], offset);
 }
 
-static enum reader_result parse_object(struct dataset_reader *reader, size_t first, size_t end,
-                                       json_t **row) {
+static enum reader_result parse_object(struct dataset_reader *reader, size_t first, size_t end, json_t **row,
+                                       struct error *err) {
     struct error cause = {0};
     if (!bytes_ok(reader, first, end)) return READER_BAD;
     if (!json_read(row, reader->text + first, end - first, "", reader->row_line, &cause)) {
+        if (cause.code == ERROR_MEMORY) {
+            *err = cause;
+            return READER_FAILED;
+        }
         /* The message begins with ":LINE: "; in a list the line inside the element is worth showing. */
         char *behind = cause.what;
         unsigned long long line = cause.what[0] == ':' ? strtoull(cause.what + 1, &behind, 10) : 0;
@@ -310,7 +314,7 @@ static enum reader_result parse_object(struct dataset_reader *reader, size_t fir
     return READER_BAD;
 }
 
-static enum reader_result next_line(struct dataset_reader *reader, json_t **row) {
+static enum reader_result next_line(struct dataset_reader *reader, json_t **row, struct error *err) {
     for (;;) {
         if (reader->at >= reader->size) return READER_END;
         size_t first = reader->at, ignored = 0;
@@ -319,11 +323,11 @@ static enum reader_result next_line(struct dataset_reader *reader, json_t **row)
         reader->at = newline ? end + 1 : end;
         reader->row_line = reader->line++;
         struct dataset_reader line = {.text = reader->text, .size = end};
-        if (skip_space(&line, first, &ignored) < end) return parse_object(reader, first, end, row);
+        if (skip_space(&line, first, &ignored) < end) return parse_object(reader, first, end, row, err);
     }
 }
 
-static enum reader_result next_element(struct dataset_reader *reader, json_t **row) {
+static enum reader_result next_element(struct dataset_reader *reader, json_t **row, struct error *err) {
     if (reader->done) return READER_END;
     size_t at = skip_space(reader, reader->at, &reader->line);
     reader->row_line = reader->line;
@@ -338,7 +342,7 @@ static enum reader_result next_element(struct dataset_reader *reader, json_t **r
     reader->done = stop != ',';
     if (stop == '}') return bad_record(reader, "broken JSON: } where the list should go on or end");
     if (stop == '\0') return bad_record(reader, "broken JSON: the list is never closed");
-    enum reader_result result = parse_object(reader, at, end, row);
+    enum reader_result result = parse_object(reader, at, end, row, err);
     if (stop != ']' || result == READER_FAILED) return result;
     size_t line = reader->line, behind = skip_space(reader, end + 1, &line);
     /* Behind a list that is the whole file nothing may follow; behind a member, the object's end. */
@@ -352,13 +356,13 @@ static enum reader_result next_element(struct dataset_reader *reader, json_t **r
 }
 
 /* Objects one behind the other; one that is never closed reaches to the end. */
-static enum reader_result next_object(struct dataset_reader *reader, json_t **row) {
+static enum reader_result next_object(struct dataset_reader *reader, json_t **row, struct error *err) {
     size_t at = skip_space(reader, reader->at, &reader->line);
     if (at >= reader->size) return READER_END;
     reader->row_line = reader->line;
     size_t end = reader->text[at] == '{' ? object_end(reader, at, &reader->line) : 0;
     reader->at = end ? end : reader->size;
-    return parse_object(reader, at, reader->at, row);
+    return parse_object(reader, at, reader->at, row, err);
 }
 
 static enum reader_result next_csv(struct dataset_reader *reader, json_t **row, struct error *err) {
@@ -395,8 +399,9 @@ enum reader_result reader_next(struct dataset_reader *reader, json_t **row, stru
     *row = NULL;
     reader->row_number += reader->container == CONTAINER_JSON;
     switch (reader->container) {
-    case CONTAINER_JSON: return reader->in_sequence ? next_object(reader, row) : next_element(reader, row);
+    case CONTAINER_JSON:
+        return reader->in_sequence ? next_object(reader, row, err) : next_element(reader, row, err);
     case CONTAINER_CSV: return next_csv(reader, row, err);
-    default: return next_line(reader, row);
+    default: return next_line(reader, row, err);
     }
 }

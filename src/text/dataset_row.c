@@ -78,16 +78,19 @@ static enum row_result content_make(json_t **out, const json_t *content, size_t 
     return result;
 }
 
-/* ShareGPT's function_call: its value is the JSON of one call, {"name":…,"arguments":…}. */
-static json_t *call_of(const json_t *value) {
-    json_t *call = NULL, *out = NULL;
-    struct error ignored = {0};
-    if (!json_is_string(value)) return NULL;
-    if (json_read(&call, json_string_value(value), json_string_length(value), "", 1, &ignored) &&
-        json_is_string(json_object_get(call, "name")))
-        out = json_pack("[{s:s, s:O}]", "type", "function", "function", call);
+/* ShareGPT's function_call: its value is the JSON of one call, {"name":…,"arguments":…}. NULL for anything
+ * else.
+ */
+static enum row_result call_of(json_t **out, const json_t *value) {
+    json_t *call = NULL;
+    struct error cause = {0};
+    *out = NULL;
+    if (!json_is_string(value)) return ROW_GOOD;
+    json_read(&call, json_string_value(value), json_string_length(value), "", 1, &cause);
+    bool named = json_is_string(json_object_get(call, "name"));
+    if (named) *out = json_pack("[{s:s, s:O}]", "type", "function", "function", call);
     json_decref(call);
-    return out;
+    return cause.code == ERROR_MEMORY || (named && !*out) ? ROW_NO_MEMORY : ROW_GOOD;
 }
 
 static bool weight_ok(const json_t *weight) {
@@ -114,9 +117,10 @@ static enum row_result turn_of_sharegpt(json_t **out, const json_t *message, con
                                         struct dataset_cause *cause) {
     const json_t *value = json_object_get(message, "value"), *weight = json_object_get(message, "weight");
     const char *from = json_string_value(json_object_get(message, "from"));
-    json_t *content = NULL, *calls = !strcmp(from, "function_call") ? call_of(value) : NULL;
+    json_t *content = NULL, *calls = NULL;
     if (!value) return bad(dataset_cause_set(cause, "message %zu: value is missing", turn));
-    enum row_result result = content_make(&content, value, turn, cause);
+    enum row_result result = !strcmp(from, "function_call") ? call_of(&calls, value) : ROW_GOOD;
+    if (result == ROW_GOOD) result = content_make(&content, value, turn, cause);
     if (result == ROW_GOOD) {
         *out = calls ? json_pack("{s:s, s:s, s:O}", "role", role, "content", "", "tool_calls", calls)
                      : json_pack("{s:s, s:O}", "role", role, "content", content);
@@ -240,6 +244,7 @@ static enum row_result list_of(const struct maker *maker, enum dataset_column co
         *out = json_incref((json_t *)value);
     } else if (json_string_length(value) &&
                !json_read(out, json_string_value(value), json_string_length(value), "", 1, &cause)) {
+        if (cause.code == ERROR_MEMORY) return ROW_NO_MEMORY;
         return bad(
             dataset_cause_set(maker->cause, "`%s` holds broken JSON: %s", name_of(maker, column), cause.why));
     }

@@ -160,6 +160,8 @@ bool regex_translate(const char *pattern, size_t size, struct buf *out, struct e
         default: buf_byte(out, *r.at++);
         }
     }
-    if (ok && out->failed) ok = error_no_memory(err, "tokenizer", size);
+    /* Whatever stopped it: after a failed append the rest was not looked at. */
+    if (out->full) return refuse(&r, "so much that it is too long");
+    if (out->failed) return error_no_memory(err, "tokenizer", size);
     return ok;
 }

@@ -174,8 +174,8 @@ static json_t *histogram(const struct lengths *lengths) {
     for (size_t bound = 16; buckets && at < lengths->count; bound *= 2) {
         size_t from = at;
         while (at < lengths->count && lengths->tokens[at] <= bound) at++;
-        json_array_append_new(
-            buckets, json_pack("{s:o, s:o}", "up_to", count_json(bound), "rows", count_json(at - from)));
+        json_list_add(&buckets,
+                      json_pack("{s:o, s:o}", "up_to", count_json(bound), "rows", count_json(at - from)));
     }
     return buckets;
 }
@@ -195,17 +195,15 @@ json_t *data_problems_json(const struct dataset *data) {
     json_t *problems = json_array();
     for (size_t i = 0; problems && i < data->problem_count && i < shown_problems; i++) {
         const struct dataset_problem *problem = &data->problems[i];
-        json_array_append_new(problems,
-                              json_pack("{s:s, s:o, s:s}", "file", data->files[problem->file], "line",
-                                        count_json(problem->line), "cause", problem->cause));
+        json_list_add(&problems, json_pack("{s:s, s:o, s:s}", "file", data->files[problem->file], "line",
+                                           count_json(problem->line), "cause", problem->cause));
     }
     return problems;
 }
 
 static json_t *files_json(const struct dataset *data) {
     json_t *files = json_array();
-    for (size_t i = 0; files && i < data->file_count; i++)
-        json_array_append_new(files, json_string(data->files[i]));
+    for (size_t i = 0; files && i < data->file_count; i++) json_list_add(&files, json_string(data->files[i]));
     return files;
 }
 
@@ -271,8 +269,8 @@ bool data_report_stats(json_t **out, struct dataset *data, const struct dataset 
 static json_t *spans_json(const struct template_spans *spans) {
     json_t *out = json_array();
     for (size_t i = 0; out && i < spans->count; i++)
-        json_array_append_new(
-            out, json_pack("[o, o]", count_json(spans->spans[i].first), count_json(spans->spans[i].end)));
+        json_list_add(
+            &out, json_pack("[o, o]", count_json(spans->spans[i].first), count_json(spans->spans[i].end)));
     return out;
 }
 
@@ -289,9 +287,9 @@ static bool add_tokens(json_t *example, const struct marked_tokens *marked, cons
     const struct tokens *tokens = &marked->tokens;
     size_t kept = kept_tokens(renderer, marked), count = tokens->count;
     for (size_t i = 0; ids && starts && flags && i < count; i++) {
-        json_array_append_new(ids, json_integer(tokens->ids[i]));
-        json_array_append_new(starts, json_integer((json_int_t)tokens->starts[i]));
-        json_array_append_new(flags, json_integer(i > 0 && i < kept && marked->trained[i]));
+        json_list_add(&ids, json_integer(tokens->ids[i]));
+        json_list_add(&starts, json_integer((json_int_t)tokens->starts[i]));
+        json_list_add(&flags, json_integer(i > 0 && i < kept && marked->trained[i]));
     }
     int failed = json_object_set_new(example, "kept", count_json(kept));
     if (rendering->bare && count > 1 && tokens->starts[1] == 0)

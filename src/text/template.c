@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/checked.h"
 #include "base/mem.h"
 #include "text/template_internal.h"
 
@@ -42,10 +43,6 @@ bool jinja_exhaust(struct jinja *j, const char *format, ...) {
     return false;
 }
 
-bool jinja_no_room(struct jinja *j) {
-    return jinja_exhaust(j, "the template's values take more than %zu bytes", j->limits.memory);
-}
-
 bool jinja_charge(struct jinja *j, uint64_t steps) {
     j->steps += steps;
     if (j->steps <= j->limits.steps) return true;
@@ -58,15 +55,22 @@ bool jinja_enter(struct jinja *j) {
     return true;
 }
 
+bool jinja_refuse_values(struct jinja *j, bool full) {
+    if (!full) return error_no_memory(j->err, "template", j->values.used);
+    return jinja_exhaust(j, "the template's values take more than %zu bytes", j->limits.memory);
+}
+
 void *jinja_alloc(struct jinja *j, size_t size) {
     void *block = arena_alloc(&j->values, size);
-    if (!block) jinja_no_room(j);
+    if (!block) jinja_refuse_values(j, j->values.full);
     return block;
 }
 
 void *jinja_alloc_array(struct jinja *j, size_t count, size_t size) {
-    void *block = arena_array(&j->values, count, size);
-    if (!block) jinja_no_room(j);
+    size_t total;
+    bool fits = checked_size_mul(count, size, &total);
+    void *block = fits ? arena_alloc(&j->values, total) : NULL;
+    if (!block) jinja_refuse_values(j, !fits || j->values.full);
     return block;
 }
 

@@ -465,10 +465,11 @@ struct jinja_loop {
 /* template.c */
 bool jinja_fail(struct jinja *j, const char *format, ...) PRINTF_LIKE(2, 3);
 bool jinja_exhaust(struct jinja *j, const char *format, ...) PRINTF_LIKE(2, 3); /* for a budget */
-bool jinja_no_room(struct jinja *j);                /* the budget of memory; returns false */
 bool jinja_charge(struct jinja *j, uint64_t steps); /* false: the budget of steps is spent */
 void *jinja_alloc(struct jinja *j, size_t size);    /* zeroed; NULL after an error */
 void *jinja_alloc_array(struct jinja *j, size_t count, size_t size);
+/* The error of values that could not be kept: `full`, they are past their limit; else there is no memory. */
+bool jinja_refuse_values(struct jinja *j, bool full);
 bool jinja_enter(struct jinja *j); /* one level deeper; jinja_leave after success */
 static inline void jinja_leave(struct jinja *j) { j->depth--; }
 static inline bool jinja_step(struct jinja *j) { return ++j->steps <= j->limits.steps || jinja_charge(j, 0); }

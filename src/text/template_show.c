@@ -85,7 +85,7 @@ static bool repr_range(const struct jinja_range *range, struct buf *out) {
 
 /* Output that grows past its bound is noticed early, so that a huge value costs little. */
 static bool fits(struct jinja *j, const struct buf *out) {
-    return !out->failed || jinja_exhaust(j, "the template's output or values are too large");
+    return !out->failed || jinja_refuse_values(j, out->full);
 }
 
 bool jinja_write_repr(struct jinja *j, struct jinja_value v, struct buf *out) {

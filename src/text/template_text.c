@@ -29,7 +29,7 @@ void jinja_buf(const struct jinja *j, struct buf *buf) {
 enum { buffer_cost = 8 };
 
 bool jinja_text_take(struct jinja *j, struct buf *buf, struct jinja_value *out) {
-    bool ok = !buf->failed || jinja_no_room(j);
+    bool ok = !buf->failed || jinja_refuse_values(j, buf->full);
     ok = ok && jinja_charge(j, buffer_cost) && jinja_text(j, buf->data ? buf->data : "", buf->size, out);
     buf_release(buf);
     return ok;

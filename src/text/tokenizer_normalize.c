@@ -42,12 +42,35 @@ bool normalized_append(struct normalized *out, const char *bytes, size_t size, u
     return true;
 }
 
+/* Hugging Face's tokenizers, whose ids are wanted, compose by the tables of Unicode 9. What became a mark
+ * later, by Unicode's DerivedAge and DerivedCombiningClass, is a character like any other to them: it changes
+ * places with none and composes with none. */
+static const struct {
+    uint32_t first, last;
+} later_marks[] = {
+    {0x7FD, 0x7FD},     {0x897, 0x89F},     {0x8CA, 0x8D3},     {0x9FE, 0x9FE},     {0xC3C, 0xC3C},
+    {0xD3B, 0xD3C},     {0xEBA, 0xEBA},     {0x1715, 0x1715},   {0x1ABF, 0x1AFF},   {0x1DF6, 0x1DFA},
+    {0xA82C, 0xA82C},   {0x10D24, 0x10D27}, {0x10EAB, 0x10EAC}, {0x10EFD, 0x10EFF}, {0x10F46, 0x10F50},
+    {0x10F82, 0x10F85}, {0x11070, 0x11070}, {0x1133B, 0x1133B}, {0x1145E, 0x1145E}, {0x11839, 0x1183A},
+    {0x11930, 0x11930}, {0x1193D, 0x1193E}, {0x11943, 0x11943}, {0x119E0, 0x119E0}, {0x11A34, 0x11A34},
+    {0x11A47, 0x11A47}, {0x11A99, 0x11A99}, {0x11D42, 0x11D42}, {0x11D44, 0x11D45}, {0x11D97, 0x11D97},
+    {0x11F41, 0x11F42}, {0x16FF0, 0x16FF1}, {0x1E08F, 0x1E08F}, {0x1E130, 0x1E136}, {0x1E2AE, 0x1E2AE},
+    {0x1E2EC, 0x1E2EF}, {0x1E4EC, 0x1E4EF},
+};
+
+static bool is_later_mark(uint32_t code) {
+    for (size_t i = 0; i < sizeof later_marks / sizeof *later_marks && code >= later_marks[i].first; i++)
+        if (code <= later_marks[i].last) return true;
+    return false;
+}
+
 static bool begins_cluster(uint32_t code) {
     if (code < 0x300) return true;
     if ((code >= 0x1160 && code <= 0x11FF)) return false; /* Hangul vowels and trailing consonants */
     utf8proc_category_t category = utf8proc_category((utf8proc_int32_t)code);
-    return category != UTF8PROC_CATEGORY_MN && category != UTF8PROC_CATEGORY_MC &&
-           category != UTF8PROC_CATEGORY_ME;
+    bool mark = category == UTF8PROC_CATEGORY_MN || category == UTF8PROC_CATEGORY_MC ||
+                category == UTF8PROC_CATEGORY_ME;
+    return !mark || is_later_mark(code);
 }
 
 /* Whether code points below this can neither change nor be changed: no composed form has an exclusion
@@ -80,7 +103,8 @@ static bool composer_add(struct composer *c, uint32_t code, struct error *err) {
 }
 
 static unsigned class_of(utf8proc_int32_t code) {
-    return (unsigned)utf8proc_get_property(code)->combining_class;
+    unsigned class = (unsigned)utf8proc_get_property(code)->combining_class;
+    return class && is_later_mark((uint32_t)code) ? 0 : class;
 }
 
 /* Canonical order of codes[first, end), a run of nonzero classes: stable, by class. */

@@ -16,11 +16,10 @@ static json_t *added_json(const struct tokenizer *tokenizer) {
     json_t *list = json_array();
     for (size_t i = 0; i < tokenizer->added.count; i++) { /* by id, as the reader counts new ones */
         const struct added_token *token = &tokenizer->added.tokens[i];
-        json_array_append_new(list,
-                              json_pack("{s:i,s:o,s:b,s:b,s:b,s:b,s:b}", "id", token->id, "content",
-                                        text_json(&tokenizer->vocab, token->id), "single_word",
-                                        token->single_word, "lstrip", token->lstrip, "rstrip", token->rstrip,
-                                        "normalized", token->normalized, "special", token->special));
+        json_list_add(&list, json_pack("{s:i,s:o,s:b,s:b,s:b,s:b,s:b}", "id", token->id, "content",
+                                       text_json(&tokenizer->vocab, token->id), "single_word",
+                                       token->single_word, "lstrip", token->lstrip, "rstrip", token->rstrip,
+                                       "normalized", token->normalized, "special", token->special));
     }
     return list;
 }
@@ -52,16 +51,15 @@ static json_t *splitter_json(const struct splitter *splitter) {
         bool last = i + 1 == splitter->count, bytes = step->kind == SPLIT_BYTE_LEVEL;
         if (bytes && !last && step->plain) continue;
         if (bytes && !last)
-            json_array_append_new(steps,
-                                  json_pack("{s:s,s:{s:s},s:s,s:b}", "type", "Split", "pattern", "Regex",
+            json_list_add(&steps, json_pack("{s:s,s:{s:s},s:s,s:b}", "type", "Split", "pattern", "Regex",
                                             SPLIT_PATTERN_GPT2, "behavior", "Isolated", "invert", 0));
         else
-            json_array_append_new(steps, step_json(step));
+            json_list_add(&steps, step_json(step));
         spelled = bytes;
     }
     if (!spelled) {
         struct split_step plain = {.kind = SPLIT_BYTE_LEVEL, .plain = true};
-        json_array_append_new(steps, step_json(&plain));
+        json_list_add(&steps, step_json(&plain));
     }
     return json_pack("{s:s,s:o}", "type", "Sequence", "pretokenizers", steps);
 }
@@ -85,12 +83,12 @@ static json_t *post_processor_json(const struct tokenizer *tokenizer) {
                                   "type_id", sequence);
                 size_t size;
                 const char *text = vocab_text(&tokenizer->vocab, id, &size);
-                json_object_set_new(specials, text,
-                                    json_pack("{s:o,s:[i],s:[o]}", "id", text_json(&tokenizer->vocab, id),
-                                              "ids", id, "tokens", text_json(&tokenizer->vocab, id)));
+                json_object_put(&specials, text,
+                                json_pack("{s:o,s:[i],s:[o]}", "id", text_json(&tokenizer->vocab, id), "ids",
+                                          id, "tokens", text_json(&tokenizer->vocab, id)));
             }
-            if (sequence == 0) json_array_append(single, piece);
-            json_array_append_new(pair, piece);
+            if (sequence == 0) json_list_add(&single, json_incref(piece));
+            json_list_add(&pair, piece);
         }
     }
     return json_pack("{s:s,s:o,s:o,s:o}", "type", "TemplateProcessing", "single", single, "pair", pair,
@@ -106,7 +104,9 @@ static json_t *model_json(const struct tokenizer *tokenizer) {
         size_t size;
         const char *text = vocab_text(vocab, (int32_t)id, &size);
         if (!(vocab->flags[id] & VOCAB_MODEL)) continue;
-        json_object_setn_new(tokens, text, size, json_integer((json_int_t)id));
+        if (json_object_setn_new(tokens, text, size, json_integer((json_int_t)id)) == 0) continue;
+        json_decref(tokens);
+        tokens = NULL;
     }
     for (size_t rank = 0; rank < tokenizer->bpe.merge_count; rank++) {
         const struct merge *merge = &tokenizer->bpe.merges[rank];
@@ -118,8 +118,8 @@ static json_t *model_json(const struct tokenizer *tokenizer) {
         const struct merge *merge = &tokenizer->bpe.merges[rank];
         const char *left = vocab_text(vocab, merge->left, &left_size);
         const char *right = vocab_text(vocab, merge->right, &right_size);
-        json_array_append_new(merges, spaces ? json_pack("[s%,s%]", left, left_size, right, right_size)
-                                             : json_pack("s%++%", left, left_size, " ", right, right_size));
+        json_list_add(&merges, spaces ? json_pack("[s%,s%]", left, left_size, right, right_size)
+                                      : json_pack("s%++%", left, left_size, " ", right, right_size));
     }
     return json_pack("{s:s,s:n,s:o,s:n,s:n,s:b,s:b,s:b,s:o,s:o}", "type", "BPE", "dropout", "unk_token",
                      text_json(vocab, tokenizer->bpe.unknown), "continuing_subword_prefix",
@@ -153,10 +153,9 @@ bool tokenizer_write_config(const struct tokenizer *tokenizer, int64_t model_max
     json_t *root = json_pack("{s:s,s:b,s:b,s:I}", "tokenizer_class", "PreTrainedTokenizerFast",
                              "add_bos_token", tokenizer_adds_bos(tokenizer), "clean_up_tokenization_spaces",
                              0, "model_max_length", (json_int_t)model_max_length);
-    if (!root) return error_no_memory(err, "tokenizer", sizeof rows);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        if (rows[i].id >= 0)
-            json_object_set_new(root, rows[i].name, text_json(&tokenizer->vocab, rows[i].id));
+        if (rows[i].id >= 0) json_object_put(&root, rows[i].name, text_json(&tokenizer->vocab, rows[i].id));
+    if (!root) return error_no_memory(err, "tokenizer", sizeof rows);
     bool ok = json_write(root, out, err);
     json_decref(root);
     return ok;

@@ -169,7 +169,8 @@ static bool check_file(const char *directory, const char *name, const json_t *re
     json_int_t bytes = json_integer_value(json_object_get(record, "bytes"));
     char *path = fs_join(directory, name);
     bool ok = path ? fs_stat(path, &info, err) : error_no_memory(err, "checkpoint", 0);
-    if (ok && info.kind == FS_NOTHING) ok = error_set(err, ERROR_INPUT, "checkpoint", "%s is missing", path);
+    if (ok && info.kind != FS_FILE)
+        ok = error_set(err, ERROR_INPUT, "checkpoint", "%s is missing or no file", path);
     if (ok && (json_int_t)info.size != bytes)
         ok = error_set(err, ERROR_INPUT, "checkpoint", "%s is damaged: it has %llu bytes, MANIFEST says %lld",
                        path, (unsigned long long)info.size, (long long)bytes);
@@ -184,8 +185,10 @@ static bool check_file(const char *directory, const char *name, const json_t *re
 static bool check_manifest(const char *directory, struct error *err) {
     json_t *manifest = NULL;
     char *path = fs_join(directory, "MANIFEST");
-    bool ok =
-        path ? json_read_file(&manifest, path, manifest_limit, err) : error_no_memory(err, "checkpoint", 0);
+    bool ok = path || error_no_memory(err, "checkpoint", 0);
+    if (ok && fs_kind_of(path) != FS_FILE) /* a pipe would be waited for */
+        ok = error_set(err, ERROR_INPUT, "checkpoint", "%s is missing or no file", path);
+    ok = ok && json_read_file(&manifest, path, manifest_limit, err);
     const json_t *records = json_object_get(manifest, "files");
     if (ok && json_integer_value(json_object_get(manifest, "version")) != 1)
         ok = error_set(err, ERROR_INPUT, "checkpoint", "%s: version is not 1", path);

@@ -17,7 +17,7 @@ void run_sample_memory(struct run *run) {
 
 static void remember_warning(void *user, const char *message) {
     struct run *run = user;
-    json_array_append_new(run->warnings, json_text(message));
+    json_list_add(&run->warnings, json_text(message));
 }
 
 /* ---- the run's directory ---- */
@@ -240,7 +240,7 @@ static bool load_start(struct run *run, struct error *err) {
 }
 
 bool run_tell_warnings(const struct run *run, struct events *events, struct error *err) {
-    bool ok = true;
+    bool ok = run->warnings || error_no_memory(err, "train", 0);
     for (size_t i = 0; ok && i < json_array_size(run->warnings); i++)
         ok = events_warn(events, json_string_value(json_array_get(run->warnings, i)), err);
     return ok;
@@ -316,9 +316,9 @@ static json_t *card_facts(const struct run *run) {
     const struct progress *p = &run->progress;
     json_t *card = json_pack("{s:I, s:I, s:I}", "steps", (json_int_t)p->step, "examples",
                              (json_int_t)run->inputs.train.count, "tokens", (json_int_t)p->tokens);
-    if (card && !isnan(p->loss)) json_object_set_new(card, "training loss", json_real(p->loss));
-    if (card && !isnan(p->eval_loss)) json_object_set_new(card, "held-out loss", json_real(p->eval_loss));
-    if (card) json_object_set_new(card, "data", json_string(fs_base_name(run->recipe->data.items[0])));
+    if (!isnan(p->loss)) json_object_put(&card, "training loss", json_real(p->loss));
+    if (!isnan(p->eval_loss)) json_object_put(&card, "held-out loss", json_real(p->eval_loss));
+    json_object_put(&card, "data", json_text(fs_base_name(run->recipe->data.items[0])));
     return card;
 }
 

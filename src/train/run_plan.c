@@ -168,11 +168,11 @@ static void set_work(struct run_plan *plan, const struct run_programs *programs,
     plan->seconds = plan->flops / rates.flops + moved / (3 * rates.bytes) + plan->update_seconds;
 }
 
-static enum dtype choose_compute(const struct recipe *recipe, const struct device_ops *ops,
-                                 struct device *device) {
-    if (recipe->compute == COMPUTE_F32) return DTYPE_F32;
-    if (recipe->compute == COMPUTE_BF16) return DTYPE_BF16;
-    return engine_auto_compute(ops, device);
+static bool choose_compute(const struct recipe *recipe, const struct device_ops *ops, struct device *device,
+                           enum dtype *out, struct error *err) {
+    *out = recipe->compute == COMPUTE_BF16 ? DTYPE_BF16 : DTYPE_F32;
+    if (recipe->compute == COMPUTE_F32 || recipe->compute == COMPUTE_BF16) return true;
+    return engine_auto_compute(ops, device, out, err);
 }
 
 static bool refuse_memory(const struct run_plan *smallest, const struct choice *choice, uint64_t budget,
@@ -260,10 +260,11 @@ bool run_plan_build(struct run_plan *out, struct run_programs *programs, struct 
         (int64_t)(inputs->train.counts.tokens / (inputs->train.count ? inputs->train.count : 1) + 1) *
         recipe->batch_size;
     int count = list_choices(choices, recipe, longest, step_tokens);
-    enum dtype compute = choose_compute(recipe, ops, device);
+    enum dtype compute;
     double best_cost = INFINITY;
     uint64_t best_peak = UINT64_MAX;
     memset(out, 0, sizeof *out);
+    if (!choose_compute(recipe, ops, device, &compute, err)) return false;
     for (int i = 0; i < count; i++) {
         last = choices[i];
         if (!plan_programs(programs, &last, recipe, inputs, compute, ops, device, err)) return false;

@@ -2,7 +2,7 @@
  *
  * Without arguments this is the test: it runs templates_real.py, which compares the two and counts.
  * It is skipped where the material ($HONE_TEST_FILES) or Python's transformers is not there; the Python
- * is $HONE_PYTHON or python3.
+ * is $HONE_PYTHON, which must have it, or python3. The script fails when it finds too few templates.
  * With `--render` it is the renderer that the script talks to: each line of input is
  * {"template":, "name":, "variables":, "now":}, each line of output {"text":, "spans":} or {"error":}. */
 #include "support/test.h"
@@ -85,7 +85,7 @@ static void real_templates_render_as_in_transformers(void **state) {
     assert_int_equal(posix_spawnp(&child, arguments[0], NULL, NULL, arguments, environ), 0);
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_true(WIFEXITED(status));
-    if (WEXITSTATUS(status) == nothing_to_compare_with) skip();
+    if (WEXITSTATUS(status) == nothing_to_compare_with && !(python && *python)) skip();
     assert_int_equal(WEXITSTATUS(status), 0);
 }
 

@@ -15,8 +15,8 @@
 #define assert_ok(ok, err) test_assert_ok((ok), (err), #ok, __FILE__, __LINE__)
 void test_assert_ok(int ok, const struct error *err, const char *expression, const char *file, int line);
 
-/* A fresh directory for this test, below the system's temporary directory; removed by test_remove_directory.
- */
+/* A fresh directory for this test, below $TMPDIR, or in memory where the system has such a place; removed by
+ * test_remove_directory. */
 char *test_directory(void);
 void test_remove_directory(char *path);
 

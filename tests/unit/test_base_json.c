@@ -1,9 +1,10 @@
-/* Integers beyond 64 bits, as tokenizer_config.json and the ids of data sets have them. */
+/* Integers beyond 64 bits, as tokenizer_config.json and the ids of data sets have them; memory that fails. */
 #include "support/test.h"
 
 #include <string.h>
 
 #include "base/json.h"
+#include "base/mem.h"
 
 static json_t *read(const char *text) {
     json_t *value = NULL;
@@ -49,9 +50,57 @@ static void a_real_out_of_range_is_refused(void **state) {
     }
 }
 
+static int fail_from(void *user, size_t size) {
+    long *left = user;
+    (void)size;
+    return (*left)-- <= 0;
+}
+
+static int fail_once(void *user, size_t size) {
+    long *left = user;
+    (void)size;
+    return (*left)-- == 0;
+}
+
+/* A text longer than what jansson takes at a time, with long strings: its buffer grows in the middle of them.
+ */
+static void put_long_text(struct buf *out) {
+    buf_text(out, "{");
+    for (int i = 0; i < 40; i++) {
+        buf_printf(out, "%s\"key %d\": [%d.5, {}, null, \"", i ? ", " : "", i, i);
+        for (int k = 0; k < 40 * i; k++) buf_text(out, "a\\n");
+        buf_text(out, "\"]");
+    }
+    assert_true(buf_text(out, "}"));
+}
+
+static void memory_that_fails_is_an_error_of_memory(void **state) {
+    (void)state;
+    const mem_fault faults[] = {fail_once, fail_from};
+    struct buf text = {0};
+    put_long_text(&text);
+    json_decref(read("0")); /* jansson's requests are ours from now on */
+    for (size_t f = 0; f < sizeof faults / sizeof *faults; f++) {
+        bool ok = false;
+        for (long k = 0; !ok; k++) {
+            json_t *value = NULL;
+            struct error err;
+            long left = k;
+            mem_set_fault(faults[f], &left);
+            ok = json_read(&value, text.data, text.size, "text", 1, &err);
+            mem_set_fault(NULL, NULL);
+            if (ok) assert_true(k > 300 && json_object_size(value) == 40);
+            if (!ok && (err.code != ERROR_MEMORY || value)) fail_msg("request %ld: %s", k, err.what);
+            json_decref(value);
+        }
+    }
+    buf_release(&text);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(an_integer_beyond_64_bits_is_a_real),
                                        cmocka_unit_test(integers_at_the_bounds_stay_integers),
-                                       cmocka_unit_test(a_real_out_of_range_is_refused)};
+                                       cmocka_unit_test(a_real_out_of_range_is_refused),
+                                       cmocka_unit_test(memory_that_fails_is_an_error_of_memory)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

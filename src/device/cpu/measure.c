@@ -23,6 +23,7 @@ static void append_reason(const struct device *device, unsigned needs, struct bu
         struct buf names = {0};
         append_names(&names, absent);
         buf_printf(out, "this processor lacks %s", names.data ? names.data : "?");
+        out->failed |= names.failed;
         buf_release(&names);
     } else if (masked) {
         buf_text(out, "masked");
@@ -33,7 +34,8 @@ static json_t *choice(const struct device *device, const char *name, unsigned ne
                       bool passed) {
     struct buf why = {0};
     append_reason(device, needs, &why);
-    const char *reason = taken      ? "selected"
+    const char *reason = why.failed ? NULL
+                         : taken    ? "selected"
                          : why.size ? why.data
                          : passed   ? "a better one stands before it"
                                     : "";
@@ -58,8 +60,8 @@ static json_t *describe_products(const struct device *device) {
             if (cpu_gemms[i].compute != compute_types[c]) continue;
             json_t *row =
                 choice(device, cpu_gemms[i].name, cpu_gemms[i].needs, &cpu_gemms[i] == selected, passed);
-            if (row) json_object_set_new(row, "compute", json_string(dtype_row(compute_types[c])->name));
-            json_array_append_new(list, row);
+            json_object_put(&row, "compute", json_string(dtype_row(compute_types[c])->name));
+            json_list_add(&list, row);
             if (&cpu_gemms[i] == selected) passed = true;
         }
     }
@@ -75,8 +77,8 @@ static json_t *describe_kernels(const struct device *device) {
         for (const struct cpu_kernel *row = tables[t]; row->run; row++) {
             const struct cpu_kernel *selected = cpu_kernel_select(row->op, device->features);
             json_t *item = choice(device, row->name, row->needs, row == selected, selected && selected < row);
-            if (item) json_object_set_new(item, "operation", json_string(op_row(row->op)->name));
-            json_array_append_new(list, item);
+            json_object_put(&item, "operation", json_string(op_row(row->op)->name));
+            json_list_add(&list, item);
         }
     return list;
 }
@@ -85,9 +87,9 @@ bool cpu_describe(const struct device *device, json_t **out, struct error *err) 
     struct buf found = {0}, used = {0};
     append_names(&found, device->detected);
     append_names(&used, device->features);
+    json_t *products = describe_products(device), *kernels = describe_kernels(device);
     *out = json_pack("{s:s, s:i, s:s, s:s, s:o, s:o}", "name", "cpu", "threads", pool_threads(device->pool),
-                     "features", found.data ? found.data : "", "used", used.data ? used.data : "", "products",
-                     describe_products(device), "kernels", describe_kernels(device));
+                     "features", found.data, "used", used.data, "products", products, "kernels", kernels);
     buf_release(&found);
     buf_release(&used);
     return *out || error_no_memory(err, "cpu", 0);
@@ -193,12 +195,12 @@ bool cpu_measure(struct device *device, const enum dtype *compute, const int64_t
         for (size_t c = 0; c < sizeof compute_types / sizeof *compute_types; c++) {
             const struct cpu_gemm *gemm = cpu_gemm_select(compute_types[c], device->features);
             if (!gemm || (compute && *compute != compute_types[c])) continue;
-            json_array_append_new(
-                products,
-                json_pack("{s:s, s:s, s:I, s:I, s:I, s:f}", "compute", dtype_row(compute_types[c])->name,
-                          "product", gemm->name, "m", (json_int_t)shapes[s][0], "n", (json_int_t)shapes[s][1],
-                          "k", (json_int_t)shapes[s][2], "flops_per_second",
-                          product_rate(device, gemm, shapes[s][0], shapes[s][1], shapes[s][2])));
+            json_list_add(&products,
+                          json_pack("{s:s, s:s, s:I, s:I, s:I, s:f}", "compute",
+                                    dtype_row(compute_types[c])->name, "product", gemm->name, "m",
+                                    (json_int_t)shapes[s][0], "n", (json_int_t)shapes[s][1], "k",
+                                    (json_int_t)shapes[s][2], "flops_per_second",
+                                    product_rate(device, gemm, shapes[s][0], shapes[s][1], shapes[s][2])));
         }
     *out = json_pack("{s:o, s:f}", "products", products, "read_bytes_per_second", read_rate(device));
     return *out || error_no_memory(err, "cpu", 0);
