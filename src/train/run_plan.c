@@ -201,8 +201,8 @@ static bool resolve(struct recipe *recipe, const struct run_plan *plan, const ch
                     struct error *err) {
     if (recipe->compute == COMPUTE_AUTO &&
         !recipe_resolve(recipe, "compute", dtype_row(plan->compute)->name,
-                        plan->compute == DTYPE_BF16 ? "this processor multiplies bf16"
-                                                    : "this processor does not multiply bf16",
+                        plan->compute == DTYPE_BF16 ? "this processor multiplies bf16 faster"
+                                                    : "this processor does not multiply bf16 faster",
                         err))
         return false;
     if (!recipe->micro_batch_tokens &&
