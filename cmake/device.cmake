@@ -1,10 +1,11 @@
-# Kernels for one instruction set stand in files of their own (…_avx2.c, …_avx512.c, …_avx512bf16.c), which
+# Kernels for one instruction set stand in files of their own (…_avx2.c, …_avx512.c, …_avx512bf16.c, …_amx.c), which
 # alone are compiled with its flags; elsewhere they compile to nothing.
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
   set(flags_avx2 -mavx2 -mfma -mf16c)
   set(flags_avx512 ${flags_avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl)
   set(flags_avx512bf16 ${flags_avx512} -mavx512bf16)
-  foreach(set avx2 avx512 avx512bf16)
+  set(flags_amx ${flags_avx512bf16} -mamx-tile -mamx-bf16)
+  foreach(set avx2 avx512 avx512bf16 amx)
     file(GLOB files CONFIGURE_DEPENDS src/device/cpu/*_${set}.c)
     if(files)
       set_source_files_properties(${files} PROPERTIES COMPILE_OPTIONS "${flags_${set}}")

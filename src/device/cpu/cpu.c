@@ -42,7 +42,7 @@ static enum dtype compute_type(const struct graph *graph, const struct node *nod
 }
 
 static bool mask_features(const char *mask, unsigned *features, struct error *err) {
-    static const enum cpu_feature all[] = {CPU_AVX2, CPU_AVX512, CPU_AVX512BF16, CPU_NEON};
+    static const enum cpu_feature all[] = {CPU_AVX2, CPU_AVX512, CPU_AVX512BF16, CPU_AMX, CPU_NEON};
     while (mask && *mask) {
         size_t length = strcspn(mask, ",");
         unsigned bit = 0;
@@ -53,12 +53,12 @@ static bool mask_features(const char *mask, unsigned *features, struct error *er
         if (!bit) {
             error_set(err, ERROR_USAGE, "cpu", "there is no instruction set \"%.*s\" to mask", (int)length,
                       mask);
-            return error_fix(err, "Known: avx2, avx512, avx512bf16, neon.");
+            return error_fix(err, "Known: avx2, avx512, avx512bf16, amx, neon.");
         }
-        *features &= ~bit;
-        if (bit == CPU_AVX2)
-            *features &= ~(unsigned)(CPU_AVX512 | CPU_AVX512BF16); /* each builds on the one before */
-        if (bit == CPU_AVX512) *features &= ~(unsigned)CPU_AVX512BF16;
+        /* Each builds on the one before. */
+        for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+            if (all[i] == bit || (bit != CPU_NEON && all[i] != CPU_NEON && all[i] > bit))
+                *features &= ~(unsigned)all[i];
         mask += length + (mask[length] == ',');
     }
     return true;

@@ -2,6 +2,23 @@
  * saves the wide registers. */
 #include "device/cpu/kernel.h"
 
+#if !defined(__x86_64__)
+#elif defined(__linux__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* Linux gives the tile registers, which make each thread's saved state larger, to a process that asks. */
+static bool amx_granted(void) {
+    enum { leaf = 7, bit_bf16 = 1 << 22, bit_tile = 1 << 24, request_permission = 0x1023, tile_data = 18 };
+    unsigned a, b, c, d = 0;
+    if (!__get_cpuid_count(leaf, 0, &a, &b, &c, &d) || !(d & bit_bf16) || !(d & bit_tile)) return false;
+    return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+}
+#else
+static bool amx_granted(void) { return false; }
+#endif
+
 unsigned cpu_features(void) {
     unsigned found = 0;
 #if defined(__x86_64__)
@@ -12,6 +29,7 @@ unsigned cpu_features(void) {
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
         found |= CPU_AVX512;
     if ((found & CPU_AVX512) && __builtin_cpu_supports("avx512bf16")) found |= CPU_AVX512BF16;
+    if ((found & CPU_AVX512BF16) && amx_granted()) found |= CPU_AMX;
 #elif defined(__aarch64__)
     found |= CPU_NEON;
 #endif
@@ -24,6 +42,7 @@ const char *cpu_feature_name(enum cpu_feature feature) {
     case CPU_AVX512: return "avx512";
     case CPU_AVX512BF16: return "avx512bf16";
     case CPU_NEON: return "neon";
+    case CPU_AMX: return "amx";
     }
     return "unknown";
 }

@@ -20,10 +20,12 @@ DRIVEN(avx2_round, gemm_kernel_avx2, true)
 DRIVEN(avx512, gemm_kernel_avx512, false)
 DRIVEN(avx512_round, gemm_kernel_avx512, true)
 DRIVEN(avx512bf16, gemm_kernel_avx512bf16, false)
+DRIVEN(amx, gemm_kernel_amx, false)
 #endif
 
 const struct cpu_gemm cpu_gemms[] = {
 #if defined(__x86_64__)
+    {"amx", DTYPE_BF16, CPU_AVX512 | CPU_AVX512BF16 | CPU_AMX, run_amx, workspace_amx},
     {"avx512bf16", DTYPE_BF16, CPU_AVX512 | CPU_AVX512BF16, run_avx512bf16, workspace_avx512bf16},
     {"avx512", DTYPE_F32, CPU_AVX512, run_avx512, workspace_avx512},
     {"avx512", DTYPE_BF16, CPU_AVX512, run_avx512_round, workspace_avx512_round},

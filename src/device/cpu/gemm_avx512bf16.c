@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "device/cpu/gemm_finish.h"
+#include "device/cpu/gemm_pair_avx512bf16.h"
 #include "device/cpu/gemm_transpose_avx512.h"
 
 enum { rows_pair = 14, columns_pair = 32 };
@@ -47,15 +48,6 @@ static void tile_pairs(int rows, int columns, const void *a, int64_t stride, con
     }
 }
 
-/* `count` is a multiple of 16. */
-static void pair_rows(const float *even, const float *odd, uint32_t *to, int64_t count) {
-    for (int64_t j = 0; j < count; j += 16) {
-        __m512i low = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(even + j)));
-        __m512i high = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(odd + j)));
-        _mm512_storeu_si512(to + j, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
-    }
-}
-
 static void finish_pairs(const struct gemm_tile *tile) { finish_tile(tile, columns_pair); }
 
 const struct gemm_kernel gemm_kernel_avx512bf16 = {
@@ -65,7 +57,7 @@ const struct gemm_kernel gemm_kernel_avx512bf16 = {
     .tile = tile_pairs,
     .transpose = transpose_512,
     .finish = finish_pairs,
-    .pair = pair_rows,
+    .pair = pair_512,
     .narrow = gemm_narrow_avx512,
     .few = gemm_few_avx512,
 };

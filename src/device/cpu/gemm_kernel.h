@@ -11,7 +11,7 @@
 #include "device/cpu/kernel.h"
 
 enum {
-    gemm_most_rows = 16,    /* of any tile */
+    gemm_most_rows = 32,    /* of any tile */
     gemm_most_columns = 32, /* of any panel */
     gemm_few_rows = 8,      /* NT products with no more rows go the decoding way */
     gemm_narrow_width = 64, /* TN products with no more rows or columns are not packed */
@@ -60,7 +60,7 @@ struct gemm_kernel {
 
 extern const struct gemm_kernel gemm_kernel_c;
 #if defined(__x86_64__)
-extern const struct gemm_kernel gemm_kernel_avx2, gemm_kernel_avx512, gemm_kernel_avx512bf16;
+extern const struct gemm_kernel gemm_kernel_avx2, gemm_kernel_avx512, gemm_kernel_avx512bf16, gemm_kernel_amx;
 void gemm_few_avx512(const struct gemm_few *few, int64_t first, int64_t last, float *sums, int64_t stride);
 void gemm_narrow_avx512(int rows, int columns, const float *a, int64_t lda, const float *b, int64_t ldb,
                         int64_t k, float *sums);

@@ -18,6 +18,7 @@ enum cpu_feature {
     CPU_AVX512 = 2,     /* AVX-512 F, BW, DQ, VL */
     CPU_AVX512BF16 = 4, /* AVX512_BF16 */
     CPU_NEON = 8,
+    CPU_AMX = 16, /* tiles, and their products of bf16; Linux has granted them to this process */
 };
 unsigned cpu_features(void);                            /* of this machine */
 const char *cpu_feature_name(enum cpu_feature feature); /* "avx2" … */

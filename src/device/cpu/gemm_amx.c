@@ -1,0 +1,115 @@
+#if defined(__x86_64__)
+/* Tiles of 32 × 32 in AMX registers: four sums, two tiles of x and two of w, each of 16 rows of 64 bytes. A
+ * panel's 16 steps are a tile of w as they lie. */
+#include <immintrin.h>
+#include <string.h>
+
+#include "device/cpu/gemm_finish.h"
+#include "device/cpu/gemm_pair_avx512bf16.h"
+#include "device/cpu/gemm_transpose_avx512.h"
+
+enum { rows_amx = 32, columns_amx = 32, tile_side = 16, tile_steps = 16, panel_row = columns_amx * 4 };
+
+/* What LDTILECFG reads. */
+struct tile_shapes {
+    uint8_t palette, start_row, reserved[14];
+    uint16_t row_bytes[16];
+    uint8_t rows[16];
+};
+
+static void set_shape(struct tile_shapes *shapes, int tile, int rows) {
+    shapes->rows[tile] = (uint8_t)rows;
+    shapes->row_bytes[tile] = rows ? 64 : 0;
+}
+
+/* Sums are tiles 0 to 3 (row by row), x is 4 and 5, w is 6 and 7. */
+static void configure(int rows) {
+    struct tile_shapes shapes = {.palette = 1};
+    int upper = rows < tile_side ? rows : tile_side, lower = rows - upper;
+    for (int v = 0; v < 2; v++) {
+        set_shape(&shapes, v, upper);
+        set_shape(&shapes, 2 + v, lower);
+        set_shape(&shapes, 6 + v, tile_steps);
+    }
+    set_shape(&shapes, 4, upper);
+    set_shape(&shapes, 5, lower);
+    _tile_loadconfig(&shapes);
+}
+
+/* Sixteen steps. `two_rows`, `two_columns`: whether the second tile of each side is used. */
+static inline __attribute__((always_inline)) void multiply(const bool two_rows, const bool two_columns,
+                                                           const char *a, int64_t stride, const char *b) {
+    _tile_loadd(4, a, (size_t)stride);
+    _tile_loadd(6, b, panel_row);
+    _tile_dpbf16ps(0, 4, 6);
+    if (two_columns) {
+        _tile_loadd(7, b + 64, panel_row);
+        _tile_dpbf16ps(1, 4, 7);
+    }
+    if (!two_rows) return;
+    _tile_loadd(5, a + tile_side * stride, (size_t)stride);
+    _tile_dpbf16ps(2, 5, 6);
+    if (two_columns) _tile_dpbf16ps(3, 5, 7);
+}
+
+/* The steps behind the last sixteen, filled up with zeros. */
+struct tail {
+    _Alignas(64) char a[rows_amx * 64], b[tile_steps * panel_row];
+};
+
+static void fill_tail(struct tail *tail, int rows, const char *a, int64_t stride, const char *b,
+                      int64_t steps) {
+    memset(tail, 0, sizeof *tail);
+    for (int r = 0; r < rows; r++) memcpy(tail->a + r * 64, a + r * stride, (size_t)steps * 4);
+    memcpy(tail->b, b, (size_t)steps * panel_row);
+}
+
+static inline __attribute__((always_inline)) void sum_tiles(const bool two_rows, const bool two_columns,
+                                                            int rows, const char *a, int64_t stride,
+                                                            const char *b, int64_t steps, float *out) {
+    int64_t whole = steps / tile_steps * tile_steps;
+    struct tail tail;
+    _tile_zero(0);
+    if (two_columns) _tile_zero(1);
+    if (two_rows) _tile_zero(2);
+    if (two_rows && two_columns) _tile_zero(3);
+    for (int64_t k = 0; k < whole; k += tile_steps)
+        multiply(two_rows, two_columns, a + 4 * k, stride, b + k * panel_row);
+    if (whole < steps) {
+        fill_tail(&tail, rows, a + 4 * whole, stride, b + whole * panel_row, steps - whole);
+        multiply(two_rows, two_columns, tail.a, 64, tail.b);
+    }
+    _tile_stored(0, out, panel_row);
+    if (two_columns) _tile_stored(1, out + tile_side, panel_row);
+    if (two_rows) _tile_stored(2, out + tile_side * columns_amx, panel_row);
+    if (two_rows && two_columns) _tile_stored(3, out + tile_side * columns_amx + tile_side, panel_row);
+}
+
+static void tile_amx(int rows, int columns, const void *a, int64_t stride, const void *b, int64_t steps,
+                     float *out) {
+    configure(rows);
+    if (rows > tile_side && columns > tile_side)
+        sum_tiles(true, true, rows, a, stride, b, steps, out);
+    else if (rows > tile_side)
+        sum_tiles(true, false, rows, a, stride, b, steps, out);
+    else if (columns > tile_side)
+        sum_tiles(false, true, rows, a, stride, b, steps, out);
+    else
+        sum_tiles(false, false, rows, a, stride, b, steps, out);
+    _tile_release();
+}
+
+static void finish_amx(const struct gemm_tile *tile) { finish_tile(tile, columns_amx); }
+
+const struct gemm_kernel gemm_kernel_amx = {
+    .rows = rows_amx,
+    .columns = columns_amx,
+    .pairs = true,
+    .tile = tile_amx,
+    .transpose = transpose_512,
+    .finish = finish_amx,
+    .pair = pair_512,
+    .narrow = gemm_narrow_avx512,
+    .few = gemm_few_avx512,
+};
+#endif
