@@ -121,6 +121,19 @@ static void pack_blocks(const struct drive *d, int64_t block, int64_t row, int64
                             scratch + parts[i]->block_at, parts[i]->block_stride);
 }
 
+/* Asks for what `finish` will read and write, which a tile's sums leave time for. */
+static void fetch_tile(const struct gemm_tile *t) {
+    const struct gemm *g = t->gemm;
+    const char *y = g->y, *addend = g->addend == g->y ? NULL : g->addend;
+    for (int i = 0; i < t->rows; i++) {
+        int64_t at = (t->row + i) * g->ldy + t->column;
+        for (int j = 0; j < t->columns; j += 16) {
+            __builtin_prefetch(y + gemm_row_bytes(g->y_type, at + j), 1);
+            if (addend) __builtin_prefetch(addend + gemm_row_bytes(g->addend_type, at + j));
+        }
+    }
+}
+
 static void compute_piece(void *user, int task, int worker) {
     const struct drive *d = user;
     const struct gemm *g = d->gemm;
@@ -151,6 +164,7 @@ static void compute_piece(void *user, int task, int worker) {
             int64_t from = (end - row) * s / strips, to = (end - row) * (s + 1) / strips;
             t.rows = (int)(to - from);
             t.row = row + from;
+            fetch_tile(&t);
             kernel->tile(t.rows, t.columns, a + from * stride, stride, panel, d->main.steps, tile);
             if (t.low)
                 kernel->tile(t.rows, t.columns, low_a + from * low_stride, low_stride,
