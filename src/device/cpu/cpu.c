@@ -148,9 +148,7 @@ static bool cpu_run(struct program *program, const struct binding *binding, stru
             call.in[i] = host_operand(&program->memory, binding, node->input[i]);
         for (int o = 0; o < node->outputs; o++)
             call.out[o] = host_operand(&program->memory, binding, node->output[o]);
-        double start = program->device->profile ? clock_seconds() : 0;
         program->kernels[n]->run(&call);
-        if (program->device->profile) program->device->profile[node->op] += clock_seconds() - start;
     }
     return true;
 }
@@ -158,8 +156,6 @@ static bool cpu_run(struct program *program, const struct binding *binding, stru
 static bool cpu_read(struct program *program, int value, void *data, size_t bytes, struct error *err) {
     return host_read(&program->memory, value, data, bytes, err);
 }
-
-void cpu_set_profile(struct device *device, double *seconds) { device->profile = seconds; }
 
 const struct device_ops device_cpu = {
     .abi = device_abi,

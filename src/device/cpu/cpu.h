@@ -11,14 +11,10 @@ struct device {
     struct pool *pool;
     unsigned detected; /* enum cpu_feature bits of the machine */
     unsigned features; /* … less those that are masked */
-    double *profile;   /* [OP_COUNT] seconds by operation, or NULL */
 };
 
 /* The first row of the tables that serves `op` with these features; NULL: none. */
 const struct cpu_kernel *cpu_kernel_select(enum op_code op, unsigned features);
 const struct cpu_kernel *const *cpu_kernel_tables(size_t *count);
-
-/* Adds the seconds of each operation to seconds[op] at every run from now on; NULL: off. */
-void cpu_set_profile(struct device *device, double *seconds);
 
 #endif
