@@ -216,7 +216,7 @@ def main():
         sets = [s for s in ("avx2", "avx512f", "avx512_bf16") if f" {s}" in flags]
         say("# Results")
         say()
-        say(f"Written by `./bench` on {time.strftime('%Y-%m-%d')}: {processor()}, {bench.threads} threads, {' '.join(sets)}. "
+        say(f"Written by `./bench{' --quick' if options.quick else ''}` on {time.strftime('%Y-%m-%d')}: {processor()}, {bench.threads} threads, {' '.join(sets)}. "
             "SmolLM2-135M-Instruct (Q4_1), the Devil's Dictionary. Programs alternate in one run.")
         say()
         for part in ("start", "products", "training", "roofline", "generation"):
