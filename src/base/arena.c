@@ -59,7 +59,9 @@ void *arena_alloc(struct arena *arena, size_t size) {
 
 void *arena_array(struct arena *arena, size_t count, size_t size) {
     size_t total;
-    return checked_size_mul(count, size, &total) ? arena_alloc(arena, total) : NULL;
+    if (checked_size_mul(count, size, &total)) return arena_alloc(arena, total);
+    arena->full = true;
+    return NULL;
 }
 
 char *arena_strndup(struct arena *arena, const char *text, size_t size) {

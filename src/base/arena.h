@@ -10,7 +10,7 @@ struct arena {
     struct arena_chunk *chunks; /* newest first */
     size_t limit;               /* total bytes that may be asked for; 0: no limit */
     size_t used;                /* bytes handed out so far */
-    bool full;                  /* a request was refused for the limit's sake, not for want of memory */
+    bool full; /* a request was refused for its size or the limit's sake, not for want of memory */
 };
 
 /* An all-zero struct arena is empty and valid. */

@@ -18,8 +18,7 @@ static void show_ignored_calls(const json_t *result) {
     const json_t *first = json_object_get(result, "tool_calls_ignored_first");
     if (!first) return;
     printf("%-10s%.0f have tool calls that the template leaves out, so that such a turn trains its text "
-           "alone, or a "
-           "bare end marker; the first: ",
+           "alone, or a bare end marker; the first: ",
            "warning", json_get_number(result, "tool_calls_ignored"));
     print_text(stdout, json_get_text(first, "file"), false);
     printf(":%.0f\n", json_get_number(first, "line"));

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/checked.h"
 #include "base/mem.h"
 #include "text/template_internal.h"
 
@@ -67,10 +66,8 @@ void *jinja_alloc(struct jinja *j, size_t size) {
 }
 
 void *jinja_alloc_array(struct jinja *j, size_t count, size_t size) {
-    size_t total;
-    bool fits = checked_size_mul(count, size, &total);
-    void *block = fits ? arena_alloc(&j->values, total) : NULL;
-    if (!block) jinja_refuse_values(j, !fits || j->values.full);
+    void *block = arena_array(&j->values, count, size);
+    if (!block) jinja_refuse_values(j, j->values.full);
     return block;
 }
 

@@ -93,7 +93,7 @@ static void pack_slab_task(void *user, int task, int worker) {
     const struct part *part = task < slabs(&d->main) ? &d->main : &d->low;
     (void)worker;
     int64_t k = (part == &d->main ? task : task - slabs(&d->main)) * slab_rows,
-            step = d->packing.kernel->pairs ? k / 2 : k;
+            step = gemm_units(d->packing.kernel, k);
     unsigned char *to = d->panels_at + part->panel_at + step * d->packing.kernel->columns * 4;
     gemm_pack_slab(&d->packing, &part->w, part->k0 + k, part->k0 + gemm_min(part->kc, k + slab_rows), d->n0,
                    d->nc, to, d->panel_bytes);
@@ -179,8 +179,8 @@ static void run_group(struct drive *d, struct pool *pool) {
     const struct gemm *g = d->gemm;
     const struct gemm_kernel *kernel = d->packing.kernel;
     struct part *main = &d->main, *low = &d->low;
-    main->steps = kernel->pairs ? gemm_ceil(main->kc, 2) : main->kc;
-    low->steps = d->last && low->kc ? (kernel->pairs ? gemm_ceil(low->kc, 2) : low->kc) : 0;
+    main->steps = gemm_units(kernel, main->kc);
+    low->steps = d->last ? gemm_units(kernel, low->kc) : 0;
     main->block_stride = block_row(main->steps);
     low->block_stride = block_row(low->steps);
     low->panel_at = main->steps * kernel->columns * 4;
@@ -213,7 +213,7 @@ static void run_packed(struct drive *d, struct pool *pool, void *workspace) {
     const struct gemm *g = d->gemm;
     const struct gemm_kernel *kernel = d->packing.kernel;
     int64_t kc = group_k(g->k), groups = gemm_max(1, gemm_ceil(g->k, kc)), threads = pool_threads(pool);
-    int64_t panel = panel_size(kernel, (kernel->pairs ? gemm_ceil(kc, 2) : kc) + g->rank);
+    int64_t panel = panel_size(kernel, gemm_units(kernel, kc) + g->rank);
     int64_t across = panel_budget / panel * kernel->columns / weight_block * weight_block;
     across = gemm_min(gemm_max(across, weight_block), gemm_up(g->n, kernel->columns));
     bool apart = groups > 1 && g->y_type != DTYPE_F32;

@@ -94,6 +94,10 @@ static inline int64_t gemm_few_ahead(size_t group_bytes) {
 }
 static inline int64_t gemm_ceil(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static inline int64_t gemm_up(int64_t a, int64_t b) { return gemm_ceil(a, b) * b; }
+/* Units of `k` neighbouring elements. */
+static inline int64_t gemm_units(const struct gemm_kernel *kernel, int64_t k) {
+    return kernel->pairs ? gemm_ceil(k, 2) : k;
+}
 static inline int64_t gemm_min(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t gemm_max(int64_t a, int64_t b) { return a > b ? a : b; }
 

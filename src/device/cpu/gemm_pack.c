@@ -48,10 +48,10 @@ static void pack_sixteen(const struct gemm_packing *p, const struct gemm_weight 
             half[count] = 0;
         }
         const void *source = as_it_lies ? (const void *)from : kernel->pairs ? (const void *)halves : decoded;
-        int64_t units = kernel->pairs ? gemm_ceil(count, 2) : count, apart = as_it_lies ? w->row_bytes / 4
-                                                                             : kernel->pairs ? stride / 2
-                                                                                             : stride;
-        kernel->transpose(source, apart, to + (kernel->pairs ? k / 2 : k) * kernel->columns, kernel->columns,
+        int64_t units = gemm_units(kernel, count), apart = as_it_lies      ? w->row_bytes / 4
+                                                           : kernel->pairs ? stride / 2
+                                                                           : stride;
+        kernel->transpose(source, apart, to + gemm_units(kernel, k) * kernel->columns, kernel->columns,
                           units);
     }
 }
