@@ -23,9 +23,11 @@ struct pool {
     pool_task run;
     void *user;
     int tasks;
-    atomic_int next;    /* the next task to take */
-    atomic_int working; /* workers that have not finished this round */
-    atomic_uint round;  /* counts pool_run calls */
+    atomic_int next;     /* the next task to take */
+    atomic_int working;  /* workers that have not finished this round */
+    atomic_uint round;   /* counts pool_run calls */
+    atomic_int sleepers; /* workers that wait for `wake`, or are about to */
+    atomic_int waits;    /* the caller waits for `done`, or is about to */
     bool stop;
 };
 
@@ -50,6 +52,17 @@ static void take_tasks(struct pool *pool, int worker) {
     }
 }
 
+/* Nobody touches the lock while all are awake. A worker that goes to sleep says so before it looks at the
+ * round once more, and a round begins before it looks for sleepers, all in one order: one of the two sees the
+ * other. The end of a round is told in the same way. */
+static void sleep_until_round(struct pool *pool, unsigned seen) {
+    pthread_mutex_lock(&pool->lock);
+    atomic_fetch_add(&pool->sleepers, 1);
+    while (atomic_load(&pool->round) == seen) pthread_cond_wait(&pool->wake, &pool->lock);
+    atomic_fetch_sub(&pool->sleepers, 1);
+    pthread_mutex_unlock(&pool->lock);
+}
+
 static void *worker_main(void *argument) {
     struct worker_start *start = argument;
     struct pool *pool = start->pool;
@@ -58,16 +71,11 @@ static void *worker_main(void *argument) {
         for (int i = 0; i < spin_rounds && atomic_load_explicit(&pool->round, memory_order_acquire) == seen;
              i++)
             spin_pause();
-        if (atomic_load_explicit(&pool->round, memory_order_acquire) == seen) {
-            pthread_mutex_lock(&pool->lock);
-            while (atomic_load_explicit(&pool->round, memory_order_acquire) == seen)
-                pthread_cond_wait(&pool->wake, &pool->lock);
-            pthread_mutex_unlock(&pool->lock);
-        }
+        if (atomic_load(&pool->round) == seen) sleep_until_round(pool, seen);
         seen++;
         if (pool->stop) return NULL;
         take_tasks(pool, start->index);
-        if (atomic_fetch_sub_explicit(&pool->working, 1, memory_order_acq_rel) == 1) {
+        if (atomic_fetch_sub(&pool->working, 1) == 1 && atomic_load(&pool->waits)) {
             pthread_mutex_lock(&pool->lock);
             pthread_cond_signal(&pool->done);
             pthread_mutex_unlock(&pool->lock);
@@ -76,10 +84,22 @@ static void *worker_main(void *argument) {
 }
 
 static void start_round(struct pool *pool) {
+    atomic_store(&pool->working, pool->threads - 1);
+    atomic_fetch_add(&pool->round, 1);
+    if (!atomic_load(&pool->sleepers)) return;
     pthread_mutex_lock(&pool->lock);
-    atomic_store_explicit(&pool->working, pool->threads - 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&pool->round, 1, memory_order_release);
     pthread_cond_broadcast(&pool->wake);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+static void wait_for_workers(struct pool *pool) {
+    for (int i = 0; i < spin_rounds && atomic_load_explicit(&pool->working, memory_order_acquire); i++)
+        spin_pause();
+    if (!atomic_load(&pool->working)) return;
+    pthread_mutex_lock(&pool->lock);
+    atomic_store(&pool->waits, 1);
+    while (atomic_load(&pool->working)) pthread_cond_wait(&pool->done, &pool->lock);
+    atomic_store(&pool->waits, 0);
     pthread_mutex_unlock(&pool->lock);
 }
 
@@ -147,13 +167,7 @@ void pool_run(struct pool *pool, int tasks, pool_task run, void *user) {
     atomic_store_explicit(&pool->next, 0, memory_order_relaxed);
     start_round(pool);
     take_tasks(pool, 0);
-    for (int i = 0; i < spin_rounds && atomic_load_explicit(&pool->working, memory_order_acquire); i++)
-        spin_pause();
-    if (!atomic_load_explicit(&pool->working, memory_order_acquire)) return;
-    pthread_mutex_lock(&pool->lock);
-    while (atomic_load_explicit(&pool->working, memory_order_acquire))
-        pthread_cond_wait(&pool->done, &pool->lock);
-    pthread_mutex_unlock(&pool->lock);
+    wait_for_workers(pool);
 }
 
 #ifdef __linux__

@@ -47,20 +47,6 @@ static inline __m256i block256_fifths(const uint8_t *at) {
     return _mm256_and_si256(_mm256_cmpeq_epi8(_mm256_and_si256(bytes, bit), bit), _mm256_set1_epi8(16));
 }
 
-/* w = d q + m, rounded once, for 16 bytes of two nibbles: for products, where the time of decoding counts
- * and the last bit does not. */
-static inline __attribute__((always_inline)) struct block256 block256_fused_nibbles(const uint8_t *at,
-                                                                                    __m256 d, __m256 m) {
-    struct block256 out;
-    for (int i = 0; i < 2; i++) {
-        __m256i bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)(at + 8 * i)));
-        __m256i low = _mm256_and_si256(bytes, _mm256_set1_epi32(15)), high = _mm256_srli_epi32(bytes, 4);
-        out.part[i] = _mm256_fmadd_ps(d, _mm256_cvtepi32_ps(low), m);
-        out.part[i + 2] = _mm256_fmadd_ps(d, _mm256_cvtepi32_ps(high), m);
-    }
-    return out;
-}
-
 /* `dtype` is a constant where this is called, so that one case remains. */
 static inline __attribute__((always_inline)) struct block256 block256_load(const uint8_t *at,
                                                                            enum dtype dtype) {
@@ -95,19 +81,6 @@ static inline __attribute__((always_inline)) struct block256 block256_load(const
     default:
         for (int i = 0; i < 4; i++) out.part[i] = _mm256_loadu_ps((const float *)(const void *)(at + 32 * i));
         return out;
-    }
-}
-
-/* The same to a rounding, faster. */
-static inline __attribute__((always_inline)) struct block256 block256_load_fused(const uint8_t *at,
-                                                                                 enum dtype dtype) {
-    __m256 d;
-    switch (dtype) {
-    case DTYPE_Q4_0:
-        d = block256_half(at);
-        return block256_fused_nibbles(at + 2, d, _mm256_mul_ps(d, _mm256_set1_ps(-8)));
-    case DTYPE_Q4_1: return block256_fused_nibbles(at + 4, block256_half(at), block256_half(at + 2));
-    default: return block256_load(at, dtype);
     }
 }
 

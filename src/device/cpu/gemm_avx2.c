@@ -89,12 +89,10 @@ static inline __attribute__((always_inline)) __m256 few_multiply(const struct bl
     return sum;
 }
 
-/* Eight sums at once hide the latency of their multiply-adds. */
-enum { few_beside_1 = 8, few_beside_2 = 4, few_beside_4 = 2, few_beside_8 = 1 };
 typedef __m256 few_sum;
 typedef struct block256 few_block;
 static inline __attribute__((always_inline)) few_block few_load(const uint8_t *at, enum dtype dtype) {
-    return block256_load_fused(at, dtype);
+    return block256_load(at, dtype);
 }
 
 #include "device/cpu/gemm_few_body.h"
@@ -142,5 +140,6 @@ const struct gemm_kernel gemm_kernel_avx2 = {
     .finish = finish_256,
     .narrow = narrow_256,
     .few = few_run_rows,
+    .round = few_round,
 };
 #endif

@@ -34,26 +34,30 @@ static void narrow_c(int rows, int columns, const float *a, int64_t lda, const f
             for (int j = 0; j < columns; j++) sums[i * 64 + j] += a[kk * lda + i] * b[kk * ldb + j];
 }
 
-static void few_c(const struct gemm_few *few, int64_t first, int64_t last, float *sums, int64_t stride) {
+static void few_row_c(const struct gemm_few *few, int64_t row, float *sums) {
     enum { chunk = 256, lanes = 16 };
-    for (int64_t row = first; row < last; row++) {
-        float parts[gemm_few_rows][lanes] = {{0}};
-        for (int64_t k = 0; k < few->k; k += chunk) {
-            float w[chunk] = {0};
-            int64_t count = gemm_min(chunk, few->k - k);
-            rowcodec(few->w_type)
-                ->decode(few->w + (size_t)row * few->row_bytes + gemm_row_bytes(few->w_type, k), w, count);
-            for (int i = 0; i < few->rows; i++)
-                for (int64_t j = 0; j < gemm_up(count, lanes); j += lanes)
-                    for (int l = 0; l < lanes; l++)
-                        parts[i][l] += w[j + l] * few->x[i * few->ldx + k + j + l];
-        }
-        for (int i = 0; i < few->rows; i++) {
-            float sum = 0;
-            for (int l = 0; l < lanes; l++) sum += parts[i][l];
-            sums[i * stride + (row - first)] = sum;
-        }
+    float parts[gemm_few_rows][lanes] = {{0}};
+    for (int64_t k = 0; k < few->k; k += chunk) {
+        float w[chunk] = {0};
+        int64_t count = gemm_min(chunk, few->k - k);
+        rowcodec(few->w_type)
+            ->decode(few->w + (size_t)row * few->row_bytes + gemm_row_bytes(few->w_type, k), w, count);
+        for (int i = 0; i < few->rows; i++)
+            for (int64_t j = 0; j < gemm_up(count, lanes); j += lanes)
+                for (int l = 0; l < lanes; l++) parts[i][l] += w[j + l] * few->x[i * few->ldx + k + j + l];
     }
+    for (int i = 0; i < few->rows; i++) {
+        float sum = 0;
+        for (int l = 0; l < lanes; l++) sum += parts[i][l];
+        sums[i * gemm_few_width] = sum;
+    }
+}
+
+static void few_c(const struct gemm_few *few, int64_t first, int64_t apart, int streams, int count,
+                  float *sums) {
+    for (int j = 0; j < count; j++)
+        for (int s = 0; s < streams; s++)
+            few_row_c(few, first + s * apart + j, sums + s * gemm_few_count + j);
 }
 
 const struct gemm_kernel gemm_kernel_c = {

@@ -45,12 +45,29 @@ static inline __attribute__((always_inline)) void finish_row(const struct gemm_t
     }
 }
 
-/* The width of a whole tile is a constant, so that its loops become a few vectors. */
+static inline __attribute__((always_inline)) void finish_rows(const struct gemm_tile *t, int columns) {
+    for (int i = 0; i < t->rows; i++) finish_row(t, i, columns);
+}
+
+/* Widths are constants where they can be, so that loops become a few vectors. */
 static inline __attribute__((always_inline)) void finish_tile(const struct gemm_tile *t, int width) {
-    if (t->columns == width)
-        for (int i = 0; i < t->rows; i++) finish_row(t, i, width);
-    else
-        for (int i = 0; i < t->rows; i++) finish_row(t, i, t->columns);
+    if (t->columns == width) {
+        finish_rows(t, width);
+        return;
+    }
+    struct gemm_tile part = *t;
+    for (int rest = t->columns; rest > 0; rest -= part.columns) {
+        part.columns = rest >= 16 ? 16 : rest >= 8 ? 8 : rest;
+        switch (part.columns) {
+        case 16: finish_rows(&part, 16); break;
+        case 8: finish_rows(&part, 8); break;
+        default: finish_rows(&part, part.columns);
+        }
+        part.column += part.columns;
+        part.tile += part.columns;
+        if (part.low) part.low += part.columns;
+        if (part.sums) part.sums += part.columns;
+    }
 }
 
 #endif

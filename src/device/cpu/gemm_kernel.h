@@ -14,6 +14,10 @@ enum {
     gemm_most_rows = 32,    /* of any tile */
     gemm_most_columns = 32, /* of any panel */
     gemm_few_rows = 8,      /* NT products with no more rows go the decoding way */
+    gemm_few_streams = 4,   /* places of w that it reads at once, far apart: a processor's own prefetching
+                               follows   each, and does not where neighbouring rows alternate */
+    gemm_few_count = 16,    /* rows of each stream at once */
+    gemm_few_width = gemm_few_streams * gemm_few_count,
     gemm_narrow_width = 64, /* TN products with no more rows or columns are not packed */
 };
 
@@ -38,7 +42,18 @@ struct gemm_few {
     const float *x; /* [rows, ldx] f32; zeros from k to the next multiple of 32, which is ldx */
     int64_t ldx, k;
     int rows; /* 1, 2, 4 or 8 */
+    /* Where gemm_few_integers(w_type) and the kernel has `round`; else NULL. Of each block of 32 along k:
+     * each row's integers; its factor, and the factor times the sum of its integers (zeros behind the last
+     * row). */
+    const int16_t *ints;  /* [k / 32][rows][32] */
+    const float *factors; /* [k / 32][rows, as a multiple of 4][2] */
 };
+
+/* Types whose products with few rows are sums of integers. */
+static inline bool gemm_few_integers(enum dtype dtype) {
+    return dtype == DTYPE_Q4_0 || dtype == DTYPE_Q4_1 || dtype == DTYPE_Q5_0 || dtype == DTYPE_Q5_1 ||
+           dtype == DTYPE_Q8_0;
+}
 
 struct gemm_kernel {
     int rows, columns;
@@ -54,14 +69,20 @@ struct gemm_kernel {
     /* sums[i][j] += Σ a[k][i] b[k][j]; rows <= 16, columns <= 64; sums has row stride 64. */
     void (*narrow)(int rows, int columns, const float *a, int64_t lda, const float *b, int64_t ldb, int64_t k,
                    float *sums);
-    /* sums[i * stride + j] = x[i] · w[first + j], j < last - first. */
-    void (*few)(const struct gemm_few *few, int64_t first, int64_t last, float *sums, int64_t stride);
+    /* sums[i * gemm_few_width + s * gemm_few_count + j] = x[i] · w[first + s * apart + j], j < count, for
+     * each stream s < streams, which is 1 or gemm_few_streams. */
+    void (*few)(const struct gemm_few *few, int64_t first, int64_t apart, int streams, int count,
+                float *sums);
+    /* Rounds few->x to blocks of 16-bit integers. NULL: `few` reads x as it is for every type. */
+    void (*round)(const struct gemm_few *few, int16_t *ints, float *factors);
 };
 
 extern const struct gemm_kernel gemm_kernel_c;
 #if defined(__x86_64__)
 extern const struct gemm_kernel gemm_kernel_avx2, gemm_kernel_avx512, gemm_kernel_avx512bf16, gemm_kernel_amx;
-void gemm_few_avx512(const struct gemm_few *few, int64_t first, int64_t last, float *sums, int64_t stride);
+void gemm_few_avx512(const struct gemm_few *few, int64_t first, int64_t apart, int streams, int count,
+                     float *sums);
+void gemm_round_avx512(const struct gemm_few *few, int16_t *ints, float *factors);
 void gemm_narrow_avx512(int rows, int columns, const float *a, int64_t lda, const float *b, int64_t ldb,
                         int64_t k, float *sums);
 #endif
@@ -84,13 +105,6 @@ void gemm_tasks(const struct gemm *gemm, struct pool *pool, int tasks, pool_task
 static inline int64_t gemm_row_bytes(enum dtype dtype, int64_t elements) {
     const struct dtype_row *row = dtype_row(dtype);
     return elements / row->block * row->bytes;
-}
-/* How far ahead of the bytes of one group of rows to prefetch: whole groups, so that every line is asked for
- * once, and some two pages, since the processor's own prefetching ends at each. */
-static inline int64_t gemm_few_ahead(size_t group_bytes) {
-    enum { distance = 8192 };
-    int64_t group = (int64_t)group_bytes;
-    return group > 0 ? (distance + group - 1) / group * group : distance;
 }
 static inline int64_t gemm_ceil(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static inline int64_t gemm_up(int64_t a, int64_t b) { return gemm_ceil(a, b) * b; }

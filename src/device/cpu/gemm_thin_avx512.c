@@ -3,7 +3,6 @@
 #include "device/cpu/block_avx512.h"
 #include "device/cpu/gemm_kernel.h"
 
-enum { few_beside_1 = 4, few_beside_2 = 4, few_beside_4 = 4, few_beside_8 = 2 };
 typedef __m512 few_sum;
 typedef struct block512 few_block;
 static inline __attribute__((always_inline)) few_block few_load(const uint8_t *at, enum dtype dtype) {
@@ -18,8 +17,13 @@ static inline __attribute__((always_inline)) __m512 few_multiply(const struct bl
 
 #include "device/cpu/gemm_few_body.h"
 
-void gemm_few_avx512(const struct gemm_few *few, int64_t first, int64_t last, float *sums, int64_t stride) {
-    few_run_rows(few, first, last, sums, stride);
+void gemm_few_avx512(const struct gemm_few *few, int64_t first, int64_t apart, int streams, int count,
+                     float *sums) {
+    few_run_rows(few, first, apart, streams, count, sums);
+}
+
+void gemm_round_avx512(const struct gemm_few *few, int16_t *ints, float *factors) {
+    few_round(few, ints, factors);
 }
 
 static inline __attribute__((always_inline)) void narrow_rows(const int rows, __mmask16 mask, const float *a,
