@@ -49,20 +49,40 @@ static int dropped(struct builder *b, int x, int module) {
     return emit1(b, OP_DROPOUT, inputs, &attributes, b->graph->values[x].dtype, "dropped");
 }
 
-/* A module's linear with its adapter: y = x wᵀ + bias + addend + scale · up(down(dropout x)). */
-static int linear(struct builder *b, int module, int bias_role, int x, int addend, enum dtype dtype) {
+enum { most_projections = 3 }; /* of one input */
+
+static bool has_adapter(const struct builder *b, int module) {
+    return b->state->down[b->layer * module_count + module] >= 0;
+}
+
+static int adapter_state(struct builder *b, const int *rows, int module) {
+    return state_value(b, rows[b->layer * module_count + module], b->kind == GRAPH_TRAIN);
+}
+
+/* `count` modules from `module` on, all of x, with their adapters:
+ * y = x wᵀ + bias + addend + scale · up(down(dropout x)). Products of the same x stand side by side, so that
+ * a device can make them in one go. `bias_role` is the first module's; -1: none has a bias. */
+static void projections(struct builder *b, int module, int count, int bias_role, int x, int addend,
+                        enum dtype dtype, int *y) {
     struct attributes plain = product(b, 1);
-    int bias = bias_role < 0 ? -1 : weight(b, (enum weight_role)bias_role);
-    int inputs[6] = {x, weight(b, modules[module].role), bias, addend, -1, -1};
-    int y = emit1(b, OP_LINEAR, inputs, &plain, dtype, modules[module].target);
-    size_t index = (size_t)(b->layer * module_count + module);
-    if (b->state->down[index] < 0) return y;
-    bool trained = b->kind == GRAPH_TRAIN;
-    int down[6] = {dropped(b, x, module), state_value(b, b->state->down[index], trained), -1, -1, -1, -1};
-    int h = emit1(b, OP_LINEAR, down, &plain, DTYPE_F32, "lora_down");
-    struct attributes scaled = product(b, b->state->method.alpha / (double)b->state->method.rank);
-    int up[6] = {h, state_value(b, b->state->up[index], trained), -1, y, -1, -1};
-    return emit1(b, OP_LINEAR, up, &scaled, dtype, "lora_up");
+    int h[most_projections];
+    for (int i = 0; i < count; i++) {
+        int bias = bias_role < 0 ? -1 : weight(b, (enum weight_role)(bias_role + i));
+        int inputs[6] = {x, weight(b, modules[module + i].role), bias, addend, -1, -1};
+        y[i] = emit1(b, OP_LINEAR, inputs, &plain, dtype, modules[module + i].target);
+    }
+    for (int i = 0; i < count; i++) {
+        if (!has_adapter(b, module + i)) continue;
+        int down[6] = {
+            dropped(b, x, module + i), adapter_state(b, b->state->down, module + i), -1, -1, -1, -1};
+        h[i] = emit1(b, OP_LINEAR, down, &plain, DTYPE_F32, "lora_down");
+    }
+    for (int i = 0; i < count; i++) {
+        if (!has_adapter(b, module + i)) continue;
+        struct attributes scaled = product(b, b->state->method.alpha / (double)b->state->method.rank);
+        int up[6] = {h[i], adapter_state(b, b->state->up, module + i), -1, y[i], -1, -1};
+        y[i] = emit1(b, OP_LINEAR, up, &scaled, dtype, "lora_up");
+    }
 }
 
 static int norm(struct builder *b, enum weight_role role, int x, enum dtype dtype) {
@@ -103,14 +123,15 @@ static int attention(struct builder *b, int q, int k, int v) {
 static int layer(struct builder *b, int x) {
     enum dtype compute = b->state->compute;
     int n = norm(b, WEIGHT_ATTENTION_NORM, x, compute);
-    int q = rope(b, linear(b, 0, WEIGHT_Q_BIAS, n, -1, compute), b->config->heads);
-    int k = rope(b, linear(b, 1, WEIGHT_K_BIAS, n, -1, compute), b->config->kv_heads);
-    int v = linear(b, 2, WEIGHT_V_BIAS, n, -1, compute);
-    x = linear(b, 3, WEIGHT_O_BIAS, attention(b, q, k, v), x, DTYPE_F32);
+    int qkv[3], gate_up[2];
+    projections(b, 0, 3, WEIGHT_Q_BIAS, n, -1, compute, qkv);
+    int q = rope(b, qkv[0], b->config->heads), k = rope(b, qkv[1], b->config->kv_heads);
+    projections(b, 3, 1, WEIGHT_O_BIAS, attention(b, q, k, qkv[2]), x, DTYPE_F32, &x);
     n = norm(b, WEIGHT_FFN_NORM, x, compute);
-    int gate_up[2] = {linear(b, 4, -1, n, -1, compute), linear(b, 5, -1, n, -1, compute)};
+    projections(b, 4, 2, -1, n, -1, compute, gate_up);
     int glu = emit1(b, OP_GLU, gate_up, NULL, compute, "glu");
-    return linear(b, 6, -1, glu, x, DTYPE_F32);
+    projections(b, 6, 1, -1, glu, x, DTYPE_F32, &x);
+    return x;
 }
 
 /* Token ids to the last norm's input [T, D] f32. */

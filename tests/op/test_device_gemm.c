@@ -105,7 +105,7 @@ static unsigned char *trial_run(const struct trial *t, const struct cpu_gemm *ro
         memcpy(g.y, t->addend, t->y_bytes);
         g.addend = g.y;
     }
-    row->run(&g, pools[threads - 1], workspace, row->needs);
+    row->run(&g, 1, pools[threads - 1], workspace, row->needs);
     for (int i = 0; i < guard; i++) {
         if (y[i] != 0xa5 || y[guard + t->y_bytes + (size_t)i] != 0xa5)
             fail_msg("%s wrote around y", row->name);

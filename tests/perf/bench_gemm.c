@@ -52,7 +52,7 @@ static void take_turns(struct contest *c, const float *w) {
             if (own && !strcmp(cpu_gemms[i].name, "c") && r) continue;
             double start = clock_seconds(), seconds;
             if (own)
-                cpu_gemms[i].run(&c->gemm, c->pool, c->workspace, cpu_gemms[i].needs);
+                cpu_gemms[i].run(&c->gemm, 1, c->pool, c->workspace, cpu_gemms[i].needs);
             else
                 run_onednn(c, w);
             seconds = clock_seconds() - start;
@@ -152,7 +152,7 @@ static void decode_rates(struct pool *pool, enum dtype type, unsigned features) 
             if (i == 4)
                 pool_run(pool, sweep_tasks, sweep_task, w);
             else
-                product->run(&g, pool, workspace, features);
+                product->run(&g, 1, pool, workspace, features);
             double seconds = clock_seconds() - start;
             if (seconds < best[i]) best[i] = seconds;
         }

@@ -18,6 +18,7 @@ struct program {
     struct device *device;
     const struct cpu_kernel **kernels; /* [nodes] */
     const struct cpu_gemm **gemms;     /* [nodes] by the node's compute type */
+    int *together;                     /* [nodes] how many neighbours from here on are one round */
 };
 
 const struct cpu_kernel *cpu_kernel_select(enum op_code op, unsigned features) {
@@ -104,8 +105,29 @@ static void cpu_program_close(struct program **handle) {
     if (!program) return;
     mem_free(program->kernels);
     mem_free(program->gemms);
+    mem_free(program->together);
     mem_free(program);
     *handle = NULL;
+}
+
+/* Whether node `m` can run beside those from `n` on, which it follows. */
+static bool joins(const struct program *program, const struct graph *graph, int n, int m) {
+    const struct node *first = &graph->nodes[n], *node = &graph->nodes[m];
+    if (node->op != OP_LINEAR || program->gemms[m] != program->gemms[n] || node->input[0] != first->input[0])
+        return false;
+    for (int i = 0; i < node->inputs; i++)
+        if (node->input[i] >= 0 && graph->values[node->input[i]].producer >= n) return false;
+    return true;
+}
+
+static void find_neighbours(struct program *program, const struct graph *graph) {
+    for (int n = 0; n < graph->node_count; n++) {
+        int count = 1;
+        while (graph->nodes[n].op == OP_LINEAR && count < cpu_most_together &&
+               n + count < graph->node_count && joins(program, graph, n, n + count))
+            count++;
+        program->together[n] = count;
+    }
 }
 
 static bool cpu_compile(struct device *device, const struct plan *plan, struct store *store,
@@ -117,7 +139,8 @@ static bool cpu_compile(struct device *device, const struct plan *plan, struct s
     program->device = device;
     program->kernels = mem_calloc(nodes + 1, sizeof *program->kernels);
     program->gemms = mem_calloc(nodes + 1, sizeof *program->gemms);
-    bool ok = program->kernels && program->gemms;
+    program->together = mem_calloc(nodes + 1, sizeof *program->together);
+    bool ok = program->kernels && program->gemms && program->together;
     if (!ok) error_no_memory(err, "cpu", nodes * sizeof *program->kernels);
     for (size_t n = 0; ok && n < nodes; n++) {
         const struct node *node = &plan->graph->nodes[n];
@@ -125,30 +148,40 @@ static bool cpu_compile(struct device *device, const struct plan *plan, struct s
         program->gemms[n] = cpu_gemm_select(compute_type(plan->graph, node), device->features);
         if (!program->kernels[n]) ok = cpu_supports(device, plan->graph, node, err);
     }
+    if (ok) find_neighbours(program, plan->graph);
     ok = ok && host_memory_open(&program->memory, plan, store, err);
     if (!ok) cpu_program_close(&program);
     *out = program;
     return ok;
 }
 
+static void make_call(struct program *program, const struct binding *binding, int n, struct cpu_call *call) {
+    const struct node *node = &program->memory.plan->graph->nodes[n];
+    *call = (struct cpu_call){.attributes = &node->attributes,
+                              .pool = program->device->pool,
+                              .gemm = program->gemms[n],
+                              .features = program->device->features,
+                              .workspace = host_workspace(&program->memory),
+                              .longest_segment = binding->longest_segment};
+    for (int i = 0; i < node->inputs; i++)
+        call->in[i] = host_operand(&program->memory, binding, node->input[i]);
+    for (int o = 0; o < node->outputs; o++)
+        call->out[o] = host_operand(&program->memory, binding, node->output[o]);
+}
+
 static bool cpu_run(struct program *program, const struct binding *binding, struct error *err) {
     const struct graph *graph = program->memory.plan->graph;
+    struct cpu_call calls[cpu_most_together];
     if (!host_check(&program->memory, binding, err)) return false;
-    for (int n = 0; n < graph->node_count; n++) {
-        const struct node *node = &graph->nodes[n];
+    for (int n = 0; n < graph->node_count; n += program->together[n]) {
         if (binding->stop && atomic_load(binding->stop))
             return error_set(err, ERROR_INTERRUPTED, "run", "stopped");
-        struct cpu_call call = {.attributes = &node->attributes,
-                                .pool = program->device->pool,
-                                .gemm = program->gemms[n],
-                                .features = program->device->features,
-                                .workspace = host_workspace(&program->memory),
-                                .longest_segment = binding->longest_segment};
-        for (int i = 0; i < node->inputs; i++)
-            call.in[i] = host_operand(&program->memory, binding, node->input[i]);
-        for (int o = 0; o < node->outputs; o++)
-            call.out[o] = host_operand(&program->memory, binding, node->output[o]);
-        program->kernels[n]->run(&call);
+        int count = program->together[n];
+        for (int i = 0; i < count; i++) make_call(program, binding, n + i, &calls[i]);
+        if (count == 1)
+            program->kernels[n]->run(calls);
+        else
+            cpu_linear_together(calls, count);
     }
     return true;
 }

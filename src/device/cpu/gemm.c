@@ -2,15 +2,16 @@
  * loops. */
 #include "device/cpu/gemm_kernel.h"
 
-#define DRIVEN(name, kernel, round)                                                                          \
-    static void run_##name(const struct gemm *gemm, struct pool *pool, void *workspace, unsigned features) { \
-        gemm_drive(&kernel, round, gemm, pool, workspace, features);                                         \
-    }                                                                                                        \
-    static size_t workspace_##name(enum gemm_form form, int64_t m, int64_t n, int64_t k, enum dtype w_type,  \
-                                   int threads) {                                                            \
-        (void)form;                                                                                          \
-        (void)w_type;                                                                                        \
-        return gemm_drive_workspace(&kernel, m, n, k, threads);                                              \
+#define DRIVEN(name, kernel, round)                                                                         \
+    static void run_##name(const struct gemm *gemms, int count, struct pool *pool, void *workspace,         \
+                           unsigned features) {                                                             \
+        gemm_drive(&kernel, round, gemms, count, pool, workspace, features);                                \
+    }                                                                                                       \
+    static size_t workspace_##name(enum gemm_form form, int64_t m, int64_t n, int64_t k, enum dtype w_type, \
+                                   int threads) {                                                           \
+        (void)form;                                                                                         \
+        (void)w_type;                                                                                       \
+        return gemm_drive_workspace(&kernel, m, n, k, threads);                                             \
     }
 DRIVEN(c, gemm_kernel_c, false)
 DRIVEN(c_round, gemm_kernel_c, true)

@@ -19,7 +19,7 @@
  *   GEMM_TN  y[m,n] = α x[k,m]ᵀ · w[k,n] + …     gradient of a weight; w is an activation there */
 enum gemm_form { GEMM_NT, GEMM_NN, GEMM_TN };
 
-enum { gemm_most_rank = 128 };
+enum { gemm_most_rank = 128, gemm_most_together = 4 };
 
 struct gemm {
     enum gemm_form form;
@@ -52,10 +52,10 @@ struct cpu_gemm {
     enum dtype
         compute;    /* f32 or bf16: what products are rounded to before they are multiplied (sums are f32) */
     unsigned needs; /* CPU features */
-    /* Runs one product over the pool. Must be correct for every shape, m or k = 0 included (y = addend +
-     * bias). */
-    void (*run)(const struct gemm *gemm, struct pool *pool, void *workspace, unsigned features);
-    /* Scratch bytes enough for any product of at most these sizes. */
+    /* Runs products over the pool: one, or up to gemm_most_together NT products of the same x. Must be
+     * correct for every shape, m or k = 0 included (y = addend + bias). */
+    void (*run)(const struct gemm *gemms, int count, struct pool *pool, void *workspace, unsigned features);
+    /* Scratch bytes enough for any product of at most these sizes, and for others of its x beside it. */
     size_t (*workspace)(enum gemm_form form, int64_t m, int64_t n, int64_t k, enum dtype w_type, int threads);
 };
 

@@ -44,8 +44,8 @@ struct drive {
     int64_t sums_stride;
 };
 
-void gemm_tasks(const struct gemm *gemm, struct pool *pool, int tasks, pool_task run, void *user) {
-    if (gemm->m * gemm->n * gemm->k > small_product) {
+void gemm_tasks(int64_t multiplications, struct pool *pool, int tasks, pool_task run, void *user) {
+    if (multiplications > small_product) {
         pool_run(pool, tasks, run, user);
         return;
     }
@@ -190,11 +190,12 @@ static void run_group(struct drive *d, struct pool *pool) {
     d->row_blocks = gemm_ceil(g->m, gemm_min(most_strips, strips) * kernel->rows);
     d->piece_panels = gemm_max(1, gemm_min(d->panels, d->panels * d->row_blocks / pieces_wanted));
     d->pieces_across = gemm_ceil(d->panels, d->piece_panels);
+    const int64_t work = g->m * g->n * g->k;
     if (g->form == GEMM_NT)
-        gemm_tasks(g, pool, (int)d->panels, pack_panel_task, d);
+        gemm_tasks(work, pool, (int)d->panels, pack_panel_task, d);
     else
-        gemm_tasks(g, pool, (int)(slabs(main) + slabs(low)), pack_slab_task, d);
-    gemm_tasks(g, pool, (int)(d->row_blocks * d->pieces_across), compute_piece, d);
+        gemm_tasks(work, pool, (int)(slabs(main) + slabs(low)), pack_slab_task, d);
+    gemm_tasks(work, pool, (int)(d->row_blocks * d->pieces_across), compute_piece, d);
 }
 
 static void set_operands(struct drive *d) {
@@ -238,15 +239,19 @@ static void run_packed(struct drive *d, struct pool *pool, void *workspace) {
     }
 }
 
-void gemm_drive(const struct gemm_kernel *kernel, bool round, const struct gemm *gemm, struct pool *pool,
-                void *workspace, unsigned features) {
-    if (gemm->m <= 0 || gemm->n <= 0) return;
-    if (gemm->form == GEMM_NT && gemm->m <= gemm_few_rows) {
-        gemm_run_few(kernel, gemm, pool, workspace, features);
-    } else if (gemm->form == GEMM_TN && gemm_min(gemm->m, gemm->n) <= gemm_narrow_width) {
-        gemm_run_narrow(kernel, gemm, pool, features);
-    } else {
-        struct drive drive = {.gemm = gemm, .packing = {kernel, round, features}};
-        run_packed(&drive, pool, workspace);
+void gemm_drive(const struct gemm_kernel *kernel, bool round, const struct gemm *gemms, int count,
+                struct pool *pool, void *workspace, unsigned features) {
+    if (gemms->form == GEMM_NT && gemms->m <= gemm_few_rows) {
+        gemm_run_few(kernel, gemms, count, pool, workspace, features);
+        return;
+    }
+    for (const struct gemm *gemm = gemms; gemm < gemms + count; gemm++) {
+        if (gemm->m <= 0 || gemm->n <= 0) continue;
+        if (gemm->form == GEMM_TN && gemm_min(gemm->m, gemm->n) <= gemm_narrow_width) {
+            gemm_run_narrow(kernel, gemm, pool, features);
+        } else {
+            struct drive drive = {.gemm = gemm, .packing = {kernel, round, features}};
+            run_packed(&drive, pool, workspace);
+        }
     }
 }

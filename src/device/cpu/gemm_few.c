@@ -1,20 +1,27 @@
-/* Few rows against a stored weight (decoding): each row of w is read once, unpacked in registers, and
+/* Few rows against stored weights (decoding): each row of w is read once, unpacked in registers, and
  * multiplied with all rows of x: in f32, or as integers where w is made of small ones (gemm_few_ints.h).
- * Operands are not rounded to bf16 here: the time is the reading, not the products. */
+ * Operands are not rounded to bf16 here: the time is the reading, not the products. Products of the same x
+ * are one round of the pool, which would otherwise cost as much as a small product. */
 #include <string.h>
 
 #include "device/cpu/gemm_pack.h"
 
 enum {
-    task_bytes = 32 << 10, /* the least that a task is worth */
     cold_bytes = 1024,     /* of each stream that are asked for before it begins */
+    task_bytes = 32 << 10, /* the least that a task is worth */
+};
+
+/* One product: rows of w, in tasks of task_rows from `first_task` on. */
+struct few_part {
+    struct gemm_few few, low; /* low.rows == 0: there is no product of low rank */
+    const struct gemm *gemm;
+    int64_t task_rows, first_task;
 };
 
 struct few_run {
-    struct gemm_few few, low; /* low.rows == 0: there is no product of low rank */
-    const struct gemm *gemm;
+    struct few_part parts[gemm_most_together];
+    int count;
     const struct gemm_kernel *kernel;
-    int64_t task_rows;
     unsigned features;
 };
 
@@ -24,23 +31,26 @@ static size_t rows_bytes(int64_t k) {
     return (size_t)(blocks * gemm_few_rows * (one + 2 * (int64_t)sizeof(float)));
 }
 
-size_t gemm_few_workspace(int64_t k) { return rows_bytes(k) + rows_bytes(gemm_most_rank); }
+size_t gemm_few_workspace(int64_t k) {
+    return rows_bytes(k) + gemm_most_together * rows_bytes(gemm_most_rank);
+}
 
 /* Rows [first + s * apart, + count) of each stream. */
-static void few_piece(const struct few_run *run, int64_t first, int64_t apart, int streams, int count) {
+static void few_piece(const struct few_run *run, const struct few_part *part, int64_t first, int64_t apart,
+                      int streams, int count) {
     _Alignas(64) float sums[gemm_few_rows * gemm_few_width], low[gemm_few_rows * gemm_few_width];
-    struct gemm_tile t = {.gemm = run->gemm,
+    struct gemm_tile t = {.gemm = part->gemm,
                           .stride = gemm_few_width,
-                          .rows = (int)run->gemm->m,
+                          .rows = (int)part->gemm->m,
                           .columns = count,
                           .first = true,
                           .last = true,
                           .features = run->features};
-    run->kernel->few(&run->few, first, apart, streams, count, sums);
-    if (run->low.rows) run->kernel->few(&run->low, first, apart, streams, count, low);
+    run->kernel->few(&part->few, first, apart, streams, count, sums);
+    if (part->low.rows) run->kernel->few(&part->low, first, apart, streams, count, low);
     for (int s = 0; s < streams; s++) {
         t.tile = sums + s * gemm_few_count;
-        t.low = run->low.rows ? low + s * gemm_few_count : NULL;
+        t.low = part->low.rows ? low + s * gemm_few_count : NULL;
         t.column = first + s * apart;
         run->kernel->finish(&t);
     }
@@ -48,35 +58,31 @@ static void few_piece(const struct few_run *run, int64_t first, int64_t apart, i
 
 static void few_task(void *user, int task, int worker) {
     const struct few_run *run = user;
+    const struct few_part *part = &run->parts[run->count - 1];
     (void)worker;
-    int64_t first = task * run->task_rows, end = gemm_min(run->gemm->n, first + run->task_rows),
-            apart = (end - first) / gemm_few_streams, rest = first + apart * gemm_few_streams;
+    while (part->first_task > task) part--;
+    int64_t first = (task - part->first_task) * part->task_rows,
+            end = gemm_min(part->gemm->n, first + part->task_rows), apart = (end - first) / gemm_few_streams,
+            rest = first + apart * gemm_few_streams;
     for (int s = 0; s < gemm_few_streams; s++) {
-        const char *begin = (const char *)run->few.w + (size_t)(first + s * apart) * run->few.row_bytes;
+        const char *begin = (const char *)part->few.w + (size_t)(first + s * apart) * part->few.row_bytes;
         for (int at = 0; at < cold_bytes; at += 64) __builtin_prefetch(begin + at);
     }
     for (int64_t j = 0; j < apart; j += gemm_few_count)
-        few_piece(run, first + j, apart, gemm_few_streams, (int)gemm_min(gemm_few_count, apart - j));
-    if (rest < end) few_piece(run, rest, 0, 1, (int)(end - rest));
+        few_piece(run, part, first + j, apart, gemm_few_streams, (int)gemm_min(gemm_few_count, apart - j));
+    if (rest < end) few_piece(run, part, rest, 0, 1, (int)(end - rest));
 }
 
-/* The operands of one product, x as f32 with its tail filled up, and as integers, in `to`. */
-static struct gemm_few take_few(const struct gemm_kernel *kernel, const struct gemm_weight *w,
-                                const struct gemm_activation *x, int64_t m, int64_t k, float *to,
-                                unsigned features) {
+/* x as f32 with its tail filled up, and as integers where they are wanted, in `to`. */
+static struct gemm_few take_x(const struct gemm_kernel *kernel, const struct gemm_activation *x, int64_t m,
+                              int64_t k, bool integers, float *to, unsigned features) {
     int64_t wide = gemm_up(k, 32), size = dtype_row(x->dtype)->bytes;
     int rows = m == 1 ? 1 : m == 2 ? 2 : m <= 4 ? 4 : 8;
     memset(to, 0, (size_t)(rows * wide) * sizeof *to);
     for (int64_t r = 0; r < m; r++)
         cpu_row_load(to + r * wide, (const char *)x->data + r * x->ld * size, x->dtype, k, features);
-    struct gemm_few few = {.w = w->data,
-                           .row_bytes = (size_t)w->row_bytes,
-                           .w_type = w->dtype,
-                           .x = to,
-                           .ldx = wide,
-                           .k = k,
-                           .rows = rows};
-    if (kernel->round && gemm_few_integers(w->dtype)) {
+    struct gemm_few few = {.x = to, .ldx = wide, .k = k, .rows = rows};
+    if (kernel->round && integers) {
         float *factors = to + rows * wide;
         int16_t *ints = (int16_t *)(void *)(factors + gemm_up(rows, 4) * wide / 16);
         kernel->round(&few, ints, factors);
@@ -86,20 +92,40 @@ static struct gemm_few take_few(const struct gemm_kernel *kernel, const struct g
     return few;
 }
 
-void gemm_run_few(const struct gemm_kernel *kernel, const struct gemm *gemm, struct pool *pool,
+static struct gemm_few take_w(const struct gemm_weight *w, struct gemm_few few) {
+    few.w = w->data;
+    few.row_bytes = (size_t)w->row_bytes;
+    few.w_type = w->dtype;
+    return few;
+}
+
+void gemm_run_few(const struct gemm_kernel *kernel, const struct gemm *gemms, int count, struct pool *pool,
                   void *workspace, unsigned features) {
-    struct gemm_operands operands = gemm_operands(gemm);
-    float *x = workspace, *low = x + rows_bytes(gemm->k) / sizeof *low;
-    struct few_run run = {
-        .few = take_few(kernel, &operands.w, &operands.x, gemm->m, gemm->k, x, features),
-        .gemm = gemm,
-        .kernel = kernel,
-        .features = features,
-    };
-    if (gemm->rank)
-        run.low = take_few(kernel, &operands.up, &operands.low, gemm->m, gemm->rank, low, features);
-    int64_t least = task_bytes / gemm_max(1, operands.w.row_bytes),
-            share = gemm_ceil(gemm->n, (int64_t)pool_threads(pool) * (gemm->m > 2 ? 2 : 1));
-    run.task_rows = gemm_up(gemm_max(gemm_max(least, share), 8), 8);
-    gemm_tasks(gemm, pool, (int)gemm_ceil(gemm->n, run.task_rows), few_task, &run);
+    struct few_run run = {.kernel = kernel, .count = count, .features = features};
+    const int64_t m = gemms->m, k = gemms->k;
+    bool integers = false;
+    if (m <= 0) return;
+    for (int i = 0; i < count; i++) integers = integers || gemm_few_integers(gemms[i].w_type);
+    struct gemm_operands first = gemm_operands(gemms);
+    struct gemm_few x = take_x(kernel, &first.x, m, k, integers, workspace, features);
+    unsigned char *at = (unsigned char *)workspace + rows_bytes(k);
+    int64_t tasks = 0, outputs = 0;
+    for (int i = 0; i < count; i++, at += rows_bytes(gemm_most_rank)) {
+        const struct gemm *g = &gemms[i];
+        struct few_part *part = &run.parts[i];
+        struct gemm_operands operands = gemm_operands(g);
+        *part = (struct few_part){.few = take_w(&operands.w, x), .gemm = g, .first_task = tasks};
+        if (g->rank) {
+            struct gemm_few low = take_x(kernel, &operands.low, m, g->rank, gemm_few_integers(g->up_type),
+                                         (float *)(void *)at, features);
+            part->low = take_w(&operands.up, low);
+        }
+        /* As few as keep threads busy: each begins with lines that nobody has asked for. */
+        int64_t least = task_bytes / gemm_max(1, operands.w.row_bytes),
+                share = gemm_ceil(g->n, (int64_t)pool_threads(pool) * (m > 2 ? 2 : 1));
+        part->task_rows = gemm_up(gemm_max(gemm_max(least, share), 8), 8);
+        tasks += gemm_ceil(g->n, part->task_rows);
+        outputs += g->n;
+    }
+    gemm_tasks(m * outputs * k, pool, (int)tasks, few_task, &run);
 }

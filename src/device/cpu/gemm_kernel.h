@@ -16,7 +16,7 @@ enum {
     gemm_few_rows = 8,      /* NT products with no more rows go the decoding way */
     gemm_few_streams = 4,   /* places of w that it reads at once, far apart: a processor's own prefetching
                                follows   each, and does not where neighbouring rows alternate */
-    gemm_few_count = 16,    /* rows of each stream at once */
+    gemm_few_count = 32,    /* rows of each stream at once */
     gemm_few_width = gemm_few_streams * gemm_few_count,
     gemm_narrow_width = 64, /* TN products with no more rows or columns are not packed */
 };
@@ -88,19 +88,19 @@ void gemm_narrow_avx512(int rows, int columns, const float *a, int64_t lda, cons
 #endif
 
 /* `round`: operands are rounded to bf16 although units are f32. */
-void gemm_drive(const struct gemm_kernel *kernel, bool round, const struct gemm *gemm, struct pool *pool,
-                void *workspace, unsigned features);
+void gemm_drive(const struct gemm_kernel *kernel, bool round, const struct gemm *gemms, int count,
+                struct pool *pool, void *workspace, unsigned features);
 size_t gemm_drive_workspace(const struct gemm_kernel *kernel, int64_t m, int64_t n, int64_t k, int threads);
 
 /* The ways beside the packed one (gemm_few.c, gemm_narrow.c). */
-void gemm_run_few(const struct gemm_kernel *kernel, const struct gemm *gemm, struct pool *pool,
+void gemm_run_few(const struct gemm_kernel *kernel, const struct gemm *gemms, int count, struct pool *pool,
                   void *workspace, unsigned features);
 size_t gemm_few_workspace(int64_t k);
 void gemm_run_narrow(const struct gemm_kernel *kernel, const struct gemm *gemm, struct pool *pool,
                      unsigned features);
 
 /* Runs tasks on the pool, or here when the product is too small to wake threads for. */
-void gemm_tasks(const struct gemm *gemm, struct pool *pool, int tasks, pool_task run, void *user);
+void gemm_tasks(int64_t multiplications, struct pool *pool, int tasks, pool_task run, void *user);
 
 static inline int64_t gemm_row_bytes(enum dtype dtype, int64_t elements) {
     const struct dtype_row *row = dtype_row(dtype);

@@ -89,5 +89,6 @@ void gemm_run_narrow(const struct gemm_kernel *kernel, const struct gemm *gemm, 
                              .wide = turned ? x : w,
                              .turned = turned,
                              .features = features};
-    gemm_tasks(gemm, pool, (int)gemm_ceil(run.wide.width, wide_piece), narrow_task, &run);
+    gemm_tasks(gemm->m * gemm->n * gemm->k, pool, (int)gemm_ceil(run.wide.width, wide_piece), narrow_task,
+               &run);
 }

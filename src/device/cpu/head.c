@@ -104,7 +104,7 @@ static void head_rows(const struct cpu_call *call, bool gradient) {
             .ldy = chunk.stride,
             .alpha = 1,
         };
-        call->gemm->run(&product, call->pool, scratch, call->features);
+        call->gemm->run(&product, 1, call->pool, scratch, call->features);
         chunk.row = row;
         pool_run(call->pool, (int)count, logits_task, &chunk);
         if (!gradient || !dx->data) continue;
@@ -124,7 +124,7 @@ static void head_rows(const struct cpu_call *call, bool gradient) {
             .ldy = width,
             .alpha = 1,
         };
-        call->gemm->run(&product, call->pool, scratch, call->features);
+        call->gemm->run(&product, 1, call->pool, scratch, call->features);
     }
 }
 

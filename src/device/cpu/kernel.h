@@ -51,6 +51,10 @@ extern const struct cpu_kernel cpu_kernels_linear[];    /* linear and its gradie
 extern const struct cpu_kernel cpu_kernels_head[];      /* head, head gradient, loss */
 extern const struct cpu_kernel cpu_kernels_optimizer[]; /* gradient norm, AdamW, zero */
 
+/* Linear calls that read the same x and nothing of each other's, in the workspace of one of them. */
+enum { cpu_most_together = 4 };
+void cpu_linear_together(const struct cpu_call *calls, int count);
+
 /* Rows to and from f32, for the stored types (vectorised where the CPU can; bit-equal to
  * tensor/rowcodec.h). */
 void cpu_row_load(float *out, const void *source, enum dtype dtype, int64_t elements, unsigned features);

@@ -29,18 +29,10 @@ static size_t grad_w_workspace(const struct graph *graph, const struct node *nod
     return product_workspace(GEMM_TN, dw->dim[0], dw->dim[1], x->dim[0], DTYPE_F32, threads);
 }
 
-static void linear_run(const struct cpu_call *call) {
-    const struct operand *x = &call->in[0], *w = &call->in[1], *bias = &call->in[2], *addend = &call->in[3],
-                         *low = &call->in[4], *up = &call->in[5], *y = &call->out[0];
-    float *workspace = call->workspace;
-    const float *bias_row = bias->data;
-    if (bias->data &&
-        bias->dtype != DTYPE_F32) { /* the row comes first, the product's scratch after it on the next line */
-        cpu_row_load(workspace, bias->data, bias->dtype, w->dim[0], call->features);
-        bias_row = workspace;
-        workspace += (w->dim[0] + 15) & ~(int64_t)15;
-    }
-    struct gemm product = {
+static struct gemm linear_product(const struct cpu_call *call, const float *bias) {
+    const struct operand *x = &call->in[0], *w = &call->in[1], *addend = &call->in[3], *low = &call->in[4],
+                         *up = &call->in[5], *y = &call->out[0];
+    return (struct gemm){
         .form = GEMM_NT,
         .m = x->dim[0],
         .n = w->dim[0],
@@ -57,7 +49,7 @@ static void linear_run(const struct cpu_call *call) {
         .alpha = call->attributes->alpha,
         .addend = addend->data,
         .addend_type = addend->dtype,
-        .bias = bias_row,
+        .bias = bias,
         .rank = low->data ? up->dim[1] : 0,
         .low = low->data,
         .low_type = low->dtype,
@@ -65,7 +57,34 @@ static void linear_run(const struct cpu_call *call) {
         .up_type = up->dtype,
         .beta = call->attributes->beta,
     };
-    call->gemm->run(&product, call->pool, workspace, call->features);
+}
+
+static void linear_run(const struct cpu_call *call) {
+    const struct operand *bias = &call->in[2];
+    float *workspace = call->workspace;
+    const float *row = bias->data;
+    if (bias->data && bias->dtype != DTYPE_F32) { /* the product's scratch follows on the next line */
+        int64_t width = call->in[1].dim[0];
+        cpu_row_load(workspace, bias->data, bias->dtype, width, call->features);
+        row = workspace;
+        workspace += (width + 15) & ~(int64_t)15;
+    }
+    struct gemm product = linear_product(call, row);
+    call->gemm->run(&product, 1, call->pool, workspace, call->features);
+}
+
+void cpu_linear_together(const struct cpu_call *calls, int count) {
+    struct gemm products[gemm_most_together];
+    bool as_they_lie = true; /* biases; others would need room each */
+    for (int i = 0; i < count; i++) {
+        const struct operand *bias = &calls[i].in[2];
+        as_they_lie = as_they_lie && (!bias->data || bias->dtype == DTYPE_F32);
+        products[i] = linear_product(&calls[i], bias->data);
+    }
+    if (as_they_lie)
+        calls->gemm->run(products, count, calls->pool, calls->workspace, calls->features);
+    else
+        for (int i = 0; i < count; i++) linear_run(&calls[i]);
 }
 
 static void grad_x_run(const struct cpu_call *call) {
@@ -95,7 +114,7 @@ static void grad_x_run(const struct cpu_call *call) {
         .up_type = down->dtype,
         .beta = call->attributes->beta,
     };
-    call->gemm->run(&product, call->pool, call->workspace, call->features);
+    call->gemm->run(&product, 1, call->pool, call->workspace, call->features);
 }
 
 static void grad_w_run(const struct cpu_call *call) {
@@ -118,7 +137,7 @@ static void grad_w_run(const struct cpu_call *call) {
         .addend = dw->data,
         .addend_type = dw->dtype,
     };
-    call->gemm->run(&product, call->pool, call->workspace, call->features);
+    call->gemm->run(&product, 1, call->pool, call->workspace, call->features);
 }
 
 const struct cpu_kernel cpu_kernels_linear[] = {

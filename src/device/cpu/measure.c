@@ -120,7 +120,7 @@ struct product {
 
 static void run_product(void *user) {
     struct product *p = user;
-    p->row->run(&p->gemm, p->device->pool, p->workspace, p->device->features);
+    p->row->run(&p->gemm, 1, p->device->pool, p->workspace, p->device->features);
 }
 
 /* Flops per second of y = x wᵀ at one shape; 0 when memory is short. */
