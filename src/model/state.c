@@ -104,10 +104,10 @@ static void add_adapter(struct model_state *state, bool train) {
 
 static void add_cache(struct model_state *state, int64_t slots, int64_t context) {
     const struct model_config *config = &state->model->config;
-    int64_t dim[3] = {slots, context, config->kv_heads * config->head_dim};
+    int64_t dim[4] = {slots, config->kv_heads, context, config->head_dim};
     for (int64_t layer = 0; layer < config->layers; layer++) {
-        state->cache_k[layer] = state_add(&state->table, STATE_CACHE, state->compute, 3, dim, "cache_k");
-        state->cache_v[layer] = state_add(&state->table, STATE_CACHE, state->compute, 3, dim, "cache_v");
+        state->cache_k[layer] = state_add(&state->table, STATE_CACHE, state->compute, 4, dim, "cache_k");
+        state->cache_v[layer] = state_add(&state->table, STATE_CACHE, state->compute, 4, dim, "cache_v");
     }
 }
 

@@ -143,20 +143,20 @@ static void cache_shapes(const struct graph *graph, const struct node *node, str
     op_shape_like(&out[0], op_input(graph, node, 0));
 }
 
-/* Row t of segment s attends to its slot's rows [0, past + its place]. */
+/* Row t of segment s attends to its slot's rows [0, past + its place]; ck, cv: of the head's kv head. */
 static void cache_row(const struct reference_call *call, int64_t t, int64_t h, const double *ck,
                       const double *cv, int64_t last) {
     const struct attributes *a = call->attributes;
-    int64_t d = a->head_dim, H = a->heads, K = a->kv_heads, shared = (h * K / H) * d;
+    int64_t d = a->head_dim, H = a->heads;
     const double *q = call->in[0].data + (t * H + h) * d;
     double *y = call->out[0].data + (t * H + h) * d, most = -INFINITY, sum = 0;
     for (int64_t c = 0; c < d; c++) y[c] = 0;
     for (int64_t j = 0; j <= last;
          j++) { /* online softmax: rescale what was summed when a larger score comes */
-        double s = (double)a->scale * dot_product(q, ck + j * K * d + shared, d);
+        double s = (double)a->scale * dot_product(q, ck + j * d, d);
         double larger = fmax(s, most), keep = exp(most - larger), weight = exp(s - larger);
         sum = sum * keep + weight;
-        for (int64_t c = 0; c < d; c++) y[c] = y[c] * keep + weight * cv[j * K * d + shared + c];
+        for (int64_t c = 0; c < d; c++) y[c] = y[c] * keep + weight * cv[j * d + c];
         most = larger;
     }
     for (int64_t c = 0; c < d; c++) y[c] /= sum;
@@ -164,19 +164,21 @@ static void cache_row(const struct reference_call *call, int64_t t, int64_t h, c
 
 static void cache_reference(const struct reference_call *call) {
     const struct attributes *a = call->attributes;
-    int64_t width = (int64_t)a->kv_heads * a->head_dim, context = call->in[6].dim[1];
+    int64_t d = a->head_dim, K = a->kv_heads, head = call->in[6].dim[2] * d;
     for (int64_t s = 0; s + 1 < call->in[3].dim[0]; s++) {
         int64_t first = (int64_t)call->in[3].data[s], end = (int64_t)call->in[3].data[s + 1];
         int64_t slot = (int64_t)call->in[4].data[s], past = (int64_t)call->in[5].data[s];
-        double *ck = call->in[6].data + slot * context * width,
-               *cv = call->in[7].data + slot * context * width;
+        double *ck = call->in[6].data + slot * K * head, *cv = call->in[7].data + slot * K * head;
         for (int64_t t = first; t < end; t++) {
             int64_t at = past + t - first;
-            for (int64_t c = 0; c < width; c++) {
-                ck[at * width + c] = call->in[1].data[t * width + c];
-                cv[at * width + c] = call->in[2].data[t * width + c];
+            for (int64_t c = 0; c < K * d; c++) {
+                ck[c / d * head + at * d + c % d] = call->in[1].data[t * K * d + c];
+                cv[c / d * head + at * d + c % d] = call->in[2].data[t * K * d + c];
             }
-            for (int64_t h = 0; h < a->heads; h++) cache_row(call, t, h, ck, cv, at);
+            for (int64_t h = 0; h < a->heads; h++) {
+                int64_t shared = h * K / a->heads * head;
+                cache_row(call, t, h, ck + shared, cv + shared, at);
+            }
         }
     }
 }

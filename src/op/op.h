@@ -36,7 +36,7 @@ enum op_code {
     OP_ATTENTION, /* q [T,H·d], k [T,K·d], v [T,K·d], segments [S+1] → y [T,H·d], lse [T,H]; causal inside a
                      segment */
     OP_ATTENTION_GRAD, /* q, k, v, y, lse, dy, segments → dq, dk, dv */
-    OP_CACHE_ATTENTION, /* q, k, v, segments [S+1], slots [S], past [S], state ck, cv [slots,context,K·d] → y:
+    OP_CACHE_ATTENTION, /* q, k, v, segments [S+1], slots [S], past [S], state ck, cv [slots,K,context,d] → y:
                            appends, then attends */
     OP_GLU,             /* gate [T,F], up [T,F] → y = silu(gate) · up */
     OP_GLU_GRAD,        /* gate, up, dy → dgate, dup */

@@ -96,13 +96,17 @@ static void add_activation(struct trial *trial, enum dtype dtype, enum count cou
     fill(trial, add_value_of(trial, id), dtype, rows * (width ? width : 1), scale);
 }
 
-static void *add_state(struct trial *trial, enum dtype dtype, int rank, int64_t d0, int64_t d1, int64_t d2,
-                       double scale) {
-    int64_t dim[3] = {d0, d1, d2};
+static void *add_shaped_state(struct trial *trial, enum dtype dtype, int rank, const int64_t *dim,
+                              double scale) {
     int id = graph_state(&trial->graph, trial->inputs, dtype, rank, dim, "state");
     void *data = add_value_of(trial, id);
     if (dtype != DTYPE_I32) fill(trial, data, dtype, value_elements(&trial->graph.values[id]), scale);
     return data;
+}
+
+static void *add_state(struct trial *trial, enum dtype dtype, int rank, int64_t d0, int64_t d1, int64_t d2,
+                       double scale) {
+    return add_shaped_state(trial, dtype, rank, (int64_t[]){d0, d1, d2}, scale);
 }
 
 static int32_t *add_indices(struct trial *trial, enum input_name name, enum count count, int64_t n,
@@ -293,15 +297,14 @@ static void build_attention_grad(struct trial *trial, const struct sizes *z, enu
 }
 
 static void build_cache_attention(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
-    int64_t width = (int64_t)z->kv_heads * z->head_dim, segments = count_segments(z, NULL),
-            context = z->tokens + 150;
+    int64_t segments = count_segments(z, NULL),
+            dim[4] = {segments + 1, z->kv_heads, z->tokens + 150, z->head_dim};
     build_attention(trial, z, a, b);
     int32_t *slots = add_indices(trial, INPUT_SLOTS, COUNT_SEGMENTS, segments, 1);
     int32_t *past = add_indices(trial, INPUT_PAST, COUNT_SEGMENTS, segments, 150);
     for (int64_t s = 0; s < segments; s++) slots[s] = (int32_t)(segments - s);
     if (segments) past[0] = 0;
-    for (int i = 0; i < 2; i++)
-        add_state(trial, b == DTYPE_BF16 ? a : DTYPE_F32, 3, segments + 1, context, width, 1);
+    for (int i = 0; i < 2; i++) add_shaped_state(trial, b == DTYPE_BF16 ? a : DTYPE_F32, 4, dim, 1);
     trial->terms += 150;
 }
 

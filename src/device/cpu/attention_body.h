@@ -102,20 +102,28 @@ static inline void softmax_row(float *scores, int64_t visible, int64_t columns, 
 struct keys {
     const void *k, *v;
     bool k_bf16, v_bf16;
-    int64_t past; /* keys before the segment's first query */
+    int64_t stride; /* elements between neighbouring keys */
+    int64_t past;   /* keys before the segment's first query */
 };
 
 static struct keys keys_of(const struct flash *flash, int64_t s, int64_t head) {
     const struct operand *in = flash->call->in;
-    int64_t width = flash->kv_heads * flash->d;
     if (!in[4].data) {
-        int64_t at = flash->segments[s] * width + head * flash->d;
-        return (struct keys){element(&in[1], at), element(&in[2], at), in[1].dtype == DTYPE_BF16,
-                             in[2].dtype == DTYPE_BF16, 0};
+        int64_t stride = flash->kv_heads * flash->d, at = flash->segments[s] * stride + head * flash->d;
+        return (struct keys){.k = element(&in[1], at),
+                             .v = element(&in[2], at),
+                             .k_bf16 = in[1].dtype == DTYPE_BF16,
+                             .v_bf16 = in[2].dtype == DTYPE_BF16,
+                             .stride = stride};
     }
-    int64_t at = ((const int32_t *)in[4].data)[s] * in[6].dim[1] * width + head * flash->d;
-    return (struct keys){element(&in[6], at), element(&in[7], at), in[6].dtype == DTYPE_BF16,
-                         in[7].dtype == DTYPE_BF16, ((const int32_t *)in[5].data)[s]};
+    int64_t slot = ((const int32_t *)in[4].data)[s],
+            at = (slot * flash->kv_heads + head) * in[6].dim[2] * flash->d;
+    return (struct keys){.k = element(&in[6], at),
+                         .v = element(&in[7], at),
+                         .k_bf16 = in[6].dtype == DTYPE_BF16,
+                         .v_bf16 = in[7].dtype == DTYPE_BF16,
+                         .stride = flash->d,
+                         .past = ((const int32_t *)in[5].data)[s]};
 }
 
 /* Scratch of a forward task. */
@@ -223,15 +231,15 @@ static void store_forward(const struct flash *flash, const struct forward *f,
 /* All keys that the part's queries see, block after block, brought to f32 once for the group. */
 static void forward_attend(const struct flash *flash, const struct forward *f,
                            const struct forward_part *part, const struct keys *keys) {
-    int64_t all_keys = keys->past + part->begin + part->queries, width = flash->kv_heads * flash->d,
+    int64_t all_keys = keys->past + part->begin + part->queries, stride = keys->stride,
             padded = flash->padded;
     for (int64_t at = 0; at < all_keys; at += attention_block) {
         int64_t count = smaller(attention_block, all_keys - at), rounded = round_up(count, attention_lanes);
-        const char *k = (const char *)keys->k + (size_t)(at * width) * (keys->k_bf16 ? 2 : 4);
-        const char *v = (const char *)keys->v + (size_t)(at * width) * (keys->v_bf16 ? 2 : 4);
-        load_block(f->k, padded, k, keys->k_bf16, width, count, rounded, flash->d);
+        const char *k = (const char *)keys->k + (size_t)(at * stride) * (keys->k_bf16 ? 2 : 4);
+        const char *v = (const char *)keys->v + (size_t)(at * stride) * (keys->v_bf16 ? 2 : 4);
+        load_block(f->k, padded, k, keys->k_bf16, stride, count, rounded, flash->d);
         transpose_block(f->kt, attention_block, f->k, rounded, padded);
-        load_block(f->v, padded, v, keys->v_bf16, width, count, count, flash->d);
+        load_block(f->v, padded, v, keys->v_bf16, stride, count, count, flash->d);
         for (int64_t b = 0; b < part->blocks; b++)
             forward_block(flash, f, b * attention_block, part->rows, count, keys->past + part->begin - at);
     }
@@ -265,27 +273,32 @@ static void attention_run(const struct cpu_call *call) {
     pool_run(call->pool, forward_tasks(&flash), forward_task, &flash);
 }
 
-/* The cache's rows for the segment's own keys and values. */
+/* The cache's rows for one segment's own keys and values of one kv head. */
 static void append_task(void *user, int task, int worker) {
     (void)worker;
     const struct flash *flash = user;
     const struct operand *in = flash->call->in;
-    int64_t width = flash->kv_heads * flash->d, length = segment_length(flash, task),
-            from = flash->segments[task] * width;
-    int64_t to =
-        (((const int32_t *)in[4].data)[task] * in[6].dim[1] + ((const int32_t *)in[5].data)[task]) * width;
+    int64_t s = task / flash->kv_heads, head = task % flash->kv_heads, d = flash->d;
+    int64_t slot = ((const int32_t *)in[4].data)[s], past = ((const int32_t *)in[5].data)[s];
     for (int part = 0; part < 2; part++) {
-        const void *source = element(&in[1 + part], from);
-        void *cache = element(&in[6 + part], to);
-        for (int64_t i = 0; i < length * width; i += lanes)
-            v_write(cache, in[6 + part].dtype == DTYPE_BF16, i, length * width - i,
-                    v_read(source, in[1 + part].dtype == DTYPE_BF16, i, length * width - i));
+        const struct operand *from = &in[1 + part], *cache = &in[6 + part];
+        for (int64_t t = 0; t < segment_length(flash, s); t++) {
+            void *to = element(cache, ((slot * flash->kv_heads + head) * cache->dim[2] + past + t) * d);
+            const void *row = element(from, ((flash->segments[s] + t) * flash->kv_heads + head) * d);
+            for (int64_t i = 0; i < d; i += lanes)
+                v_write(to, cache->dtype == DTYPE_BF16, i, d - i,
+                        v_read(row, from->dtype == DTYPE_BF16, i, d - i));
+        }
     }
 }
 
 static void cache_attention_run(const struct cpu_call *call) {
     struct flash flash = flash_open(call, &call->in[3], 0, attention_scratch(call->attributes));
-    pool_run(call->pool, (int)flash.segment_count, append_task, &flash);
+    int appends = (int)(flash.segment_count * flash.kv_heads);
+    if (call->in[0].dim[0] == flash.segment_count) /* a token each: less work than a round of the pool */
+        for (int i = 0; i < appends; i++) append_task(&flash, i, 0);
+    else
+        pool_run(call->pool, appends, append_task, &flash);
     pool_run(call->pool, forward_tasks(&flash), forward_task, &flash);
 }
 

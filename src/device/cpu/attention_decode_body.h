@@ -93,9 +93,9 @@ static void decode_block(const struct decode *c, int64_t rows, float scale, floa
 /* All keys up to the query's own, block after block. `part` has its query heads stacked. */
 static void decode_attend(const struct flash *flash, const struct forward *f, const struct forward_part *part,
                           const struct keys *keys) {
-    int64_t all = keys->past + 1, width = flash->kv_heads * flash->d;
-    struct decode c = {.k_bytes = width * (keys->k_bf16 ? 2 : 4),
-                       .v_bytes = width * (keys->v_bf16 ? 2 : 4),
+    int64_t all = keys->past + 1;
+    struct decode c = {.k_bytes = keys->stride * (keys->k_bf16 ? 2 : 4),
+                       .v_bytes = keys->stride * (keys->v_bf16 ? 2 : 4),
                        .k_bf16 = keys->k_bf16,
                        .v_bf16 = keys->v_bf16,
                        .d = flash->d,
