@@ -5,12 +5,16 @@
 #include "base/checked.h"
 
 static const struct dtype_row rows[DTYPE_COUNT] = {
-    [DTYPE_F32] = {"f32", 1, 4, false},    [DTYPE_F16] = {"f16", 1, 2, false},
-    [DTYPE_BF16] = {"bf16", 1, 2, false},  [DTYPE_F64] = {"f64", 1, 8, false},
-    [DTYPE_I32] = {"i32", 1, 4, false},    [DTYPE_U32] = {"u32", 1, 4, false},
-    [DTYPE_Q4_0] = {"q4_0", 32, 18, true}, [DTYPE_Q4_1] = {"q4_1", 32, 20, true},
-    [DTYPE_Q5_0] = {"q5_0", 32, 22, true}, [DTYPE_Q5_1] = {"q5_1", 32, 24, true},
-    [DTYPE_Q8_0] = {"q8_0", 32, 34, true},
+    [DTYPE_F32] = {"f32", 1, 4, false},        [DTYPE_F16] = {"f16", 1, 2, false},
+    [DTYPE_BF16] = {"bf16", 1, 2, false},      [DTYPE_F64] = {"f64", 1, 8, false},
+    [DTYPE_I32] = {"i32", 1, 4, false},        [DTYPE_U32] = {"u32", 1, 4, false},
+    [DTYPE_Q4_0] = {"q4_0", 32, 18, true},     [DTYPE_Q4_1] = {"q4_1", 32, 20, true},
+    [DTYPE_Q5_0] = {"q5_0", 32, 22, true},     [DTYPE_Q5_1] = {"q5_1", 32, 24, true},
+    [DTYPE_Q8_0] = {"q8_0", 32, 34, true},     [DTYPE_Q2_K] = {"q2_k", 256, 84, true},
+    [DTYPE_Q3_K] = {"q3_k", 256, 110, true},   [DTYPE_Q4_K] = {"q4_k", 256, 144, true},
+    [DTYPE_Q5_K] = {"q5_k", 256, 176, true},   [DTYPE_Q6_K] = {"q6_k", 256, 210, true},
+    [DTYPE_IQ4_NL] = {"iq4_nl", 32, 18, true}, [DTYPE_IQ4_XS] = {"iq4_xs", 256, 136, true},
+    [DTYPE_MXFP4] = {"mxfp4", 32, 17, true},
 };
 
 const struct dtype_row *dtype_row(enum dtype dtype) { return &rows[dtype]; }

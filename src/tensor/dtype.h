@@ -22,6 +22,16 @@ enum dtype {
     DTYPE_Q5_0, /* 32 elements: f16 d, 4 bytes of fifth bits, nibbles; w = d (q - 16) */
     DTYPE_Q5_1, /* 32 elements: f16 d, f16 m, fifth bits, nibbles;    w = d q + m */
     DTYPE_Q8_0, /* 32 elements: f16 d, 32 signed bytes;               w = d q */
+    /* 256 elements each (rowcodec_k.c): groups of 16 or 32 with a scale, and some a minimum, of few bits */
+    DTYPE_Q2_K,
+    DTYPE_Q3_K,
+    DTYPE_Q4_K,
+    DTYPE_Q5_K,
+    DTYPE_Q6_K,
+    /* levels out of a table of 16 (rowcodec_levels.c) */
+    DTYPE_IQ4_NL, /* 32 elements: f16 d, 16 bytes of nibbles;           w = d level(q) */
+    DTYPE_IQ4_XS, /* 256 elements: f16 d, eight 6-bit scales, nibbles;   w = d s level(q) */
+    DTYPE_MXFP4,  /* 32 elements: exponent e, 16 bytes of nibbles;      w = 2^(e - 127) e2m1(q) */
     DTYPE_COUNT
 };
 

@@ -6,23 +6,12 @@
  * Element i < 16 is the low nibble of byte i, element i + 16 the high one; fifth bits are bit i of a
  * little-endian u32. Products and sums are rounded separately, in f32, so that values equal those of the
  * `gguf` Python package bit for bit. Sources: ggml's ggml-common.h (block layouts), ggml-quants.c. */
-#include "tensor/rowcodec.h"
-
 #include <math.h>
 #include <string.h>
 
+#include "tensor/rowcodec_internal.h"
+
 enum { block = 32, half = 16 };
-
-static inline float load_f16(const uint8_t *at) {
-    uint16_t bits;
-    memcpy(&bits, at, sizeof bits);
-    return f16_to_f32(bits);
-}
-
-static inline void store_f16(uint8_t *at, float value) {
-    uint16_t bits = f32_to_f16(value);
-    memcpy(at, &bits, sizeof bits);
-}
 
 /* w = d (q - zero), or d q + m */
 static inline void decode_nibbles(const void *source, float *out, int64_t elements, bool minimum,
@@ -54,8 +43,6 @@ static inline uint32_t quantum(float value, int most) {
     return value >= (float)most ? (uint32_t)most : (uint32_t)value;
 }
 
-static inline float inverse(float d) { return d == 0.0f ? 0.0f : 1.0f / d; }
-
 /* With a minimum: d = (max - min) / most, q = (x - min) / d rounded half up. Without: d = -x / 2^(bits-1)
  * for the x of largest magnitude (the first of them), so that x itself becomes q = 0. */
 static inline void encode_nibbles(const float *source, void *out, int64_t elements, bool minimum,
@@ -71,7 +58,8 @@ static inline void encode_nibbles(const float *source, void *out, int64_t elemen
             if (fabsf(x[i]) > fabsf(widest)) widest = x[i];
         }
         float d = minimum ? (high - low) / (float)most : widest / (float)-zero;
-        float id = inverse(d), base = minimum ? low : 0.0f, round = minimum ? 0.5f : (float)zero + 0.5f;
+        float id = inverse_or_zero(d), base = minimum ? low : 0.0f,
+              round = minimum ? 0.5f : (float)zero + 0.5f;
         uint32_t bits = 0;
         store_f16(at, d);
         if (minimum) store_f16(at + 2, low);
@@ -115,7 +103,7 @@ static void encode_q8_0(const float *source, void *out, int64_t elements) {
         float widest = 0.0f;
         for (int i = 0; i < block; i++)
             if (fabsf(x[i]) > widest) widest = fabsf(x[i]);
-        float d = widest / 127.0f, id = inverse(d);
+        float d = widest / 127.0f, id = inverse_or_zero(d);
         store_f16(at, d);
         for (int i = 0; i < block; i++) {
             float q = roundf(x[i] * id); /* halves away from zero */
@@ -179,12 +167,15 @@ static void encode_f64(const float *source, void *out, int64_t elements) {
     }
 }
 
+#define CODEC(name) \
+    { decode_##name, encode_##name }
 static const struct rowcodec codecs[DTYPE_COUNT] = {
-    [DTYPE_F32] = {decode_f32, encode_f32},    [DTYPE_F16] = {decode_f16, encode_f16},
-    [DTYPE_BF16] = {decode_bf16, encode_bf16}, [DTYPE_F64] = {decode_f64, encode_f64},
-    [DTYPE_Q4_0] = {decode_q4_0, encode_q4_0}, [DTYPE_Q4_1] = {decode_q4_1, encode_q4_1},
-    [DTYPE_Q5_0] = {decode_q5_0, encode_q5_0}, [DTYPE_Q5_1] = {decode_q5_1, encode_q5_1},
-    [DTYPE_Q8_0] = {decode_q8_0, encode_q8_0},
+    [DTYPE_F32] = CODEC(f32),       [DTYPE_F16] = CODEC(f16),     [DTYPE_BF16] = CODEC(bf16),
+    [DTYPE_F64] = CODEC(f64),       [DTYPE_Q4_0] = CODEC(q4_0),   [DTYPE_Q4_1] = CODEC(q4_1),
+    [DTYPE_Q5_0] = CODEC(q5_0),     [DTYPE_Q5_1] = CODEC(q5_1),   [DTYPE_Q8_0] = CODEC(q8_0),
+    [DTYPE_Q2_K] = CODEC(q2_k),     [DTYPE_Q3_K] = CODEC(q3_k),   [DTYPE_Q4_K] = CODEC(q4_k),
+    [DTYPE_Q5_K] = CODEC(q5_k),     [DTYPE_Q6_K] = CODEC(q6_k),   [DTYPE_IQ4_NL] = CODEC(iq4_nl),
+    [DTYPE_IQ4_XS] = CODEC(iq4_xs), [DTYPE_MXFP4] = CODEC(mxfp4),
 };
 
 const struct rowcodec *rowcodec(enum dtype dtype) { return codecs[dtype].decode ? &codecs[dtype] : NULL; }

@@ -178,8 +178,9 @@ static void trial_do(struct trial *t) {
     trial_close(t);
 }
 
-static const enum dtype stored[] = {DTYPE_F32,  DTYPE_F16,  DTYPE_BF16, DTYPE_Q4_0,
-                                    DTYPE_Q4_1, DTYPE_Q5_0, DTYPE_Q5_1, DTYPE_Q8_0};
+static const enum dtype stored[] = {
+    DTYPE_F32,  DTYPE_F16,  DTYPE_BF16, DTYPE_Q4_0, DTYPE_Q4_1, DTYPE_Q5_0,   DTYPE_Q5_1,   DTYPE_Q8_0,
+    DTYPE_Q2_K, DTYPE_Q3_K, DTYPE_Q4_K, DTYPE_Q5_K, DTYPE_Q6_K, DTYPE_IQ4_NL, DTYPE_IQ4_XS, DTYPE_MXFP4};
 static const int64_t shapes[][3] = {
     {0, 5, 7},    {5, 0, 7},     {3, 4, 0},      {20, 40, 0},    {1, 1, 1},     {1, 37, 65},
     {2, 16, 32},  {3, 33, 96},   {7, 70, 31},    {8, 130, 64},   {9, 31, 33},   {13, 64, 16},
@@ -198,12 +199,8 @@ static void every_form_type_and_shape(enum gemm_form form) {
                 struct trial t = {
                     .gemm = {.form = form, .m = shapes[s][0], .n = shapes[s][1], .k = shapes[s][2]}};
                 t.gemm.w_type = stored[w];
-                if (dtype_row(stored[w])->block > 1) {
-                    if (form == GEMM_NT)
-                        t.gemm.k = (t.gemm.k + 31) / 32 * 32;
-                    else
-                        t.gemm.n = (t.gemm.n + 31) / 32 * 32;
-                }
+                int64_t *along = form == GEMM_NT ? &t.gemm.k : &t.gemm.n, block = dtype_row(stored[w])->block;
+                *along = (*along + block - 1) / block * block;
                 t.gemm.x_type = kind ? DTYPE_BF16 : DTYPE_F32;
                 t.gemm.y_type = (count / 2 + kind) % 2 ? DTYPE_BF16 : DTYPE_F32;
                 t.gemm.addend_type = t.gemm.y_type;
@@ -254,10 +251,11 @@ static void rows_of_stored_types_decode_to_the_same_bits(void **state) {
     for (size_t w = 0; w < sizeof stored / sizeof *stored; w++)
         for (size_t s = 0; s < sizeof sets / sizeof *sets; s++) {
             if ((sets[s] & cpu_features()) != sets[s]) continue;
-            int64_t count = dtype_row(stored[w])->block > 1 ? 96 : 77;
+            int64_t block_elements = dtype_row(stored[w])->block,
+                    count = block_elements > 1 ? 3 * block_elements : 77;
             double *values;
             unsigned char *block = random_block(stored[w], 1, count, &values);
-            float out[96 + 1];
+            float out[3 * 256 + 1];
             out[count] = 42;
             cpu_row_load(out, block, stored[w], count, sets[s]);
             for (int64_t i = 0; i < count; i++)

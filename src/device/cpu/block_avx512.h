@@ -1,5 +1,5 @@
-/* One block of 32 stored numbers as two vectors of 16 f32, exactly as tensor/rowcodec.h decodes them: product
- * and sum are rounded separately. Blocks may lie at any address. */
+/* 32 stored numbers as two vectors of 16 f32, exactly as tensor/rowcodec.h decodes them: product and sum are
+ * rounded separately. Blocks may lie at any address. */
 #ifndef HONE_DEVICE_CPU_BLOCK_AVX512_H
 #define HONE_DEVICE_CPU_BLOCK_AVX512_H
 
@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "tensor/block_scales.h"
 #include "tensor/dtype.h"
 
 struct block512 {
@@ -44,10 +45,97 @@ static inline __m512 block512_count(float first) {
                          _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
 }
 
-/* `dtype` is a constant where this is called, so that one case remains. */
-static inline __attribute__((always_inline)) struct block512 block512_load(const uint8_t *at,
-                                                                           enum dtype dtype) {
+static inline __m512 block512_scaled(const uint8_t *half, int scale) {
+    return _mm512_mul_ps(block512_half(half), _mm512_set1_ps((float)scale));
+}
+
+/* 16 bytes, shifted down by a constant. */
+static inline __attribute__((always_inline)) __m512i block512_codes(const uint8_t *at, const int shift,
+                                                                    int mask) {
+    __m512i codes = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)at));
+    return _mm512_and_si512(_mm512_srli_epi32(codes, (unsigned)shift), _mm512_set1_epi32(mask));
+}
+
+/* Bit `bit` of 32 bytes. */
+static inline __attribute__((always_inline)) __mmask32 block512_bits(const uint8_t *at, const int bit) {
+    return _mm256_test_epi8_mask(_mm256_loadu_si256((const __m256i *)at), _mm256_set1_epi8((char)(1 << bit)));
+}
+
+static inline __m512 block512_bytes(__m128i bytes) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes)); }
+
+static inline struct block512 block512_levels(const uint8_t *at, const int8_t levels[16], __m512 d) {
+    __m512 values = block512_bytes(_mm_loadu_si128((const __m128i *)(const void *)levels));
+    return block512_nibbles(at, _mm512_mul_ps(d, values));
+}
+
+/* Group `g` of 32 of a block of 256 (layouts: tensor/rowcodec_k.c). */
+static inline __attribute__((always_inline)) struct block512 block512_q2_k(const uint8_t *at, const int g) {
+    const uint8_t *twos = at + 16 + 32 * (g / 4);
+    __m512 w[2];
+    for (int i = 0; i < 2; i++) {
+        __m512 q = _mm512_cvtepi32_ps(block512_codes(twos + 16 * i, 2 * (g % 4), 3));
+        w[i] = _mm512_sub_ps(_mm512_mul_ps(block512_scaled(at + 80, at[2 * g + i] & 15), q),
+                             block512_scaled(at + 82, at[2 * g + i] >> 4));
+    }
+    return (struct block512){w[0], w[1]};
+}
+
+static inline __attribute__((always_inline)) struct block512 block512_q3_k(const uint8_t *at, const int g) {
+    const uint8_t *twos = at + 32 + 32 * (g / 4);
+    __mmask32 third = block512_bits(at, g);
+    __m512 w[2];
+    for (int i = 0; i < 2; i++) {
+        __m512i q = block512_codes(twos + 16 * i, 2 * (g % 4), 3);
+        q = _mm512_mask_sub_epi32(q, (__mmask16)(~third >> 16 * i), q, _mm512_set1_epi32(4));
+        w[i] = _mm512_mul_ps(block512_scaled(at + 108, block_q3_k_scale(at + 96, 2 * g + i)),
+                             _mm512_cvtepi32_ps(q));
+    }
+    return (struct block512){w[0], w[1]};
+}
+
+/* Q4_K and Q5_K. */
+static inline __attribute__((always_inline)) struct block512 block512_affine_k(const uint8_t *at, const int g,
+                                                                               const bool fifth) {
+    struct block_six six = block_six(at + 4, g);
+    const uint8_t *nibbles = at + (fifth ? 48 : 16) + 32 * (g / 2);
+    __m512 d = block512_scaled(at, six.scale), m = block512_scaled(at + 2, six.minimum), w[2];
+    __mmask32 bits = fifth ? block512_bits(at + 16, g) : 0;
+    for (int i = 0; i < 2; i++) {
+        __m512i q = block512_codes(nibbles + 16 * i, 4 * (g % 2), 15);
+        if (fifth) q = _mm512_mask_add_epi32(q, (__mmask16)(bits >> 16 * i), q, _mm512_set1_epi32(16));
+        w[i] = _mm512_sub_ps(_mm512_mul_ps(d, _mm512_cvtepi32_ps(q)), m);
+    }
+    return (struct block512){w[0], w[1]};
+}
+
+static inline __attribute__((always_inline)) struct block512 block512_q6_k(const uint8_t *at, const int g) {
+    const uint8_t *nibbles = at + 64 * (g / 4) + 32 * (g % 2), *twos = at + 128 + 32 * (g / 4);
+    __m512 w[2];
+    for (int i = 0; i < 2; i++) {
+        __m512i low = block512_codes(nibbles + 16 * i, g % 4 / 2 * 4, 15);
+        __m512i q = _mm512_or_si512(low, _mm512_slli_epi32(block512_codes(twos + 16 * i, 2 * (g % 4), 3), 4));
+        w[i] = _mm512_mul_ps(block512_scaled(at + 208, (int8_t)at[192 + 2 * g + i]),
+                             _mm512_cvtepi32_ps(_mm512_sub_epi32(q, _mm512_set1_epi32(32))));
+    }
+    return (struct block512){w[0], w[1]};
+}
+
+/* Group `group` of 32 numbers of a block. It and `dtype` are constants where this is called, so that one case
+ * remains. */
+static inline __attribute__((always_inline)) struct block512
+block512_load(const uint8_t *at, enum dtype dtype, const int group) {
     switch (dtype) {
+    case DTYPE_Q2_K: return block512_q2_k(at, group);
+    case DTYPE_Q3_K: return block512_q3_k(at, group);
+    case DTYPE_Q4_K: return block512_affine_k(at, group, false);
+    case DTYPE_Q5_K: return block512_affine_k(at, group, true);
+    case DTYPE_Q6_K: return block512_q6_k(at, group);
+    case DTYPE_IQ4_NL: return block512_levels(at + 2, block_nonlinear, block512_half(at));
+    case DTYPE_IQ4_XS:
+        return block512_levels(at + 8 + 16 * group, block_nonlinear,
+                               block512_scaled(at, block_iq4_xs_scale(at, group)));
+    case DTYPE_MXFP4:
+        return block512_levels(at + 1, block_e2m1_doubled, _mm512_set1_ps(block_mxfp4_scale(*at)));
     case DTYPE_Q4_0: return block512_nibbles(at + 2, _mm512_mul_ps(block512_count(-8), block512_half(at)));
     case DTYPE_Q4_1:
         return block512_nibbles(at + 4, _mm512_add_ps(_mm512_mul_ps(block512_count(0), block512_half(at)),

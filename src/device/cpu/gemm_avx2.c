@@ -91,8 +91,9 @@ static inline __attribute__((always_inline)) __m256 few_multiply(const struct bl
 
 typedef __m256 few_sum;
 typedef struct block256 few_block;
-static inline __attribute__((always_inline)) few_block few_load(const uint8_t *at, enum dtype dtype) {
-    return block256_load(at, dtype);
+static inline __attribute__((always_inline)) few_block few_load(const uint8_t *at, enum dtype dtype,
+                                                                const int group) {
+    return block256_load(at, dtype, group);
 }
 
 #include "device/cpu/gemm_few_body.h"

@@ -15,7 +15,6 @@ enum {
     worker_bytes = main_bytes + low_bytes, /* of one thread's block */
     sums_columns = 1024,                   /* of y whose partial sums wait apart */
     slab_rows = 32,                        /* rows of w that one task packs, NN and TN */
-    weight_block = 32,                     /* columns of w can be read from multiples of a stored block on */
     small_product = 1 << 15,               /* multiplications that are not worth waking a thread */
 };
 
@@ -52,9 +51,9 @@ void gemm_tasks(int64_t multiplications, struct pool *pool, int tasks, pool_task
     for (int i = 0; i < tasks; i++) run(user, i, 0);
 }
 
-static int64_t group_k(int64_t k) {
-    int64_t groups = gemm_max(1, gemm_ceil(k, most_k));
-    return gemm_up(gemm_ceil(gemm_max(k, 1), groups), 64);
+static int64_t group_k(int64_t k, enum dtype w_type) {
+    int64_t groups = gemm_max(1, gemm_ceil(k, most_k)), block = dtype_row(w_type)->block;
+    return gemm_up(gemm_ceil(gemm_max(k, 1), groups), gemm_max(block, 64));
 }
 
 /* An extra line or two keeps panels and rows from falling into the same sets of a cache. */
@@ -213,10 +212,12 @@ static void set_operands(struct drive *d) {
 static void run_packed(struct drive *d, struct pool *pool, void *workspace) {
     const struct gemm *g = d->gemm;
     const struct gemm_kernel *kernel = d->packing.kernel;
-    int64_t kc = group_k(g->k), groups = gemm_max(1, gemm_ceil(g->k, kc)), threads = pool_threads(pool);
+    int64_t kc = group_k(g->k, g->w_type), groups = gemm_max(1, gemm_ceil(g->k, kc)),
+            threads = pool_threads(pool);
     int64_t panel = panel_size(kernel, gemm_units(kernel, kc) + g->rank);
-    int64_t across = panel_budget / panel * kernel->columns / weight_block * weight_block;
-    across = gemm_min(gemm_max(across, weight_block), gemm_up(g->n, kernel->columns));
+    int64_t block = gemm_max(dtype_row(g->w_type)->block, gemm_most_columns);
+    int64_t across = panel_budget / panel * kernel->columns / block * block;
+    across = gemm_min(gemm_max(across, block), gemm_up(g->n, kernel->columns));
     bool apart = groups > 1 && g->y_type != DTYPE_F32;
     if (apart) across = gemm_min(across, sums_columns);
     set_operands(d);

@@ -1,8 +1,8 @@
-/* Few rows of x against rows of w in their stored type: floats here, types of small integers in
- * gemm_few_ints.h. Included by each instruction set's file, which brings
+/* Few rows of x against rows of w in their stored type: types that are decoded here, types whose
+ * integers are multiplied in gemm_few_ints.h. Included by each instruction set's file, which brings
  *
  *   few_sum, few_block    a vector of partial sums, 32 decoded numbers of a row of w
- *   few_load, few_multiply, few_total    decode a block; add its products with x to a sum; the sum's total
+ *   few_load, few_multiply, few_total    decode a group of 32; add its products with x to a sum; its total
  *
  * The compiler specialises `dots` for each type and count, which keeps the sums in registers. */
 #ifndef HONE_DEVICE_CPU_GEMM_FEW_BODY_H
@@ -10,6 +10,7 @@
 
 #include <string.h>
 
+#include "device/cpu/block_types.h"
 #include "device/cpu/gemm_kernel.h"
 
 /* Rows of x against `beside` streams; each w block is decoded once. One sum for each, over k in order in
@@ -19,29 +20,32 @@ static inline __attribute__((always_inline)) void dots(const struct gemm_few *fe
                                                        const enum dtype dtype, const int bytes, float *sums) {
     few_sum lanes[8][8];
     const uint8_t *w[8];
-    int64_t blocks = few->k / 32;
+    const int groups = block_groups(dtype);
+    int64_t blocks = few->k / 32 / groups;
 #pragma GCC unroll 8
     for (int s = 0; s < beside; s++) {
         w[s] = few->w + (size_t)(row + s * apart) * few->row_bytes;
 #pragma GCC unroll 8
         for (int i = 0; i < x_rows; i++) lanes[s][i] = (few_sum){0};
     }
-    for (int64_t b = 0; b < blocks; b++) {
-        const float *x = few->x + 32 * b;
+    for (int64_t b = 0; b < blocks; b++)
 #pragma GCC unroll 8
-        for (int s = 0; s < beside; s++) {
-            few_block block = few_load(w[s] + b * bytes, dtype);
+        for (int g = 0; g < groups; g++) {
+            const float *x = few->x + 32 * (b * groups + g);
 #pragma GCC unroll 8
-            for (int i = 0; i < x_rows; i++)
-                lanes[s][i] = few_multiply(&block, x + i * few->ldx, lanes[s][i]);
+            for (int s = 0; s < beside; s++) {
+                few_block block = few_load(w[s] + b * bytes, dtype, g);
+#pragma GCC unroll 8
+                for (int i = 0; i < x_rows; i++)
+                    lanes[s][i] = few_multiply(&block, x + i * few->ldx, lanes[s][i]);
+            }
         }
-    }
-    if (few->k % 32)
+    if (groups == 1 && few->k % 32) /* plain types only */
 #pragma GCC unroll 8
         for (int s = 0; s < beside; s++) {
             uint8_t rest[128] = {0};
             memcpy(rest, w[s] + blocks * bytes, (size_t)(few->k % 32 * bytes / 32));
-            few_block block = few_load(rest, dtype);
+            few_block block = few_load(rest, dtype, 0);
 #pragma GCC unroll 8
             for (int i = 0; i < x_rows; i++)
                 lanes[s][i] = few_multiply(&block, few->x + 32 * blocks + i * few->ldx, lanes[s][i]);
@@ -75,23 +79,18 @@ static inline __attribute__((always_inline)) void dots(const struct gemm_few *fe
         default: FEW_STREAMS(dots, 8, 1, dtype, bytes);                                                      \
         }                                                                                                    \
     }
-FEW(f32, DTYPE_F32, 128)
-FEW(f16, DTYPE_F16, 64)
-FEW(bf16, DTYPE_BF16, 64)
+BLOCK_TYPES_DECODED(FEW)
 
 #include "device/cpu/gemm_few_ints.h"
+
+#define FEW_CASE(name, dtype, bytes) \
+    case dtype: few_##name(few, first, apart, streams, count, sums); break;
 
 static void few_run_rows(const struct gemm_few *few, int64_t first, int64_t apart, int streams, int count,
                          float *sums) {
     switch (few->w_type) {
-    case DTYPE_F16: few_f16(few, first, apart, streams, count, sums); break;
-    case DTYPE_BF16: few_bf16(few, first, apart, streams, count, sums); break;
-    case DTYPE_Q4_0: few_q4_0(few, first, apart, streams, count, sums); break;
-    case DTYPE_Q4_1: few_q4_1(few, first, apart, streams, count, sums); break;
-    case DTYPE_Q5_0: few_q5_0(few, first, apart, streams, count, sums); break;
-    case DTYPE_Q5_1: few_q5_1(few, first, apart, streams, count, sums); break;
-    case DTYPE_Q8_0: few_q8_0(few, first, apart, streams, count, sums); break;
-    default: few_f32(few, first, apart, streams, count, sums);
+        BLOCK_TYPES(FEW_CASE)
+    default: break; /* every type that has a codec is in the table */
     }
 }
 

@@ -5,8 +5,9 @@
 
 typedef __m512 few_sum;
 typedef struct block512 few_block;
-static inline __attribute__((always_inline)) few_block few_load(const uint8_t *at, enum dtype dtype) {
-    return block512_load(at, dtype);
+static inline __attribute__((always_inline)) few_block few_load(const uint8_t *at, enum dtype dtype,
+                                                                const int group) {
+    return block512_load(at, dtype, group);
 }
 static inline float few_total(__m512 v) { return _mm512_reduce_add_ps(v); }
 static inline __attribute__((always_inline)) __m512 few_multiply(const struct block512 *block, const float *x,

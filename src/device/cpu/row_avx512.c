@@ -1,29 +1,28 @@
 #if defined(__x86_64__)
 #include "device/cpu/block_avx512.h"
+#include "device/cpu/block_types.h"
 #include "device/cpu/row.h"
 #include "tensor/rowcodec.h"
 
-static inline __attribute__((always_inline)) void load_blocks(float *out, const uint8_t *at, enum dtype dtype,
-                                                              int64_t elements, int64_t bytes) {
-    int64_t whole = elements / 32;
-    for (int64_t b = 0; b < whole; b++, at += bytes) {
-        struct block512 block = block512_load(at, dtype);
-        _mm512_storeu_ps(out + 32 * b, block.low);
-        _mm512_storeu_ps(out + 32 * b + 16, block.high);
-    }
-    if (elements % 32) rowcodec(dtype)->decode(at, out + 32 * whole, elements % 32);
+static inline __attribute__((always_inline)) void
+load_blocks(float *out, const uint8_t *at, const enum dtype dtype, int64_t elements, int64_t bytes) {
+    const int groups = block_groups(dtype), block_elements = 32 * groups;
+    for (; elements >= block_elements; elements -= block_elements, out += block_elements, at += bytes)
+#pragma GCC unroll 8
+        for (int g = 0; g < groups; g++) {
+            struct block512 block = block512_load(at, dtype, g);
+            _mm512_storeu_ps(out + 32 * g, block.low);
+            _mm512_storeu_ps(out + 32 * g + 16, block.high);
+        }
+    if (elements) rowcodec(dtype)->decode(at, out, elements);
 }
+
+#define LOAD_CASE(name, dtype, bytes) \
+    case dtype: load_blocks(out, source, dtype, elements, bytes); break;
 
 void row_load_avx512(float *out, const void *source, enum dtype dtype, int64_t elements) {
     switch (dtype) {
-    case DTYPE_F32: load_blocks(out, source, DTYPE_F32, elements, 128); break;
-    case DTYPE_F16: load_blocks(out, source, DTYPE_F16, elements, 64); break;
-    case DTYPE_BF16: load_blocks(out, source, DTYPE_BF16, elements, 64); break;
-    case DTYPE_Q4_0: load_blocks(out, source, DTYPE_Q4_0, elements, 18); break;
-    case DTYPE_Q4_1: load_blocks(out, source, DTYPE_Q4_1, elements, 20); break;
-    case DTYPE_Q5_0: load_blocks(out, source, DTYPE_Q5_0, elements, 22); break;
-    case DTYPE_Q5_1: load_blocks(out, source, DTYPE_Q5_1, elements, 24); break;
-    case DTYPE_Q8_0: load_blocks(out, source, DTYPE_Q8_0, elements, 34); break;
+        BLOCK_TYPES(LOAD_CASE)
     default: rowcodec(dtype)->decode(source, out, elements);
     }
 }

@@ -38,4 +38,20 @@ for name, kind in types.items():
     out += struct.pack("<8sII", (name + "*").encode(), size, stored.size)
     out += np.zeros(size, np.float32).tobytes() + stored.tobytes() + decoded.tobytes()
 
+# Types that the package only decodes, or encodes with less care than hone: arbitrary bytes, f16 fields below infinity.
+halves = {"q2_k": (80, 82), "q3_k": (108,), "q4_k": (0, 2), "q5_k": (0, 2), "q6_k": (208,), "iq4_nl": (0,), "iq4_xs": (0,),
+          "mxfp4": ()}
+for name, fields in halves.items():
+    kind = T[name.upper()]
+    elements, block_bytes = gguf.GGML_QUANT_SIZES[kind]
+    count = 2 if elements == 256 else 8
+    stored = rng.integers(0, 256, (count, block_bytes), dtype=np.uint8)
+    for at in fields:
+        stored[:, at + 1] &= 0xBF
+    if name == "mxfp4":
+        stored[:, 0] = 0, 1, 2, 3, 100, 127, 200, 250  # subnormal scales too
+    decoded = gguf.dequantize(stored, kind).astype(np.float32).reshape(-1)
+    out += struct.pack("<8sII", (name + "*").encode(), decoded.size, stored.size)
+    out += np.zeros(decoded.size, np.float32).tobytes() + stored.tobytes() + decoded.tobytes()
+
 pathlib.Path(__file__).with_name("rowcodec.bin").write_bytes(out)
