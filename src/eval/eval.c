@@ -11,6 +11,7 @@
 struct measuring {
     struct model *model;
     struct peft *adapter;
+    struct method method;
     struct render render;
     struct dataset data;
     struct examples examples;
@@ -38,7 +39,6 @@ static bool read_inputs(struct measuring *m, const struct eval_options *options,
 }
 
 static bool open_engine(struct measuring *m, const struct eval_options *options, struct error *err) {
-    struct method method = {0};
     int64_t tokens = options->micro_batch_tokens ? options->micro_batch_tokens : 512;
     for (size_t i = 0; i < m->examples.count; i++)
         if (m->examples.items[i].count > tokens) tokens = m->examples.items[i].count;
@@ -47,12 +47,12 @@ static bool open_engine(struct measuring *m, const struct eval_options *options,
     struct state_options state = {.compute = options->compute};
     struct device_options device = {.threads = options->threads, .mask = options->mask};
     if (options->adapter && (!peft_open(&m->adapter, options->adapter, err) ||
-                             !engine_method_of(m->adapter, m->model, &method, err)))
+                             !engine_method_of(m->adapter, m->model, &m->method, err)))
         return false;
     m->ops = device_find(options->device ? options->device : "auto", err);
     if (!m->ops || !m->ops->open(&m->device, &device, err)) return false;
     if (options->compute_auto && !engine_auto_compute(m->ops, m->device, &state.compute, err)) return false;
-    if (!engine_open(&m->engine, m->ops, m->device, m->model, &method, &state, err) ||
+    if (!engine_open(&m->engine, m->ops, m->device, m->model, &m->method, &state, err) ||
         !program_plan(&m->program, &m->engine, GRAPH_SCORE, &sizes, err))
         return false;
     uint64_t need = program_bytes(&m->program) + state_class_bytes(&m->engine.state.table, STATE_WEIGHT) +
@@ -78,6 +78,7 @@ static void release(struct measuring *m) {
     examples_release(&m->examples);
     dataset_close(&m->data);
     render_close(&m->render);
+    method_release(&m->method);
     peft_close(&m->adapter);
     model_close(&m->model);
 }

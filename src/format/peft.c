@@ -38,14 +38,14 @@ static size_t module_size(const char *name, const char *suffix) {
     return size - before - after;
 }
 
+/* `rank`: what the other tensor or the configuration says; 0: any. */
 static bool check_tensor(const char *directory, const struct tensor *tensor, int rank_dim, int64_t rank,
                          struct error *err) {
     if (tensor->dtype != DTYPE_F32 && tensor->dtype != DTYPE_F16 && tensor->dtype != DTYPE_BF16)
         return refuse(directory, tensor, "is not of type f32, f16 or bf16", err);
     if (tensor->rank != 2) return refuse(directory, tensor, "is not a matrix", err);
-    if (tensor->dim[rank_dim] != rank)
-        return refuse(directory, tensor, "disagrees with the rank r of adapter_config.json", err);
-    return true;
+    if (rank ? tensor->dim[rank_dim] == rank : tensor->dim[rank_dim] > 0) return true;
+    return refuse(directory, tensor, "disagrees with the rank r of adapter_config.json", err);
 }
 
 /* Fills one pair from its A tensor. */
@@ -63,8 +63,8 @@ static bool read_pair(struct peft *peft, const char *directory, const struct ten
     pair->module = module;
     pair->a = *a;
     pair->b = *b;
-    return check_tensor(directory, a, 0, peft->config.rank, err) &&
-           check_tensor(directory, b, 1, peft->config.rank, err);
+    return check_tensor(directory, a, 0, peft->config.rank_count ? 0 : peft->config.rank, err) &&
+           check_tensor(directory, b, 1, a->dim[0], err);
 }
 
 /* The distinct last parts of the module paths, in the order of the file. */

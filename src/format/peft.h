@@ -7,12 +7,26 @@
 #include "base/json.h"
 #include "tensor/tensor.h"
 
+/* An entry of rank_pattern or alpha_pattern: the key is a regular expression that matches the end of a
+ * module's path, from its beginning or after a dot. The first that matches counts. */
+struct peft_pattern {
+    const char *key;
+    double value;
+};
+
 struct peft_config {
     int64_t rank;
     double alpha;
     double dropout;
-    char **targets; /* module names, e.g. "q_proj" */
+    bool rslora; /* the scale is alpha / √r */
+    bool gaussian;
+    const char **targets; /* module names, e.g. "q_proj" */
     size_t target_count;
+    bool target_patterns;                /* written: the targets are regular expressions, not names */
+    bool everywhere;                     /* read: what the targets name is adapted in every layer */
+    struct peft_pattern *ranks, *alphas; /* of modules that differ */
+    size_t rank_count, alpha_count;
+    int64_t from_layer, layers; /* written: of so many layers, those from this one on are adapted; 0: all */
     char *base_model; /* base_model_name_or_path, may be NULL; never an absolute path when written */
 };
 
@@ -31,7 +45,9 @@ size_t peft_pair_count(const struct peft *peft);
 const struct peft_pair *peft_pair(const struct peft *peft, size_t index);
 const struct peft_pair *peft_find(const struct peft *peft, const char *module);
 
-/* Writes both files into an existing directory (f32 pairs), and README.md, a short model card made
+/* The ranks of the tensors are what counts; where the configuration has no rank_pattern, they are its r.
+ *
+ * Writes both files into an existing directory (f32 pairs), and README.md, a short model card made
  * from the config and `card` (an object of facts: model, data set name, steps, losses; may be NULL). */
 bool peft_write(const char *directory, const struct peft_config *config, const struct peft_pair *pairs,
                 size_t count, const json_t *card, struct error *err);

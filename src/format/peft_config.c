@@ -16,8 +16,6 @@ static const struct {
     {"use_dora", "DoRA"},
     {"lora_bias", "biases in the adapter"},
     {"modules_to_save", "modules trained whole"},
-    {"rank_pattern", "ranks that differ by module"},
-    {"alpha_pattern", "alphas that differ by module"},
     {"fan_in_fan_out", "transposed weights"},
     {"layer_replication", "replicated layers"},
     {"trainable_token_indices", "trained tokens"},
@@ -61,10 +59,8 @@ static bool check_supported(const json_t *json, const char *path, struct error *
         if (!is_empty(json_object_get(json, must_be_empty[i].field))) {
             error_set(err, ERROR_INPUT, "peft", "%s: the field %s is not supported (%s)", path,
                       must_be_empty[i].field, must_be_empty[i].meaning);
-            return error_fix(
-                err,
-                "Plain LoRA with one rank and one alpha is read. In PEFT, merge the adapter into its base "
-                "(merge_and_unload), save that, and name it as --model.");
+            return error_fix(err, "LoRA of linear layers is read. In PEFT, merge the adapter into its base "
+                                  "(merge_and_unload), save that, and name it as --model.");
         }
     if (!json_is_string(init)) return true;
     for (size_t i = 0; i < sizeof harmless_init / sizeof *harmless_init; i++)
@@ -72,6 +68,42 @@ static bool check_supported(const json_t *json, const char *path, struct error *
     return error_set(err, ERROR_INPUT, "peft",
                      "%s: init_lora_weights: \"%s\" changes the base model, which is not supported", path,
                      shown_text(&shown, json_string_value(init), json_string_length(init)));
+}
+
+/* An object of numbers, key by key. */
+static bool read_patterns(const json_t *json, const char *field, bool whole, double most,
+                          struct peft_pattern **out, size_t *count, const char *path, struct arena *arena,
+                          struct error *err) {
+    const json_t *patterns = json_object_get(json, field);
+    const char *key;
+    json_t *value;
+    if (is_empty(patterns)) return true;
+    if (!json_is_object(patterns)) return refuse(err, path, field, "not an object");
+    *out = arena_array(arena, json_object_size(patterns), sizeof **out);
+    if (!*out) return error_no_memory(err, "peft", json_object_size(patterns) * sizeof **out);
+    json_object_foreach((json_t *)(uintptr_t)patterns, key, value) {
+        double number = json_number_value(value);
+        if (!json_is_number(value) || !isfinite(number) || fabs(number) > most ||
+            (whole && (!json_is_integer(value) || number < 1)))
+            return refuse(err, path, field, whole ? "a value is no rank" : "a value is not a number");
+        (*out)[*count] = (struct peft_pattern){arena_strdup(arena, key), number};
+        if (!(*out)[(*count)++].key) return error_no_memory(err, "peft", strlen(key));
+    }
+    return true;
+}
+
+/* Whether the configuration says that what it names is adapted in every layer. */
+static bool is_everywhere(const json_t *json) {
+    const json_t *targets = json_object_get(json, "target_modules"), *item;
+    size_t index;
+    if (!is_empty(json_object_get(json, "layers_to_transform")) ||
+        json_is_integer(json_object_get(json, "layers_to_transform")) ||
+        !is_empty(json_object_get(json, "exclude_modules")))
+        return false;
+    if (json_is_string(targets)) return !strcmp(json_string_value(targets), "all-linear");
+    json_array_foreach(targets, index,
+                       item) if (!json_is_string(item) || strchr(json_string_value(item), '.')) return false;
+    return true;
 }
 
 bool peft_read_config(struct peft_config *out, const json_t *json, const char *path, struct arena *arena,
@@ -96,8 +128,15 @@ bool peft_read_config(struct peft_config *out, const json_t *json, const char *p
     out->rank = json_integer_value(rank);
     out->alpha = json_number_value(alpha);
     out->dropout = json_number_value(dropout);
-    /* rsLoRA scales by alpha / sqrt(r) where LoRA does by alpha / r: the same with alpha sqrt(r). */
-    if (json_is_true(scaled)) out->alpha *= sqrt((double)out->rank);
+    const char *init = json_string_value(json_object_get(json, "init_lora_weights"));
+    out->rslora = json_is_true(scaled);
+    out->gaussian = init && !strcmp(init, "gaussian");
+    out->everywhere = is_everywhere(json);
+    if (!read_patterns(json, "rank_pattern", true, largest_rank, &out->ranks, &out->rank_count, path, arena,
+                       err) ||
+        !read_patterns(json, "alpha_pattern", false, 1e300, &out->alphas, &out->alpha_count, path, arena,
+                       err))
+        return false;
     if (base && !(out->base_model = arena_strdup(arena, base)))
         return error_no_memory(err, "peft", strlen(base));
     return true;
@@ -108,23 +147,59 @@ const char *peft_published(const char *text) {
     return path ? fs_base_name(text) : text;
 }
 
+/* A number as PEFT writes it: whole where it is whole. */
+static json_t *number(double value) {
+    bool whole = fabs(value) < 1e15 && floor(value) == value;
+    return whole ? json_integer((json_int_t)value) : json_real(value);
+}
+
+static json_t *patterns_json(const struct peft_pattern *patterns, size_t count) {
+    json_t *object = json_object();
+    for (size_t i = 0; i < count; i++) json_object_put(&object, patterns[i].key, number(patterns[i].value));
+    return object;
+}
+
+/* A list of names; or, since PEFT takes a list's items for plain ends of paths, one expression for a whole
+ * path. */
+static json_t *targets_json(const struct peft_config *config) {
+    json_t *list = NULL;
+    if (!config->target_patterns) {
+        list = json_array();
+        for (size_t i = 0; i < config->target_count; i++)
+            json_list_add(&list, json_string(config->targets[i]));
+        return list;
+    }
+    struct buf text = {0};
+    buf_text(&text, ".*\\.(?:");
+    for (size_t i = 0; i < config->target_count; i++)
+        buf_printf(&text, "%s%s", i ? "|" : "", config->targets[i]);
+    buf_text(&text, ")");
+    if (!text.failed) list = json_string(text.data);
+    buf_release(&text);
+    return list;
+}
+
+static json_t *layers_json(const struct peft_config *config) {
+    if (!config->from_layer) return json_null();
+    json_t *list = json_array();
+    for (int64_t i = config->from_layer; i < config->layers; i++) json_list_add(&list, json_integer(i));
+    return list;
+}
+
 /* Fields that PEFT has had for long, so that old versions read the file too. */
 bool peft_write_config(const char *directory, const struct peft_config *config, struct error *err) {
-    json_t *targets = json_array();
-    for (size_t i = 0; i < config->target_count; i++)
-        json_list_add(&targets, json_string(config->targets[i]));
-    bool whole = fabs(config->alpha) < 1e15 && floor(config->alpha) == config->alpha;
-    json_t *alpha = whole ? json_integer((json_int_t)config->alpha) : json_real(config->alpha);
-    json_t *json = json_pack("{s:{}, s:n, s:s?, s:s, s:b, s:b, s:b, s:n, s:n, s:n, s:{}, s:o, s:f, s:n, s:s, "
-                             "s:n, s:s, s:I, s:{}, s:n, s:o, s:s, s:b, s:b}",
-                             "alpha_pattern", "auto_mapping", "base_model_name_or_path",
-                             config->base_model ? peft_published(config->base_model) : NULL, "bias", "none",
-                             "fan_in_fan_out", 0, "inference_mode", 1, "init_lora_weights", 1,
-                             "layer_replication", "layers_pattern", "layers_to_transform", "loftq_config",
-                             "lora_alpha", alpha, "lora_dropout", config->dropout, "megatron_config",
-                             "megatron_core", "megatron.core", "modules_to_save", "peft_type", "LORA", "r",
-                             (json_int_t)config->rank, "rank_pattern", "revision", "target_modules", targets,
-                             "task_type", "CAUSAL_LM", "use_dora", 0, "use_rslora", 0);
+    json_t *json = json_pack(
+        "{s:o, s:n, s:s?, s:s, s:b, s:b, s:o, s:n, s:n, s:o, s:{}, s:o, s:f, s:n, s:s, "
+        "s:n, s:s, s:I, s:o, s:n, s:o, s:s, s:b, s:b}",
+        "alpha_pattern", patterns_json(config->alphas, config->alpha_count), "auto_mapping",
+        "base_model_name_or_path", config->base_model ? peft_published(config->base_model) : NULL, "bias",
+        "none", "fan_in_fan_out", 0, "inference_mode", 1, "init_lora_weights",
+        config->gaussian ? json_string("gaussian") : json_true(), "layer_replication", "layers_pattern",
+        "layers_to_transform", layers_json(config), "loftq_config", "lora_alpha", number(config->alpha),
+        "lora_dropout", config->dropout, "megatron_config", "megatron_core", "megatron.core",
+        "modules_to_save", "peft_type", "LORA", "r", (json_int_t)config->rank, "rank_pattern",
+        patterns_json(config->ranks, config->rank_count), "revision", "target_modules", targets_json(config),
+        "task_type", "CAUSAL_LM", "use_dora", 0, "use_rslora", (int)config->rslora);
     char *path = fs_join(directory, "adapter_config.json");
     bool ok = json && path ? json_write_file(json, path, true, err) : error_no_memory(err, "peft", 0);
     mem_free(path);

@@ -5,7 +5,7 @@
 #include "base/arena.h"
 #include "format/peft.h"
 
-/* Reads rank, alpha (with rsLoRA folded in), dropout and base model; the targets are left to the tensors.
+/* Reads everything but the targets, which are left to the tensors.
  * `path` stands in messages. Refuses by name what changes the meaning of the adapter. */
 bool peft_read_config(struct peft_config *out, const json_t *json, const char *path, struct arena *arena,
                       struct error *err);

@@ -112,6 +112,7 @@ void session_close(struct session **handle) {
         engine_close(&s->engine);
         if (s->device) s->ops->close(&s->device);
     }
+    method_release(&s->method);
     peft_close(&s->adapter);
     stops_release(&s->stops);
     render_close(&s->render);

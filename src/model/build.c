@@ -79,7 +79,8 @@ static void projections(struct builder *b, int module, int count, int bias_role,
     }
     for (int i = 0; i < count; i++) {
         if (!has_adapter(b, module + i)) continue;
-        struct attributes scaled = product(b, b->state->method.alpha / (double)b->state->method.rank);
+        size_t part = (size_t)(b->layer * module_count + module + i);
+        struct attributes scaled = product(b, method_scale(&b->state->method, part));
         int up[6] = {h[i], adapter_state(b, b->state->up, module + i), -1, y[i], -1, -1};
         y[i] = emit1(b, OP_LINEAR, up, &scaled, dtype, "lora_up");
     }

@@ -10,8 +10,8 @@
 struct model_state {
     struct state_table table;
     const struct model *model;
-    struct method method;
-    int *weights; /* as model->weights; -1: absent */
+    struct method method; /* a copy */
+    int *weights;         /* as model->weights; -1: absent */
     int frequencies;
     int *down, *up; /* [layers · module_count]: A and B; -1: not attached */
     int *down_gradient, *up_gradient;
@@ -29,7 +29,7 @@ struct state_options {
     int64_t slots, context; /* > 0: a cache of this many sequences and tokens each */
 };
 
-/* The method may have rank 0. Model must outlive the state. */
+/* The method may be all zero: the plain model. Model must outlive the state. */
 bool model_state_build(struct model_state *out, const struct model *model, const struct method *method,
                        const struct state_options *options, struct error *err);
 void model_state_release(struct model_state *state);

@@ -1,34 +1,40 @@
 #include "model/method.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "base/rng.h"
 
-bool method_targets(const char *list, bool targets[module_count], struct error *err) {
-    memset(targets, 0, module_count * sizeof *targets);
-    if (!strcmp(list, "all") || !strcmp(list, "all-linear")) {
-        for (int i = 0; i < module_count; i++) targets[i] = true;
-        return true;
-    }
-    while (*list) {
-        size_t length = strcspn(list, ", ");
-        bool known = length == 0;
-        for (int i = 0; i < module_count; i++)
-            if (strlen(modules[i].target) == length && !strncmp(modules[i].target, list, length))
-                known = targets[i] = true;
-        if (!known) {
-            error_set(err, ERROR_USAGE, "train", "--lora-targets: there is no linear module \"%.*s\"",
-                      (int)(length < 60 ? length : 60), list);
-            return error_fix(err, "Name some of q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, "
-                                  "down_proj, or all-linear alone.");
-        }
-        list += length;
-        list += strspn(list, ", ");
-    }
-    for (int i = 0; i < module_count; i++)
-        if (targets[i]) return true;
-    return error_set(err, ERROR_USAGE, "method", "no target module is named");
+void method_release(struct method *method) {
+    mem_free(method->parts);
+    memset(method, 0, sizeof *method);
+}
+
+bool method_copy(struct method *out, const struct method *method, struct error *err) {
+    *out = *method;
+    if (!method->parts) return true;
+    out->parts = mem_array(method->count, sizeof *out->parts);
+    if (!out->parts) return error_no_memory(err, "method", method->count * sizeof *out->parts);
+    memcpy(out->parts, method->parts, method->count * sizeof *out->parts);
+    return true;
+}
+
+static bool same(double a, double b) { return !(a < b) && !(a > b); }
+
+bool method_same_parts(const struct method *a, const struct method *b) {
+    if (a->count != b->count || a->rslora != b->rslora) return false;
+    for (size_t i = 0; i < a->count; i++)
+        if (a->parts[i].rank != b->parts[i].rank ||
+            (a->parts[i].rank && !same(a->parts[i].alpha, b->parts[i].alpha)))
+            return false;
+    return true;
+}
+
+double method_scale(const struct method *method, size_t part) {
+    double rank = (double)method->parts[part].rank;
+    return method->parts[part].alpha / (method->rslora ? sqrt(rank) : rank);
 }
 
 void module_shape(const struct model_config *c, int module, int64_t *out, int64_t *in) {
@@ -40,25 +46,50 @@ void module_shape(const struct model_config *c, int module, int64_t *out, int64_
     *in = shapes[module][1];
 }
 
+void module_path(int64_t layer, int module, char out[96]) {
+    const char *pattern = modules[module].path, *mark = strstr(pattern, "%d");
+    snprintf(out, 96, "%.*s%lld%s", (int)(mark - pattern), pattern, (long long)layer, mark + 2);
+}
+
 uint64_t method_parameters(const struct method *method, const struct model_config *config) {
     uint64_t total = 0;
-    for (int m = 0; m < module_count; m++) {
+    for (size_t i = 0; i < method->count; i++) {
         int64_t out, in;
-        module_shape(config, m, &out, &in);
-        if (method->targets[m]) total += (uint64_t)(method->rank * (out + in) * config->layers);
+        module_shape(config, (int)(i % module_count), &out, &in);
+        total += (uint64_t)(method->parts[i].rank * (out + in));
     }
     return total;
 }
 
+/* One number from the words of its counter; `i` says which of the four it is. */
+static double uniform(const uint32_t words[4], int64_t i) {
+    return ((double)words[i % 4] + 0.5) / 4294967296.0;
+}
+
+static double kaiming(const uint32_t words[4], int64_t i, int64_t in, int64_t rank) {
+    (void)rank;
+    return (2 * uniform(words, i) - 1) / sqrt((double)in);
+}
+
+/* Box and Muller: two words make two numbers. */
+static double gaussian(const uint32_t words[4], int64_t i, int64_t in, int64_t rank) {
+    (void)in;
+    int64_t pair = i % 4 / 2 * 2;
+    double radius = sqrt(-2 * log(uniform(words, pair))),
+           angle = 6.283185307179586 * uniform(words, pair + 1);
+    return radius * (i % 2 ? sin(angle) : cos(angle)) / (double)rank;
+}
+
 void method_init_a(const struct method *method, const struct model_config *config, uint64_t seed,
                    int64_t layer, int module, float *a) {
-    int64_t out, in;
+    static double (*const draw[])(const uint32_t words[4], int64_t i, int64_t in, int64_t rank) = {
+        [METHOD_INIT_DEFAULT] = kaiming, [METHOD_INIT_GAUSSIAN] = gaussian};
+    int64_t out, in, rank = method->parts[layer * module_count + module].rank;
     module_shape(config, module, &out, &in);
-    double bound = 1 / sqrt((double)in);
-    for (int64_t i = 0; i < method->rank * in; i++) {
+    for (int64_t i = 0; i < rank * in; i++) {
         uint32_t counter[4] = {(uint32_t)(i / 4), (uint32_t)module_number(layer, module), 0, 0xfffffffdu},
                  words[4];
         philox(seed, counter, words);
-        a[i] = (float)(bound * (2 * ((double)words[i % 4] + 0.5) / 4294967296.0 - 1));
+        a[i] = (float)draw[method->init](words, i, in, rank);
     }
 }

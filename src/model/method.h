@@ -1,30 +1,90 @@
-/* Methods: what is trained. LoRA (Hu et al. 2021) attaches scale · up(down(dropout x)) to chosen linears.
+/* Methods: what is trained, module by module. LoRA (Hu et al. 2021) attaches scale · up(down(dropout x)) to
+ * chosen linears.
+ *
+ * Two forms of the same thing: rules, as people and files say them (one rank, and patterns for the modules
+ * that differ), and parts, a rank and an alpha for each module of each layer, which is all that graphs and
+ * state look at. method_build goes one way, method_describe the other.
+ *
+ * A pattern is a regular expression that matches the end of a module's path, from its beginning or after a
+ * dot: `q_proj`, `layers\.[0-3]\..*`. It is what PEFT's rank_pattern and alpha_pattern hold.
  *
  * Module numbers, fixed for ever since random numbers depend on them: layer · 16 + index in
  * family.h's `modules`. */
 #ifndef HONE_MODEL_METHOD_H
 #define HONE_MODEL_METHOD_H
 
+#include "base/arena.h"
 #include "model/model.h"
 
 static inline int module_number(int64_t layer, int module) { return (int)(layer * 16 + module); }
 
-struct method {
-    int64_t rank; /* 0: nothing is attached (the plain model) */
-    double alpha; /* scale = alpha / rank */
-    double dropout;
-    bool targets[module_count];
+struct method_part {
+    int64_t rank; /* 0: nothing is attached here */
+    double alpha;
 };
 
-/* "all" or a comma-separated list of q_proj, k_proj, … Errors: ERROR_USAGE naming the modules there are. */
-bool method_targets(const char *list, bool targets[module_count], struct error *err);
+/* How A begins; B begins at zero. */
+enum method_init {
+    METHOD_INIT_DEFAULT,  /* uniform in ±1/√in: Kaiming's with a = √5 */
+    METHOD_INIT_GAUSSIAN, /* normal with deviation 1/rank */
+};
+
+/* All zero: the plain model. */
+struct method {
+    struct method_part *parts; /* [layers · module_count], from mem_alloc; NULL: nothing is attached */
+    size_t count;
+    double dropout;
+    bool rslora; /* scale = alpha / √rank (Kalajdzievski 2023), else alpha / rank */
+    enum method_init init;
+};
+
+struct method_pattern {
+    const char *pattern;
+    double value;
+};
+
+struct method_rules {
+    const char **targets; /* patterns; "all-linear" or "all": each module */
+    size_t target_count;
+    int64_t layers; /* only the last so many; 0: all */
+    int64_t rank;
+    double alpha;
+    struct method_pattern *ranks, *alphas; /* the first that matches counts */
+    size_t rank_count, alpha_count;
+};
+
+/* Parts from rules. Errors: ERROR_USAGE naming the flag whose pattern matches no module. */
+bool method_build(struct method *out, const struct model_config *config, const struct method_rules *rules,
+                  struct error *err);
+/* Refuses a rank above the smaller side of its matrix, which would train more numbers for nothing. */
+bool method_check(const struct method *method, const struct model_config *config, struct error *err);
+/* Rules that give these parts, as short as they can be; the texts live in `arena`. `names`: the targets are
+ * plain names of modules, not expressions. */
+bool method_describe(const struct method *method, const struct model_config *config, struct method_rules *out,
+                     bool *names, struct arena *arena, struct error *err);
+bool method_copy(struct method *out, const struct method *method, struct error *err);
+void method_release(struct method *method);
+/* The same rank and alpha everywhere. */
+bool method_same_parts(const struct method *a, const struct method *b);
+
+/* The value of the first pattern that matches a module's path; `otherwise` when none does. */
+struct method_matcher;
+bool method_matcher_open(struct method_matcher **out, const struct method_pattern *patterns, size_t count,
+                         struct error *err);
+void method_matcher_close(struct method_matcher **matcher);
+bool method_match(struct method_matcher *matcher, const char *path, double otherwise, double *out,
+                  struct error *err);
+
+/* Factor of the update of a part. */
+double method_scale(const struct method *method, size_t part);
 /* Trained values in all. */
 uint64_t method_parameters(const struct method *method, const struct model_config *config);
 /* The linear weight's [out, in] of a module. */
 void module_shape(const struct model_config *config, int module, int64_t *out, int64_t *in);
+/* "model.layers.12.mlp.up_proj" */
+void module_path(int64_t layer, int module, char out[96]);
 
-/* Initial adapter as PEFT makes it: A uniform in ±1/√in (Kaiming with a = √5), B zero. a [rank, in].
- * Philox counter: (element / 4, module number, 0, 0xfffffffd). */
+/* Initial A [rank, in] of a part. Philox counter: (element / 4, module number, 0, 0xfffffffd). */
 void method_init_a(const struct method *method, const struct model_config *config, uint64_t seed,
                    int64_t layer, int module, float *a);
 

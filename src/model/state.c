@@ -56,11 +56,10 @@ static int64_t part_elements(int64_t rows, int64_t columns) { return (rows * col
 
 static int64_t block_elements(const struct model_state *state) {
     int64_t total = 0, out, in;
-    for (int m = 0; m < module_count; m++) {
-        module_shape(&state->model->config, m, &out, &in);
-        if (state->method.targets[m])
-            total += (part_elements(state->method.rank, in) + part_elements(out, state->method.rank)) *
-                     state->model->config.layers;
+    for (size_t i = 0; i < state->method.count; i++) {
+        int64_t rank = state->method.parts[i].rank;
+        module_shape(&state->model->config, (int)(i % module_count), &out, &in);
+        total += part_elements(rank, in) + part_elements(out, rank);
     }
     return total;
 }
@@ -71,12 +70,12 @@ static void add_parts(struct model_state *state, int block, int *down, int *up, 
     for (int64_t layer = 0; layer < config->layers; layer++)
         for (int m = 0; m < module_count; m++) {
             size_t index = (size_t)(layer * module_count + m);
-            int64_t out, in;
+            int64_t out, in, rank = state->method.parts ? state->method.parts[index].rank : 0;
             char name[96];
             down[index] = up[index] = -1;
-            if (!state->method.targets[m] || !state->method.rank) continue;
+            if (!rank) continue;
             module_shape(config, m, &out, &in);
-            int64_t a[2] = {state->method.rank, in}, b[2] = {out, state->method.rank};
+            int64_t a[2] = {rank, in}, b[2] = {out, rank};
             snprintf(name, sizeof name, "%lld.%s.%s_a", (long long)layer, modules[m].target, kind);
             down[index] = state_add_part(&state->table, block, at, 2, a, name);
             at += (uint64_t)part_elements(a[0], a[1]) * sizeof(float);
@@ -90,7 +89,7 @@ static void add_adapter(struct model_state *state, bool train) {
     struct state_table *table = &state->table;
     int64_t elements = block_elements(state), one = 1;
     state->adapter = state->gradient = state->moment1 = state->moment2 = state->step = state->loss = -1;
-    if (state->method.rank)
+    if (state->method.parts)
         state->adapter = state_add(table, STATE_ADAPTER, DTYPE_F32, 1, &elements, "adapter");
     add_parts(state, state->adapter, state->down, state->up, "lora");
     if (!train) return;
@@ -116,9 +115,9 @@ bool model_state_build(struct model_state *out, const struct model *model, const
     memset(out, 0, sizeof *out);
     state_table_init(&out->table);
     out->model = model;
-    out->method = *method;
     out->compute = options->compute;
     out->decoded = options->decoded;
+    if (!method_copy(&out->method, method, err)) return false;
     size_t parts = (size_t)model->config.layers * module_count, layers = (size_t)model->config.layers;
     out->weights = mem_array(weight_count(model), sizeof(int));
     out->down = mem_array(parts * 4, sizeof(int));
@@ -141,6 +140,7 @@ bool model_state_build(struct model_state *out, const struct model *model, const
 
 void model_state_release(struct model_state *state) {
     state_table_release(&state->table);
+    method_release(&state->method);
     mem_free(state->weights);
     mem_free(state->down);
     mem_free(state->cache_k);

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/arena.h"
 #include "base/mem.h"
 #include "graph/graph.h"
 #include "tensor/rowcodec.h"
@@ -116,17 +117,36 @@ static bool parse_module(const struct model *model, const char *path, int64_t *l
     return false;
 }
 
-static void module_path(int64_t layer, int module, char out[96]) {
-    const char *pattern = modules[module].path, *mark = strstr(pattern, "%d");
-    snprintf(out, 96, "%.*s%lld%s", (int)(mark - pattern), pattern, (long long)layer, mark + 2);
+static bool unlike(const struct peft_pair *pair, int64_t rows, int64_t in, struct error *err) {
+    error_set(err, ERROR_INPUT, "adapter",
+              "the module %s is made for a linear of [%lld, %lld], this model's is [%lld, %lld]",
+              pair->module, (long long)pair->b.dim[0], (long long)pair->a.dim[1], (long long)rows,
+              (long long)in);
+    return error_fix(err, "Name the model that the adapter was trained on.");
 }
 
-bool engine_method_of(const struct peft *peft, const struct model *model, struct method *out,
-                      struct error *err) {
+/* The rank that the configuration gives a module must be its tensors': they are damaged otherwise, or
+ * another's. */
+static bool read_part(const struct peft *peft, const struct peft_pair *pair, struct method_matcher *ranks,
+                      struct method_matcher *alphas, struct method_part *out, struct error *err) {
     const struct peft_config *config = peft_config(peft);
-    *out = (struct method){.rank = config->rank, .alpha = config->alpha};
+    double rank, alpha;
+    if (!method_match(ranks, pair->module, (double)config->rank, &rank, err) ||
+        !method_match(alphas, pair->module, config->alpha, &alpha, err))
+        return false;
+    if ((int64_t)rank != pair->a.dim[0])
+        return error_set(err, ERROR_INPUT, "adapter",
+                         "the module %s has rank %lld, by rank_pattern of adapter_config.json it is %lld",
+                         pair->module, (long long)pair->a.dim[0], (long long)rank);
+    *out = (struct method_part){.rank = pair->a.dim[0], .alpha = alpha};
+    return true;
+}
+
+static bool read_parts(const struct peft *peft, const struct model *model, struct method_matcher *ranks,
+                       struct method_matcher *alphas, struct method *out, struct error *err) {
     int64_t layer, in, rows;
     int m;
+    bool kinds[module_count] = {false};
     for (size_t i = 0; i < peft_pair_count(peft); i++) {
         const struct peft_pair *pair = peft_pair(peft, i);
         if (!parse_module(model, pair->module, &layer, &m))
@@ -134,26 +154,49 @@ bool engine_method_of(const struct peft *peft, const struct model *model, struct
                              "the module %s is not in this model (%lld layers, %s)", pair->module,
                              (long long)model->config.layers, model->config.architecture);
         module_shape(&model->config, m, &rows, &in);
-        if (pair->a.dim[1] != in || pair->b.dim[0] != rows) {
-            error_set(err, ERROR_INPUT, "adapter",
-                      "the module %s is made for a linear of [%lld, %lld], this model's is [%lld, %lld]",
-                      pair->module, (long long)pair->b.dim[0], (long long)pair->a.dim[1], (long long)rows,
-                      (long long)in);
-            return error_fix(err, "Name the model that the adapter was trained on.");
-        }
-        out->targets[m] = true;
+        if (pair->a.dim[1] != in || pair->b.dim[0] != rows) return unlike(pair, rows, in, err);
+        if (!read_part(peft, pair, ranks, alphas, &out->parts[layer * module_count + m], err)) return false;
+        kinds[m] = true;
     }
-    for (m = 0; m < module_count;
-         m++) /* one layer without a module that others have would be left at zero: refuse */
-        for (layer = 0; out->targets[m] && layer < model->config.layers; layer++) {
-            char path[96];
-            module_path(layer, m, path);
-            if (!peft_find(peft, path))
-                return error_set(err, ERROR_INPUT, "adapter",
-                                 "the module %s has no adapter while others of its kind do", path);
-        }
-    if (peft_pair_count(peft)) return true;
-    return error_set(err, ERROR_INPUT, "adapter", "the adapter has no tensors");
+    /* A layer without a module that the configuration wants everywhere would be left at zero: refuse. */
+    for (size_t i = 0; peft_config(peft)->everywhere && i < out->count; i++) {
+        char path[96];
+        if (!kinds[i % module_count] || out->parts[i].rank) continue;
+        module_path((int64_t)(i / module_count), (int)(i % module_count), path);
+        return error_set(err, ERROR_INPUT, "adapter",
+                         "the module %s has no adapter while others of its kind do", path);
+    }
+    return true;
+}
+
+/* PEFT's patterns and ours are the same; only the name of the text differs. */
+static struct method_pattern *patterns_of(const struct peft_pattern *patterns, size_t count) {
+    struct method_pattern *copy = mem_array(count + 1, sizeof *copy);
+    for (size_t i = 0; copy && i < count; i++)
+        copy[i] = (struct method_pattern){patterns[i].key, patterns[i].value};
+    return copy;
+}
+
+bool engine_method_of(const struct peft *peft, const struct model *model, struct method *out,
+                      struct error *err) {
+    const struct peft_config *config = peft_config(peft);
+    *out = (struct method){.count = (size_t)model->config.layers * module_count,
+                           .rslora = config->rslora,
+                           .init = config->gaussian ? METHOD_INIT_GAUSSIAN : METHOD_INIT_DEFAULT};
+    struct method_pattern *ranks = patterns_of(config->ranks, config->rank_count),
+                          *alphas = patterns_of(config->alphas, config->alpha_count);
+    struct method_matcher *rank_of = NULL, *alpha_of = NULL;
+    out->parts = mem_calloc(out->count, sizeof *out->parts);
+    bool ok = (out->parts && ranks && alphas) || error_no_memory(err, "adapter", out->count);
+    ok = ok && method_matcher_open(&rank_of, ranks, config->rank_count, err) &&
+         method_matcher_open(&alpha_of, alphas, config->alpha_count, err) &&
+         read_parts(peft, model, rank_of, alpha_of, out, err);
+    method_matcher_close(&rank_of);
+    method_matcher_close(&alpha_of);
+    mem_free(ranks);
+    mem_free(alphas);
+    if (!ok) method_release(out);
+    return ok;
 }
 
 static bool upload_f32(struct engine *engine, int row, const struct tensor *tensor, struct error *err) {
@@ -199,10 +242,6 @@ bool engine_init_adapter(struct engine *engine, uint64_t seed, struct error *err
     return true;
 }
 
-struct saved { /* one downloaded module; `path` and both matrices in one block */
-    char path[96];
-};
-
 static bool download(struct engine *engine, int row, const char *name, float **at, struct tensor *out,
                      struct error *err) {
     const struct state_row *r = &engine->state.table.rows[row];
@@ -217,35 +256,60 @@ static bool download(struct engine *engine, int row, const char *name, float **a
     return ok;
 }
 
+/* What adapter_config.json says of the method; everything lives in `arena`. */
+static bool config_of(const struct engine *engine, const char *base_model, struct peft_config *out,
+                      struct arena *arena, struct error *err) {
+    const struct method *method = &engine->state.method;
+    struct method_rules rules;
+    bool names;
+    if (!method_describe(method, &engine->model->config, &rules, &names, arena, err)) return false;
+    int64_t layers = engine->model->config.layers;
+    *out = (struct peft_config){.rank = rules.rank,
+                                .alpha = rules.alpha,
+                                .dropout = method->dropout,
+                                .rslora = method->rslora,
+                                .gaussian = method->init == METHOD_INIT_GAUSSIAN,
+                                .targets = rules.targets,
+                                .target_count = rules.target_count,
+                                .target_patterns = !names,
+                                .rank_count = rules.rank_count,
+                                .alpha_count = rules.alpha_count,
+                                .from_layer = rules.layers ? layers - rules.layers : 0,
+                                .layers = layers,
+                                .base_model = (char *)(uintptr_t)base_model};
+    out->ranks = arena_array(arena, rules.rank_count + 1, sizeof *out->ranks);
+    out->alphas = arena_array(arena, rules.alpha_count + 1, sizeof *out->alphas);
+    if (!out->ranks || !out->alphas) return error_no_memory(err, "adapter", 0);
+    for (size_t i = 0; i < rules.rank_count; i++)
+        out->ranks[i] = (struct peft_pattern){rules.ranks[i].pattern, rules.ranks[i].value};
+    for (size_t i = 0; i < rules.alpha_count; i++)
+        out->alphas[i] = (struct peft_pattern){rules.alphas[i].pattern, rules.alphas[i].value};
+    return true;
+}
+
 bool engine_save_adapter(struct engine *engine, const char *directory, const char *base_model,
                          const json_t *card, struct error *err) {
     const struct model_state *state = &engine->state;
     size_t parts = (size_t)engine->model->config.layers * module_count, count = 0;
-    struct peft_pair *pairs = mem_calloc(parts + 1, sizeof *pairs);
-    struct saved *names = mem_calloc(parts + 1, sizeof *names);
+    struct arena arena = {0};
+    struct peft_pair *pairs = arena_array(&arena, parts + 1, sizeof *pairs);
+    char(*paths)[96] = arena_array(&arena, parts + 1, sizeof *paths);
     size_t bytes = (size_t)state->table.rows[state->adapter].bytes;
     float *numbers = mem_map(bytes, 0), *at = numbers; /* pages that are given back */
-    char *targets[module_count];
-    struct peft_config config = {.rank = state->method.rank,
-                                 .alpha = state->method.alpha,
-                                 .dropout = state->method.dropout,
-                                 .targets = targets};
-    bool ok = pairs && names && numbers;
+    struct peft_config config;
+    bool ok = pairs && paths && numbers;
     if (!ok) error_no_memory(err, "adapter", bytes);
-    for (int m = 0; m < module_count; m++)
-        if (state->method.targets[m]) targets[config.target_count++] = (char *)(uintptr_t)modules[m].target;
-    config.base_model = (char *)(uintptr_t)base_model;
+    ok = ok && config_of(engine, base_model, &config, &arena, err);
     for (size_t i = 0; ok && i < parts; i++) {
         if (state->down[i] < 0) continue;
-        module_path((int64_t)(i / module_count), (int)(i % module_count), names[count].path);
-        pairs[count].module = names[count].path;
+        module_path((int64_t)(i / module_count), (int)(i % module_count), paths[count]);
+        pairs[count].module = paths[count];
         ok = download(engine, state->down[i], "a", &at, &pairs[count].a, err) &&
              download(engine, state->up[i], "b", &at, &pairs[count].b, err);
         count++;
     }
     ok = ok && peft_write(directory, &config, pairs, count, card, err);
-    mem_free(pairs);
-    mem_free(names);
+    arena_release(&arena);
     mem_unmap(numbers, bytes);
     return ok;
 }

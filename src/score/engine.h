@@ -44,8 +44,8 @@ bool engine_start(struct engine *engine, uint64_t arena, struct error *err);
 bool program_compile(struct engine_program *program, struct engine *engine, struct error *err);
 void program_release(struct engine_program *program, const struct engine *engine);
 
-/* What a PEFT adapter asks for: rank, alpha, dropout 0, targets taken from its tensors. Refuses an adapter
- * whose modules or shapes are not this model's. */
+/* What a PEFT adapter asks for: modules and ranks from its tensors, alphas from its configuration, dropout 0.
+ * To be released. Refuses an adapter whose modules or shapes are not this model's. */
 bool engine_method_of(const struct peft *peft, const struct model *model, struct method *out,
                       struct error *err);
 /* Puts the adapter's numbers into the store; PEFT's initial ones for `seed`; writes the store's into a

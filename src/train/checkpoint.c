@@ -261,14 +261,14 @@ static bool read_optimizer(struct engine *engine, const char *directory, struct 
 
 static bool read_adapter(struct engine *engine, const char *directory, struct error *err) {
     struct peft *peft = NULL;
-    struct method method;
+    struct method method = {0};
     char *path = fs_join(directory, "adapter");
     bool ok = path ? peft_open(&peft, path, err) && engine_method_of(peft, engine->model, &method, err)
                    : error_no_memory(err, "checkpoint", 0);
-    if (ok && (method.rank != engine->state.method.rank ||
-               memcmp(method.targets, engine->state.method.targets, sizeof method.targets)))
+    if (ok && !method_same_parts(&method, &engine->state.method))
         ok = error_set(err, ERROR_INPUT, "checkpoint", "%s is of another rank or other targets", path);
     ok = ok && engine_load_adapter(engine, peft, err);
+    method_release(&method);
     peft_close(&peft);
     mem_free(path);
     return ok;

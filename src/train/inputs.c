@@ -6,93 +6,7 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "base/thread.h"
-
-/* --lora-targets as the recipe has it. */
-static bool read_targets(const struct recipe *recipe, bool targets[module_count], struct error *err) {
-    struct buf names = {0};
-    for (size_t i = 0; i < recipe->lora_targets.count; i++)
-        buf_printf(&names, "%s%s", i ? "," : "", recipe->lora_targets.items[i]);
-    bool ok = (!names.failed || error_no_memory(err, "train", names.size)) &&
-              method_targets(names.data ? names.data : "all", targets, err);
-    buf_release(&names);
-    return ok;
-}
-
-static bool name_targets(const bool targets[module_count], struct buf *out, struct error *err) {
-    for (int m = 0; m < module_count; m++)
-        if (targets[m]) buf_printf(out, "%s%s", out->size ? "," : "", modules[m].target);
-    return !out->failed || error_no_memory(err, "train", out->size);
-}
-
-static bool is_given(struct recipe *recipe, const char *name) {
-    return recipe_origin(recipe, name) == ORIGIN_GIVEN;
-}
-
-static bool refuse_conflict(const char *name, struct error *err) {
-    return error_fix(err, "Leave --%s out, or start without --adapter.", name);
-}
-
-/* What describes the adapter may stand beside --adapter where both say the same: a run's own recipe has both.
- */
-static bool check_given(struct recipe *recipe, const struct method *method, const char *names,
-                        struct error *err) {
-    bool targets[module_count];
-    if (is_given(recipe, "lora-rank") && recipe->lora_rank != method->rank) {
-        error_set(err, ERROR_USAGE, "train", "--lora-rank %lld conflicts with the rank %lld of --adapter",
-                  (long long)recipe->lora_rank, (long long)method->rank);
-        return refuse_conflict("lora-rank", err);
-    }
-    if (is_given(recipe, "lora-alpha") && recipe->lora_alpha != method->alpha) {
-        error_set(err, ERROR_USAGE, "train", "--lora-alpha %.12g conflicts with the alpha %.12g of --adapter",
-                  recipe->lora_alpha, method->alpha);
-        return refuse_conflict("lora-alpha", err);
-    }
-    if (!is_given(recipe, "lora-targets")) return true;
-    if (!read_targets(recipe, targets, err)) return false;
-    if (!memcmp(targets, method->targets, sizeof targets)) return true;
-    struct buf given = {0};
-    if (name_targets(targets, &given, err)) {
-        error_set(err, ERROR_USAGE, "train", "--lora-targets %s conflicts with the targets %s of --adapter",
-                  given.data ? given.data : "", names);
-        refuse_conflict("lora-targets", err);
-    }
-    buf_release(&given);
-    return false;
-}
-
-static bool open_adapter(struct inputs *in, struct recipe *recipe, struct error *err) {
-    if (!recipe->adapter) return true;
-    struct method method;
-    struct buf names = {0};
-    if (!peft_open(&in->adapter, recipe->adapter, err) ||
-        !engine_method_of(in->adapter, in->model, &method, err))
-        return false;
-    bool ok = name_targets(method.targets, &names, err) && check_given(recipe, &method, names.data, err) &&
-              recipe_resolve_int(recipe, "lora-rank", method.rank, "rank of --adapter", err) &&
-              recipe_resolve(recipe, "lora-targets", names.data, "targets of --adapter", err) &&
-              recipe_resolve_float(recipe, "lora-alpha", method.alpha, "alpha of --adapter", err);
-    buf_release(&names);
-    return ok;
-}
-
-static bool resolve_method(struct inputs *in, struct recipe *recipe, struct error *err) {
-    char reason[96];
-    if (recipe->lora_alpha <= 0 && !recipe_resolve_float(recipe, "lora-alpha", (double)recipe->lora_rank,
-                                                         "the rank, so that the scale is 1", err))
-        return false;
-    if (recipe->learning_rate <= 0) {
-        const struct model_config *config = &in->model->config;
-        snprintf(reason, sizeof reason, "hidden size %lld of %s", (long long)config->hidden,
-                 config->architecture);
-        if (!recipe_resolve_float(recipe, "learning-rate",
-                                  recipe_default_learning_rate(config->hidden, config->architecture), reason,
-                                  err))
-            return false;
-    }
-    in->method = (struct method){
-        .rank = recipe->lora_rank, .alpha = recipe->lora_alpha, .dropout = recipe->lora_dropout};
-    return read_targets(recipe, in->method.targets, err);
-}
+#include "train/recipe_method.h"
 
 static bool resolve_text(struct inputs *in, struct recipe *recipe, void (*warn)(void *, const char *),
                          void *user, struct error *err) {
@@ -222,8 +136,10 @@ static bool resolve_digests(struct inputs *in, struct recipe *recipe, struct err
 bool inputs_open(struct inputs *out, struct recipe *recipe, const char *model_path,
                  void (*warn)(void *user, const char *message), void *user, struct error *err) {
     memset(out, 0, sizeof *out);
-    bool ok = model_open(&out->model, model_path, err) && open_adapter(out, recipe, err) &&
-              resolve_method(out, recipe, err) && resolve_text(out, recipe, warn, user, err) &&
+    bool ok = model_open(&out->model, model_path, err) &&
+              (!recipe->adapter || peft_open(&out->adapter, recipe->adapter, err)) &&
+              recipe_method(&out->method, recipe, out->model, out->adapter, err) &&
+              resolve_text(out, recipe, warn, user, err) &&
               open_data(&out->data, &recipe->data, recipe, err) &&
               (!recipe->valid.count || open_data(&out->valid, &recipe->valid, recipe, err)) &&
               build_examples(out, recipe, warn, user, err) && resolve_digests(out, recipe, err);
@@ -238,6 +154,7 @@ void inputs_close(struct inputs *inputs) {
     dataset_close(&inputs->data);
     dataset_close(&inputs->valid);
     render_close(&inputs->render);
+    method_release(&inputs->method);
     peft_close(&inputs->adapter);
     model_close(&inputs->model);
     memset(inputs, 0, sizeof *inputs);

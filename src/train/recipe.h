@@ -39,7 +39,7 @@ enum compute { COMPUTE_AUTO, COMPUTE_F32, COMPUTE_BF16 };
 enum recompute { RECOMPUTE_AUTO, RECOMPUTE_NONE, RECOMPUTE_SELECTIVE, RECOMPUTE_BLOCK };
 enum frozen_weights { FROZEN_AUTO, FROZEN_STORED, FROZEN_DECODED };
 
-enum { recipe_row_limit = 64 };
+enum { recipe_row_limit = 80 };
 
 struct recipe {
     /* model and data */
@@ -66,7 +66,11 @@ struct recipe {
     int64_t lora_rank;
     double lora_alpha; /* 0: auto, = rank */
     double lora_dropout;
-    struct text_list lora_targets; /* "all-linear" or module names */
+    struct text_list lora_targets; /* "all-linear", or patterns of modules (model/method.h) */
+    struct text_list lora_rank_pattern, lora_alpha_pattern; /* "PATTERN=NUMBER" */
+    int64_t lora_layers;                                    /* the last so many; 0: all */
+    bool lora_rslora;
+    int lora_init; /* enum method_init, model/method.h */
 
     /* optimizer */
     double learning_rate;                             /* 0: auto */

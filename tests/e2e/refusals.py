@@ -210,9 +210,11 @@ def every_lie_in_an_adapter_is_refused():
     lies += [(f"{key} = {value}", json.dumps({**config, key: value}).encode()) for key, value in
              (("peft_type", "LOHA"), ("use_dora", True), ("lora_alpha", "x"), ("lora_alpha", None), ("bias", "all"))]
     hostile_files("adapter_config.json", here / "a/adapter_config.json", command, lies)
-    for field in ("rank_pattern", "alpha_pattern"):
-        (here / "a/adapter_config.json").write_text(json.dumps({**config, field: {"q_proj": 8}}))
-        refused(command, 3, "adapter_config.json", field, "merge_and_unload")
+    for pattern, mention in (({"q_proj": 8}, "rank 4, by rank_pattern"), ({"(": 4}, '"("'), ({"q_proj": 0}, "rank_pattern")):
+        (here / "a/adapter_config.json").write_text(json.dumps({**config, "rank_pattern": pattern}))
+        refused(command, 3, mention)
+    (here / "a/adapter_config.json").write_text(json.dumps({**config, "layer_replication": [[0, 2]]}))
+    refused(command, 3, "adapter_config.json", "layer_replication", "merge_and_unload")
 
 
 # ---- data and templates ----
@@ -300,13 +302,19 @@ def unknown_out_of_range_and_conflicting_settings_are_refused():
     rows = [([*train, "--lora-rnk", "4"], "--lora-rank"), ([*train, "--lora_r", "4"], "--lora-rank"), ([*train, "--lora-dropout", "1.5"], "1.5"),
             ([*train, "--lora-rank", "0"], "between"), ([*train, "--lora-rank", "9" * 30], "lora-rank"), ([*train, "--learning-rate", "nan"], "nan"),
             ([*train, "--schedule", "cos"], "cosine"), ([*train, "--lora-targets", "nothing"], 'no linear module "nothing"'),
-            ([*train, "--lora-targets", "all-linear,q_proj"], "all-linear alone"),
+            ([*train, "--lora-targets", "q_proj("], "q_proj("), ([*train, "--lora-layers", "3"], "2 layers"),
+            ([*train, "--lora-rank", "17"], "smaller side of model.layers.0.self_attn.k_proj"),
+            ([*train, "--lora-rank-pattern", "q_proj"], "PATTERN=NUMBER"), ([*train, "--lora-rank-pattern", "q_proj=1.5"], "PATTERN=NUMBER"),
+            ([*train, "--lora-rank-pattern", "x_proj=2"], 'no linear module "x_proj"'), ([*train, "--lora-alpha-pattern", "(=2"], '"("'),
+            ([*train, "--adapter", LLAMA / "adapter", "--lora-layers", "1"], "lora-layers conflicts"),
+            ([*train, "--adapter", LLAMA / "adapter", "--lora-rslora"], "lora-rslora conflicts"),
+            ([*train, "--adapter", LLAMA / "adapter", "--lora-init", "gaussian"], "lora-init conflicts"),
 
             ([*train, "--memory", "lots"], "600MiB"), ([*train, "--valid", "a", "--valid-split", "0.1"], "valid-split"),
             ([*train, "--valid-split", "0.01"], "valid-split"), ([*train, "--adapter", LLAMA / "adapter", "--resume"], "resume"),
             ([*wide, "--adapter", LLAMA / "adapter"], "lora-rank 2 conflicts with the rank 4"),
             ([*train, "--adapter", LLAMA / "adapter", "--lora-alpha", "5.5"], "lora-alpha 5.5 conflicts with the alpha 8"),
-            ([*train, "--adapter", LLAMA / "adapter", "--lora-targets", "q_proj"], "lora-targets q_proj conflicts with the targets q_proj,"),
+            ([*train, "--adapter", LLAMA / "adapter", "--lora-targets", "q_proj"], "lora-targets conflicts with the targets q_proj,"),
  ([*train, "--template-arg", "x"], "NAME=VALUE"),
             ([*train, "--recipe", "r.yaml"], "r.yaml:1"), (["eval", "--device", "gpu"], "cpu"), ([*train, "--epochs"], "epochs"),
             ([*train, "--columns", "nonsense"], "columns"), ([*train, "stray"], "stray"), (["train", "--output", "out"], "--model"),
@@ -333,7 +341,7 @@ def more_files_than_a_recipe_holds_are_refused_before_the_start():
     done(*train, *files(most), "--output", "run")
     done("train", "--output", "run", "--resume")
     long = "x" * 200 + "/" + "y" * 200
-    refused(["plan", "--model", LLAMA, *[w for i in range(870) for w in ("--data", f"{long * 4}{i}")]], 2, "bytes", "shorter paths", quick=True)
+    refused(["plan", "--model", LLAMA, *[w for i in range(most) for w in ("--data", f"{long * 5}{i}")]], 2, "bytes", "shorter paths", quick=True)
 
 
 @case
@@ -445,7 +453,7 @@ def memory_that_cannot_suffice_is_refused():
     refused(["eval", "--model", LLAMA, "--data", LLAMA / "rows.jsonl", *FAST, "--memory", "1KiB"], 4, "--memory")
     refused(["generate", "--model", LLAMA, "--prompt", "a", *FAST, "--memory", "1KiB"], 4, "--memory")
     least = lambda: resource.setrlimit(resource.RLIMIT_AS, (48 << 20, 48 << 20))
-    refused([*BARE, "--output", "out", "--max-steps", "2", "--lora-rank", "1000"], 4, "memory", limits=least)
+    refused([*BARE, "--output", "out", "--max-steps", "2", "--micro-batch-tokens", "20000"], 4, "memory", limits=least)
     refused(["generate", "--model", LLAMA, "--prompt", "a", *FAST, "--context", "200000"], 4, "memory", limits=least)
 
 
@@ -490,7 +498,7 @@ def a_full_disk_refuses_the_start():
     with Disk(96) as disk:
         if not disk.mounted:
             return print("      skipped: no mounts here")
-        for lora_rank in (1, 64):  # too little for the checkpoints; for the recipe too
+        for lora_rank in (1, 16):  # too little for the checkpoints; for the recipe too
             refused([*BARE, "--lora-rank", lora_rank, "--output", "disk/runs/one"], 4, "disk/runs/one", "Free space", code="disk")
         disk.fill()
         refused([*TRAIN, "--output", "disk/run"], 4, "disk/run", code="disk")

@@ -148,9 +148,11 @@ def memory_that_cannot_suffice_is_refused_before_the_start():
 @case
 def tiny_models_train_as_in_peft():
     """Rows, template, tokens, mask, packing, steps: the stored losses of tests/golden, through the program."""
-    for directory in sorted((pathlib.Path(__file__).resolve().parent.parent / "golden/data").iterdir()):
-        name, want = directory.name, json.loads((directory / "golden.json").read_text())["run"]["steps"]
-        run("train", "--model", directory, "--data", directory / "rows.jsonl", "--adapter", directory / "adapter", "--no-shuffle",
+    golden = pathlib.Path(__file__).resolve().parent.parent / "golden"
+    for directory in sorted([*(golden / "data").iterdir(), *(golden / "variants").iterdir()]):
+        facts = json.loads((directory / "golden.json").read_text())
+        name, base, want = directory.name, golden / "data" / facts["model"], facts["run"]["steps"]
+        run("train", "--model", base, "--data", base / "rows.jsonl", "--adapter", directory / "adapter", "--no-shuffle",
             "--schedule", "constant", "--warmup-ratio", "0", "--learning-rate", "1e-3", "--batch-size", "4", "--epochs", "4",
             "--max-steps", "10", "--compute", "f32", "--output", f"tiny-{name}")
         got = steps(f"tiny-{name}")

@@ -62,11 +62,14 @@ static void open_engine(void) {
     static struct device *device;
     const struct device_options threads = {.threads = 1};
     const struct state_options options = {.compute = DTYPE_F32, .train = true};
-    struct method method = {.rank = 1, .alpha = 2};
+    const char *targets[] = {"q_proj"};
+    const struct method_rules rules = {.targets = targets, .target_count = 1, .rank = 1, .alpha = 2};
+    struct method method = {0};
     struct error err;
     const struct device_ops *ops = device_find("ref", &err);
-    require(ops && ops->open(&device, &threads, &err) && method_targets("q_proj", method.targets, &err));
+    require(ops && ops->open(&device, &threads, &err));
     require(model_open(&model, TEST_DATA "/golden/data/llama-tied", &err));
+    require(method_build(&method, &model->config, &rules, &err));
     require(engine_open(&fixture.engine, ops, device, model, &method, &options, &err));
     require(engine_start(&fixture.engine, 64, &err) && engine_init_adapter(&fixture.engine, 7, &err));
 }

@@ -177,17 +177,20 @@ def trained_parameters(model):
     return {k.replace(".default", ""): p for k, p in model.named_parameters() if p.requires_grad}
 
 
-def load_adapter(directory, name):
-    base = AutoModelForCausalLM.from_pretrained(directory, attn_implementation="eager", dtype=torch.float32)
-    model = PeftModel.from_pretrained(base, directory / "adapter", is_trainable=True)
-    return model.train()  # nothing drops out
+def load_base(directory):
+    return AutoModelForCausalLM.from_pretrained(directory, attn_implementation="eager", dtype=torch.float32)
 
 
-def compute(directory, name, examples, rng):
+def load_adapter(directory, adapter):
+    return PeftModel.from_pretrained(load_base(directory), adapter, is_trainable=True).train()  # nothing drops out
+
+
+def compute(base, directory, name, examples, rng):
+    """What the model in `base` with the adapter in `directory` computes, into `directory`."""
     tensors, facts = {}, dict(model=name)
     sequences = [rng.integers(0, VOCABULARY, n).tolist() for n in LENGTHS]
     facts["sequences"], facts["examples"] = sequences, examples
-    model = load_adapter(directory, name)
+    model = load_adapter(base, directory / "adapter")
     with torch.no_grad():
         for i, ids in enumerate(sequences):
             x = torch.tensor([ids])
@@ -206,7 +209,7 @@ def compute(directory, name, examples, rng):
         tensors[f"gradient.{key}"] = p.grad.clone()
     facts["gradient_norm"] = float(torch.linalg.vector_norm(torch.cat([p.grad.reshape(-1) for p in trained_parameters(model).values()])))
 
-    model = load_adapter(directory, name)
+    model = load_adapter(base, directory / "adapter")
     parameters = trained_parameters(model)
     optimizer = torch.optim.AdamW(parameters.values(), lr=LEARNING_RATE, weight_decay=0.0)
     steps = []
@@ -246,10 +249,11 @@ def main():
         examples = make_rows(directory, tokenizer, name == "qwen2")
         model = make_model(directory, name, config, rng)
         make_adapter(directory / "adapter", model, name, rng)
-        compute(directory, name, examples, rng)
+        compute(directory, directory, name, examples, rng)
         facts = json.loads((directory / "golden.json").read_text())
         print(name, "loss", facts["loss"], "norm", facts["gradient_norm"],
               "run", [round(s["loss"], 4) for s in facts["run"]["steps"]])
 
 
-main()
+if __name__ == "__main__":
+    main()

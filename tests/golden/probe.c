@@ -8,13 +8,12 @@
 bool probe_open(struct probe *p, const char *model, const char *adapter, const struct probe_options *o,
                 struct error *err) {
     memset(p, 0, sizeof *p);
-    struct method method = {0};
     struct device_options device = {.threads = o->threads, .mask = o->mask};
     struct graph_sizes sizes = {.tokens = o->tokens, .targets = o->tokens, .segments = 64, .keep = o->keep};
     p->tokens = o->tokens;
     if (!model_open(&p->model, model, err)) return false;
     if (adapter &&
-        (!peft_open(&p->adapter, adapter, err) || !engine_method_of(p->adapter, p->model, &method, err)))
+        (!peft_open(&p->adapter, adapter, err) || !engine_method_of(p->adapter, p->model, &p->method, err)))
         return false;
     struct state_options state = {.compute = o->compute,
                                   .decoded = o->decoded,
@@ -23,7 +22,7 @@ bool probe_open(struct probe *p, const char *model, const char *adapter, const s
                                   .context = o->tokens};
     p->ops = device_find(o->device, err);
     if (!p->ops || !p->ops->open(&p->device, &device, err) ||
-        !engine_open(&p->engine, p->ops, p->device, p->model, &method, &state, err))
+        !engine_open(&p->engine, p->ops, p->device, p->model, &p->method, &state, err))
         return false;
     uint64_t arena = 0;
     struct engine_program *programs[3] = {&p->score, adapter ? &p->train : NULL,
@@ -52,6 +51,7 @@ void probe_close(struct probe *p) {
         engine_close(&p->engine);
         if (p->device) p->ops->close(&p->device);
     }
+    method_release(&p->method);
     peft_close(&p->adapter);
     model_close(&p->model);
     mem_free(p->logits);

@@ -9,6 +9,7 @@
 struct probe {
     struct model *model;
     struct peft *adapter;
+    struct method method;
     const struct device_ops *ops;
     struct device *device;
     struct engine engine;

@@ -17,7 +17,9 @@
 #include "format/safetensors.h"
 #include "golden/probe.h"
 
-static const char *const models[] = {"llama-tied", "llama-untied", "llama-scaled", "qwen2"};
+static const char *const models[] = {
+    "data/llama-tied",  "data/llama-untied", "data/llama-scaled",    "data/qwen2", /* plain LoRA */
+    "variants/patterns", "variants/rslora",   "variants/some-layers", "variants/some-paths"};
 enum { model_count = sizeof models / sizeof *models, tokens = 1024 };
 
 static const struct variant {
@@ -70,11 +72,12 @@ static void golden_open(struct golden *g, const char *name) {
     struct error err;
     char path[512];
     memset(g, 0, sizeof *g);
-    snprintf(g->path, sizeof g->path, "%s/golden/data/%s", TEST_DATA, name);
-    snprintf(g->adapter, sizeof g->adapter, "%s/adapter", g->path);
-    snprintf(path, sizeof path, "%s/golden.json", g->path);
+    snprintf(g->adapter, sizeof g->adapter, "%s/golden/%s/adapter", TEST_DATA, name);
+    snprintf(path, sizeof path, "%s/golden/%s/golden.json", TEST_DATA, name);
     assert_ok(json_read_file(&g->json, path, 0, &err), &err);
-    snprintf(path, sizeof path, "%s/golden.safetensors", g->path);
+    snprintf(g->path, sizeof g->path, "%s/golden/data/%s", TEST_DATA,
+             json_string_value(json_object_get(g->json, "model")));
+    snprintf(path, sizeof path, "%s/golden/%s/golden.safetensors", TEST_DATA, name);
     assert_ok(safetensors_open(&g->tensors, path, &err), &err);
     json_t *examples = json_object_get(g->json, "examples"), *example;
     size_t i, t;
@@ -209,7 +212,7 @@ static void gradients_have_the_same_bits_on_any_thread_count(void **state) {
     (void)state;
     struct golden g;
     struct error err;
-    golden_open(&g, "llama-tied");
+    golden_open(&g, "data/llama-tied");
     for (int bf16 = 0; bf16 < 2; bf16++) {
         float *first = NULL;
         for (int threads = 1; threads <= 4; threads++)

@@ -1,0 +1,190 @@
+#include "train/recipe_method.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "score/engine.h"
+
+static bool is_given(struct recipe *recipe, const char *name) {
+    return recipe_origin(recipe, name) == ORIGIN_GIVEN;
+}
+
+/* ---- settings to rules ---- */
+
+/* "PATTERN=NUMBER"; the pattern may hold = too. */
+static bool read_pattern(const char *item, bool whole, struct method_pattern *out, struct arena *arena) {
+    const char *mark = strrchr(item, '=');
+    char *end;
+    if (!mark || mark == item || !mark[1]) return false;
+    out->value = strtod(mark + 1, &end);
+    out->pattern = arena_strndup(arena, item, (size_t)(mark - item));
+    bool number = !*end && isfinite(out->value) && out->value > 0 && out->value <= 1e6;
+    return number && (!whole || floor(out->value) >= out->value);
+}
+
+static bool read_patterns(const struct text_list *list, const char *name, bool whole,
+                          struct method_pattern **out, size_t *count, struct arena *arena,
+                          struct error *err) {
+    *out = arena_array(arena, list->count + 1, sizeof **out);
+    if (!*out) return error_no_memory(err, "train", list->count * sizeof **out);
+    for (; *count < list->count; ++*count) {
+        struct method_pattern *pattern = &(*out)[*count];
+        bool ok = read_pattern(list->items[*count], whole, pattern, arena);
+        if (ok && !pattern->pattern) return error_no_memory(err, "train", strlen(list->items[*count]));
+        if (ok) continue;
+        error_set(err, ERROR_USAGE, "settings", "--%s: \"%.80s\" is not PATTERN=NUMBER with a %s above 0",
+                  name, list->items[*count], whole ? "whole number" : "number");
+        return error_fix(err, "Write it as --%s q_proj=8.", name);
+    }
+    return true;
+}
+
+static bool read_rules(struct method_rules *out, const struct recipe *recipe, struct arena *arena,
+                       struct error *err) {
+    static const char *everything[] = {"all-linear"};
+    *out = (struct method_rules){.targets = everything,
+                                 .target_count = 1,
+                                 .layers = recipe->lora_layers,
+                                 .rank = recipe->lora_rank,
+                                 .alpha = recipe->lora_alpha};
+    if (recipe->lora_targets.count) {
+        out->target_count = recipe->lora_targets.count;
+        out->targets = arena_array(arena, out->target_count, sizeof *out->targets);
+        if (!out->targets) return error_no_memory(err, "train", out->target_count);
+        for (size_t i = 0; i < out->target_count; i++) out->targets[i] = recipe->lora_targets.items[i];
+    }
+    return read_patterns(&recipe->lora_rank_pattern, "lora-rank-pattern", true, &out->ranks, &out->rank_count,
+                         arena, err) &&
+           read_patterns(&recipe->lora_alpha_pattern, "lora-alpha-pattern", false, &out->alphas,
+                         &out->alpha_count, arena, err);
+}
+
+/* ---- an adapter to settings ---- */
+
+static bool resolve_list(struct recipe *recipe, const char *name, const struct buf *text, struct error *err) {
+    if (is_given(recipe, name) || !text->size) return true;
+    return recipe_resolve(recipe, name, text->data, "of --adapter", err);
+}
+
+static bool resolve_patterns(struct recipe *recipe, const char *name, const struct method_pattern *patterns,
+                             size_t count, struct error *err) {
+    struct buf text = {0};
+    for (size_t i = 0; i < count; i++)
+        buf_printf(&text, "%s%s=%.17g", i ? "," : "", patterns[i].pattern, patterns[i].value);
+    bool ok = text.failed ? error_no_memory(err, "train", text.size) : resolve_list(recipe, name, &text, err);
+    buf_release(&text);
+    return ok;
+}
+
+static bool resolve_targets(struct recipe *recipe, const struct method_rules *rules, struct error *err) {
+    struct buf text = {0};
+    for (size_t i = 0; i < rules->target_count; i++)
+        buf_printf(&text, "%s%s", i ? "," : "", rules->targets[i]);
+    bool ok = text.failed ? error_no_memory(err, "train", text.size)
+                          : resolve_list(recipe, "lora-targets", &text, err);
+    buf_release(&text);
+    return ok;
+}
+
+/* Every setting that describes the adapter and was not given. */
+static bool describe_adapter(struct recipe *recipe, const struct method *method,
+                             const struct method_rules *rules, struct error *err) {
+    static const char reason[] = "of --adapter";
+    return (is_given(recipe, "lora-rank") ||
+            recipe_resolve_int(recipe, "lora-rank", rules->rank, "rank of --adapter", err)) &&
+           (is_given(recipe, "lora-alpha") ||
+            recipe_resolve_float(recipe, "lora-alpha", rules->alpha, "alpha of --adapter", err)) &&
+           (is_given(recipe, "lora-layers") ||
+            recipe_resolve_int(recipe, "lora-layers", rules->layers, reason, err)) &&
+           (is_given(recipe, "lora-rslora") ||
+            recipe_resolve(recipe, "lora-rslora", method->rslora ? "true" : "false", reason, err)) &&
+           (is_given(recipe, "lora-init") ||
+            recipe_resolve(recipe, "lora-init", method->init == METHOD_INIT_GAUSSIAN ? "gaussian" : "default",
+                           reason, err)) &&
+           resolve_targets(recipe, rules, err) &&
+           resolve_patterns(recipe, "lora-rank-pattern", rules->ranks, rules->rank_count, err) &&
+           resolve_patterns(recipe, "lora-alpha-pattern", rules->alphas, rules->alpha_count, err);
+}
+
+/* The first of the given settings is named; where it is one number, with what the adapter has. */
+static bool refuse_conflict(struct recipe *recipe, const struct method_rules *rules, struct error *err) {
+    static const char *const names[] = {"lora-rank",   "lora-alpha",        "lora-targets",
+                                        "lora-layers", "lora-rank-pattern", "lora-alpha-pattern",
+                                        "lora-rslora", "lora-init"};
+    const char *name = NULL;
+    for (size_t i = 0; i < sizeof names / sizeof *names && !name; i++)
+        if (is_given(recipe, names[i])) name = names[i];
+    if (is_given(recipe, "lora-rank") && recipe->lora_rank != rules->rank) {
+        error_set(err, ERROR_USAGE, "train", "--lora-rank %lld conflicts with the rank %lld of --adapter",
+                  (long long)recipe->lora_rank, (long long)rules->rank);
+        name = "lora-rank";
+    } else if (is_given(recipe, "lora-alpha") && fabs(recipe->lora_alpha - rules->alpha) > 0) {
+        error_set(err, ERROR_USAGE, "train", "--lora-alpha %.12g conflicts with the alpha %.12g of --adapter",
+                  recipe->lora_alpha, rules->alpha);
+        name = "lora-alpha";
+    } else if (is_given(recipe, "lora-targets")) {
+        struct buf of = {0};
+        for (size_t i = 0; i < rules->target_count; i++)
+            buf_printf(&of, "%s%s", i ? "," : "", rules->targets[i]);
+        error_set(err, ERROR_USAGE, "train", "--lora-targets conflicts with the targets %.300s of --adapter",
+                  of.data ? of.data : "");
+        buf_release(&of);
+        name = "lora-targets";
+    } else {
+        error_set(err, ERROR_USAGE, "train", "--%s conflicts with --adapter, which is of another form",
+                  name ? name : "lora-rank");
+    }
+    return error_fix(err, "Leave --%s out, or start without --adapter.", name ? name : "lora-rank");
+}
+
+static bool of_adapter(struct method *out, struct recipe *recipe, const struct model *model,
+                       const struct peft *adapter, struct arena *arena, struct error *err) {
+    struct method wanted = {0};
+    struct method_rules rules, given;
+    bool names;
+    if (!engine_method_of(adapter, model, out, err) ||
+        !method_describe(out, &model->config, &rules, &names, arena, err) ||
+        !describe_adapter(recipe, out, &rules, err) || !read_rules(&given, recipe, arena, err) ||
+        !method_build(&wanted, &model->config, &given, err))
+        return false;
+    wanted.rslora = recipe->lora_rslora;
+    bool same = method_same_parts(&wanted, out) && recipe->lora_init == (int)out->init;
+    method_release(&wanted);
+    return same || refuse_conflict(recipe, &rules, err);
+}
+
+static bool of_settings(struct method *out, struct recipe *recipe, const struct model *model,
+                        struct arena *arena, struct error *err) {
+    struct method_rules rules;
+    if (recipe->lora_alpha <= 0 && !recipe_resolve_float(recipe, "lora-alpha", (double)recipe->lora_rank,
+                                                         "the rank, so that the scale is 1", err))
+        return false;
+    if (!read_rules(&rules, recipe, arena, err) || !method_build(out, &model->config, &rules, err) ||
+        !method_check(out, &model->config, err))
+        return false;
+    out->rslora = recipe->lora_rslora;
+    out->init = (enum method_init)recipe->lora_init;
+    return true;
+}
+
+static bool resolve_rate(struct recipe *recipe, const struct model_config *config, struct error *err) {
+    char reason[96];
+    if (recipe->learning_rate > 0) return true;
+    snprintf(reason, sizeof reason, "hidden size %lld of %s", (long long)config->hidden,
+             config->architecture);
+    return recipe_resolve_float(recipe, "learning-rate",
+                                recipe_default_learning_rate(config->hidden, config->architecture), reason,
+                                err);
+}
+
+bool recipe_method(struct method *out, struct recipe *recipe, const struct model *model,
+                   const struct peft *adapter, struct error *err) {
+    struct arena arena = {0};
+    bool ok = adapter ? of_adapter(out, recipe, model, adapter, &arena, err)
+                      : of_settings(out, recipe, model, &arena, err);
+    out->dropout = recipe->lora_dropout;
+    arena_release(&arena);
+    return ok && resolve_rate(recipe, &model->config, err);
+}

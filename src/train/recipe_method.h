@@ -1,0 +1,14 @@
+/* From settings to a method, and from an adapter that is started from to settings. */
+#ifndef HONE_TRAIN_RECIPE_METHOD_H
+#define HONE_TRAIN_RECIPE_METHOD_H
+
+#include "format/peft.h"
+#include "model/method.h"
+#include "train/recipe.h"
+
+/* Resolves alpha and learning rate, and, with an adapter (or NULL), everything that describes it. Settings
+ * that were given beside an adapter must say what it says: a run's own recipe has both. */
+bool recipe_method(struct method *out, struct recipe *recipe, const struct model *model,
+                   const struct peft *adapter, struct error *err);
+
+#endif

@@ -1,0 +1,66 @@
+#!/usr/bin/env python3
+"""Writes variants/<name>/: adapters of other forms than plain LoRA, as PEFT itself writes them, on the tiny models of
+data/, and what PEFT computes with them. Needs what make_models.py needs; what the files hold stands in README.md.
+
+    python3 tests/golden/make_variants.py [OTHER]"""
+import json
+import os
+import pathlib
+import sys
+
+import numpy as np
+import torch
+from peft import LoraConfig, get_peft_model
+
+import make_models
+
+DATA = pathlib.Path(__file__).parent / "data"
+# Each differs from the others in what a reader could get wrong: which pattern counts, how the scale follows from
+# a rank of its own, layers that have no adapter.
+VARIANTS = {
+    "patterns": ("llama-untied", dict(r=4, lora_alpha=8, target_modules=make_models.TARGETS,
+                                      rank_pattern={"q_proj": 2, r"layers\.1\.self_attn\.[kv]_proj": 6, "0.mlp.down_proj": 3},
+                                      alpha_pattern={"layers.0.mlp.up_proj": 3, "v_proj": 16})),
+    "rslora": ("qwen2", dict(r=4, lora_alpha=2, use_rslora=True, target_modules=["q_proj", "o_proj", "up_proj"],
+                             rank_pattern={"o_proj": 9})),
+    "some-layers": ("llama-tied", dict(r=3, lora_alpha=6, target_modules=["k_proj", "down_proj"], layers_to_transform=[1],
+                                       init_lora_weights="gaussian")),
+    "some-paths": ("llama-scaled", dict(r=2, lora_alpha=2, target_modules=r".*layers\.(0\.self_attn\.[qk]_proj|1\.mlp\.[gu].*)")),
+}
+
+
+def make_adapter(directory, base, settings, rng):
+    model = get_peft_model(make_models.load_base(base), LoraConfig(lora_dropout=0.0, task_type="CAUSAL_LM", **settings))
+    with torch.no_grad():
+        for key, p in sorted(model.named_parameters()):
+            if "lora_A" in key:
+                value = rng.standard_normal(p.shape) / np.sqrt(p.shape[1])
+            elif "lora_B" in key:
+                value = rng.standard_normal(p.shape) * 0.1
+            elif "lora_magnitude" in key:
+                value = p.numpy() * (1 + 0.1 * rng.standard_normal(p.shape))
+            else:
+                continue
+            p.copy_(torch.from_numpy(value.astype(np.float32)))
+    model.peft_config["default"].base_model_name_or_path = base.name
+    model.save_pretrained(directory)
+    (directory / "README.md").unlink()
+
+
+def main():
+    out = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else pathlib.Path(__file__).parent / "variants"
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    for number, (name, (base, settings)) in enumerate(VARIANTS.items()):
+        rng = np.random.default_rng(2000 + number)
+        directory = out / name
+        directory.mkdir(parents=True, exist_ok=True)
+        examples = json.loads((DATA / base / "golden.json").read_text())["examples"]
+        make_adapter(directory / "adapter", DATA / base, settings, rng)
+        make_models.compute(DATA / base, directory, base, examples, rng)
+        facts = json.loads((directory / "golden.json").read_text())
+        print(name, "on", base, "loss", facts["loss"], "norm", facts["gradient_norm"])
+
+
+main()
