@@ -194,14 +194,15 @@ static void build_update(struct builder *b, struct built_graph *out) {
     int gradient = state_value(b, b->state->gradient, false);
     int norm_value = emit1(b, OP_GRADIENT_NORM, &gradient, NULL, DTYPE_F32, "norm");
     if (norm_value >= 0) b->graph->values[norm_value].keep = true;
-    int update[7] = {norm_value,
-                     graph_input(b->graph, INPUT_HYPER, DTYPE_F32, COUNT_FIXED, 8),
-                     state_value(b, b->state->adapter, false),
-                     gradient,
-                     state_value(b, b->state->moment1, false),
-                     state_value(b, b->state->moment2, false),
-                     state_value(b, b->state->step, false)};
-    graph_emit(b->graph, OP_ADAMW, update, NULL, DTYPE_F32, "adamw");
+    const struct model_state *state = b->state;
+    const struct op_parts *parts = &state->parts;
+    struct attributes attributes = {.parts = parts};
+    int update[op_max_inputs] = {
+        norm_value,
+        graph_input(b->graph, INPUT_HYPER, DTYPE_F32, COUNT_FIXED, (int64_t)parts->groups * HYPER_COLUMNS),
+        state_value(b, state->step, false), state_value(b, state->adapter, false), gradient};
+    for (int s = 0; s < optimizer_most_states; s++) update[5 + s] = state_value(b, state->moments[s], false);
+    graph_emit(b->graph, optimizer_rows[state->optimizer.kind].op, update, &attributes, DTYPE_F32, "update");
     int loss = state_value(b, b->state->loss, false);
     graph_emit(b->graph, OP_ZERO, &gradient, NULL, DTYPE_F32, "zero");
     graph_emit(b->graph, OP_ZERO, &loss, NULL, DTYPE_F64, "zero");

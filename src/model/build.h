@@ -5,6 +5,7 @@
 #include "graph/graph.h"
 #include "graph/state.h"
 #include "model/method.h"
+#include "model/optimizer.h"
 
 /* Rows of the state table by what they are. */
 struct model_state {
@@ -15,7 +16,10 @@ struct model_state {
     int frequencies;
     int *down, *up; /* [layers · module_count]: A and B; -1: not attached */
     int *down_gradient, *up_gradient;
-    int adapter, gradient, moment1, moment2; /* the contiguous blocks; -1 where there are none */
+    int adapter, gradient;              /* the contiguous blocks; -1 where there are none */
+    int moments[optimizer_most_states]; /* the optimizer's, as its row names them; -1: none */
+    struct op_parts parts;              /* of the blocks */
+    struct optimizer optimizer;
     int step, loss;         /* i32 [1] optimizer steps taken; f64 [1] loss summed since it was zeroed */
     int *cache_k, *cache_v; /* [layers] when inferring */
     enum dtype compute;
@@ -23,9 +27,10 @@ struct model_state {
 };
 
 struct state_options {
-    enum dtype compute;     /* DTYPE_F32 or DTYPE_BF16 */
-    bool decoded;           /* keep decoded copies of quantised linears */
-    bool train;             /* gradients and moments too */
+    enum dtype compute; /* DTYPE_F32 or DTYPE_BF16 */
+    bool decoded;       /* keep decoded copies of quantised linears */
+    bool train;         /* gradients and the optimizer's state too */
+    struct optimizer optimizer;
     int64_t slots, context; /* > 0: a cache of this many sequences and tokens each */
 };
 

@@ -64,6 +64,16 @@ static int64_t block_elements(const struct model_state *state) {
     return total;
 }
 
+/* The part of a matrix in the block, named as PEFT names its module. */
+static void note_part(struct model_state *state, int64_t layer, int module, char matrix, const int64_t dim[2],
+                      uint64_t at) {
+    const char *path = modules[module].path, *mark = strstr(path, "%d");
+    struct op_part *part = &state->parts.items[state->parts.count++];
+    *part = (struct op_part){.offset = (int64_t)(at / sizeof(float)), .rows = dim[0], .columns = dim[1]};
+    snprintf(part->name, sizeof part->name, "%.*s%lld%s.lora_%c", (int)(mark - path), path, (long long)layer,
+             mark + 2, matrix);
+}
+
 static void add_parts(struct model_state *state, int block, int *down, int *up, const char *kind) {
     const struct model_config *config = &state->model->config;
     uint64_t at = 0;
@@ -78,25 +88,42 @@ static void add_parts(struct model_state *state, int block, int *down, int *up, 
             int64_t a[2] = {rank, in}, b[2] = {out, rank};
             snprintf(name, sizeof name, "%lld.%s.%s_a", (long long)layer, modules[m].target, kind);
             down[index] = state_add_part(&state->table, block, at, 2, a, name);
+            if (block == state->adapter) note_part(state, layer, m, 'A', a, at);
             at += (uint64_t)part_elements(a[0], a[1]) * sizeof(float);
             name[strlen(name) - 1] = 'b';
             up[index] = state_add_part(&state->table, block, at, 2, b, name);
+            if (block == state->adapter) note_part(state, layer, m, 'B', b, at);
             at += (uint64_t)part_elements(b[0], b[1]) * sizeof(float);
         }
+}
+
+/* State that is packed by part gets its slots; each begins at a multiple of 64 bytes. */
+static void add_optimizer(struct model_state *state, int64_t elements) {
+    const struct optimizer_row *row = &optimizer_rows[state->optimizer.kind];
+    for (int s = 0; s < optimizer_most_states && row->states[s].name; s++) {
+        int64_t size = row->states[s].elements ? 0 : elements;
+        if (row->states[s].momentum && !state->optimizer.momentum) continue;
+        for (int p = 0; row->states[s].elements && p < state->parts.count; p++) {
+            state->parts.items[p].slot = size;
+            size += row->states[s].elements(&state->parts.items[p]);
+        }
+        state->moments[s] =
+            state_add(&state->table, STATE_OPTIMIZER, DTYPE_F32, 1, &size, row->states[s].name);
+    }
 }
 
 static void add_adapter(struct model_state *state, bool train) {
     struct state_table *table = &state->table;
     int64_t elements = block_elements(state), one = 1;
-    state->adapter = state->gradient = state->moment1 = state->moment2 = state->step = state->loss = -1;
+    state->adapter = state->gradient = state->step = state->loss = -1;
+    for (int s = 0; s < optimizer_most_states; s++) state->moments[s] = -1;
     if (state->method.parts)
         state->adapter = state_add(table, STATE_ADAPTER, DTYPE_F32, 1, &elements, "adapter");
     add_parts(state, state->adapter, state->down, state->up, "lora");
     if (!train) return;
     state->gradient = state_add(table, STATE_GRADIENT, DTYPE_F32, 1, &elements, "gradient");
     add_parts(state, state->gradient, state->down_gradient, state->up_gradient, "gradient");
-    state->moment1 = state_add(table, STATE_OPTIMIZER, DTYPE_F32, 1, &elements, "moment1");
-    state->moment2 = state_add(table, STATE_OPTIMIZER, DTYPE_F32, 1, &elements, "moment2");
+    add_optimizer(state, elements);
     state->step = state_add(table, STATE_OPTIMIZER, DTYPE_I32, 1, &one, "step");
     state->loss = state_add(table, STATE_OPTIMIZER, DTYPE_F64, 1, &one, "loss");
 }
@@ -118,11 +145,14 @@ bool model_state_build(struct model_state *out, const struct model *model, const
     out->compute = options->compute;
     out->decoded = options->decoded;
     if (!method_copy(&out->method, method, err)) return false;
+    out->optimizer = options->optimizer;
+    out->parts.groups = 1;
     size_t parts = (size_t)model->config.layers * module_count, layers = (size_t)model->config.layers;
     out->weights = mem_array(weight_count(model), sizeof(int));
     out->down = mem_array(parts * 4, sizeof(int));
     out->cache_k = mem_array(layers * 2, sizeof(int));
-    if (!out->weights || !out->down || !out->cache_k) {
+    out->parts.items = mem_array(parts * 2, sizeof *out->parts.items);
+    if (!out->weights || !out->down || !out->cache_k || !out->parts.items) {
         model_state_release(out);
         return error_no_memory(err, "model", parts * 4 * sizeof(int));
     }
@@ -144,6 +174,7 @@ void model_state_release(struct model_state *state) {
     mem_free(state->weights);
     mem_free(state->down);
     mem_free(state->cache_k);
+    mem_free(state->parts.items);
     memset(state, 0, sizeof *state);
 }
 

@@ -26,6 +26,9 @@ static const struct op_row *const rows[OP_COUNT] = {
     [OP_LOSS] = &op_loss_row,
     [OP_GRADIENT_NORM] = &op_gradient_norm_row,
     [OP_ADAMW] = &op_adamw_row,
+    [OP_SGD] = &op_sgd_row,
+    [OP_LION] = &op_lion_row,
+    [OP_ADAFACTOR] = &op_adafactor_row,
     [OP_ZERO] = &op_zero_row,
 };
 

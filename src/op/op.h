@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "op/optimizer.h"
 #include "tensor/dtype.h"
 
 enum { op_max_inputs = 8, op_max_outputs = 4, op_max_rank = 4 };
@@ -49,8 +50,13 @@ enum op_code {
     OP_LOSS,      /* logp [M], weights [M], state loss [1] f64: loss += Σ weights · logp */
     OP_GRADIENT_NORM, /* state gradients [P] → norm [1] f32 = ‖gradients‖₂, not finite when any entry is not
                        */
-    OP_ADAMW, /* norm [1], hyper [8], state parameters, gradients, m, v [P], step [1] i32; see optimizer.c */
-    OP_ZERO,  /* state [any] = 0 */
+    /* Updates: norm [1], hyper [groups, HYPER_COLUMNS], state step [1] i32, parameters [P], gradients [P],
+       and their own state; attributes.parts. See optimizer.h, optimizer.c, optimizer_matrix.c */
+    OP_ADAMW,     /* m [P], v [P] */
+    OP_SGD,       /* momentum [P] or none */
+    OP_LION,      /* m [P] */
+    OP_ADAFACTOR, /* factors [optimizer_factors of all parts] */
+    OP_ZERO,      /* state [any] = 0 */
     OP_COUNT
 };
 
@@ -69,10 +75,9 @@ enum input_name {
     INPUT_WEIGHTS,   /* f32 [M] dloss/dlogp: -1 / supervised tokens of the whole effective batch */
     INPUT_EXAMPLES,  /* u32 [T] index of the token's example in the data set, before shuffling */
     INPUT_RANDOM,    /* u32 [4] seed low, seed high, epoch, 0 */
-    INPUT_HYPER, /* f32 [8] learning rate, beta1, beta2, epsilon, weight decay, max gradient norm (0: none),
-                    0, 0 */
-    INPUT_SLOTS, /* i32 [S] which cache slot a segment uses */
-    INPUT_PAST,  /* i32 [S] tokens already in that slot */
+    INPUT_HYPER,     /* f32 [groups, HYPER_COLUMNS] of optimizer.h, flat */
+    INPUT_SLOTS,     /* i32 [S] which cache slot a segment uses */
+    INPUT_PAST,      /* i32 [S] tokens already in that slot */
     INPUT_COUNT
 };
 
@@ -96,9 +101,10 @@ struct attributes {
     float scale;       /* attention: factor of q·k */
     float probability; /* dropout: p */
     int heads, kv_heads, head_dim;
-    int module;   /* dropout: module number of model/method.h */
-    bool inverse; /* rope */
-    bool bf16;    /* products: round operands to bf16 even where the activations are stored as f32 */
+    int module;                   /* dropout: module number of model/method.h */
+    bool inverse;                 /* rope */
+    const struct op_parts *parts; /* updates: what the block is made of; outlives the graph */
+    bool bf16; /* products: round operands to bf16 even where the activations are stored as f32 */
 };
 
 struct node {
@@ -201,6 +207,7 @@ extern const struct op_row op_attention_row, op_attention_grad_row, op_cache_att
 extern const struct op_row op_embedding_row, op_add_row, op_dropout_row, op_gather_row, op_scatter_row;
 extern const struct op_row op_glu_row, op_glu_grad_row;
 extern const struct op_row op_head_row, op_head_grad_row, op_loss_row;
-extern const struct op_row op_gradient_norm_row, op_adamw_row, op_zero_row;
+extern const struct op_row op_gradient_norm_row, op_adamw_row, op_sgd_row, op_lion_row, op_adafactor_row;
+extern const struct op_row op_zero_row;
 
 #endif

@@ -1,10 +1,16 @@
-/* The optimizer as operations over contiguous blocks: norm of all gradients, then one update.
+/* The optimizer as operations over contiguous blocks: norm of all gradients, then one update. Here are the
+ * updates that treat each number alone; the gradient is clipped as by torch.nn.utils.clip_grad_norm_:
+ *   g = gradient · min(1, most / (norm + 1e-6))           when most > 0
  *
- * AdamW (Loshchilov and Hutter 2019, algorithm 2) as torch.optim.AdamW computes it, after
- * torch.nn.utils.clip_grad_norm_:
- *   g  = gradient · min(1, most / (norm + 1e-6))           when most > 0
+ * AdamW (Loshchilov and Hutter 2019, algorithm 2) as torch.optim.AdamW:
  *   p  = p (1 - lr · decay);  m = β1 m + (1-β1) g;  v = β2 v + (1-β2) g²
  *   p -= lr / (1-β1ᵗ) · m / (√v / √(1-β2ᵗ) + ε)
+ * SGD as torch.optim.SGD, whose weight decay is part of the gradient:
+ *   g += decay · p;  b = g in the first step, then b = μ b + (1 - dampening) g
+ *   p -= lr · (b, or g + μ b with Nesterov's momentum, or g without momentum)
+ * Lion (Chen et al. 2023, algorithm 2):
+ *   p  = p (1 - lr · decay);  p -= lr · sign(β1 m + (1-β1) g);  m = β2 m + (1-β2) g
+ *
  * A norm that is not finite changes nothing, the step counter included. */
 #include <math.h>
 
@@ -40,32 +46,92 @@ const struct op_row op_gradient_norm_row = {
     .reference = norm_reference,
 };
 
-static void adamw_reference(const struct reference_call *call) {
-    double norm = call->in[0].data[0];
-    const double *hyper = call->in[1].data;
-    double *p = call->in[2].data, *g = call->in[3].data, *m = call->in[4].data, *v = call->in[5].data;
-    double rate = hyper[0], beta1 = hyper[1], beta2 = hyper[2], epsilon = hyper[3], decay = hyper[4],
-           most = hyper[5];
-    if (!isfinite(norm)) return;
-    double step = call->in[6].data[0] += 1;
-    double clip = most > 0 ? fmin(1, most / (norm + 1e-6)) : 1;
-    double correction1 = 1 - pow(beta1, step), correction2 = sqrt(1 - pow(beta2, step));
-    for (int64_t i = 0; i < elements(&call->in[2]); i++) {
-        double gradient = g[i] * clip;
-        p[i] *= 1 - rate * decay;
-        m[i] = beta1 * m[i] + (1 - beta1) * gradient;
-        v[i] = beta2 * v[i] + (1 - beta2) * gradient * gradient;
-        p[i] -= rate / correction1 * m[i] / (sqrt(v[i]) / correction2 + epsilon);
+/* What every update begins with. False: the gradient is not finite. */
+static bool begin(const struct reference_call *call, double *step) {
+    if (!isfinite(call->in[0].data[0])) return false;
+    *step = call->in[2].data[0] += 1;
+    return true;
+}
+
+static double clip(const struct reference_call *call, const double *hyper) {
+    return hyper[HYPER_MAX_NORM] > 0 ? fmin(1, hyper[HYPER_MAX_NORM] / (call->in[0].data[0] + 1e-6)) : 1;
+}
+
+/* One number of a part: its state and the step's numbers. m and v may be NULL. */
+typedef void (*update_number)(double *p, double g, double *m, double *v, const double *hyper, double step);
+
+static void update_each(const struct reference_call *call, update_number update) {
+    const struct op_parts *parts = call->attributes->parts;
+    double step;
+    if (!begin(call, &step)) return;
+    for (int i = 0; i < parts->count; i++) {
+        const struct op_part *part = &parts->items[i];
+        const double *hyper = call->in[1].data + part->group * HYPER_COLUMNS;
+        double factor = clip(call, hyper);
+        for (int64_t at = part->offset; at < part->offset + part->rows * part->columns; at++)
+            update(call->in[3].data + at, call->in[4].data[at] * factor,
+                   call->in[5].data ? call->in[5].data + at : NULL,
+                   call->in[6].data ? call->in[6].data + at : NULL, hyper, step);
     }
 }
+
+static void adamw_number(double *p, double g, double *m, double *v, const double *hyper, double step) {
+    double beta1 = hyper[HYPER_BETA1], beta2 = hyper[HYPER_BETA2], rate = hyper[HYPER_RATE];
+    *p *= 1 - rate * hyper[HYPER_DECAY];
+    *m = beta1 * *m + (1 - beta1) * g;
+    *v = beta2 * *v + (1 - beta2) * g * g;
+    *p -= rate / (1 - pow(beta1, step)) * *m / (sqrt(*v) / sqrt(1 - pow(beta2, step)) + hyper[HYPER_EPSILON]);
+}
+
+static void sgd_number(double *p, double g, double *m, double *v, const double *hyper, double step) {
+    (void)v;
+    g += hyper[HYPER_DECAY] * *p;
+    double change = g, momentum = hyper[HYPER_MOMENTUM];
+    if (m) {
+        *m = step > 1 ? momentum * *m + (1 - hyper[HYPER_DAMPENING]) * g : g;
+        change = hyper[HYPER_NESTEROV] > 0 ? g + momentum * *m : *m;
+    }
+    *p -= hyper[HYPER_RATE] * change;
+}
+
+static void lion_number(double *p, double g, double *m, double *v, const double *hyper, double step) {
+    (void)v, (void)step;
+    double beta1 = hyper[HYPER_BETA1], beta2 = hyper[HYPER_BETA2], mixed = beta1 * *m + (1 - beta1) * g;
+    *p *= 1 - hyper[HYPER_RATE] * hyper[HYPER_DECAY];
+    *p -= hyper[HYPER_RATE] * ((mixed > 0) - (mixed < 0));
+    *m = beta2 * *m + (1 - beta2) * g;
+}
+
+static void adamw_reference(const struct reference_call *call) { update_each(call, adamw_number); }
+static void sgd_reference(const struct reference_call *call) { update_each(call, sgd_number); }
+static void lion_reference(const struct reference_call *call) { update_each(call, lion_number); }
 
 const struct op_row op_adamw_row = {
     .name = "adamw",
     .inputs = 7,
     .outputs = 0,
-    .state_writes = 1u << 2 | 1u << 4 | 1u << 5 | 1u << 6,
+    .state_writes = 1u << 2 | 1u << 3 | 1u << 5 | 1u << 6,
     .overwrite = {-1, -1, -1, -1},
     .reference = adamw_reference,
+};
+
+const struct op_row op_sgd_row = {
+    .name = "sgd",
+    .inputs = 6,
+    .outputs = 0,
+    .optional_inputs = 1u << 5,
+    .state_writes = 1u << 2 | 1u << 3 | 1u << 5,
+    .overwrite = {-1, -1, -1, -1},
+    .reference = sgd_reference,
+};
+
+const struct op_row op_lion_row = {
+    .name = "lion",
+    .inputs = 6,
+    .outputs = 0,
+    .state_writes = 1u << 2 | 1u << 3 | 1u << 5,
+    .overwrite = {-1, -1, -1, -1},
+    .reference = lion_reference,
 };
 
 static void zero_reference(const struct reference_call *call) {

@@ -18,7 +18,8 @@ enum { file_count = sizeof files / sizeof *files, manifest_limit = 1 << 20 };
 
 uint64_t checkpoint_bytes(const struct engine *engine) {
     const struct model_state *state = &engine->state;
-    return 3 * state->table.rows[state->adapter].bytes + (UINT64_C(1) << 16);
+    return state->table.rows[state->adapter].bytes + state_class_bytes(&state->table, STATE_OPTIMIZER) +
+           (UINT64_C(1) << 16);
 }
 
 /* JSON has no NaN: a value that was never measured is left out. */
@@ -42,10 +43,27 @@ static bool write_state(const char *directory, const struct progress *p, struct 
     return ok;
 }
 
-/* One moment at a time, in pages that are given back, so that saving takes what the plan says of it. */
+/* The optimizer's state as tensors, named as its row names it; `rows` are those of the state table. */
+static size_t list_moments(const struct engine *engine, int rows[optimizer_most_states],
+                           struct tensor tensors[optimizer_most_states], uint64_t *largest) {
+    const struct model_state *state = &engine->state;
+    size_t count = 0;
+    *largest = 0;
+    for (int s = 0; s < optimizer_most_states; s++) {
+        if (state->moments[s] < 0) continue;
+        const struct state_row *row = &state->table.rows[state->moments[s]];
+        rows[count] = state->moments[s];
+        tensors[count++] = (struct tensor){
+            .name = row->name, .dtype = row->dtype, .rank = 1, .dim = {row->dim[0]}, .bytes = row->bytes};
+        if (row->bytes > *largest) *largest = row->bytes;
+    }
+    return count;
+}
+
+/* One at a time, in pages that are given back, so that saving takes what the plan says of it. */
 struct moments {
     struct engine *engine;
-    int rows[2];
+    int rows[optimizer_most_states];
     void *copy;
 };
 
@@ -59,20 +77,14 @@ static const void *fetch_moment(void *user, size_t index, struct error *err) {
 }
 
 static bool write_optimizer(struct engine *engine, const char *directory, struct error *err) {
-    const struct model_state *state = &engine->state;
-    struct moments moments = {.engine = engine, .rows = {state->moment1, state->moment2}};
-    const char *const names[2] = {"moment1", "moment2"};
-    struct tensor tensors[2];
-    size_t bytes = (size_t)state->table.rows[state->moment1].bytes; /* both are as large as the adapter */
-    for (int i = 0; i < 2; i++) {
-        const struct state_row *row = &state->table.rows[moments.rows[i]];
-        tensors[i] = (struct tensor){
-            .name = names[i], .dtype = DTYPE_F32, .rank = 1, .dim = {row->dim[0]}, .bytes = row->bytes};
-    }
+    struct moments moments = {.engine = engine};
+    struct tensor tensors[optimizer_most_states];
+    uint64_t largest;
+    size_t count = list_moments(engine, moments.rows, tensors, &largest), bytes = (size_t)largest + 64;
     char *path = fs_join(directory, "optimizer.safetensors");
     moments.copy = mem_map(bytes, 0);
     bool ok = (path && moments.copy) || error_no_memory(err, "checkpoint", bytes);
-    ok = ok && safetensors_write_each(path, tensors, 2, NULL, fetch_moment, &moments, err);
+    ok = ok && safetensors_write_each(path, tensors, count, NULL, fetch_moment, &moments, err);
     mem_unmap(moments.copy, bytes);
     mem_free(path);
     return ok;
@@ -239,20 +251,20 @@ static bool read_state(const char *directory, struct progress *out, struct error
 }
 
 static bool read_optimizer(struct engine *engine, const char *directory, struct error *err) {
-    const struct model_state *state = &engine->state;
-    const int rows[2] = {state->moment1, state->moment2};
-    const char *const names[2] = {"moment1", "moment2"};
     struct safetensors *file = NULL;
+    struct tensor tensors[optimizer_most_states];
+    int rows[optimizer_most_states];
+    uint64_t largest;
+    size_t count = list_moments(engine, rows, tensors, &largest);
     char *path = fs_join(directory, "optimizer.safetensors");
     bool ok = path ? safetensors_open(&file, path, err) : error_no_memory(err, "checkpoint", 0);
-    for (int i = 0; ok && i < 2; i++) {
-        const struct tensor *tensor = safetensors_find(file, names[i]);
-        const struct state_row *row = &state->table.rows[rows[i]];
-        if (!tensor || tensor->dtype != DTYPE_F32 || tensor->bytes != row->bytes)
+    for (size_t i = 0; ok && i < count; i++) {
+        const struct tensor *tensor = safetensors_find(file, tensors[i].name);
+        if (!tensor || tensor->dtype != tensors[i].dtype || tensor->bytes != tensors[i].bytes)
             ok = error_set(err, ERROR_INPUT, "checkpoint", "%s: %s is missing or of another size", path,
-                           names[i]);
+                           tensors[i].name);
         else
-            ok = engine->ops->upload(engine->store, rows[i], tensor->data, (size_t)row->bytes, err);
+            ok = engine->ops->upload(engine->store, rows[i], tensor->data, (size_t)tensor->bytes, err);
     }
     safetensors_close(&file);
     mem_free(path);

@@ -1,7 +1,7 @@
 /* Checkpoints: everything that the next step depends on.
  *
  *   checkpoints/step-00000100/adapter/             the adapter, PEFT layout, f32
- *                             optimizer.safetensors moment1, moment2 [P] f32 (P as in the state table)
+ *                             optimizer.safetensors the optimizer's state, named as in model/optimizer.c, f32
  *                             state.json            counters
  *                             MANIFEST              {"version", "files": {path: {"bytes","digest"}}}, written
  * last

@@ -39,7 +39,7 @@ enum compute { COMPUTE_AUTO, COMPUTE_F32, COMPUTE_BF16 };
 enum recompute { RECOMPUTE_AUTO, RECOMPUTE_NONE, RECOMPUTE_SELECTIVE, RECOMPUTE_BLOCK };
 enum frozen_weights { FROZEN_AUTO, FROZEN_STORED, FROZEN_DECODED };
 
-enum { recipe_row_limit = 80 };
+enum { recipe_row_limit = 128 };
 
 struct recipe {
     /* model and data */
@@ -76,7 +76,13 @@ struct recipe {
     double learning_rate;                             /* 0: auto */
     int schedule;                                     /* enum schedule */
     double warmup_ratio, weight_decay, max_grad_norm; /* max_grad_norm 0: no clipping */
+    int optimizer;                                    /* enum optimizer_kind, model/optimizer.h */
     double adam_beta1, adam_beta2, adam_epsilon;
+    double lion_beta1, lion_beta2;
+    double momentum, dampening; /* sgd */
+    bool nesterov;
+    double adafactor_decay_rate, adafactor_clip;
+    bool adafactor_scale;
     int64_t batch_size; /* examples per optimizer step */
     int64_t epochs;
     int64_t max_steps; /* 0: no bound */

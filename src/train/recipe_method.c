@@ -170,13 +170,13 @@ static bool of_settings(struct method *out, struct recipe *recipe, const struct 
 }
 
 static bool resolve_rate(struct recipe *recipe, const struct model_config *config, struct error *err) {
-    char reason[96];
+    const struct optimizer_row *optimizer = &optimizer_rows[recipe->optimizer];
+    double rate = optimizer->rate * recipe_default_learning_rate(config->hidden, config->architecture);
+    char reason[160];
     if (recipe->learning_rate > 0) return true;
-    snprintf(reason, sizeof reason, "hidden size %lld of %s", (long long)config->hidden,
-             config->architecture);
-    return recipe_resolve_float(recipe, "learning-rate",
-                                recipe_default_learning_rate(config->hidden, config->architecture), reason,
-                                err);
+    snprintf(reason, sizeof reason, "hidden size %lld of %s%s", (long long)config->hidden,
+             config->architecture, optimizer->rate_why);
+    return recipe_resolve_float(recipe, "learning-rate", rate < 1 ? rate : 1, reason, err);
 }
 
 bool recipe_method(struct method *out, struct recipe *recipe, const struct model *model,

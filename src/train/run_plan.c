@@ -35,7 +35,11 @@ static int64_t longest_example(const struct inputs *inputs) {
 static bool plan_programs(struct run_programs *out, const struct choice *choice, const struct recipe *recipe,
                           const struct inputs *inputs, enum dtype compute, const struct device_ops *ops,
                           struct device *device, struct error *err) {
-    struct state_options options = {.compute = compute, .decoded = choice->decoded, .train = true};
+    struct state_options options = {
+        .compute = compute,
+        .decoded = choice->decoded,
+        .train = true,
+        .optimizer = {(enum optimizer_kind)recipe->optimizer, recipe->momentum > 0}};
     int64_t segments = recipe->batch_size > 64 ? recipe->batch_size : 64;
     if (segments > choice->tokens) segments = choice->tokens;
     struct graph_sizes sizes = {

@@ -8,6 +8,7 @@
 #include "base/thread.h"
 #include "train/run_internal.h"
 #include "train/schedule.h"
+#include "train/update.h"
 
 /* ---- one step ---- */
 
@@ -30,14 +31,9 @@ static bool run_micro_batches(struct run *run, const struct pack_layout *layout,
 
 /* The update runs to its end once begun: a stop between clip and step would lose what cannot be repeated. */
 static bool run_update(struct run *run, double rate, double *loss, float *norm, struct error *err) {
-    const struct recipe *r = run->recipe;
     struct engine *engine = &run->programs.engine;
-    const float hyper[8] = {(float)rate,
-                            (float)r->adam_beta1,
-                            (float)r->adam_beta2,
-                            (float)r->adam_epsilon,
-                            (float)r->weight_decay,
-                            (float)r->max_grad_norm};
+    float hyper[HYPER_COLUMNS];
+    update_hyper(run->recipe, rate, hyper);
     struct binding binding = {.inputs = {[INPUT_HYPER] = hyper}};
     return engine->ops->download(engine->store, engine->state.loss, loss, sizeof *loss, err) &&
            engine->ops->run(run->programs.update.program, &binding, err) &&

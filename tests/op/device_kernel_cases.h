@@ -313,18 +313,76 @@ static void build_gradient_norm(struct trial *trial, const struct sizes *z, enum
     add_state(trial, DTYPE_F32, 1, z->tokens * z->width, 1, 1, 3);
 }
 
-static void build_adamw(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
-    int64_t n = z->tokens * z->width;
+/* Three parts with gaps between them: a matrix, another group's matrix, a vector. */
+static int64_t make_parts(struct trial *trial, const struct sizes *z, int64_t *slots) {
+    static struct op_part items[3];
+    static struct op_parts parts = {items, 3, 2};
+    const int64_t shapes[3][2] = {{z->tokens, z->width}, {z->width, z->hidden}, {z->hidden, 1}};
+    int64_t offset = *slots = 0;
+    for (int i = 0; i < 3; i++) {
+        items[i] = (struct op_part){
+            .offset = offset, .rows = shapes[i][0], .columns = shapes[i][1], .slot = *slots, .group = i == 1};
+        offset += (shapes[i][0] * shapes[i][1] + 15) / 16 * 16;
+        *slots += optimizer_factors(&items[i]);
+    }
+    trial->attributes.parts = &parts;
+    return offset;
+}
+
+/* Norm (finite and clipped, finite and not, not finite), two groups, a step, parameters and gradients. */
+static int64_t build_update(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b,
+                            int64_t *slots) {
+    int64_t n = make_parts(trial, z, slots);
     add_activation(trial, DTYPE_F32, COUNT_FIXED, 1, 0, 1);
     *(float *)(void *)trial->in[0].data = a == DTYPE_F32 ? 2.5f : b == DTYPE_F32 ? NAN : 0.01f;
-    int id = graph_input(&trial->graph, INPUT_HYPER, DTYPE_F32, COUNT_FIXED, 8);
-    memcpy(add_value_of(trial, id), (float[8]){1e-2f, 0.9f, 0.999f, 1e-8f, 0.1f, b == DTYPE_F32 ? 1.0f : 0},
-           32);
-    for (int i = 0; i < 3; i++) add_state(trial, DTYPE_F32, 1, n, 1, 1, 1);
+    float *hyper = add_value_of(
+        trial, graph_input(&trial->graph, INPUT_HYPER, DTYPE_F32, COUNT_FIXED, 2 * HYPER_COLUMNS));
+    memset(hyper, 0, 2 * HYPER_COLUMNS * sizeof *hyper);
+    for (int g = 0; g < 2; g++, hyper += HYPER_COLUMNS) {
+        hyper[HYPER_RATE] = g ? 4e-2f : 1e-2f;
+        hyper[HYPER_DECAY] = g ? 0 : 0.1f;
+        hyper[HYPER_MAX_NORM] = b == DTYPE_F32 ? 1.0f : 0;
+        hyper[HYPER_BETA1] = hyper[HYPER_MOMENTUM] = 0.9f;
+        hyper[HYPER_BETA2] = 0.999f;
+        hyper[HYPER_EPSILON] = 1e-8f;
+        hyper[HYPER_DAMPENING] = 0.25f;
+        hyper[HYPER_NESTEROV] = hyper[HYPER_SCALE] = g ? 1.0f : 0;
+        hyper[HYPER_DECAY_RATE] = 0.8f;
+        hyper[HYPER_CLIP] = g ? 1.0f : 0.5f;
+    }
+    *(int32_t *)add_state(trial, DTYPE_I32, 1, 1, 1, 1, 1) = a == b ? 4 : 0;
+    for (int i = 0; i < 2; i++) add_state(trial, DTYPE_F32, 1, n, 1, 1, 1);
+    trial->terms = 8;
+    return n;
+}
+
+static void build_adamw(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
+    int64_t slots, n = build_update(trial, z, a, b, &slots);
+    add_state(trial, DTYPE_F32, 1, n, 1, 1, 1);
     float *v = add_state(trial, DTYPE_F32, 1, n, 1, 1, 1);
     for (int64_t i = 0; i < n; i++) v[i] = fabsf(v[i]);
-    *(int32_t *)add_state(trial, DTYPE_I32, 1, 1, 1, 1, 1) = 4;
-    trial->terms = 8;
+}
+
+static void build_sgd(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
+    int64_t slots, n = build_update(trial, z, a, b, &slots);
+    if (z->tokens % 2)
+        add_state(trial, DTYPE_F32, 1, n, 1, 1, 1);
+    else
+        add_absent(trial);
+}
+
+static void build_lion(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
+    int64_t slots, n = build_update(trial, z, a, b, &slots);
+    add_state(trial, DTYPE_F32, 1, n, 1, 1, 1);
+}
+
+/* Factors of about the gradients' squares, away from 0, whose root amplifies rounding. */
+static void build_adafactor(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
+    int64_t slots, n = build_update(trial, z, a, b, &slots);
+    (void)n;
+    float *factors = add_state(trial, DTYPE_F32, 1, slots, 1, 1, 1);
+    for (int64_t i = 0; i < slots; i++) factors[i] = 0.5f + fabsf(factors[i]);
+    trial->terms = 64;
 }
 
 static void build_zero(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
@@ -431,6 +489,9 @@ static build_case *const builders[OP_COUNT] = {
     [OP_CACHE_ATTENTION] = build_cache_attention,
     [OP_GRADIENT_NORM] = build_gradient_norm,
     [OP_ADAMW] = build_adamw,
+    [OP_SGD] = build_sgd,
+    [OP_LION] = build_lion,
+    [OP_ADAFACTOR] = build_adafactor,
     [OP_ZERO] = build_zero,
     [OP_LINEAR] = build_linear,
     [OP_LINEAR_GRAD_X] = build_linear_grad_x,

@@ -190,8 +190,10 @@ static void unknown_names_are_refused_with_the_right_one(void **state) {
          "constant."},
         {"lr", "1e-4",
          "settings: unknown setting --lr: another tool's name. Here it is --learning-rate 1e-4."},
-        {"optim", "adamw_torch",
-         "settings: unknown setting --optim: another tool's name. The optimizer is AdamW: leave it out."},
+        {"logging_steps", "10",
+         "settings: unknown setting --logging_steps: another tool's name. Every step is written to "
+         "events.jsonl: leave it "
+         "out."},
         {"other", "1", "settings: unknown setting --other. `hone settings` lists them all."},
         {"zzzzzzzz", NULL, "settings: unknown setting --zzzzzzzz. `hone settings` lists them all."},
         {"\033[31m", NULL, "settings: unknown setting --\\x1b[31m. `hone settings` lists them all."},

@@ -9,6 +9,22 @@ static size_t gradient_norm_workspace(const struct graph *graph, const struct no
     return (size_t)optimizer_pieces(elements) * sizeof(double);
 }
 
+/* Where each part's tasks begin. */
+static size_t update_workspace(const struct graph *graph, const struct node *node, int threads) {
+    (void)graph, (void)threads;
+    return ((size_t)node->attributes.parts->count + 1) * sizeof(int32_t);
+}
+
+/* Sums of the columns of one part for each thread. */
+static size_t adafactor_workspace(const struct graph *graph, const struct node *node, int threads) {
+    (void)graph;
+    const struct op_parts *parts = node->attributes.parts;
+    int64_t most = 1;
+    for (int i = 0; i < parts->count; i++)
+        if (parts->items[i].columns > most) most = parts->items[i].columns;
+    return (size_t)most * (size_t)threads * sizeof(double);
+}
+
 struct zero_job {
     unsigned char *data;
     size_t bytes;
@@ -33,12 +49,21 @@ static void zero_c(const struct cpu_call *call) {
 const struct cpu_kernel cpu_kernels_optimizer[] = {
 #if defined(__x86_64__)
     {OP_GRADIENT_NORM, "gradient_norm_avx512", CPU_AVX512, gradient_norm_avx512, gradient_norm_workspace},
-    {OP_ADAMW, "adamw_avx512", CPU_AVX512, adamw_avx512, NULL},
+    {OP_ADAMW, "adamw_avx512", CPU_AVX512, adamw_avx512, update_workspace},
+    {OP_SGD, "sgd_avx512", CPU_AVX512, sgd_avx512, update_workspace},
+    {OP_LION, "lion_avx512", CPU_AVX512, lion_avx512, update_workspace},
+    {OP_ADAFACTOR, "adafactor_avx512", CPU_AVX512, adafactor_avx512, adafactor_workspace},
     {OP_GRADIENT_NORM, "gradient_norm_avx2", CPU_AVX2, gradient_norm_avx2, gradient_norm_workspace},
-    {OP_ADAMW, "adamw_avx2", CPU_AVX2, adamw_avx2, NULL},
+    {OP_ADAMW, "adamw_avx2", CPU_AVX2, adamw_avx2, update_workspace},
+    {OP_SGD, "sgd_avx2", CPU_AVX2, sgd_avx2, update_workspace},
+    {OP_LION, "lion_avx2", CPU_AVX2, lion_avx2, update_workspace},
+    {OP_ADAFACTOR, "adafactor_avx2", CPU_AVX2, adafactor_avx2, adafactor_workspace},
 #endif
     {OP_GRADIENT_NORM, "gradient_norm_c", 0, gradient_norm_run, gradient_norm_workspace},
-    {OP_ADAMW, "adamw_c", 0, adamw_run, NULL},
+    {OP_ADAMW, "adamw_c", 0, adamw_run, update_workspace},
+    {OP_SGD, "sgd_c", 0, sgd_run, update_workspace},
+    {OP_LION, "lion_c", 0, lion_run, update_workspace},
+    {OP_ADAFACTOR, "adafactor_c", 0, adafactor_run, adafactor_workspace},
     {OP_ZERO, "zero_c", 0, zero_c, NULL},
     {.run = NULL},
 };

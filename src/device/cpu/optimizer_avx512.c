@@ -4,4 +4,7 @@
 
 void gradient_norm_avx512(const struct cpu_call *call) { gradient_norm_run(call); }
 void adamw_avx512(const struct cpu_call *call) { adamw_run(call); }
+void sgd_avx512(const struct cpu_call *call) { sgd_run(call); }
+void lion_avx512(const struct cpu_call *call) { lion_run(call); }
+void adafactor_avx512(const struct cpu_call *call) { adafactor_run(call); }
 #endif

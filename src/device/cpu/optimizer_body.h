@@ -50,58 +50,214 @@ static void gradient_norm_run(const struct cpu_call *call) {
     *(float *)call->out[0].data = (float)sqrt(sum);
 }
 
-struct adamw_job {
-    float *parameters, *m, *v;
-    const float *gradients;
-    int64_t elements;
-    float clip, keep;                   /* factors of the gradient and, for weight decay, of the parameter */
-    float beta1, beta2, fresh1, fresh2; /* fresh = 1 - beta */
-    float rate, root, epsilon;          /* rate / (1 - β1ᵗ), 1 / √(1 - β2ᵗ) */
+/* ---- updates; the equations are in op/optimizer.c and op/optimizer_matrix.c ----
+ *
+ * Scalars are computed in f64, elements in f32 as torch does. A task is a piece of one part. */
+
+struct update {
+    const struct op_parts *parts;
+    const int32_t *first; /* [parts + 1] task that a part begins at */
+    const float *hyper, *gradients;
+    float *parameters, *m, *v; /* state 0 and 1; NULL where there is none */
+    double *columns;           /* Adafactor: [threads, most columns] scratch */
+    int64_t most_columns;
+    double norm, step;
+    /* Of `n` elements from `at` of the part; offsets of the block are added by update_task. */
+    void (*piece)(const struct update *u, const struct op_part *part, const float *hyper, int64_t at,
+                  int64_t n);
 };
 
-static void adamw_task(void *user, int task, int worker) {
+static float clip_of(const struct update *u, const float *hyper) {
+    double most = (double)hyper[HYPER_MAX_NORM], clip = most > 0 ? most / (u->norm + 1e-6) : 1;
+    return (float)(clip < 1 ? clip : 1);
+}
+
+static float keep_of(const float *hyper) {
+    return (float)(1 - (double)hyper[HYPER_RATE] * (double)hyper[HYPER_DECAY]);
+}
+
+static void update_task(void *user, int task, int worker) {
     (void)worker;
-    const struct adamw_job *job = user;
-    int64_t first = (int64_t)task * optimizer_piece, n = piece_length(job->elements, task);
-    float *parameters = job->parameters + first, *ms = job->m + first, *vs = job->v + first;
-    const float *gradients = job->gradients + first;
-    for (int64_t i = 0; i < n; i += lanes) {
-        int64_t left = n - i;
-        vf g = v_read(gradients, false, i, left) * job->clip;
-        vf m = v_read(ms, false, i, left) * job->beta1 + g * job->fresh1;
-        vf v = v_read(vs, false, i, left) * job->beta2 + g * g * job->fresh2;
-        vf p = v_read(parameters, false, i, left) * job->keep;
-        p -= job->rate * m / (v_sqrt(v) * job->root + job->epsilon);
-        v_write(ms, false, i, left, m);
-        v_write(vs, false, i, left, v);
-        v_write(parameters, false, i, left, p);
+    const struct update *u = user;
+    int low = 0, high = u->parts->count;
+    while (high - low > 1) { /* the part that the task lies in */
+        int middle = (low + high) / 2;
+        if (u->first[middle] <= task)
+            low = middle;
+        else
+            high = middle;
+    }
+    const struct op_part *part = &u->parts->items[low];
+    int64_t at = (int64_t)(task - u->first[low]) * optimizer_piece, left = part->rows * part->columns - at;
+    u->piece(u, part, u->hyper + part->group * HYPER_COLUMNS, part->offset + at,
+             left < optimizer_piece ? left : optimizer_piece);
+}
+
+/* False: the gradient is not finite and nothing changes. The step counter is moved on. */
+static bool update_begin(struct update *u, const struct cpu_call *call) {
+    int32_t *step = call->in[2].data;
+    *u = (struct update){.parts = call->attributes->parts,
+                         .hyper = call->in[1].data,
+                         .parameters = call->in[3].data,
+                         .gradients = call->in[4].data,
+                         .m = call->in[5].data,
+                         .v = call->in[6].data,
+                         .norm = (double)*(const float *)call->in[0].data};
+    if (!isfinite(u->norm)) return false;
+    u->step = (double)++*step;
+    return true;
+}
+
+static void update_each(const struct cpu_call *call,
+                        void (*piece)(const struct update *u, const struct op_part *part, const float *hyper,
+                                      int64_t at, int64_t n)) {
+    struct update u;
+    if (!update_begin(&u, call)) return;
+    int32_t *first = call->workspace, tasks = 0;
+    for (int i = 0; i < u.parts->count; i++) {
+        first[i] = tasks;
+        tasks += (int32_t)optimizer_pieces(u.parts->items[i].rows * u.parts->items[i].columns);
+    }
+    u.first = first;
+    u.piece = piece;
+    pool_run(call->pool, tasks, update_task, &u);
+}
+
+static void adamw_piece(const struct update *u, const struct op_part *part, const float *hyper, int64_t at,
+                        int64_t n) {
+    (void)part;
+    double one1 = 1 - (double)hyper[HYPER_BETA1], one2 = 1 - (double)hyper[HYPER_BETA2];
+    float clip = clip_of(u, hyper), keep = keep_of(hyper), beta1 = hyper[HYPER_BETA1],
+          beta2 = hyper[HYPER_BETA2];
+    float rate = (float)((double)hyper[HYPER_RATE] / (1 - pow((double)beta1, u->step)));
+    float root = (float)(1 / sqrt(1 - pow((double)beta2, u->step))), fresh1 = (float)one1,
+          fresh2 = (float)one2;
+    for (int64_t i = at; i < at + n; i += lanes) {
+        int64_t left = at + n - i;
+        vf g = v_read(u->gradients, false, i, left) * clip;
+        vf m = v_read(u->m, false, i, left) * beta1 + g * fresh1;
+        vf v = v_read(u->v, false, i, left) * beta2 + g * g * fresh2;
+        vf p = v_read(u->parameters, false, i, left) * keep;
+        p -= rate * m / (v_sqrt(v) * root + hyper[HYPER_EPSILON]);
+        v_write(u->m, false, i, left, m);
+        v_write(u->v, false, i, left, v);
+        v_write(u->parameters, false, i, left, p);
     }
 }
 
-/* The equations are in op/optimizer.c. Scalars are computed in f64, elements in f32 as torch does. */
-static void adamw_run(const struct cpu_call *call) {
-    double norm = (double)*(const float *)call->in[0].data;
-    const float *hyper = call->in[1].data;
-    int32_t *step = call->in[6].data;
-    if (!isfinite(norm)) return;
-    double beta1 = (double)hyper[1], beta2 = (double)hyper[2], most = (double)hyper[5], t = (double)*step + 1;
-    double clip = most > 0 ? most / (norm + 1e-6) : 1;
-    struct adamw_job job = {
-        .parameters = call->in[2].data,
-        .gradients = call->in[3].data,
-        .m = call->in[4].data,
-        .v = call->in[5].data,
-        .elements = optimizer_elements(&call->in[2]),
-        .clip = (float)(clip < 1 ? clip : 1),
-        .keep = (float)(1 - (double)hyper[0] * (double)hyper[4]),
-        .beta1 = hyper[1],
-        .beta2 = hyper[2],
-        .fresh1 = (float)(1 - beta1),
-        .fresh2 = (float)(1 - beta2),
-        .rate = (float)((double)hyper[0] / (1 - pow(beta1, t))),
-        .root = (float)(1 / sqrt(1 - pow(beta2, t))),
-        .epsilon = hyper[3],
-    };
-    pool_run(call->pool, (int)optimizer_pieces(job.elements), adamw_task, &job);
-    *step += 1;
+static void sgd_piece(const struct update *u, const struct op_part *part, const float *hyper, int64_t at,
+                      int64_t n) {
+    (void)part;
+    float clip = clip_of(u, hyper), momentum = hyper[HYPER_MOMENTUM];
+    float fresh = u->step > 1 ? (float)(1 - (double)hyper[HYPER_DAMPENING]) : 1;
+    float kept = u->step > 1 ? momentum : 0;
+    for (int64_t i = at; i < at + n; i += lanes) {
+        int64_t left = at + n - i;
+        vf p = v_read(u->parameters, false, i, left);
+        vf g = v_read(u->gradients, false, i, left) * clip + p * hyper[HYPER_DECAY], change = g;
+        if (u->m) {
+            vf m = v_read(u->m, false, i, left) * kept + g * fresh;
+            change = hyper[HYPER_NESTEROV] > 0 ? g + m * momentum : m;
+            v_write(u->m, false, i, left, m);
+        }
+        v_write(u->parameters, false, i, left, p - change * hyper[HYPER_RATE]);
+    }
+}
+
+static void lion_piece(const struct update *u, const struct op_part *part, const float *hyper, int64_t at,
+                       int64_t n) {
+    (void)part;
+    float clip = clip_of(u, hyper), keep = keep_of(hyper), beta1 = hyper[HYPER_BETA1],
+          beta2 = hyper[HYPER_BETA2];
+    float fresh1 = (float)(1 - (double)beta1), fresh2 = (float)(1 - (double)beta2);
+    const vf rate = v_splat(hyper[HYPER_RATE]), none = {0};
+    for (int64_t i = at; i < at + n; i += lanes) {
+        int64_t left = at + n - i;
+        vf g = v_read(u->gradients, false, i, left) * clip, m = v_read(u->m, false, i, left);
+        vf p = v_read(u->parameters, false, i, left) * keep, mixed = m * beta1 + g * fresh1;
+        p -= v_select(mixed > none, rate, none) - v_select(mixed < none, rate, none);
+        v_write(u->m, false, i, left, m * beta2 + g * fresh2);
+        v_write(u->parameters, false, i, left, p);
+    }
+}
+
+static void adamw_run(const struct cpu_call *call) { update_each(call, adamw_piece); }
+static void sgd_run(const struct cpu_call *call) { update_each(call, sgd_piece); }
+static void lion_run(const struct cpu_call *call) { update_each(call, lion_piece); }
+
+/* Adafactor: a task is a whole part, since its sums run over rows and columns. */
+
+/* r and c of one matrix move by its squares; returns the mean of r. */
+static double move_factors(const struct op_part *part, const float *g, double clip, double beta, float *rows,
+                           float *columns, double *sums) {
+    double mean = 0, squares = clip * clip;
+    memset(sums, 0, (size_t)part->columns * sizeof *sums);
+    for (int64_t r = 0; r < part->rows; r++) {
+        const float *line = g + r * part->columns;
+        double row = squares_of(line, part->columns) * squares / (double)part->columns + 1e-30;
+        for (int64_t c = 0; c < part->columns; c++) sums[c] += (double)line[c] * (double)line[c];
+        rows[r] = (float)(beta * (double)rows[r] + (1 - beta) * row);
+        mean += (double)rows[r] / (double)part->rows;
+    }
+    for (int64_t c = 0; c < part->columns; c++)
+        columns[c] = (float)(beta * (double)columns[c] +
+                             (1 - beta) * (sums[c] * squares / (double)part->rows + 1e-30));
+    return mean;
+}
+
+/* One row of the update is g · row_factor / √columns (columns NULL: a vector's own second moments stand
+ * there, an element each). Returns the sum of its squares; with p it is also taken off: p = keep p - rate u.
+ */
+static double row_update(const float *g, const float *moments, float factor, int64_t n, float *p, float keep,
+                         float rate) {
+    double sum = 0;
+    for (int64_t i = 0; i < n; i += lanes) {
+        vf root = v_sqrt(v_read(moments, false, i, n - i));
+        vf u = v_read(g, false, i, n - i) * factor / v_select(root > (vf){0}, root, v_splat(1));
+        if (p)
+            v_write(p, false, i, n - i, v_read(p, false, i, n - i) * keep - u * rate);
+        else
+            sum += (double)v_sum(u * u);
+    }
+    return sum;
+}
+
+static void adafactor_task(void *user, int task, int worker) {
+    const struct update *u = user;
+    const struct op_part *part = &u->parts->items[task];
+    const float *hyper = u->hyper + part->group * HYPER_COLUMNS, *g = u->gradients + part->offset;
+    bool vector = part->columns == 1;
+    int64_t n = part->rows * part->columns, lines = vector ? 1 : part->rows,
+            width = vector ? n : part->columns;
+    float *p = u->parameters + part->offset, *rows = u->m + part->slot;
+    float *moments = vector ? rows : rows + ((part->rows + 15) & ~(int64_t)15), clip = clip_of(u, hyper);
+    double beta = 1 - pow(u->step, -(double)hyper[HYPER_DECAY_RATE]), rate = (double)hyper[HYPER_RATE],
+           sum = 0;
+    double mean = 1;
+    if (vector)
+        for (int64_t i = 0; i < n; i++) {
+            double x = (double)g[i] * (double)clip;
+            rows[i] = (float)(beta * (double)rows[i] + (1 - beta) * (x * x + 1e-30));
+        }
+    else
+        mean =
+            move_factors(part, g, (double)clip, beta, rows, moments, u->columns + worker * u->most_columns);
+    if (hyper[HYPER_SCALE] > 0) rate *= fmax(1e-3, sqrt(squares_of(p, n) / (double)n));
+    for (int pass = 0; pass < 2; pass++) {
+        double most = fmax(1, sqrt(sum / (double)n) / (double)hyper[HYPER_CLIP]);
+        for (int64_t r = 0; r < lines; r++) {
+            float factor = vector ? clip : (float)((double)clip / sqrt((double)rows[r] / mean));
+            sum += row_update(g + r * width, moments, factor, width, pass ? p + r * width : NULL,
+                              (float)(1 - rate * (double)hyper[HYPER_DECAY]), (float)(rate / most));
+        }
+    }
+}
+
+static void adafactor_run(const struct cpu_call *call) {
+    struct update u;
+    if (!update_begin(&u, call)) return;
+    u.columns = call->workspace;
+    for (int i = 0; i < u.parts->count; i++)
+        if (u.parts->items[i].columns > u.most_columns) u.most_columns = u.parts->items[i].columns;
+    pool_run(call->pool, u.parts->count, adafactor_task, &u);
 }

@@ -19,7 +19,13 @@ static inline int64_t optimizer_pieces(int64_t elements) {
 
 void gradient_norm_avx2(const struct cpu_call *call);
 void adamw_avx2(const struct cpu_call *call);
+void sgd_avx2(const struct cpu_call *call);
+void lion_avx2(const struct cpu_call *call);
+void adafactor_avx2(const struct cpu_call *call);
 void gradient_norm_avx512(const struct cpu_call *call);
 void adamw_avx512(const struct cpu_call *call);
+void sgd_avx512(const struct cpu_call *call);
+void lion_avx512(const struct cpu_call *call);
+void adafactor_avx512(const struct cpu_call *call);
 
 #endif

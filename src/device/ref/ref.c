@@ -122,7 +122,7 @@ static bool run_node(struct program *program, const struct node *node, const str
     for (int o = 0; ok && o < node->outputs; o++)
         if (call.out[o].data) ok = save(call.out[o].data, &out[o], err);
     for (int i = 0; ok && i < node->inputs; i++)
-        if (row->state_writes >> i & 1u) ok = save(call.in[i].data, &in[i], err);
+        if (in[i].data && row->state_writes >> i & 1u) ok = save(call.in[i].data, &in[i], err);
     for (int i = 0; i < node->inputs; i++) mem_free(call.in[i].data);
     for (int o = 0; o < node->outputs; o++) mem_free(call.out[o].data);
     return ok;
