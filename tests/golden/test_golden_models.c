@@ -18,7 +18,7 @@
 #include "golden/probe.h"
 
 static const char *const models[] = {
-    "data/llama-tied",  "data/llama-untied", "data/llama-scaled",    "data/qwen2", /* plain LoRA */
+    "data/llama-tied",   "data/llama-untied", "data/llama-scaled",    "data/qwen2", /* plain LoRA */
     "variants/patterns", "variants/rslora",   "variants/some-layers", "variants/some-paths"};
 enum { model_count = sizeof models / sizeof *models, tokens = 1024 };
 
