@@ -107,7 +107,7 @@ static bool evaluate(struct run *run, struct error *err) {
     run->progress.seconds += seconds;
     run->evaluated_at = run->progress.step;
     run->progress.eval_loss = score.loss;
-    if (run->progress.step && !(score.loss >= run->progress.best_loss)) {
+    if (run->progress.step && isfinite(score.loss) && !(score.loss >= run->progress.best_loss)) {
         run->progress.best_loss = score.loss;
         run->progress.best_step = run->progress.step;
     }
