@@ -52,7 +52,7 @@ static void add_weights(struct model_state *state) {
 }
 
 /* Parts begin at multiples of 64 bytes; the gaps stay zero, in gradients and moments too. */
-static int64_t part_elements(int64_t rows, int64_t columns) { return (rows * columns + 15) & ~(int64_t)15; }
+static int64_t part_elements(int64_t rows, int64_t columns) { return op_padded(rows * columns); }
 
 static int64_t block_elements(const struct model_state *state) {
     int64_t total = 0, out, in;
@@ -67,11 +67,11 @@ static int64_t block_elements(const struct model_state *state) {
 /* The part of a matrix in the block, named as PEFT names its module. */
 static void note_part(struct model_state *state, int64_t layer, int module, char matrix, const int64_t dim[2],
                       uint64_t at) {
-    const char *path = modules[module].path, *mark = strstr(path, "%d");
+    char path[96];
     struct op_part *part = &state->parts.items[state->parts.count++];
     *part = (struct op_part){.offset = (int64_t)(at / sizeof(float)), .rows = dim[0], .columns = dim[1]};
-    snprintf(part->name, sizeof part->name, "%.*s%lld%s.lora_%c", (int)(mark - path), path, (long long)layer,
-             mark + 2, matrix);
+    module_path(layer, module, path);
+    snprintf(part->name, sizeof part->name, "%s.lora_%c", path, matrix);
 }
 
 static void add_parts(struct model_state *state, int block, int *down, int *up, const char *kind) {

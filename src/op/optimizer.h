@@ -22,6 +22,9 @@ struct op_parts {
     int count, groups;
 };
 
+/* Elements, rounded up to whole lines of 64 bytes of f32. */
+static inline int64_t op_padded(int64_t elements) { return (elements + 15) & ~(int64_t)15; }
+
 /* Columns of INPUT_HYPER, f32 [groups, HYPER_COLUMNS]; an operation reads those that it needs. */
 enum hyper {
     HYPER_RATE,       /* learning rate of this step */

@@ -9,15 +9,13 @@
 
 #include "op/op.h"
 
-static int64_t padded(int64_t elements) { return (elements + 15) & ~(int64_t)15; }
-
 int64_t optimizer_factors(const struct op_part *part) {
-    return part->columns == 1 ? padded(part->rows) : padded(part->rows) + padded(part->columns);
+    return part->columns == 1 ? op_padded(part->rows) : op_padded(part->rows) + op_padded(part->columns);
 }
 
 /* Moves the factors of one part by its squares. */
 static void factors(const struct op_part *part, const double *g, double clip, double beta, double *state) {
-    double *column = state + padded(part->rows);
+    double *column = state + op_padded(part->rows);
     for (int64_t r = 0; r < part->rows; r++) state[r] *= beta;
     for (int64_t c = 0; part->columns > 1 && c < part->columns; c++) column[c] *= beta;
     for (int64_t r = 0; r < part->rows; r++)
@@ -39,7 +37,7 @@ static void adafactor_part(const struct op_part *part, const double *hyper, doub
     int64_t n = part->rows * part->columns;
     double clip = hyper[HYPER_MAX_NORM] > 0 ? fmin(1, hyper[HYPER_MAX_NORM] / (norm + 1e-6)) : 1;
     double mean = 0, squares = 0, rate = hyper[HYPER_RATE];
-    const double *column = state + padded(part->rows);
+    const double *column = state + op_padded(part->rows);
     factors(part, g, clip, 1 - pow(step, -hyper[HYPER_DECAY_RATE]), state);
     for (int64_t r = 0; r < part->rows; r++) mean += state[r] / (double)part->rows;
     for (int pass = 0; pass < 2; pass++) { /* first the size of the update, then the update */

@@ -78,10 +78,13 @@ static bool resolve_patterns(struct recipe *recipe, const char *name, const stru
     return ok;
 }
 
+static void join_targets(const struct method_rules *rules, struct buf *out) {
+    for (size_t i = 0; i < rules->target_count; i++) buf_printf(out, "%s%s", i ? "," : "", rules->targets[i]);
+}
+
 static bool resolve_targets(struct recipe *recipe, const struct method_rules *rules, struct error *err) {
     struct buf text = {0};
-    for (size_t i = 0; i < rules->target_count; i++)
-        buf_printf(&text, "%s%s", i ? "," : "", rules->targets[i]);
+    join_targets(rules, &text);
     bool ok = text.failed ? error_no_memory(err, "train", text.size)
                           : resolve_list(recipe, "lora-targets", &text, err);
     buf_release(&text);
@@ -126,8 +129,7 @@ static bool refuse_conflict(struct recipe *recipe, const struct method_rules *ru
         name = "lora-alpha";
     } else if (is_given(recipe, "lora-targets")) {
         struct buf of = {0};
-        for (size_t i = 0; i < rules->target_count; i++)
-            buf_printf(&of, "%s%s", i ? "," : "", rules->targets[i]);
+        join_targets(rules, &of);
         error_set(err, ERROR_USAGE, "train", "--lora-targets conflicts with the targets %.300s of --adapter",
                   of.data ? of.data : "");
         buf_release(&of);

@@ -55,17 +55,8 @@ static inline float *worker_scratch(const struct flash *flash, int worker) {
     return (float *)(void *)(flash->scratch + (size_t)worker * flash->scratch_bytes);
 }
 
-/* The segment that a task belongs to: the last with starts[s] <= task. */
 static int64_t segment_of(const struct flash *flash, int task) {
-    int64_t low = 0, high = flash->segment_count - 1;
-    while (low < high) {
-        int64_t middle = (low + high + 1) / 2;
-        if (flash->starts[middle] <= task)
-            low = middle;
-        else
-            high = middle - 1;
-    }
-    return low;
+    return cpu_task_owner(flash->starts, flash->segment_count, task);
 }
 
 static inline int64_t segment_length(const struct flash *flash, int64_t s) {

@@ -123,7 +123,7 @@ static bool joins(const struct program *program, const struct graph *graph, int 
 static void find_neighbours(struct program *program, const struct graph *graph) {
     for (int n = 0; n < graph->node_count; n++) {
         int count = 1;
-        while (graph->nodes[n].op == OP_LINEAR && count < cpu_most_together &&
+        while (graph->nodes[n].op == OP_LINEAR && count < gemm_most_together &&
                n + count < graph->node_count && joins(program, graph, n, n + count))
             count++;
         program->together[n] = count;
@@ -171,7 +171,7 @@ static void make_call(struct program *program, const struct binding *binding, in
 
 static bool cpu_run(struct program *program, const struct binding *binding, struct error *err) {
     const struct graph *graph = program->memory.plan->graph;
-    struct cpu_call calls[cpu_most_together];
+    struct cpu_call calls[gemm_most_together];
     if (!host_check(&program->memory, binding, err)) return false;
     for (int n = 0; n < graph->node_count; n += program->together[n]) {
         if (binding->stop && atomic_load(binding->stop))

@@ -5,6 +5,7 @@
 
 #include "device/cpu/block_avx2.h"
 #include "device/cpu/gemm_finish.h"
+#include "device/cpu/sum_avx2.h"
 
 enum { rows_256 = 6, columns_256 = 16 };
 
@@ -76,11 +77,7 @@ static void transpose_256(const uint32_t *from, int64_t stride, uint32_t *to, in
 
 static void finish_256(const struct gemm_tile *tile) { finish_tile(tile, columns_256); }
 
-static inline float few_total(__m256 v) {
-    __m128 sum = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-    sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
-    return _mm_cvtss_f32(_mm_add_ss(sum, _mm_movehdup_ps(sum)));
-}
+static inline float few_total(__m256 v) { return sum_256(v); }
 
 static inline __attribute__((always_inline)) __m256 few_multiply(const struct block256 *block, const float *x,
                                                                  __m256 sum) {

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "device/cpu/gemm_kernel.h"
+#include "device/cpu/sum_avx2.h"
 
 /* A stored block: elements 0..15 and 16..31 as they count before d, and its head: d, then m where there is
  * one. */
@@ -69,12 +70,6 @@ static inline __attribute__((always_inline)) struct ints_block ints_load(const u
         block.high = _mm256_or_si256(block.high, ints_fifths(bits >> 16));
     }
     return block;
-}
-
-static inline float ints_total(__m256 v) {
-    __m128 sum = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-    sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
-    return _mm_cvtss_f32(_mm_add_ss(sum, _mm_movehdup_ps(sum)));
 }
 
 /* What each row's factors are multiplied by: d for the first, m or d for the second. */
@@ -140,7 +135,7 @@ static inline __attribute__((always_inline)) void ints_dots(const struct gemm_fe
         for (int p = 0; p < parts; p++) _mm256_storeu_ps(more + 8 * p, offsets[s][p]);
 #pragma GCC unroll 8
         for (int i = 0; i < x_rows; i++) {
-            float total = ints_total(lanes[s][i]), rest = more[2 * i + 1];
+            float total = sum_256(lanes[s][i]), rest = more[2 * i + 1];
             sums[i * gemm_few_width + s * gemm_few_count] = offset == OFFSET_NONE   ? total
                                                             : offset == OFFSET_ZERO ? total - zero * rest
                                                                                     : total + rest;
@@ -188,7 +183,7 @@ static inline void ints_round_block(const float *x, int16_t *ints, float *factor
     }
     bool finite = _mm256_movemask_ps(_mm256_cmp_ps(check, check, _CMP_UNORD_Q)) == 0;
     *factor = !finite ? NAN : up > 0 ? largest / 32767 : 0;
-    *sum = *factor * ints_total(_mm256_cvtepi32_ps(total));
+    *sum = *factor * sum_256(_mm256_cvtepi32_ps(total));
 }
 
 /* See gemm_kernel.h: `round`. */

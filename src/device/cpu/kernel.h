@@ -51,9 +51,22 @@ extern const struct cpu_kernel cpu_kernels_linear[];    /* linear and its gradie
 extern const struct cpu_kernel cpu_kernels_head[];      /* head, head gradient, loss */
 extern const struct cpu_kernel cpu_kernels_optimizer[]; /* gradient norm, AdamW, zero */
 
-/* Linear calls that read the same x and nothing of each other's, in the workspace of one of them. */
-enum { cpu_most_together = 4 };
+/* Up to gemm_most_together (gemm.h) linear calls that read the same x and nothing of each other's, in the
+ * workspace of one of them. */
 void cpu_linear_together(const struct cpu_call *calls, int count);
+
+/* The part that a task belongs to: the last of `count` with starts[part] <= task. */
+static inline int64_t cpu_task_owner(const int32_t *starts, int64_t count, int task) {
+    int64_t low = 0, high = count;
+    while (high - low > 1) {
+        int64_t middle = (low + high) / 2;
+        if (starts[middle] <= task)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
 
 /* Rows to and from f32, for the stored types (vectorised where the CPU can; bit-equal to
  * tensor/rowcodec.h). */

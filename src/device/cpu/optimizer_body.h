@@ -79,16 +79,9 @@ static float keep_of(const float *hyper) {
 static void update_task(void *user, int task, int worker) {
     (void)worker;
     const struct update *u = user;
-    int low = 0, high = u->parts->count;
-    while (high - low > 1) { /* the part that the task lies in */
-        int middle = (low + high) / 2;
-        if (u->first[middle] <= task)
-            low = middle;
-        else
-            high = middle;
-    }
-    const struct op_part *part = &u->parts->items[low];
-    int64_t at = (int64_t)(task - u->first[low]) * optimizer_piece, left = part->rows * part->columns - at;
+    int64_t owner = cpu_task_owner(u->first, u->parts->count, task);
+    const struct op_part *part = &u->parts->items[owner];
+    int64_t at = (int64_t)(task - u->first[owner]) * optimizer_piece, left = part->rows * part->columns - at;
     u->piece(u, part, u->hyper + part->group * HYPER_COLUMNS, part->offset + at,
              left < optimizer_piece ? left : optimizer_piece);
 }
@@ -230,7 +223,7 @@ static void adafactor_task(void *user, int task, int worker) {
     int64_t n = part->rows * part->columns, lines = vector ? 1 : part->rows,
             width = vector ? n : part->columns;
     float *p = u->parameters + part->offset, *rows = u->m + part->slot;
-    float *moments = vector ? rows : rows + ((part->rows + 15) & ~(int64_t)15), clip = clip_of(u, hyper);
+    float *moments = vector ? rows : rows + op_padded(part->rows), clip = clip_of(u, hyper);
     double beta = 1 - pow(u->step, -(double)hyper[HYPER_DECAY_RATE]), rate = (double)hyper[HYPER_RATE],
            sum = 0;
     double mean = 1;

@@ -1,29 +1,17 @@
 #if defined(__x86_64__)
 #include "device/cpu/block_avx2.h"
-#include "device/cpu/block_types.h"
 #include "device/cpu/row.h"
-#include "tensor/rowcodec.h"
 
-static inline __attribute__((always_inline)) void
-load_blocks(float *out, const uint8_t *at, const enum dtype dtype, int64_t elements, int64_t bytes) {
-    const int groups = block_groups(dtype), block_elements = 32 * groups;
-    for (; elements >= block_elements; elements -= block_elements, out += block_elements, at += bytes)
-#pragma GCC unroll 8
-        for (int g = 0; g < groups; g++) {
-            struct block256 block = block256_load(at, dtype, g);
-            for (int i = 0; i < 4; i++) _mm256_storeu_ps(out + 32 * g + 8 * i, block.part[i]);
-        }
-    if (elements) rowcodec(dtype)->decode(at, out, elements);
+static inline __attribute__((always_inline)) void row_block(float *out, const uint8_t *at,
+                                                            const enum dtype dtype, int group) {
+    struct block256 block = block256_load(at, dtype, group);
+    for (int i = 0; i < 4; i++) _mm256_storeu_ps(out + 8 * i, block.part[i]);
 }
 
-#define LOAD_CASE(name, dtype, bytes) \
-    case dtype: load_blocks(out, source, dtype, elements, bytes); break;
+#include "device/cpu/row_load_body.h"
 
 void row_load_avx2(float *out, const void *source, enum dtype dtype, int64_t elements) {
-    switch (dtype) {
-        BLOCK_TYPES(LOAD_CASE)
-    default: rowcodec(dtype)->decode(source, out, elements);
-    }
+    load_row(out, source, dtype, elements);
 }
 
 /* Round to nearest, ties to even; NaN stays NaN. */

@@ -1,30 +1,18 @@
 #if defined(__x86_64__)
 #include "device/cpu/block_avx512.h"
-#include "device/cpu/block_types.h"
 #include "device/cpu/row.h"
-#include "tensor/rowcodec.h"
 
-static inline __attribute__((always_inline)) void
-load_blocks(float *out, const uint8_t *at, const enum dtype dtype, int64_t elements, int64_t bytes) {
-    const int groups = block_groups(dtype), block_elements = 32 * groups;
-    for (; elements >= block_elements; elements -= block_elements, out += block_elements, at += bytes)
-#pragma GCC unroll 8
-        for (int g = 0; g < groups; g++) {
-            struct block512 block = block512_load(at, dtype, g);
-            _mm512_storeu_ps(out + 32 * g, block.low);
-            _mm512_storeu_ps(out + 32 * g + 16, block.high);
-        }
-    if (elements) rowcodec(dtype)->decode(at, out, elements);
+static inline __attribute__((always_inline)) void row_block(float *out, const uint8_t *at,
+                                                            const enum dtype dtype, int group) {
+    struct block512 block = block512_load(at, dtype, group);
+    _mm512_storeu_ps(out, block.low);
+    _mm512_storeu_ps(out + 16, block.high);
 }
 
-#define LOAD_CASE(name, dtype, bytes) \
-    case dtype: load_blocks(out, source, dtype, elements, bytes); break;
+#include "device/cpu/row_load_body.h"
 
 void row_load_avx512(float *out, const void *source, enum dtype dtype, int64_t elements) {
-    switch (dtype) {
-        BLOCK_TYPES(LOAD_CASE)
-    default: rowcodec(dtype)->decode(source, out, elements);
-    }
+    load_row(out, source, dtype, elements);
 }
 
 /* Round to nearest, ties to even, in integers: the instruction of AVX512_BF16 would flush subnormals. */
