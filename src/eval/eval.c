@@ -56,7 +56,7 @@ static bool open_engine(struct measuring *m, const struct eval_options *options,
         !program_plan(&m->program, &m->engine, GRAPH_SCORE, &sizes, err))
         return false;
     uint64_t need = program_bytes(&m->program) + state_class_bytes(&m->engine.state.table, STATE_WEIGHT) +
-                    state_class_bytes(&m->engine.state.table, STATE_ADAPTER);
+                    state_class_bytes(&m->engine.state.table, STATE_TRAINED);
     if (options->memory && need > options->memory) {
         char want[32], have[32];
         error_set(err, ERROR_MEMORY, "eval", "evaluation needs %s, --memory is %s", text_bytes(need, want),

@@ -6,7 +6,7 @@
 #include "base/checked.h"
 #include "base/mem.h"
 
-static const char *const class_names[STATE_CLASSES] = {"mapped",   "weights",   "adapter",
+static const char *const class_names[STATE_CLASSES] = {"mapped",   "weights",   "trained",
                                                        "gradient", "optimizer", "cache"};
 
 const char *state_class_name(enum state_class class) { return class_names[class]; }

@@ -8,7 +8,7 @@
 enum state_class {
     STATE_MAPPED,  /* weights read where the file is mapped; no bytes of ours */
     STATE_WEIGHT,  /* copies and decoded weights */
-    STATE_ADAPTER, /* trained values */
+    STATE_TRAINED, /* an adapter, or trained weights */
     STATE_GRADIENT,
     STATE_OPTIMIZER, /* moments, step counters, loss sums */
     STATE_CACHE,     /* keys and values of inference */

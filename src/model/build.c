@@ -51,12 +51,12 @@ static int dropped(struct builder *b, int x, int module) {
 
 enum { most_projections = 3 }; /* of one input */
 
-static bool has_adapter(const struct builder *b, int module) {
-    return b->state->down[b->layer * module_count + module] >= 0;
+static const struct trained_part *part_of(const struct builder *b, int module, enum part_kind kind) {
+    return model_state_part(b->state, (size_t)(b->layer * module_count + module), kind);
 }
 
-static int adapter_state(struct builder *b, const int *rows, int module) {
-    return state_value(b, rows[b->layer * module_count + module], b->kind == GRAPH_TRAIN);
+static int part_value(struct builder *b, int module, enum part_kind kind) {
+    return state_value(b, part_of(b, module, kind)->row, b->kind == GRAPH_TRAIN);
 }
 
 /* `count` modules from `module` on, all of x, with their adapters:
@@ -72,16 +72,15 @@ static void projections(struct builder *b, int module, int count, int bias_role,
         y[i] = emit1(b, OP_LINEAR, inputs, &plain, dtype, modules[module + i].target);
     }
     for (int i = 0; i < count; i++) {
-        if (!has_adapter(b, module + i)) continue;
-        int down[6] = {
-            dropped(b, x, module + i), adapter_state(b, b->state->down, module + i), -1, -1, -1, -1};
+        if (!part_of(b, module + i, PART_LORA_A)) continue;
+        int down[6] = {dropped(b, x, module + i), part_value(b, module + i, PART_LORA_A), -1, -1, -1, -1};
         h[i] = emit1(b, OP_LINEAR, down, &plain, DTYPE_F32, "lora_down");
     }
     for (int i = 0; i < count; i++) {
-        if (!has_adapter(b, module + i)) continue;
+        if (!part_of(b, module + i, PART_LORA_A)) continue;
         size_t part = (size_t)(b->layer * module_count + module + i);
         struct attributes scaled = product(b, method_scale(&b->state->method, part));
-        int up[6] = {h[i], adapter_state(b, b->state->up, module + i), -1, y[i], -1, -1};
+        int up[6] = {h[i], part_value(b, module + i, PART_LORA_B), -1, y[i], -1, -1};
         y[i] = emit1(b, OP_LINEAR, up, &scaled, dtype, "lora_up");
     }
 }
@@ -172,11 +171,8 @@ static int head(struct builder *b, int x) {
 static int gradient_of(void *user, int value) {
     struct builder *b = user;
     int row = b->graph->values[value].which;
-    size_t count = (size_t)b->config->layers * module_count;
-    for (size_t i = 0; i < count; i++) {
-        if (b->state->down[i] == row) return state_value(b, b->state->down_gradient[i], false);
-        if (b->state->up[i] == row) return state_value(b, b->state->up_gradient[i], false);
-    }
+    for (int i = 0; i < b->state->parts.count; i++)
+        if (b->state->list[i].row == row) return state_value(b, b->state->list[i].gradient, false);
     b->graph->failed = true;
     return -1;
 }
@@ -200,7 +196,7 @@ static void build_update(struct builder *b, struct built_graph *out) {
     int update[op_max_inputs] = {
         norm_value,
         graph_input(b->graph, INPUT_HYPER, DTYPE_F32, COUNT_FIXED, (int64_t)parts->groups * HYPER_COLUMNS),
-        state_value(b, state->step, false), state_value(b, state->adapter, false), gradient};
+        state_value(b, state->step, false), state_value(b, state->trained, false), gradient};
     for (int s = 0; s < optimizer_most_states; s++) update[5 + s] = state_value(b, state->moments[s], false);
     graph_emit(b->graph, optimizer_rows[state->optimizer.kind].op, update, &attributes, DTYPE_F32, "update");
     int loss = state_value(b, b->state->loss, false);

@@ -7,6 +7,18 @@
 #include "model/method.h"
 #include "model/optimizer.h"
 
+/* What a part of the trained block is. Those of a module come first: A [rank, in] and B [out, rank]. */
+enum part_kind { PART_LORA_A, PART_LORA_B, PART_KINDS };
+
+/* One trained tensor. All of them lie side by side in one block, their gradients in another of the same
+ * layout: where, and how it is called, says the entry of `parts` with the same number. */
+struct trained_part {
+    enum part_kind kind;
+    size_t of;         /* the module: layer · module_count + module */
+    int rank;          /* 1: a vector */
+    int row, gradient; /* of the state table; gradient is -1 unless training */
+};
+
 /* Rows of the state table by what they are. */
 struct model_state {
     struct state_table table;
@@ -14,11 +26,11 @@ struct model_state {
     struct method method; /* a copy */
     int *weights;         /* as model->weights; -1: absent */
     int frequencies;
-    int *down, *up; /* [layers · module_count]: A and B; -1: not attached */
-    int *down_gradient, *up_gradient;
-    int adapter, gradient;              /* the contiguous blocks; -1 where there are none */
+    int trained, gradient;     /* the contiguous blocks; -1 where there are none */
+    struct op_parts parts;     /* of the blocks */
+    struct trained_part *list; /* [parts.count] */
+    int *first; /* [modules + 1]: a module's parts are list[first[m]] to list[first[m + 1] - 1] */
     int moments[optimizer_most_states]; /* the optimizer's, as its row names them; -1: none */
-    struct op_parts parts;              /* of the blocks */
     struct optimizer optimizer;
     int step, loss;         /* i32 [1] optimizer steps taken; f64 [1] loss summed since it was zeroed */
     int *cache_k, *cache_v; /* [layers] when inferring */
@@ -38,6 +50,9 @@ struct state_options {
 bool model_state_build(struct model_state *out, const struct model *model, const struct method *method,
                        const struct state_options *options, struct error *err);
 void model_state_release(struct model_state *state);
+/* A module's part of this kind; NULL: it has none. `module`: layer · module_count + module. */
+const struct trained_part *model_state_part(const struct model_state *state, size_t module,
+                                            enum part_kind kind);
 /* The bytes of a row of class STATE_WEIGHT (frequencies, decoded, un-permuted or widened copies), as many
  * as the row says. */
 bool model_state_make(const struct model_state *state, int row, void *out, struct error *err);

@@ -1,5 +1,5 @@
 /* The state of a model: which weights are read where they are mapped, which are copied, and the blocks of
- * adapter, gradients and moments. */
+ * what is trained, its gradients and its moments. */
 #include <stdio.h>
 #include <string.h>
 
@@ -51,50 +51,79 @@ static void add_weights(struct model_state *state) {
     state->frequencies = state_add(&state->table, STATE_WEIGHT, DTYPE_F32, 1, &half, "rope.frequencies");
 }
 
+/* The parts that a module may have, and their sides. */
+enum side { SIDE_NONE, SIDE_RANK, SIDE_IN, SIDE_OUT };
+static const struct {
+    const char *name; /* as PEFT ends it */
+    enum side sides[2];
+} module_parts[] = {
+    [PART_LORA_A] = {"lora_A", {SIDE_RANK, SIDE_IN}},
+    [PART_LORA_B] = {"lora_B", {SIDE_OUT, SIDE_RANK}},
+};
+
 /* Parts begin at multiples of 64 bytes; the gaps stay zero, in gradients and moments too. */
-static int64_t part_elements(int64_t rows, int64_t columns) { return op_padded(rows * columns); }
-
 static int64_t block_elements(const struct model_state *state) {
-    int64_t total = 0, out, in;
-    for (size_t i = 0; i < state->method.count; i++) {
-        int64_t rank = state->method.parts[i].rank;
-        module_shape(&state->model->config, (int)(i % module_count), &out, &in);
-        total += part_elements(rank, in) + part_elements(out, rank);
-    }
-    return total;
+    if (!state->parts.count) return 0;
+    const struct op_part *last = &state->parts.items[state->parts.count - 1];
+    return last->offset + op_padded(last->rows * last->columns);
 }
 
-/* The part of a matrix in the block, named as PEFT names its module. */
-static void note_part(struct model_state *state, int64_t layer, int module, char matrix, const int64_t dim[2],
-                      uint64_t at) {
+/* Puts a part behind those that there are. */
+static struct op_part *list_part(struct model_state *state, enum part_kind kind, size_t of, int rank,
+                                 const int64_t dim[2]) {
+    int64_t at = block_elements(state);
+    struct op_part *part = &state->parts.items[state->parts.count];
+    state->list[state->parts.count++] =
+        (struct trained_part){.kind = kind, .of = of, .rank = rank, .row = -1, .gradient = -1};
+    *part = (struct op_part){.offset = at, .rows = dim[0], .columns = rank == 2 ? dim[1] : 1};
+    return part;
+}
+
+static void list_module(struct model_state *state, size_t index) {
+    int64_t sides[4] = {0}, layer = (int64_t)(index / module_count);
+    int module = (int)(index % module_count);
     char path[96];
-    struct op_part *part = &state->parts.items[state->parts.count++];
-    *part = (struct op_part){.offset = (int64_t)(at / sizeof(float)), .rows = dim[0], .columns = dim[1]};
+    sides[SIDE_RANK] = state->method.parts[index].rank;
+    if (!sides[SIDE_RANK]) return;
+    module_shape(&state->model->config, module, &sides[SIDE_OUT], &sides[SIDE_IN]);
     module_path(layer, module, path);
-    snprintf(part->name, sizeof part->name, "%s.lora_%c", path, matrix);
+    for (int kind = PART_LORA_A; kind <= PART_LORA_B; kind++) {
+        const enum side *of = module_parts[kind].sides;
+        const int64_t dim[2] = {sides[of[0]], sides[of[1]]};
+        struct op_part *part = list_part(state, (enum part_kind)kind, index, of[1] == SIDE_NONE ? 1 : 2, dim);
+        snprintf(part->name, sizeof part->name, "%s.%s", path, module_parts[kind].name);
+    }
 }
 
-static void add_parts(struct model_state *state, int block, int *down, int *up, const char *kind) {
-    const struct model_config *config = &state->model->config;
-    uint64_t at = 0;
-    for (int64_t layer = 0; layer < config->layers; layer++)
-        for (int m = 0; m < module_count; m++) {
-            size_t index = (size_t)(layer * module_count + m);
-            int64_t out, in, rank = state->method.parts ? state->method.parts[index].rank : 0;
-            char name[96];
-            down[index] = up[index] = -1;
-            if (!rank) continue;
-            module_shape(config, m, &out, &in);
-            int64_t a[2] = {rank, in}, b[2] = {out, rank};
-            snprintf(name, sizeof name, "%lld.%s.%s_a", (long long)layer, modules[m].target, kind);
-            down[index] = state_add_part(&state->table, block, at, 2, a, name);
-            if (block == state->adapter) note_part(state, layer, m, 'A', a, at);
-            at += (uint64_t)part_elements(a[0], a[1]) * sizeof(float);
-            name[strlen(name) - 1] = 'b';
-            up[index] = state_add_part(&state->table, block, at, 2, b, name);
-            if (block == state->adapter) note_part(state, layer, m, 'B', b, at);
-            at += (uint64_t)part_elements(b[0], b[1]) * sizeof(float);
-        }
+static void list_parts(struct model_state *state) {
+    size_t modules_in_all = (size_t)state->model->config.layers * module_count;
+    for (size_t i = 0; i < modules_in_all; i++) {
+        state->first[i] = state->parts.count;
+        if (state->method.parts) list_module(state, i);
+    }
+    state->first[modules_in_all] = state->parts.count;
+}
+
+/* A block and the rows of its parts. */
+static int add_block(struct model_state *state, enum state_class class, const char *name) {
+    int64_t elements = block_elements(state);
+    int block = state_add(&state->table, class, DTYPE_F32, 1, &elements, name);
+    for (int i = 0; i < state->parts.count; i++) {
+        const struct op_part *part = &state->parts.items[i];
+        struct trained_part *trained = &state->list[i];
+        const int64_t dim[2] = {part->rows, part->columns};
+        int row = state_add_part(&state->table, block, (uint64_t)part->offset * sizeof(float), trained->rank,
+                                 dim, part->name);
+        *(class == STATE_GRADIENT ? &trained->gradient : &trained->row) = row;
+    }
+    return block;
+}
+
+const struct trained_part *model_state_part(const struct model_state *state, size_t module,
+                                            enum part_kind kind) {
+    for (int i = state->first[module]; i < state->first[module + 1]; i++)
+        if (state->list[i].kind == kind) return &state->list[i];
+    return NULL;
 }
 
 /* State that is packed by part gets its slots; each begins at a multiple of 64 bytes. */
@@ -112,18 +141,16 @@ static void add_optimizer(struct model_state *state, int64_t elements) {
     }
 }
 
-static void add_adapter(struct model_state *state, bool train) {
+static void add_trained(struct model_state *state, bool train) {
     struct state_table *table = &state->table;
-    int64_t elements = block_elements(state), one = 1;
-    state->adapter = state->gradient = state->step = state->loss = -1;
+    int64_t one = 1;
+    state->trained = state->gradient = state->step = state->loss = -1;
     for (int s = 0; s < optimizer_most_states; s++) state->moments[s] = -1;
-    if (state->method.parts)
-        state->adapter = state_add(table, STATE_ADAPTER, DTYPE_F32, 1, &elements, "adapter");
-    add_parts(state, state->adapter, state->down, state->up, "lora");
+    list_parts(state);
+    if (state->parts.count) state->trained = add_block(state, STATE_TRAINED, "trained");
     if (!train) return;
-    state->gradient = state_add(table, STATE_GRADIENT, DTYPE_F32, 1, &elements, "gradient");
-    add_parts(state, state->gradient, state->down_gradient, state->up_gradient, "gradient");
-    add_optimizer(state, elements);
+    state->gradient = add_block(state, STATE_GRADIENT, "gradient");
+    add_optimizer(state, block_elements(state));
     state->step = state_add(table, STATE_OPTIMIZER, DTYPE_I32, 1, &one, "step");
     state->loss = state_add(table, STATE_OPTIMIZER, DTYPE_F64, 1, &one, "loss");
 }
@@ -149,19 +176,17 @@ bool model_state_build(struct model_state *out, const struct model *model, const
     out->parts.groups = 1;
     size_t parts = (size_t)model->config.layers * module_count, layers = (size_t)model->config.layers;
     out->weights = mem_array(weight_count(model), sizeof(int));
-    out->down = mem_array(parts * 4, sizeof(int));
+    out->first = mem_array(parts + 1, sizeof(int));
+    out->list = mem_array(parts * PART_KINDS, sizeof *out->list);
     out->cache_k = mem_array(layers * 2, sizeof(int));
-    out->parts.items = mem_array(parts * 2, sizeof *out->parts.items);
-    if (!out->weights || !out->down || !out->cache_k || !out->parts.items) {
+    out->parts.items = mem_array(parts * PART_KINDS, sizeof *out->parts.items);
+    if (!out->weights || !out->first || !out->list || !out->cache_k || !out->parts.items) {
         model_state_release(out);
-        return error_no_memory(err, "model", parts * 4 * sizeof(int));
+        return error_no_memory(err, "model", parts * PART_KINDS * sizeof *out->parts.items);
     }
-    out->up = out->down + parts;
-    out->down_gradient = out->up + parts;
-    out->up_gradient = out->down_gradient + parts;
     out->cache_v = out->cache_k + layers;
     add_weights(out);
-    add_adapter(out, options->train);
+    add_trained(out, options->train);
     if (options->slots > 0) add_cache(out, options->slots, options->context);
     if (!out->table.failed) return true;
     model_state_release(out);
@@ -172,7 +197,8 @@ void model_state_release(struct model_state *state) {
     state_table_release(&state->table);
     method_release(&state->method);
     mem_free(state->weights);
-    mem_free(state->down);
+    mem_free(state->first);
+    mem_free(state->list);
     mem_free(state->cache_k);
     mem_free(state->parts.items);
     memset(state, 0, sizeof *state);

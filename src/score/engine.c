@@ -219,26 +219,27 @@ bool engine_load_adapter(struct engine *engine, const struct peft *peft, struct 
         if (!parse_module(engine->model, pair->module, &layer, &m))
             return error_set(err, ERROR_INTERNAL, "adapter", "unchecked module");
         size_t index = (size_t)(layer * module_count + m);
-        if (!upload_f32(engine, engine->state.down[index], &pair->a, err) ||
-            !upload_f32(engine, engine->state.up[index], &pair->b, err))
+        if (!upload_f32(engine, model_state_part(&engine->state, index, PART_LORA_A)->row, &pair->a, err) ||
+            !upload_f32(engine, model_state_part(&engine->state, index, PART_LORA_B)->row, &pair->b, err))
             return false;
     }
     return true;
 }
 
 bool engine_init_adapter(struct engine *engine, uint64_t seed, struct error *err) {
-    for (int64_t layer = 0; layer < engine->model->config.layers; layer++)
-        for (int m = 0; m < module_count; m++) {
-            int row = engine->state.down[layer * module_count + m];
-            if (row < 0) continue;
-            size_t bytes = (size_t)engine->state.table.rows[row].bytes;
-            float *a = mem_alloc(bytes);
-            if (!a) return error_no_memory(err, "adapter", bytes);
-            method_init_a(&engine->state.method, &engine->model->config, seed, layer, m, a);
-            bool ok = engine->ops->upload(engine->store, row, a, bytes, err);
-            mem_free(a);
-            if (!ok) return false;
-        }
+    const struct model_state *state = &engine->state;
+    for (int i = 0; i < state->parts.count; i++) {
+        const struct trained_part *part = &state->list[i];
+        if (part->kind != PART_LORA_A) continue;
+        size_t bytes = (size_t)state->table.rows[part->row].bytes;
+        float *a = mem_alloc(bytes);
+        if (!a) return error_no_memory(err, "adapter", bytes);
+        method_init_a(&state->method, &engine->model->config, seed, (int64_t)(part->of / module_count),
+                      (int)(part->of % module_count), a);
+        bool ok = engine->ops->upload(engine->store, part->row, a, bytes, err);
+        mem_free(a);
+        if (!ok) return false;
+    }
     return true;
 }
 
@@ -294,18 +295,20 @@ bool engine_save_adapter(struct engine *engine, const char *directory, const cha
     struct arena arena = {0};
     struct peft_pair *pairs = arena_array(&arena, parts + 1, sizeof *pairs);
     char(*paths)[96] = arena_array(&arena, parts + 1, sizeof *paths);
-    size_t bytes = (size_t)state->table.rows[state->adapter].bytes;
+    size_t bytes = (size_t)state->table.rows[state->trained].bytes;
     float *numbers = mem_map(bytes, 0), *at = numbers; /* pages that are given back */
     struct peft_config config;
     bool ok = pairs && paths && numbers;
     if (!ok) error_no_memory(err, "adapter", bytes);
     ok = ok && config_of(engine, base_model, &config, &arena, err);
     for (size_t i = 0; ok && i < parts; i++) {
-        if (state->down[i] < 0) continue;
+        const struct trained_part *a = model_state_part(state, i, PART_LORA_A),
+                                  *b = model_state_part(state, i, PART_LORA_B);
+        if (!a) continue;
         module_path((int64_t)(i / module_count), (int)(i % module_count), paths[count]);
         pairs[count].module = paths[count];
-        ok = download(engine, state->down[i], "a", &at, &pairs[count].a, err) &&
-             download(engine, state->up[i], "b", &at, &pairs[count].b, err);
+        ok = download(engine, a->row, "a", &at, &pairs[count].a, err) &&
+             download(engine, b->row, "b", &at, &pairs[count].b, err);
         count++;
     }
     ok = ok && peft_write(directory, &config, pairs, count, card, err);

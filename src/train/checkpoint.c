@@ -18,7 +18,7 @@ enum { file_count = sizeof files / sizeof *files, manifest_limit = 1 << 20 };
 
 uint64_t checkpoint_bytes(const struct engine *engine) {
     const struct model_state *state = &engine->state;
-    return state->table.rows[state->adapter].bytes + state_class_bytes(&state->table, STATE_OPTIMIZER) +
+    return state->table.rows[state->trained].bytes + state_class_bytes(&state->table, STATE_OPTIMIZER) +
            (UINT64_C(1) << 16);
 }
 

@@ -68,7 +68,7 @@ static void set_bytes(struct run_plan *plan, const struct run_programs *programs
     for (int i = 1; i < 3; i++)
         if (program_bytes(all[i]) > program_bytes(largest)) largest = all[i];
     plan->weights = state_class_bytes(table, STATE_WEIGHT);
-    plan->adapter = state_class_bytes(table, STATE_ADAPTER);
+    plan->adapter = state_class_bytes(table, STATE_TRAINED);
     plan->gradient = state_class_bytes(table, STATE_GRADIENT);
     plan->optimizer = state_class_bytes(table, STATE_OPTIMIZER);
     plan->activation = largest->plan.arena_bytes;

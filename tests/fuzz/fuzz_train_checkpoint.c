@@ -43,7 +43,7 @@ static void require(bool holds) {
 
 static int state_row(int i) {
     const struct model_state *state = &fixture.engine.state;
-    const int rows[3] = {state->adapter, state->moments[0], state->moments[1]};
+    const int rows[3] = {state->trained, state->moments[0], state->moments[1]};
     return rows[i];
 }
 

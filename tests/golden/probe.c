@@ -102,21 +102,15 @@ bool probe_gradients(struct probe *p, const struct example *examples, size_t cou
 
 bool probe_gradient(struct probe *p, const char *name, float **out, size_t *count, struct error *err) {
     const struct model_state *state = &p->engine.state;
-    for (int64_t layer = 0; layer < p->model->config.layers; layer++)
-        for (int m = 0; m < module_count; m++)
-            for (int part = 0; part < 2; part++) {
-                char module[96], wanted[192];
-                const char *mark = strstr(modules[m].path, "%d");
-                snprintf(module, sizeof module, "%.*s%lld%s", (int)(mark - modules[m].path), modules[m].path,
-                         (long long)layer, mark + 2);
-                snprintf(wanted, sizeof wanted, "base_model.model.%s.lora_%c.weight", module,
-                         part ? 'B' : 'A');
-                int row = (part ? state->up_gradient : state->down_gradient)[layer * module_count + m];
-                if (row < 0 || strcmp(wanted, name)) continue;
-                *count = (size_t)(state->table.rows[row].bytes / sizeof(float));
-                *out = mem_alloc(*count * sizeof(float));
-                return *out ? p->ops->download(p->engine.store, row, *out, *count * sizeof(float), err)
-                            : error_no_memory(err, "probe", 0);
-            }
+    for (int i = 0; i < state->parts.count; i++) {
+        char wanted[192];
+        int row = state->list[i].gradient;
+        snprintf(wanted, sizeof wanted, "base_model.model.%s.weight", state->parts.items[i].name);
+        if (strcmp(wanted, name)) continue;
+        *count = (size_t)(state->table.rows[row].bytes / sizeof(float));
+        *out = mem_alloc(*count * sizeof(float));
+        return *out ? p->ops->download(p->engine.store, row, *out, *count * sizeof(float), err)
+                    : error_no_memory(err, "probe", 0);
+    }
     return error_set(err, ERROR_INTERNAL, "probe", "there is no gradient %s", name);
 }

@@ -70,7 +70,7 @@ static void build(struct graph *graph, struct state_table *state, struct table *
     graph_init(graph);
     state_table_init(state);
     state_add(state, STATE_OPTIMIZER, DTYPE_I32, 1, &one, "step");
-    state_add(state, STATE_ADAPTER, DTYPE_F32, 1, &t->elements, "parameters");
+    state_add(state, STATE_TRAINED, DTYPE_F32, 1, &t->elements, "parameters");
     state_add(state, STATE_GRADIENT, DTYPE_F32, 1, &t->elements, "gradients");
     int gradients = graph_state(graph, 2, DTYPE_F32, 1, &t->elements, "gradients");
     int norm =
