@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "base/checked.h"
-#include "base/fs.h"
 #include "format/gguf_internal.h"
 
 enum { data_alignment = 32 };
@@ -110,21 +109,10 @@ bool gguf_writer_bytes(const struct gguf_writer *writer, const struct tensor *te
 }
 
 bool gguf_writer_save(const struct gguf_writer *writer, const char *path, const struct tensor *tensors,
-                      size_t count, struct error *err) {
-    static const char zeros[data_alignment];
+                      size_t count, tensor_emit *emit, void *user, struct error *err) {
     struct buf header = {0};
-    struct fs_writer file;
-    bool ok = put_header(writer, tensors, count, &header, err) && fs_writer_open(&file, path, err);
-    if (!ok) goto done;
-    ok = fs_writer_write(&file, header.data, header.size, err);
-    for (size_t i = 0; ok && i < count; i++)
-        ok = fs_writer_write(&file, tensors[i].data, (size_t)tensors[i].bytes, err) &&
-             fs_writer_write(&file, zeros, -(size_t)tensors[i].bytes % data_alignment, err);
-    if (ok)
-        ok = fs_writer_commit(&file, err);
-    else
-        fs_writer_drop(&file);
-done:
+    bool ok = put_header(writer, tensors, count, &header, err) &&
+              emit_file(path, &header, tensors, count, data_alignment, emit, user, err);
     buf_release(&header);
     return ok;
 }

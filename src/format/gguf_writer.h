@@ -1,10 +1,11 @@
-/* Writes GGUF files, version 3, as gguf.h reads them. Keys are gathered in memory in the order of the
- * calls, then saved with the tensors in one go; the file appears under its name whole or not at all. */
+/* Writes GGUF files, version 3, as gguf.h reads them. Keys are gathered in memory in the order of the calls,
+ * then saved with the tensors, one after the other; the file appears under its name whole or not at all. */
 #ifndef HONE_FORMAT_GGUF_WRITER_H
 #define HONE_FORMAT_GGUF_WRITER_H
 
 #include "base/buf.h"
 #include "base/error.h"
+#include "format/emit.h"
 #include "format/gguf.h"
 
 /* An all-zero struct gguf_writer is empty and valid. */
@@ -26,11 +27,12 @@ void gguf_put_number(struct gguf_writer *writer, const char *key, enum gguf_kind
 void gguf_put_array(struct gguf_writer *writer, const char *key, enum gguf_kind kind, const void *elements,
                     size_t count);
 
-/* Tensors in the order given, from their data pointers; dtype must be one that gguf_open reads and `bytes`
- * must agree with the shape (ERROR_INTERNAL). Errors of writing: ERROR_DISK. */
+/* Tensors in the order given, from `emit` (emit.h), or with NULL from their data pointers; dtype must be one
+ * that gguf_open reads and `bytes` must agree with the shape (ERROR_INTERNAL). Errors of writing: ERROR_DISK.
+ */
 bool gguf_writer_save(const struct gguf_writer *writer, const char *path, const struct tensor *tensors,
-                      size_t count, struct error *err);
-/* The same bytes appended to a buffer. */
+                      size_t count, tensor_emit *emit, void *user, struct error *err);
+/* The same bytes, from the data pointers, appended to a buffer. */
 bool gguf_writer_bytes(const struct gguf_writer *writer, const struct tensor *tensors, size_t count,
                        struct buf *out, struct error *err);
 

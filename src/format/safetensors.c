@@ -274,21 +274,10 @@ static bool make_header(struct buf *out, const struct tensor *tensors, size_t co
 }
 
 bool safetensors_write_each(const char *path, const struct tensor *tensors, size_t count,
-                            const json_t *metadata, safetensors_fetch *fetch, void *user, struct error *err) {
+                            const json_t *metadata, tensor_emit *emit, void *user, struct error *err) {
     struct buf header = {0};
-    struct fs_writer file;
-    bool ok = make_header(&header, tensors, count, metadata, err) && fs_writer_open(&file, path, err);
-    if (!ok) goto done;
-    ok = fs_writer_write(&file, header.data, header.size, err);
-    for (size_t i = 0; ok && i < count; i++) {
-        const void *data = fetch ? fetch(user, i, err) : tensors[i].data;
-        ok = (data || !fetch) && fs_writer_write(&file, data, (size_t)tensors[i].bytes, err);
-    }
-    if (ok)
-        ok = fs_writer_commit(&file, err);
-    else
-        fs_writer_drop(&file);
-done:
+    bool ok = make_header(&header, tensors, count, metadata, err) &&
+              emit_file(path, &header, tensors, count, 1, emit, user, err);
     buf_release(&header);
     return ok;
 }

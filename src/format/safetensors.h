@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/fs.h"
 #include "base/json.h"
+#include "format/emit.h"
 #include "tensor/tensor.h"
 
 struct safetensors;
@@ -27,11 +28,8 @@ const json_t *safetensors_metadata(const struct safetensors *file);
 bool safetensors_write(const char *path, const struct tensor *tensors, size_t count, const json_t *metadata,
                        struct error *err);
 
-/* The same where the tensors are not all in memory at once: `fetch` gives the numbers of tensor `index` when
- * it is their turn, valid until the next call; NULL with *err filled is a failure. `data` of the tensors is
- * not looked at. */
-typedef const void *safetensors_fetch(void *user, size_t index, struct error *err);
+/* The same where the tensors are not all in memory at once (emit.h); their `data` is not looked at. */
 bool safetensors_write_each(const char *path, const struct tensor *tensors, size_t count,
-                            const json_t *metadata, safetensors_fetch *fetch, void *user, struct error *err);
+                            const json_t *metadata, tensor_emit *emit, void *user, struct error *err);
 
 #endif

@@ -7,75 +7,31 @@
 #include "base/checked.h"
 #include "base/fs.h"
 #include "base/mem.h"
+#include "model/layout.h"
 #include "model/model_internal.h"
+#include "model/rope.h"
 #include "tensor/rowcodec.h"
-
-static size_t weight_index(const struct model *model, enum weight_role role, int64_t layer) {
-    if (role < WEIGHT_LAYER_ROLES) return (size_t)layer * WEIGHT_LAYER_ROLES + (size_t)role;
-    return (size_t)model->config.layers * WEIGHT_LAYER_ROLES + (size_t)(role - WEIGHT_LAYER_ROLES);
-}
 
 const struct tensor *model_weight(const struct model *model, enum weight_role role, int64_t layer) {
     if (role == WEIGHT_HEAD && model->config.tied) role = WEIGHT_EMBEDDING;
-    const struct tensor *weight = &model->weights[weight_index(model, role, layer)];
+    const struct tensor *weight = &model->weights[layout_index(&model->config, role, layer)];
     return weight->rank ? weight : NULL;
-}
-
-/* The dimensions a weight must have; rank is the number of nonzero entries. */
-static void expected_shape(const struct model_config *c, enum weight_role role, int64_t dim[2]) {
-    int64_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
-    const int64_t shapes[WEIGHT_ROLES][2] = {
-        [WEIGHT_ATTENTION_NORM] = {c->hidden, 0},
-        [WEIGHT_Q] = {q, c->hidden},
-        [WEIGHT_K] = {kv, c->hidden},
-        [WEIGHT_V] = {kv, c->hidden},
-        [WEIGHT_O] = {c->hidden, q},
-        [WEIGHT_Q_BIAS] = {q, 0},
-        [WEIGHT_K_BIAS] = {kv, 0},
-        [WEIGHT_V_BIAS] = {kv, 0},
-        [WEIGHT_O_BIAS] = {c->hidden, 0},
-        [WEIGHT_FFN_NORM] = {c->hidden, 0},
-        [WEIGHT_GATE] = {c->ffn, c->hidden},
-        [WEIGHT_UP] = {c->ffn, c->hidden},
-        [WEIGHT_DOWN] = {c->hidden, c->ffn},
-        [WEIGHT_EMBEDDING] = {c->vocabulary, c->hidden},
-        [WEIGHT_OUTPUT_NORM] = {c->hidden, 0},
-        [WEIGHT_HEAD] = {c->vocabulary, c->hidden},
-        [WEIGHT_ROPE_FACTORS] = {c->head_dim / 2, 0},
-    };
-    dim[0] = shapes[role][0];
-    dim[1] = shapes[role][1];
 }
 
 static const struct tensor *find(const struct model *model, const char *name) {
     return model->gguf ? gguf_find_tensor(model->gguf, name) : hub_find_tensor(model->hub, name);
 }
 
-/* The tensor's name in this container; false where the container has none for it. */
-static bool weight_name_in(const struct model *model, const struct weight_name *row, int64_t layer,
-                           char name[tensor_max_name]) {
-    const char *pattern = model->gguf ? row->gguf : row->hub;
-    if (!pattern) return false;
-    const char *mark = row->role < WEIGHT_LAYER_ROLES ? strstr(pattern, "%d") : NULL;
-    if (mark)
-        snprintf(name, tensor_max_name, "%.*s%lld%s", (int)(mark - pattern), pattern, (long long)layer,
-                 mark + 2);
-    else
-        snprintf(name, tensor_max_name, "%s", pattern);
-    return true;
-}
-
 static bool weight_load(struct model *model, const struct weight_name *row, int64_t layer,
                         struct error *err) {
     char name[tensor_max_name];
     int64_t dim[2];
-    if (!weight_name_in(model, row, layer, name)) return true;
+    if (!layout_name(row, model->gguf != NULL, layer, name)) return true;
     const struct tensor *tensor = find(model, name);
     if (!tensor && (row->optional || (row->role == WEIGHT_HEAD && model->config.tied))) return true;
     if (!tensor)
         return error_set(err, ERROR_INPUT, "model", "%s: the tensor %s is missing", model->path, name);
-    expected_shape(&model->config, row->role, dim);
-    int rank = dim[1] ? 2 : 1;
+    int rank = layout_shape(&model->config, row->role, dim);
     if (tensor->rank != rank || tensor->dim[0] != dim[0] || (rank == 2 && tensor->dim[1] != dim[1])) {
         error_set(err, ERROR_INPUT, "model", "%s: the tensor %s has the wrong shape", model->path, name);
         return error_why(err, "it is [%lld, %lld], the configuration asks for [%lld, %lld]",
@@ -85,7 +41,7 @@ static bool weight_load(struct model *model, const struct weight_name *row, int6
     if (!rowcodec(tensor->dtype))
         return error_set(err, ERROR_INPUT, "model", "%s: the tensor %s is of type %s, weights are not",
                          model->path, name, dtype_row(tensor->dtype)->name);
-    model->weights[weight_index(model, row->role, layer)] = *tensor;
+    model->weights[layout_index(&model->config, row->role, layer)] = *tensor;
     return true;
 }
 
@@ -94,8 +50,8 @@ static bool no_more_layers(const struct model *model, struct error *err) {
     char name[tensor_max_name];
     for (int i = 0; i < model->family->weight_count; i++) {
         const struct weight_name *row = &model->family->weights[i];
-        if (row->role >= WEIGHT_LAYER_ROLES || !weight_name_in(model, row, model->config.layers, name) ||
-            !find(model, name))
+        if (row->role >= WEIGHT_LAYER_ROLES ||
+            !layout_name(row, model->gguf != NULL, model->config.layers, name) || !find(model, name))
             continue;
         error_set(err, ERROR_INPUT, "model", "%s: the configuration says %lld layers, the file holds more",
                   model->path, (long long)model->config.layers);
@@ -106,7 +62,7 @@ static bool no_more_layers(const struct model *model, struct error *err) {
 
 static bool weights_load(struct model *model, struct error *err) {
     const struct family *family = model->family;
-    size_t count = (size_t)model->config.layers * WEIGHT_LAYER_ROLES + WEIGHT_ROLES;
+    size_t count = layout_count(&model->config);
     model->weights = mem_calloc(count, sizeof *model->weights);
     if (!model->weights) return error_no_memory(err, "model", count * sizeof *model->weights);
     for (int i = 0; i < family->weight_count; i++) {
@@ -115,7 +71,7 @@ static bool weights_load(struct model *model, struct error *err) {
         for (int64_t layer = 0; layer < layers; layer++)
             if (!weight_load(model, row, layer, err)) return false;
     }
-    if (!model->weights[weight_index(model, WEIGHT_HEAD, 0)].rank) model->config.tied = true;
+    if (!model->weights[layout_index(&model->config, WEIGHT_HEAD, 0)].rank) model->config.tied = true;
     return no_more_layers(model, err);
 }
 
@@ -198,7 +154,7 @@ bool model_digest(const struct model *model, struct digest *out, struct error *e
         const struct weight_name *row = &model->family->weights[i];
         int64_t layers = row->role < WEIGHT_LAYER_ROLES ? model->config.layers : 1;
         for (int64_t layer = 0; layer < layers; layer++) {
-            const struct tensor *weight = &model->weights[weight_index(model, row->role, layer)];
+            const struct tensor *weight = &model->weights[layout_index(&model->config, row->role, layer)];
             if (!weight->rank) continue;
             digest_bytes(weight->data, (size_t)weight->bytes, out);
             buf_printf(&all, "%s %s\n", weight->name, out->hex);
@@ -210,36 +166,15 @@ bool model_digest(const struct model *model, struct digest *out, struct error *e
     return ok || error_no_memory(err, "model", 0);
 }
 
-/* Llama 3's scaling (transformers, modeling_rope_utils, _compute_llama3_parameters): long waves are
- * slowed by `factor`, short ones kept, those between blended. */
-static double llama3_scaled(const struct model_config *c, double frequency) {
-    double wave = 2 * M_PI / frequency;
-    if (wave < c->rope_original / c->rope_high) return frequency;
-    if (wave > c->rope_original / c->rope_low) return frequency / c->rope_factor;
-    double smooth = (c->rope_original / wave - c->rope_low) / (c->rope_high - c->rope_low);
-    return (1 - smooth) * frequency / c->rope_factor + smooth * frequency;
-}
-
 void model_rope_frequencies(const struct model *model, float *out) {
-    const struct model_config *c = &model->config;
     const struct tensor *factors = model_weight(model, WEIGHT_ROPE_FACTORS, 0);
-    int64_t half = c->head_dim / 2;
-    if (factors) rowcodec(factors->dtype)->decode(factors->data, out, half);
-    for (int64_t i = 0; i < half; i++) {
-        double frequency = pow(c->rope_theta, -(double)i / (double)half);
-        if (factors)
-            frequency /= (double)out[i];
-        else if (c->rope_scaling == ROPE_LINEAR)
-            frequency /= c->rope_factor;
-        else if (c->rope_scaling == ROPE_LLAMA3)
-            frequency = llama3_scaled(c, frequency);
-        out[i] = (float)frequency;
-    }
+    if (factors) rowcodec(factors->dtype)->decode(factors->data, out, model->config.head_dim / 2);
+    rope_frequencies(&model->config, factors ? out : NULL, out);
 }
 
 uint64_t model_parameters(const struct model *model) {
     uint64_t total = 0, elements;
-    size_t count = (size_t)model->config.layers * WEIGHT_LAYER_ROLES + (WEIGHT_ROLES - WEIGHT_LAYER_ROLES);
+    size_t count = layout_count(&model->config);
     for (size_t i = 0; i < count; i++)
         if (model->weights[i].rank && tensor_elements(&model->weights[i], &elements)) total += elements;
     return total;
@@ -247,7 +182,7 @@ uint64_t model_parameters(const struct model *model) {
 
 uint64_t model_token_bytes(const struct model *model) {
     uint64_t total = 0;
-    size_t count = (size_t)model->config.layers * WEIGHT_LAYER_ROLES + (WEIGHT_ROLES - WEIGHT_LAYER_ROLES);
+    size_t count = layout_count(&model->config);
     for (size_t i = 0; i < count; i++)
         if (model->weights[i].rank) total += (uint64_t)model->weights[i].bytes;
     const struct tensor *embedding = model_weight(model, WEIGHT_EMBEDDING, 0);

@@ -5,17 +5,8 @@
 
 #include "base/mem.h"
 #include "model/build.h"
+#include "model/layout.h"
 #include "tensor/rowcodec.h"
-
-static size_t weight_count(const struct model *model) {
-    return (size_t)model->config.layers * WEIGHT_LAYER_ROLES + (WEIGHT_ROLES - WEIGHT_LAYER_ROLES);
-}
-
-static enum weight_role role_at(const struct model *model, size_t index) {
-    size_t in_layers = (size_t)model->config.layers * WEIGHT_LAYER_ROLES;
-    return index < in_layers ? (enum weight_role)(index % WEIGHT_LAYER_ROLES)
-                             : (enum weight_role)(WEIGHT_LAYER_ROLES + index - in_layers);
-}
 
 static bool is_linear(enum weight_role role) {
     for (int m = 0; m < module_count; m++)
@@ -32,9 +23,9 @@ static bool is_permuted(const struct model *model, enum weight_role role) {
 
 static void add_weights(struct model_state *state) {
     const struct model *model = state->model;
-    for (size_t i = 0; i < weight_count(model); i++) {
+    for (size_t i = 0; i < layout_count(&model->config); i++) {
         const struct tensor *weight = &model->weights[i];
-        enum weight_role role = role_at(model, i);
+        enum weight_role role = layout_role(&model->config, i);
         state->weights[i] = -1;
         if (!weight->rank || role == WEIGHT_ROPE_FACTORS) continue;
         bool decode = state->decoded && is_linear(role) && weight->dtype != state->compute;
@@ -175,7 +166,7 @@ bool model_state_build(struct model_state *out, const struct model *model, const
     out->optimizer = options->optimizer;
     out->parts.groups = 1;
     size_t parts = (size_t)model->config.layers * module_count, layers = (size_t)model->config.layers;
-    out->weights = mem_array(weight_count(model), sizeof(int));
+    out->weights = mem_array(layout_count(&model->config), sizeof(int));
     out->first = mem_array(parts + 1, sizeof(int));
     out->list = mem_array(parts * PART_KINDS, sizeof *out->list);
     out->cache_k = mem_array(layers * 2, sizeof(int));
@@ -204,11 +195,9 @@ void model_state_release(struct model_state *state) {
     memset(state, 0, sizeof *state);
 }
 
-/* Row of the file that holds row `r`: the GGUF's llama order puts the two halves of a head side by side. */
+/* Row of the file that holds row `r`. */
 static int64_t source_row(const struct model *model, enum weight_role role, int64_t r) {
-    if (!is_permuted(model, role)) return r;
-    int64_t d = model->config.head_dim, half = d / 2, head = r / d, at = r % d;
-    return head * d + 2 * (at % half) + at / half;
+    return is_permuted(model, role) ? layout_row_to_gguf(r, model->config.head_dim) : r;
 }
 
 static bool make_weight(const struct model_state *state, size_t index, const struct state_row *row,
@@ -220,8 +209,9 @@ static bool make_weight(const struct model_state *state, size_t index, const str
     float *line = mem_array((size_t)columns, sizeof *line);
     if (!line) return error_no_memory(err, "model", (uint64_t)columns * sizeof *line);
     for (int64_t r = 0; r < rows; r++) {
-        const unsigned char *source = (const unsigned char *)weight->data +
-                                      (uint64_t)source_row(model, role_at(model, index), r) * from;
+        const unsigned char *source =
+            (const unsigned char *)weight->data +
+            (uint64_t)source_row(model, layout_role(&model->config, index), r) * from;
         unsigned char *target = out + (uint64_t)r * to;
         if (row->dtype == weight->dtype) {
             memcpy(target, source, to);
@@ -239,7 +229,7 @@ bool model_state_make(const struct model_state *state, int row, void *out, struc
         model_rope_frequencies(state->model, out);
         return true;
     }
-    for (size_t i = 0; i < weight_count(state->model); i++)
+    for (size_t i = 0; i < layout_count(&state->model->config); i++)
         if (state->weights[i] == row) return make_weight(state, i, &state->table.rows[row], out, err);
     return error_set(err, ERROR_INTERNAL, "model", "state row %d is no weight", row);
 }

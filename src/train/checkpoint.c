@@ -67,13 +67,12 @@ struct moments {
     void *copy;
 };
 
-static const void *fetch_moment(void *user, size_t index, struct error *err) {
+static bool emit_moment(void *user, size_t index, struct fs_writer *file, struct error *err) {
     const struct moments *moments = user;
     struct engine *engine = moments->engine;
     size_t bytes = (size_t)engine->state.table.rows[moments->rows[index]].bytes;
-    return engine->ops->download(engine->store, moments->rows[index], moments->copy, bytes, err)
-               ? moments->copy
-               : NULL;
+    return engine->ops->download(engine->store, moments->rows[index], moments->copy, bytes, err) &&
+           fs_writer_write(file, moments->copy, bytes, err);
 }
 
 static bool write_optimizer(struct engine *engine, const char *directory, struct error *err) {
@@ -84,7 +83,7 @@ static bool write_optimizer(struct engine *engine, const char *directory, struct
     char *path = fs_join(directory, "optimizer.safetensors");
     moments.copy = mem_map(bytes, 0);
     bool ok = (path && moments.copy) || error_no_memory(err, "checkpoint", bytes);
-    ok = ok && safetensors_write_each(path, tensors, count, NULL, fetch_moment, &moments, err);
+    ok = ok && safetensors_write_each(path, tensors, count, NULL, emit_moment, &moments, err);
     mem_unmap(moments.copy, bytes);
     mem_free(path);
     return ok;

@@ -89,6 +89,47 @@ static void check_texts_and_arrays(const struct gguf *gguf) {
     assert_true(gguf_get_text_array(gguf, "none", &words, &count) && count == 0);
 }
 
+/* The tensors' bytes one at a time, in two pieces. */
+static bool emit(void *user, size_t index, struct fs_writer *file, struct error *err) {
+    const char *data = model[index].data;
+    size_t half = (size_t)model[index].bytes / 2;
+    (void)user;
+    return fs_writer_write(file, data, half, err) &&
+           fs_writer_write(file, data + half, (size_t)model[index].bytes - half, err);
+}
+
+static bool refuse_third(void *user, size_t index, struct fs_writer *file, struct error *err) {
+    return index < 2 ? emit(user, index, file, err) : error_set(err, ERROR_INPUT, "test", "no more");
+}
+
+static void tensors_can_be_written_one_at_a_time(void **state) {
+    (void)state;
+    char *directory = test_directory(), *path = fs_join(directory, "m.gguf");
+    struct gguf_writer writer = {0};
+    struct tensor bare[model_count];
+    struct buf whole = {0}, pieces = {0};
+    struct error err;
+    put_keys(&writer);
+    memcpy(bare, model, sizeof bare);
+    for (size_t i = 0; i < model_count; i++) bare[i].data = NULL;
+    assert_false(gguf_writer_save(&writer, path, bare, model_count, refuse_third, NULL, &err));
+    assert_int_equal(err.code, ERROR_INPUT);
+    struct fs_list list;
+    assert_ok(fs_list_open(&list, directory, &err), &err);
+    assert_int_equal(list.count, 0);
+    fs_list_close(&list);
+    assert_ok(gguf_writer_save(&writer, path, bare, model_count, emit, NULL, &err), &err);
+    assert_ok(fs_read(path, 0, &pieces, &err), &err);
+    make_model(&whole);
+    assert_int_equal(pieces.size, whole.size);
+    assert_memory_equal(pieces.data, whole.data, whole.size);
+    gguf_writer_release(&writer);
+    buf_release(&whole);
+    buf_release(&pieces);
+    mem_free(path);
+    test_remove_directory(directory);
+}
+
 static void what_is_written_reads_back(void **state) {
     (void)state;
     char *directory = test_directory(), *path = fs_join(directory, "m.gguf");
@@ -97,7 +138,7 @@ static void what_is_written_reads_back(void **state) {
     struct error err;
     enum gguf_kind kind;
     put_keys(&writer);
-    assert_ok(gguf_writer_save(&writer, path, model, model_count, &err), &err);
+    assert_ok(gguf_writer_save(&writer, path, model, model_count, NULL, NULL, &err), &err);
     assert_ok(gguf_open(&gguf, path, &err), &err);
     assert_int_equal(gguf_key_count(gguf), 12);
     assert_string_equal(gguf_key_name(gguf, 1, &kind), "llama.block_count");
@@ -457,6 +498,7 @@ static void the_real_model_opens_fast(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_written_reads_back),
+        cmocka_unit_test(tensors_can_be_written_one_at_a_time),
         cmocka_unit_test(a_file_cut_at_any_byte_is_refused),
         cmocka_unit_test(no_number_in_the_header_leads_outside),
         cmocka_unit_test(every_lie_is_named),
