@@ -15,6 +15,12 @@ if(TARGET hone)
   endif()
 endif()
 # ---- end of tests/cli ----
+# ---- memory: plans and what runs measured (tests/e2e/memory.py) ----
+if(TARGET hone)
+  add_test(NAME e2e.memory COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/e2e/memory.py $<TARGET_FILE:hone>)
+  set_tests_properties(e2e.memory PROPERTIES TIMEOUT 600)
+endif()
+# ---- end of memory ----
 # ---- rates of the products, beside oneDNN where it is installed (tests/perf) ----
 if(TARGET hone_device)
   add_executable(bench_gemm perf/bench_gemm.c)

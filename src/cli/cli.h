@@ -82,6 +82,8 @@ void print_text(FILE *out, const char *text, bool keep_lines);
 void print_problems(const json_t *result);
 /* "1.5 GiB" into out[32]; returns out. */
 const char *print_bytes(double bytes, char out[32]);
+/* "1.5 M", "812" into out[32]; returns out. */
+const char *print_count(double count, char out[32]);
 /* "3m12s", "48s", "2h05m" into out[32]; returns out. */
 const char *print_seconds(double seconds, char out[32]);
 double json_get_number(const json_t *object, const char *key);    /* 0 when it is not there */

@@ -17,6 +17,15 @@ const char *print_bytes(double bytes, char out[32]) {
     return out;
 }
 
+const char *print_count(double count, char out[32]) {
+    static const char units[] = " kMGT";
+    size_t unit = 0;
+    for (; count >= 10000 && unit + 2 < sizeof units; unit++) count /= 1000;
+    snprintf(out, 32, unit == 0 || count >= 100 ? "%.0f%s%.1s" : "%.1f%s%.1s", count, unit ? " " : "",
+             unit ? &units[unit] : "");
+    return out;
+}
+
 const char *print_seconds(double seconds, char out[32]) {
     long whole = seconds < 0 ? 0 : seconds > 1e9 ? 1000000000 : (long)(seconds + 0.5);
     if (whole >= 3600)

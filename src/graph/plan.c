@@ -122,6 +122,19 @@ static bool place(struct plan *plan, const struct group *groups, struct error *e
     return ok;
 }
 
+/* Sums of what is alive at each node, from where lives begin and end. */
+static void set_live(struct plan *plan, const struct group *groups) {
+    const struct graph *graph = plan->graph;
+    memset(plan->live, 0, ((size_t)graph->node_count + 2) * sizeof *plan->live);
+    for (int v = 0; v < graph->value_count; v++) {
+        if (graph->values[v].kind != VALUE_TRANSIENT || groups[v].root != v || groups[v].first < 0) continue;
+        plan->live[groups[v].first] += groups[v].bytes;
+        /* Differences may be below zero: unsigned sums wrap back. */
+        if (groups[v].last < graph->node_count) plan->live[groups[v].last + 1] -= groups[v].bytes;
+    }
+    for (int n = 1; n < graph->node_count; n++) plan->live[n] += plan->live[n - 1];
+}
+
 bool plan_build(struct plan *out, const struct graph *graph,
                 size_t (*workspace)(const void *device, const struct graph *graph, const struct node *node),
                 const void *device, struct error *err) {
@@ -132,13 +145,17 @@ bool plan_build(struct plan *out, const struct graph *graph,
     out->graph = graph;
     out->offset = mem_array(values + 1, sizeof *out->offset);
     out->bytes = mem_array(values + 1, sizeof *out->bytes);
-    bool ok = groups && out->offset && out->bytes;
+    out->live = mem_array((size_t)graph->node_count + 2, sizeof *out->live);
+    out->workspace = mem_array((size_t)graph->node_count + 1, sizeof *out->workspace);
+    bool ok = groups && out->offset && out->bytes && out->live && out->workspace;
     if (!ok) error_no_memory(err, "plan", values * sizeof *groups);
     for (size_t v = 0; ok && v < values; v++) out->offset[v] = UINT64_MAX;
     ok = ok && lifetimes(graph, groups, out->bytes, err) && place(out, groups, err);
+    if (ok) set_live(out, groups);
     for (int n = 0; ok && n < graph->node_count; n++) {
         const struct node *node = &graph->nodes[n];
         uint64_t need = workspace ? workspace(device, graph, node) : 0;
+        out->workspace[n] = need;
         if (need > out->workspace_bytes) out->workspace_bytes = need;
         if (op_row(node->op)->flops) out->flops += op_row(node->op)->flops(graph, node, NULL);
     }
@@ -150,5 +167,7 @@ bool plan_build(struct plan *out, const struct graph *graph,
 void plan_release(struct plan *plan) {
     mem_free(plan->offset);
     mem_free(plan->bytes);
+    mem_free(plan->live);
+    mem_free(plan->workspace);
     memset(plan, 0, sizeof *plan);
 }

@@ -12,6 +12,8 @@ struct plan {
     uint64_t arena_bytes;     /* highest end of a placed value, a multiple of 64 */
     uint64_t workspace_bytes; /* the most that a node asks for; lies after the arena */
     double flops;             /* of one run at the planned size */
+    /* [nodes] What is alive while each node runs: of the arena, and its own workspace. */
+    uint64_t *live, *workspace;
 };
 
 /* `workspace` asks the device; may be NULL (0). The graph must outlive the plan. */

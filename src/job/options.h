@@ -24,6 +24,8 @@ struct options {
     int64_t rows;          /* data preview */
     char *command;         /* settings: of one command */
     bool markdown;         /* settings */
+    bool compare, profile; /* plan */
+    struct text_list runs; /* plan: directories of runs */
     bool json;             /* for the view: what is printed */
     struct setting_state states[option_row_limit];
 };

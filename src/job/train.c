@@ -108,7 +108,9 @@ static bool run(struct job *job,
                                 .stop = &job->stop,
                                 .event = on_event,
                                 .prepared = on_prepared,
-                                .user = job};
+                                .user = job,
+                                .profile = job->options.profile,
+                                .runs = &job->options.runs};
     ok = ok && go(&job->recipe, &host, &job->result, err);
     mem_free(model);
     mem_free(base);
@@ -125,4 +127,15 @@ bool job_train(struct job *job, struct error *err) {
     return ok || error_no_memory(err, "train", 0);
 }
 
-bool job_plan(struct job *job, struct error *err) { return run(job, trainer_plan, err); }
+bool job_plan(struct job *job, struct error *err) {
+    const struct options *options = &job->options;
+    if (!options->compare && options->runs.count) {
+        error_set(err, ERROR_USAGE, "plan", "--run is read with --compare alone");
+        return error_fix(err, "Add --compare, or leave --run out.");
+    }
+    if (options->compare && options->profile) {
+        error_set(err, ERROR_USAGE, "plan", "--compare and --profile exclude each other");
+        return error_fix(err, "Give one of the two.");
+    }
+    return run(job, options->compare ? trainer_compare : trainer_plan, err);
+}

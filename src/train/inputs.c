@@ -147,6 +147,11 @@ bool inputs_open(struct inputs *out, struct recipe *recipe, const char *model_pa
     return ok;
 }
 
+bool inputs_renew_method(struct inputs *inputs, struct recipe *recipe, struct error *err) {
+    method_release(&inputs->method);
+    return recipe_method(&inputs->method, recipe, inputs->model, inputs->adapter, err);
+}
+
 void inputs_close(struct inputs *inputs) {
     examples_release(&inputs->train);
     examples_release(&inputs->held_out);

@@ -168,7 +168,7 @@ static bool resolve_intervals(struct run *run, struct error *err) {
             recipe_resolve_int(run->recipe, "save-every", every, "ten times a run", err));
 }
 
-bool run_open(struct run *run, struct recipe *recipe, const struct trainer_host *host, bool planning,
+bool run_read(struct run *run, struct recipe *recipe, const struct trainer_host *host, bool planning,
               struct error *err) {
     memset(run, 0, sizeof *run);
     run->recipe = recipe;
@@ -192,9 +192,20 @@ bool run_open(struct run *run, struct recipe *recipe, const struct trainer_host 
     if (!inputs_open(&run->inputs, recipe, host->model_path, remember_warning, run, err) ||
         !open_device(run, err))
         return false;
-    if (run->resumed && !recipe_same_facts(recipe, &run->stored, run->changed, err)) return false;
-    return run_plan_build(&run->plan, &run->programs, recipe, &run->inputs, run->ops, run->device, err) &&
+    return !run->resumed || recipe_same_facts(recipe, &run->stored, run->changed, err);
+}
+
+bool run_make_plan(struct run *run, struct error *err) {
+    return run_plan_build(&run->plan, &run->programs, run->recipe, &run->inputs, run->ops, run->device,
+                          err) &&
            resolve_intervals(run, err);
+}
+
+bool run_plan_anew(struct run *run, struct recipe *recipe, struct error *err) {
+    batch_close(&run->batch);
+    run_programs_release(&run->programs);
+    run->recipe = recipe;
+    return inputs_renew_method(&run->inputs, recipe, err) && run_make_plan(run, err);
 }
 
 /* Room for the checkpoints that stand at once, and one that is being written; those of a resumed run stand.
@@ -247,11 +258,8 @@ bool run_tell_warnings(const struct run *run, struct events *events, struct erro
 }
 
 static bool first_events(struct run *run, struct error *err) {
-    json_t *plan = json_object();
-    if (!plan || !run_plan_json(&run->plan, plan, err)) {
-        json_decref(plan);
-        return false;
-    }
+    json_t *plan = NULL;
+    if (!run_plan_json(&run->plan, &run->programs, false, &plan, err)) return false;
     run->events.step = 0;
     bool ok = events_emit(&run->events, "plan", plan, err) && run_tell_warnings(run, &run->events, err);
     run->events.step = run->progress.step;

@@ -34,9 +34,15 @@ struct run {
     uint64_t highest; /* memory, as peak_bytes counts it */
 };
 
-/* Reads everything and plans; writes nothing. `planning`: no output directory is asked for. */
-bool run_open(struct run *run, struct recipe *recipe, const struct trainer_host *host, bool planning,
+/* Reads everything; writes nothing. `planning`: no output directory is asked for. */
+bool run_read(struct run *run, struct recipe *recipe, const struct trainer_host *host, bool planning,
               struct error *err);
+/* Plans what was read. */
+bool run_make_plan(struct run *run, struct error *err);
+/* Plans it once more under another recipe of the same model and data; what was planned and started is
+ * released.
+ */
+bool run_plan_anew(struct run *run, struct recipe *recipe, struct error *err);
 /* Makes the directory, locks it, starts the engine, loads where it left off, writes recipe.yaml. On failure
  * nothing of a new run is left. */
 bool run_begin(struct run *run, struct error *err);

@@ -6,6 +6,7 @@
 
 #include "base/process.h"
 #include "base/text.h"
+#include "train/run_profile.h"
 
 enum {
     save_slack = 12 << 20, /* buffers of saving, events and JSON, beyond one copy of the adapter */
@@ -77,6 +78,9 @@ static void set_bytes(struct run_plan *plan, const struct run_programs *programs
     plan->peak = plan->weights + plan->adapter + plan->gradient + plan->optimizer + plan->activation +
                  plan->workspace + plan->process;
     plan->mapped = programs->engine.model->mapped_bytes;
+    plan->parameters = 0;
+    const struct op_parts *parts = &programs->engine.state.parts;
+    for (int i = 0; i < parts->count; i++) plan->parameters += parts->items[i].rows * parts->items[i].columns;
 }
 
 /* Floating-point operations of one program's run with these counts. */
@@ -305,7 +309,8 @@ bool run_plan_build(struct run_plan *out, struct run_programs *programs, struct 
     return false;
 }
 
-bool run_plan_json(const struct run_plan *plan, json_t *object, struct error *err) {
+bool run_plan_json(const struct run_plan *plan, const struct run_programs *programs, bool every, json_t **out,
+                   struct error *err) {
     const struct {
         const char *name;
         uint64_t bytes;
@@ -320,17 +325,19 @@ bool run_plan_json(const struct run_plan *plan, json_t *object, struct error *er
                 {"mapped_bytes", plan->mapped},
                 {"host_bytes", plan->host},
                 {"micro_batch_tokens", (uint64_t)plan->micro_batch_tokens},
+                {"trainable_parameters", (uint64_t)plan->parameters},
                 {"steps", (uint64_t)plan->steps},
                 {"tokens", (uint64_t)plan->tokens},
                 {"supervised_tokens", (uint64_t)plan->supervised}};
-    bool ok = true;
+    json_t *object = json_object();
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        ok = ok && json_object_set_new(object, rows[i].name, json_integer((json_int_t)rows[i].bytes)) == 0;
-    ok = ok && json_object_set_new(object, "compute", json_string(dtype_row(plan->compute)->name)) == 0 &&
-         json_object_set_new(object, "recompute", json_string(keep_names[plan->keep])) == 0 &&
-         json_object_set_new(object, "frozen_weights", json_string(plan->decoded ? "decoded" : "stored")) ==
-             0 &&
-         json_object_set_new(object, "flops", json_real(plan->flops)) == 0 &&
-         json_object_set_new(object, "seconds", json_real(plan->seconds)) == 0;
-    return ok || error_no_memory(err, "plan", 0);
+        json_object_put(&object, rows[i].name, json_integer((json_int_t)rows[i].bytes));
+    json_object_put(&object, "compute", json_string(dtype_row(plan->compute)->name));
+    json_object_put(&object, "recompute", json_string(keep_names[plan->keep]));
+    json_object_put(&object, "frozen_weights", json_string(plan->decoded ? "decoded" : "stored"));
+    json_object_put(&object, "flops", json_real(plan->flops));
+    json_object_put(&object, "seconds", json_real(plan->seconds));
+    json_object_put(&object, "profile", run_profile(programs, every));
+    *out = object;
+    return object || error_no_memory(err, "plan", 0);
 }

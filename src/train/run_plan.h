@@ -18,6 +18,7 @@ struct run_plan {
     double update_seconds;             /* of all updates, in `seconds` */
     double passes, evaluations;        /* over the training data; over what is held out */
     int64_t steps, tokens, supervised; /* of the whole run */
+    int64_t parameters;                /* trained numbers */
 };
 
 /* A run that can start: engine and the three programs, planned. */
@@ -36,7 +37,8 @@ void run_programs_release(struct run_programs *programs);
 /* Steps from one evaluation or save to the next where none are given: ten times a run. */
 int64_t run_plan_interval(int64_t steps);
 
-/* The plan event's fields, set into `object`. */
-bool run_plan_json(const struct run_plan *plan, json_t *object, struct error *err);
+/* The plan event's fields; `every`: all operations in its profile (run_profile.h). */
+bool run_plan_json(const struct run_plan *plan, const struct run_programs *programs, bool every, json_t **out,
+                   struct error *err);
 
 #endif

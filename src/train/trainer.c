@@ -210,7 +210,7 @@ static bool finish(struct run *run, json_t **result, struct error *err) {
 bool trainer_run(struct recipe *recipe, const struct trainer_host *host, json_t **result, struct error *err) {
     struct run run;
     *result = NULL;
-    bool ok = run_open(&run, recipe, host, false, err) && run_begin(&run, err);
+    bool ok = run_read(&run, recipe, host, false, err) && run_make_plan(&run, err) && run_begin(&run, err);
     if (ok) {
         ok = train_loop(&run, err) || (err->code == ERROR_INTERRUPTED && save_interrupted(&run, err));
         ok = ok && finish(&run, result, err);
@@ -224,14 +224,10 @@ bool trainer_plan(struct recipe *recipe, const struct trainer_host *host, json_t
     struct run run;
     struct events listener = {.file = {.fd = -1}, .listen = host->event, .user = host->user}; /* no file */
     *result = NULL;
-    bool ok = run_open(&run, recipe, host, true, err);
+    bool ok = run_read(&run, recipe, host, true, err) && run_make_plan(&run, err);
     if (ok && host->prepared) host->prepared(host->user, recipe);
     ok = ok && run_tell_warnings(&run, &listener, err) && run_start_engine(&run, err) &&
-         run_rehearse(&run, err);
-    if (ok) {
-        *result = json_object();
-        ok = *result ? run_plan_json(&run.plan, *result, err) : error_no_memory(err, "plan", 0);
-    }
+         run_rehearse(&run, err) && run_plan_json(&run.plan, &run.programs, host->profile, result, err);
     run_close(&run);
     return ok;
 }

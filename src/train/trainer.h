@@ -14,6 +14,8 @@ struct trainer_host {
     /* The recipe is resolved; called before the first event. May be NULL. */
     void (*prepared)(void *user, struct recipe *recipe);
     void *user;
+    bool profile;                 /* of a plan: all operations, not a sample of them */
+    const struct text_list *runs; /* of a comparison: runs whose measured peaks stand beside; may be NULL */
 };
 
 /* Trains as the recipe says; *result: the fields of the done event, and "adapter" (relative). */
@@ -21,5 +23,10 @@ bool trainer_run(struct recipe *recipe, const struct trainer_host *host, json_t 
 
 /* The plan alone: the fields of the plan event. Nothing is written; warnings go to `event`. */
 bool trainer_plan(struct recipe *recipe, const struct trainer_host *host, json_t **result, struct error *err);
+
+/* The plans of every method and every way to recompute that the recipe leaves open: {"rows": [fields of the
+ * plan event, "fits", "why" where it does not, "measured_peak_bytes" and "run" where a run was made so]}. */
+bool trainer_compare(struct recipe *recipe, const struct trainer_host *host, json_t **result,
+                     struct error *err);
 
 #endif

@@ -1,0 +1,93 @@
+#!/usr/bin/env python3
+"""Plans, and what runs measured, on a tiny model.
+
+    tests/e2e/memory.py HONE [CASE ...]
+
+Runs in a temporary directory; every case prints "ok" or what it saw, and the last line counts them."""
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+from cases import case, run_cases  # beside this file
+
+hone = pathlib.Path(sys.argv[1]).resolve()
+TINY = pathlib.Path(__file__).resolve().parent.parent / "golden/data/llama-tied"
+here = pathlib.Path(tempfile.mkdtemp(prefix="hone-memory-"))
+environment = {**os.environ, "HONE_HOME": str(here / "home")}
+TRAIN = ["--model", TINY, "--data", TINY / "rows.jsonl", "--batch-size", "4", "--lora-rank", "4", "--epochs", "4", "--max-steps", "5",
+         "--compute", "f32", "--save-every", "2"]
+
+
+def run(*arguments, status=0):
+    done = subprocess.run([hone, *map(str, arguments)], cwd=here, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert done.returncode == status, f"hone {' '.join(map(str, arguments))}: status {done.returncode}, not {status}\n{done.stderr[-2000:]}{done.stdout[-2000:]}"
+    return done
+
+
+def answer(*arguments):
+    return json.loads(run(*arguments, "--json").stdout)
+
+
+def events(directory, kind):
+    return [e for e in map(json.loads, (here / directory / "events.jsonl").read_text().splitlines()) if e["event"] == kind]
+
+
+@case
+def a_comparison_has_a_row_for_each_way_and_the_measured_peak_of_its_run():
+    run("train", *TRAIN, "--recompute", "block", "--output", "block")
+    rows = answer("plan", *TRAIN, "--compare", "--run", "block")["rows"]
+    found = [(row["method"], row["recompute"]) for row in rows]
+    assert len(set(found)) == len(found) and {r for _, r in found} >= {"none", "selective", "block"}, found
+    for row in rows:
+        parts = [row[f"{k}_bytes"] for k in ("weights", "adapter", "gradient", "optimizer", "activation", "workspace", "process")]
+        assert row["fits"] and row["peak_bytes"] == sum(parts) and row["trainable_parameters"] > 0 and row["seconds"] > 0, row
+    peak = max(e["memory_bytes"] for e in events("block", "step"))
+    measured = [(row["method"], row["recompute"], row["measured_peak_bytes"]) for row in rows if "run" in row]
+    assert measured == [("lora", "block", peak)], measured
+    # The run's own directory counts without being named twice; what was given is not varied.
+    rows = answer("plan", *TRAIN, "--compare", "--recompute", "block", "--output", "block")["rows"]
+    assert {row["recompute"] for row in rows} == {"block"} and rows[0]["measured_peak_bytes"] == peak, rows
+
+
+@case
+def a_plan_that_does_not_fit_says_so_in_its_row():
+    for row in answer("plan", *TRAIN, "--compare", "--memory", "4MiB")["rows"]:
+        assert not row["fits"] and "needs" in row["why"], row
+
+
+@case
+def a_run_of_another_plan_is_told_apart():
+    done = run("plan", *TRAIN, "--micro-batch-tokens", "700", "--compare", "--run", "block", "--json")
+    assert "another plan" in done.stderr and "measured_peak_bytes" not in done.stdout, done.stderr
+
+
+@case
+def a_profile_is_what_is_alive():
+    plan = answer("plan", *TRAIN, "--recompute", "none", "--profile")
+    profile = plan["profile"]
+    assert len(profile["position"]) == profile["operations"] == len(profile["operation"]) == len(profile["layer"])
+    live = profile["activation_bytes"]
+    assert 0.5 * plan["activation_bytes"] < max(live) <= plan["activation_bytes"], (max(live), plan["activation_bytes"])
+    assert max(profile["workspace_bytes"]) == plan["workspace_bytes"]
+    # Without recomputation the forward pass only gathers; the update holds nothing of the micro-batch.
+    forward = live[:profile["backward_from"]]
+    assert forward[-1] > 0.5 * max(live) and max(live[profile["update_from"]:]) < 0.1 * max(live), (forward, live)
+    # The plan event has the same, in fewer points.
+    logged = events("block", "plan")[-1]["profile"]
+    assert 0 < len(logged["position"]) <= 120 and "operation" not in logged, logged
+
+
+@case
+def flags_that_do_not_go_together_are_refused():
+    assert "--compare" in run("plan", *TRAIN, "--run", "block", status=2).stderr
+    assert "--profile" in run("plan", *TRAIN, "--compare", "--profile", status=2).stderr
+    assert "events.jsonl" in run("plan", *TRAIN, "--compare", "--run", "nowhere", status=3).stderr
+
+
+failed = run_cases(sys.argv[2:])
+shutil.rmtree(here, ignore_errors=True)
+sys.exit(failed)
