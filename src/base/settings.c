@@ -318,7 +318,7 @@ bool setting_is_set(const struct setting *row, const void *values) {
     return !is_list(row) || ((const struct text_list *)slot)->count != 0;
 }
 
-static bool write_choice(const struct setting *row, int index, struct buf *out) {
+bool setting_write_choice(const struct setting *row, int index, struct buf *out) {
     const char *at = row->choices;
     for (; index > 0 && *at; index--) at += strcspn(at, "|") + 1;
     return buf_append(out, at, strcspn(at, "|"));
@@ -342,7 +342,7 @@ bool setting_write(const struct setting *row, const void *values, struct buf *ou
     case SETTING_INT: return buf_printf(out, "%lld", (long long)*(const int64_t *)slot);
     case SETTING_FLOAT: return write_float(*(const double *)slot, out);
     case SETTING_BOOL: return buf_text(out, *(const bool *)slot ? "true" : "false");
-    case SETTING_CHOICE: return write_choice(row, *(const int *)slot, out);
+    case SETTING_CHOICE: return setting_write_choice(row, *(const int *)slot, out);
     case SETTING_BYTES: return buf_printf(out, "%llu", (unsigned long long)*(const uint64_t *)slot);
     case SETTING_LIST:
     case SETTING_NAMES: break;

@@ -114,6 +114,8 @@ bool settings_refuse_name(struct settings *const *sets, size_t set_count, unsign
 /* The value as a flag would say it ("q_proj,v_proj", "0.1", "true"); nothing for a value that is not set.
  * Numbers read back to the same bits. */
 bool setting_write(const struct setting *row, const void *values, struct buf *out);
+/* The choice at `index` of SETTING_CHOICE. */
+bool setting_write_choice(const struct setting *row, int index, struct buf *out);
 bool setting_is_set(const struct setting *row, const void *values); /* false: NULL text, empty list */
 bool setting_equal(const struct setting *row, const void *a, const void *b);
 const char *setting_type_name(enum setting_type type);

@@ -21,7 +21,12 @@ struct foreign {
 static const char per_device[] =
     "It counts the examples of one optimizer step: multiply the per-device batch by the accumulation steps.";
 static const char scheduler_values[] =
-    "linear=linear,cosine=cosine,constant=constant,constant_with_warmup=constant";
+    "linear=linear,cosine=cosine,constant=constant,constant_with_warmup=constant,"
+    "cosine_with_restarts=cosine-restarts,warmup_stable_decay=wsd,inverse_sqrt=inverse-sqrt,"
+    "cosine_with_min_lr=cosine";
+static const char optimizer_values[] =
+    "adamw_torch=adamw,adamw_torch_fused=adamw,adamw_hf=adamw,adamw=adamw,adafactor=adafactor,sgd=sgd,"
+    "lion=lion,lion_32bit=lion";
 static const char yes_block[] = "true=block,1=block,unsloth=block,false=none,0=none";
 static const char yes_bf16[] = "true=bf16,1=bf16,false=f32,0=f32";
 static const struct foreign names[] = {
@@ -56,6 +61,11 @@ static const struct foreign names[] = {
     {"lr_scheduler_type", "schedule", scheduler_values, NULL},
     {"lr_scheduler", "schedule", scheduler_values, NULL},
     {"lr_schedule", "schedule", scheduler_values, NULL},
+    {"min_lr_ratio", "min-learning-rate-ratio", NULL, NULL},
+    {"min_lr_rate", "min-learning-rate-ratio", NULL, NULL},
+    {"cosine_min_lr_ratio", "min-learning-rate-ratio", NULL, NULL},
+    {"min_lr", "min-learning-rate-ratio", "", "It is a share of the highest rate, not a rate."},
+    {"num_cycles", "cosine-cycles", NULL, NULL},
     {"warmup_steps", "warmup-ratio", "",
      "It is the warm-up's share of all steps: divide the steps by the run's."},
     {"warmup", "warmup-ratio", "", "It is the warm-up's share of all steps."},
@@ -118,7 +128,7 @@ static const struct foreign names[] = {
      "Frozen weights stay in the type of the model's file: name a GGUF of that type."},
     {"load_in_8bit", NULL, NULL,
      "Frozen weights stay in the type of the model's file: name a GGUF of that type."},
-    {"optim", "optimizer", "", "Its values are adamw, sgd, lion and adafactor."},
+    {"optim", "optimizer", optimizer_values, NULL},
     {"logging_steps", NULL, NULL, "Every step is written to events.jsonl: leave it out."},
     {"steps_per_report", NULL, NULL, "Every step is written to events.jsonl: leave it out."},
     {"per_device_eval_batch_size", NULL, NULL, "Held-out rows are packed as the others are: leave it out."},
@@ -168,10 +178,13 @@ static void convert(const struct foreign *row, const char *value, char out[64]) 
     }
 }
 
-static bool taken_by(struct settings *const *sets, size_t set_count, unsigned uses, const char *name) {
-    for (size_t i = 0; i < set_count; i++)
-        if (settings_find(sets[i], name, uses) != SIZE_MAX) return true;
-    return false;
+static const struct setting *taken_by(struct settings *const *sets, size_t set_count, unsigned uses,
+                                      const char *name) {
+    for (size_t i = 0; i < set_count; i++) {
+        size_t at = settings_find(sets[i], name, uses);
+        if (at != SIZE_MAX) return &sets[i]->rows[at];
+    }
+    return NULL;
 }
 
 /* The row whose name is nearest, if it is near enough to be a slip of the hand. */
@@ -210,10 +223,13 @@ bool settings_refuse_name(struct settings *const *sets, size_t set_count, unsign
     error_set(err, ERROR_USAGE, "settings", "unknown setting %s%s", prefix, shown.data ? shown.data : "");
     buf_release(&shown);
     const struct foreign *row = find_foreign(name);
-    if (row && row->ours && taken_by(sets, set_count, uses, row->ours)) {
+    const struct setting *taken = row && row->ours ? taken_by(sets, set_count, uses, row->ours) : NULL;
+    if (taken) {
         ours_name(prefix, row->ours, ours);
         convert(row, value, converted);
         error_why(err, "another tool's name");
+        if (value && row->values && *row->values && !*converted && taken->choices)
+            return error_fix(err, "Here it is %s; its values are %s.", ours, taken->choices);
         return error_fix(err, "Here it is %s%s%s.%s%s", ours, *converted ? (*prefix ? " " : ": ") : "",
                          converted, row->note ? " " : "", row->note ? row->note : "");
     }

@@ -6,6 +6,7 @@
 
 #include "base/fs.h"
 #include "base/mem.h"
+#include "train/recipe_owned.h"
 #include "train/update.h"
 
 struct settings recipe_settings(struct recipe *recipe) {
@@ -109,7 +110,8 @@ bool recipe_check(struct recipe *recipe, unsigned uses, struct error *err) {
         error_set(err, ERROR_USAGE, "settings", "--template-arg: \"%.80s\" is not NAME=VALUE", item);
         return error_fix(err, "Write it as --template-arg enable_thinking=false.");
     }
-    if (!update_check(recipe, err) || !recipe_fits(recipe, err)) return false;
+    if (!recipe->resume && (!recipe_owned_check(recipe, err) || !update_check(recipe, err))) return false;
+    if (!recipe_fits(recipe, err)) return false;
     if (recipe->resume) return true; /* the rest comes from the run's own recipe */
     return need(recipe->model != NULL, "model",
                 "Name a model: one that `hone pull` stored, a GGUF file or a directory.", err) &&

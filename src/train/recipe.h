@@ -33,7 +33,15 @@ enum recipe_use {
     USE_EVERY = (1 << 12) - 1,
 };
 
-enum schedule { SCHEDULE_CONSTANT, SCHEDULE_LINEAR, SCHEDULE_COSINE };
+enum schedule {
+    SCHEDULE_CONSTANT,
+    SCHEDULE_LINEAR,
+    SCHEDULE_COSINE,
+    SCHEDULE_COSINE_RESTARTS,
+    SCHEDULE_WSD,
+    SCHEDULE_INVERSE_SQRT
+};
+enum wsd_shape { WSD_ONE_MINUS_ROOT, WSD_LINEAR, WSD_COSINE };
 enum recipe_device { DEVICE_AUTO, DEVICE_CPU, DEVICE_REF };
 enum compute { COMPUTE_AUTO, COMPUTE_F32, COMPUTE_BF16 };
 enum recompute { RECOMPUTE_AUTO, RECOMPUTE_NONE, RECOMPUTE_SELECTIVE, RECOMPUTE_BLOCK };
@@ -75,6 +83,10 @@ struct recipe {
     /* optimizer */
     double learning_rate;                             /* 0: auto */
     int schedule;                                     /* enum schedule */
+    double min_learning_rate_ratio;                   /* what the rate falls to, in its peak */
+    int64_t cosine_cycles;                            /* cosine-restarts */
+    double wsd_decay_ratio;                           /* share of all steps */
+    int wsd_shape;                                    /* enum wsd_shape */
     double warmup_ratio, weight_decay, max_grad_norm; /* max_grad_norm 0: no clipping */
     int optimizer;                                    /* enum optimizer_kind, model/optimizer.h */
     double adam_beta1, adam_beta2, adam_epsilon;

@@ -7,7 +7,9 @@
 #include "base/process.h"
 #include "base/text.h"
 #include "base/thread.h"
+#include "train/recipe_owned.h"
 #include "train/run_internal.h"
+#include "train/update.h"
 
 void run_sample_memory(struct run *run) {
     struct process_memory held;
@@ -185,6 +187,7 @@ bool run_read(struct run *run, struct recipe *recipe, const struct trainer_host 
         if (!recipe_continue(recipe, &run->stored, run->changed, err)) return false;
         recipe->template_clock = run->stored.template_clock;
     }
+    if (recipe->resume && (!recipe_owned_check(recipe, err) || !update_check(recipe, err))) return false;
     if (!recipe->data.count) {
         error_set(err, ERROR_USAGE, "train", "--data is missing");
         return error_fix(err, "Name a file of rows: --data train.jsonl.");

@@ -63,9 +63,7 @@ static bool emit_step(struct run *run, double loss, double rate, float norm, siz
 static bool train_step(struct run *run, struct error *err) {
     struct progress *p = &run->progress;
     const struct examples *train = &run->inputs.train;
-    double start = clock_seconds(), loss,
-           rate = schedule_rate((enum schedule)run->recipe->schedule, run->recipe->learning_rate,
-                                run->recipe->warmup_ratio, p->step + 1, run->plan.steps);
+    double start = clock_seconds(), loss, rate = schedule_rate(run->recipe, p->step + 1, run->plan.steps);
     float norm;
     size_t count = (size_t)run->recipe->batch_size, left = train->count - (size_t)p->cursor, tokens = 0,
            supervised = 0;

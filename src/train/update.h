@@ -7,7 +7,7 @@
 
 /* The row of INPUT_HYPER for a step with this learning rate. */
 void update_hyper(const struct recipe *recipe, double rate, float out[HYPER_COLUMNS]);
-/* Refuses settings that were given and belong to another optimizer. Errors: ERROR_USAGE. */
-bool update_check(struct recipe *recipe, struct error *err);
+/* Refuses numbers that do not go together. Errors: ERROR_USAGE. */
+bool update_check(const struct recipe *recipe, struct error *err);
 
 #endif

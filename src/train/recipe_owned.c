@@ -1,0 +1,67 @@
+/* Settings that only some choices of another setting read. */
+#include "train/recipe_owned.h"
+
+#include <string.h>
+
+#include "model/optimizer.h"
+
+enum owner { BY_OPTIMIZER, BY_SCHEDULE };
+
+static const struct {
+    const char *name;
+    size_t slot; /* int */
+} owners[] = {[BY_OPTIMIZER] = {"optimizer", offsetof(struct recipe, optimizer)},
+              [BY_SCHEDULE] = {"schedule", offsetof(struct recipe, schedule)}};
+
+static const struct {
+    const char *name;
+    enum owner owner;
+    unsigned choices; /* of the owner: a bit for each that reads it */
+} rows[] = {
+    {"adam-beta1", BY_OPTIMIZER, 1u << OPTIMIZER_ADAMW},
+    {"adam-beta2", BY_OPTIMIZER, 1u << OPTIMIZER_ADAMW},
+    {"adam-epsilon", BY_OPTIMIZER, 1u << OPTIMIZER_ADAMW},
+    {"lion-beta1", BY_OPTIMIZER, 1u << OPTIMIZER_LION},
+    {"lion-beta2", BY_OPTIMIZER, 1u << OPTIMIZER_LION},
+    {"momentum", BY_OPTIMIZER, 1u << OPTIMIZER_SGD},
+    {"dampening", BY_OPTIMIZER, 1u << OPTIMIZER_SGD},
+    {"nesterov", BY_OPTIMIZER, 1u << OPTIMIZER_SGD},
+    {"adafactor-decay-rate", BY_OPTIMIZER, 1u << OPTIMIZER_ADAFACTOR},
+    {"adafactor-clip", BY_OPTIMIZER, 1u << OPTIMIZER_ADAFACTOR},
+    {"adafactor-scale", BY_OPTIMIZER, 1u << OPTIMIZER_ADAFACTOR},
+    {"min-learning-rate-ratio", BY_SCHEDULE, ~(1u << SCHEDULE_CONSTANT)},
+    {"cosine-cycles", BY_SCHEDULE, 1u << SCHEDULE_COSINE_RESTARTS},
+    {"wsd-decay-ratio", BY_SCHEDULE, 1u << SCHEDULE_WSD},
+    {"wsd-shape", BY_SCHEDULE, 1u << SCHEDULE_WSD},
+};
+
+/* The value as the run has it; valid until the next call with this buffer. */
+static const char *written(struct recipe *recipe, const struct setting *row, struct buf *text) {
+    buf_clear(text);
+    setting_write(row, recipe, text);
+    return text->data ? text->data : "";
+}
+
+bool recipe_owned_check(struct recipe *recipe, struct error *err) {
+    struct settings settings = recipe_settings(recipe);
+    struct buf text = {0};
+    bool ok = true;
+    for (size_t i = 0; ok && i < sizeof rows / sizeof *rows; i++) {
+        int chosen = *(const int *)((const char *)recipe + owners[rows[i].owner].slot), reader = 0;
+        const struct setting *row = &recipe_rows[settings_find(&settings, rows[i].name, USE_RUN)],
+                             *owner =
+                                 &recipe_rows[settings_find(&settings, owners[rows[i].owner].name, USE_RUN)];
+        /* A value as the row presets it changes nothing: recipe.yaml holds every row. */
+        if (rows[i].choices >> chosen & 1u || recipe_origin(recipe, rows[i].name) != ORIGIN_GIVEN ||
+            !strcmp(written(recipe, row, &text), row->preset))
+            continue;
+        ok = error_set(err, ERROR_USAGE, "settings", "--%s is not read by --%s %s", row->name, owner->name,
+                       written(recipe, owner, &text));
+        while (!(rows[i].choices >> reader & 1u)) reader++;
+        buf_clear(&text);
+        setting_write_choice(owner, reader, &text);
+        error_fix(err, "Leave it out, or choose --%s %s.", owner->name, text.data ? text.data : "");
+    }
+    buf_release(&text);
+    return ok;
+}
