@@ -244,6 +244,7 @@ static void build_attention(struct trial *trial, const struct sizes *z, enum dty
         add_activation(trial, a, COUNT_TOKENS, z->tokens, (int64_t)z->kv_heads * z->head_dim, 1);
     add_segments(trial, z);
     trial->terms = (double)(z->head_dim + trial->longest_segment);
+    if (a == DTYPE_BF16) trial->relative = 0x1p-8; /* weights, where products are made from bf16 */
 }
 
 static double *decoded(const struct block *block, enum dtype dtype, int64_t n) {
@@ -294,6 +295,7 @@ static void build_attention_grad(struct trial *trial, const struct sizes *z, enu
     for (int i = 0; i < 4; i++) mem_free(call.in[i].data);
     for (int o = 0; o < 2; o++) mem_free(call.out[o].data);
     trial->terms = (double)(z->head_dim + trial->longest_segment * z->heads / z->kv_heads);
+    if (a == DTYPE_BF16) trial->relative = 0x1p-8;
 }
 
 static void build_cache_attention(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {

@@ -16,8 +16,19 @@ static size_t backward_workspace(const struct graph *graph, const struct node *n
            attention_table_bytes(attention_grad_scratch(&node->attributes)) * (size_t)threads;
 }
 
+static void attention_c(const struct cpu_call *call) { attention_run(call, &attention_floats); }
+static void attention_grad_c(const struct cpu_call *call) { attention_grad_run(call, &attention_floats); }
+static void cache_attention_c(const struct cpu_call *call) { cache_attention_run(call, &attention_floats); }
+
+enum { bf16_needs = CPU_AVX512 | CPU_AVX512BF16 };
+
 const struct cpu_kernel cpu_kernels_attention[] = {
 #if defined(__x86_64__)
+    {OP_ATTENTION, "attention_avx512bf16", bf16_needs, attention_avx512bf16, forward_workspace},
+    {OP_ATTENTION_GRAD, "attention_grad_avx512bf16", bf16_needs, attention_grad_avx512bf16,
+     backward_workspace},
+    {OP_CACHE_ATTENTION, "cache_attention_avx512bf16", bf16_needs, cache_attention_avx512bf16,
+     forward_workspace},
     {OP_ATTENTION, "attention_avx512", CPU_AVX512, attention_avx512, forward_workspace},
     {OP_ATTENTION_GRAD, "attention_grad_avx512", CPU_AVX512, attention_grad_avx512, backward_workspace},
     {OP_CACHE_ATTENTION, "cache_attention_avx512", CPU_AVX512, cache_attention_avx512, forward_workspace},
@@ -25,8 +36,8 @@ const struct cpu_kernel cpu_kernels_attention[] = {
     {OP_ATTENTION_GRAD, "attention_grad_avx2", CPU_AVX2, attention_grad_avx2, backward_workspace},
     {OP_CACHE_ATTENTION, "cache_attention_avx2", CPU_AVX2, cache_attention_avx2, forward_workspace},
 #endif
-    {OP_ATTENTION, "attention_c", 0, attention_run, forward_workspace},
-    {OP_ATTENTION_GRAD, "attention_grad_c", 0, attention_grad_run, backward_workspace},
-    {OP_CACHE_ATTENTION, "cache_attention_c", 0, cache_attention_run, forward_workspace},
+    {OP_ATTENTION, "attention_c", 0, attention_c, forward_workspace},
+    {OP_ATTENTION_GRAD, "attention_grad_c", 0, attention_grad_c, backward_workspace},
+    {OP_CACHE_ATTENTION, "cache_attention_c", 0, cache_attention_c, forward_workspace},
     {.run = NULL},
 };

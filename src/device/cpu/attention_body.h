@@ -2,12 +2,36 @@
  * width (simd_vector.h). Included by one file per instruction set. Equations: op/attention.c.
  *
  * A task is one block of queries of one kv head of one segment, with all query heads that share it: keys
- * and values are brought to f32 once for the group. Blocks and tasks follow from the segments alone. */
+ * and values are brought to the form of the products once for the group. Blocks and tasks follow from the
+ * segments alone. */
 #include "device/cpu/attention_layout.h"
 #include "device/cpu/attention_tile.h"
+#include "device/cpu/gemm.h"
+
+struct flash;
+struct forward;
+struct forward_part;
+struct keys;
+struct backward_scratch;
+struct backward_part;
+
+/* How the products inside are made: from f32 (here), or from pairs of bf16 (attention_pair_body.h). */
+struct attention_form {
+    void (*attend)(const struct flash *flash, const struct forward *f, const struct forward_part *part,
+                   const struct keys *keys);
+    void (*load_keys)(const struct flash *flash, const struct backward_scratch *b, int64_t row, int64_t head,
+                      int64_t keys);
+    void (*load_queries)(const struct flash *flash, const struct backward_scratch *b, int64_t row,
+                         int64_t head, int64_t queries);
+    void (*backward)(const struct flash *flash, const struct backward_scratch *b,
+                     const struct backward_part *part, int64_t queries, int64_t keys, bool diagonal,
+                     float *dq);
+};
 
 struct flash {
     const struct cpu_call *call;
+    const struct attention_form *form;
+    const struct gemm_kernel *pairs; /* what multiplies pairs of bf16, where the form does */
     int64_t heads, kv_heads, group, d, padded;
     float scale;
     const int32_t *segments;
@@ -29,10 +53,12 @@ static inline void *element(const struct operand *operand, int64_t at) {
 }
 
 /* Shares out the workspace: starts, `floats` of delta, then each worker's scratch. */
-static struct flash flash_open(const struct cpu_call *call, const struct operand *segments, int64_t floats,
-                               int64_t scratch) {
+static struct flash flash_open(const struct cpu_call *call, const struct attention_form *form,
+                               const struct operand *segments, int64_t floats, int64_t scratch) {
     const struct attributes *a = call->attributes;
     struct flash flash = {.call = call,
+                          .form = form,
+                          .pairs = call->gemm ? call->gemm->kernel : NULL,
                           .heads = a->heads,
                           .kv_heads = a->kv_heads,
                           .group = a->heads / a->kv_heads,
@@ -126,14 +152,14 @@ struct forward {
 static struct forward forward_open(const struct flash *flash, int worker) {
     int64_t rows = flash->group * attention_block, block = attention_block * flash->padded;
     struct forward f;
-    f.q = worker_scratch(flash, worker);
-    f.y = f.q + rows * flash->padded;
-    f.k = f.y + rows * flash->padded;
+    f.y = worker_scratch(flash, worker);
+    f.most = f.y + rows * flash->padded;
+    f.sum = f.most + rows;
+    f.k = f.sum + rows; /* from here on the other form has a layout of its own */
     f.kt = f.k + block;
     f.v = f.kt + block;
     f.scores = f.v + block;
-    f.most = f.scores + attention_block * attention_block;
-    f.sum = f.most + rows;
+    f.q = f.scores + attention_block * attention_block;
     return f;
 }
 
@@ -182,20 +208,27 @@ static struct forward_part forward_part_of(const struct flash *flash, int task) 
     return part;
 }
 
-static void load_forward(const struct flash *flash, const struct forward *f,
-                         const struct forward_part *part) {
-    const struct operand *q = &flash->call->in[0];
+/* Sums of no key yet. */
+static void clear_forward(const struct flash *flash, const struct forward *f,
+                          const struct forward_part *part) {
     int64_t padded = flash->padded, rounded = round_up(part->rows, tile_rows);
     for (int64_t b = 0; b < part->blocks; b++) {
         int64_t first = b * attention_block;
-        memset(f->q + (first + part->rows) * padded, 0,
-               (size_t)((rounded - part->rows) * padded) * sizeof(float));
         memset(f->y + first * padded, 0, (size_t)(rounded * padded) * sizeof(float));
         for (int64_t i = 0; i < part->rows; i++) {
             f->most[first + i] = -INFINITY;
             f->sum[first + i] = 0;
         }
     }
+}
+
+static void load_forward(const struct flash *flash, const struct forward *f,
+                         const struct forward_part *part) {
+    const struct operand *q = &flash->call->in[0];
+    int64_t padded = flash->padded, rounded = round_up(part->rows, tile_rows);
+    for (int64_t b = 0; b < part->blocks; b++)
+        memset(f->q + (b * attention_block + part->rows) * padded, 0,
+               (size_t)((rounded - part->rows) * padded) * sizeof(float));
     for (int64_t g = 0; g < flash->group; g++) {
         int64_t at = (part->row * flash->heads + part->head * flash->group + g) * flash->d;
         load_block(f->q + g * part->stride * padded, padded, element(q, at), q->dtype == DTYPE_BF16,
@@ -224,6 +257,7 @@ static void forward_attend(const struct flash *flash, const struct forward *f,
                            const struct forward_part *part, const struct keys *keys) {
     int64_t all_keys = keys->past + part->begin + part->queries, stride = keys->stride,
             padded = flash->padded;
+    load_forward(flash, f, part);
     for (int64_t at = 0; at < all_keys; at += attention_block) {
         int64_t count = smaller(attention_block, all_keys - at), rounded = round_up(count, attention_lanes);
         const char *k = (const char *)keys->k + (size_t)(at * stride) * (keys->k_bf16 ? 2 : 4);
@@ -241,11 +275,13 @@ static void forward_task(void *user, int task, int worker) {
     struct forward f = forward_open(flash, worker);
     struct forward_part part = forward_part_of(flash, task);
     struct keys keys = keys_of(flash, part.segment, part.head);
-    load_forward(flash, &f, &part);
-    if (part.stacked)
+    clear_forward(flash, &f, &part);
+    if (part.stacked) {
+        load_forward(flash, &f, &part);
         decode_attend(flash, &f, &part, &keys);
-    else
-        forward_attend(flash, &f, &part, &keys);
+    } else {
+        flash->form->attend(flash, &f, &part, &keys);
+    }
     store_forward(flash, &f, &part);
 }
 
@@ -259,8 +295,8 @@ static int forward_tasks(struct flash *flash) {
     return (int)tasks;
 }
 
-static void attention_run(const struct cpu_call *call) {
-    struct flash flash = flash_open(call, &call->in[3], 0, attention_scratch(call->attributes));
+static void attention_run(const struct cpu_call *call, const struct attention_form *form) {
+    struct flash flash = flash_open(call, form, &call->in[3], 0, attention_scratch(call->attributes));
     pool_run(call->pool, forward_tasks(&flash), forward_task, &flash);
 }
 
@@ -283,8 +319,8 @@ static void append_task(void *user, int task, int worker) {
     }
 }
 
-static void cache_attention_run(const struct cpu_call *call) {
-    struct flash flash = flash_open(call, &call->in[3], 0, attention_scratch(call->attributes));
+static void cache_attention_run(const struct cpu_call *call, const struct attention_form *form) {
+    struct flash flash = flash_open(call, form, &call->in[3], 0, attention_scratch(call->attributes));
     int appends = (int)(flash.segment_count * flash.kv_heads);
     if (call->in[0].dim[0] == flash.segment_count) /* a token each: less work than a round of the pool */
         for (int i = 0; i < appends; i++) append_task(&flash, i, 0);

@@ -11,24 +11,25 @@ struct backward_scratch {
     float *p, *ds;                             /* [block, block] */
     float *lse, *delta;                        /* [block] */
     float *dq;                                 /* [blocks, group, block, padded] */
+    float *pairs;                              /* the other form's own, in place of q, k, p … */
 };
 
 static struct backward_scratch backward_open(const struct flash *flash, int worker) {
     int64_t block = attention_block * flash->padded;
     float *at = worker_scratch(flash, worker);
-    struct backward_scratch b = {.q = at,
-                                 .dy = at + block,
-                                 .k = at + 2 * block,
-                                 .v = at + 3 * block,
-                                 .kt = at + 4 * block,
-                                 .vt = at + 5 * block,
-                                 .dk = at + 6 * block,
-                                 .dv = at + 7 * block};
-    b.p = at + 8 * block;
+    struct backward_scratch b = {.dk = at,
+                                 .dv = at + block,
+                                 .lse = at + 2 * block,
+                                 .delta = at + 2 * block + attention_block,
+                                 .dq = at + 2 * block + 2 * attention_block};
+    b.q = b.pairs = b.dq + flash->group * attention_whole(flash->call->attributes) * flash->padded;
+    b.dy = b.q + block;
+    b.k = b.dy + block;
+    b.v = b.k + block;
+    b.kt = b.v + block;
+    b.vt = b.kt + block;
+    b.p = b.vt + block;
     b.ds = b.p + attention_block * attention_block;
-    b.lse = b.ds + attention_block * attention_block;
-    b.delta = b.lse + attention_block;
-    b.dq = b.delta + attention_block;
     return b;
 }
 
@@ -76,20 +77,25 @@ static void backward_block(const struct flash *flash, const struct backward_scra
     }
 }
 
+static void load_row_sums(const struct flash *flash, const struct backward_scratch *b, int64_t row,
+                          int64_t head, int64_t queries) {
+    const float *lse = flash->call->in[4].data;
+    for (int64_t i = 0; i < queries; i++) {
+        b->lse[i] = lse[(row + i) * flash->heads + head];
+        b->delta[i] = flash->delta[(row + i) * flash->heads + head];
+    }
+}
+
 static void load_queries(const struct flash *flash, const struct backward_scratch *b, int64_t row,
                          int64_t head, int64_t queries) {
     const struct operand *in = flash->call->in;
-    const float *lse = in[4].data;
     int64_t d = flash->d, stride = flash->heads * d, at = row * stride + head * d,
             rounded = round_up(queries, tile_rows);
     load_block(b->q, flash->padded, element(&in[0], at), in[0].dtype == DTYPE_BF16, stride, queries, rounded,
                d);
     load_block(b->dy, flash->padded, element(&in[5], at), in[5].dtype == DTYPE_BF16, stride, queries, rounded,
                d);
-    for (int64_t i = 0; i < queries; i++) {
-        b->lse[i] = lse[(row + i) * flash->heads + head];
-        b->delta[i] = flash->delta[(row + i) * flash->heads + head];
-    }
+    load_row_sums(flash, b, row, head, queries);
 }
 
 static void load_keys(const struct flash *flash, const struct backward_scratch *b, int64_t row, int64_t head,
@@ -120,14 +126,15 @@ static void backward_run_part(const struct flash *flash, const struct backward_p
     for (int64_t kb = part->first_keys; kb < part->end_keys; kb++) {
         int64_t row = first + kb * attention_block,
                 keys = smaller(attention_block, length - kb * attention_block);
-        load_keys(flash, &b, row, part->head, keys);
+        flash->form->load_keys(flash, &b, row, part->head, keys);
         memset(b.dk, 0, (size_t)(2 * block) * sizeof(float)); /* dv follows */
         for (int64_t qb = kb > part->first_queries ? kb : part->first_queries; qb < part->end_queries; qb++)
             for (int64_t g = 0; g < flash->group; g++) {
                 int64_t queries = smaller(attention_block, length - qb * attention_block);
-                load_queries(flash, &b, first + qb * attention_block, part->head * flash->group + g, queries);
-                backward_block(flash, &b, part, queries, keys, qb == kb,
-                               b.dq + ((qb - part->first_queries) * flash->group + g) * block);
+                flash->form->load_queries(flash, &b, first + qb * attention_block,
+                                          part->head * flash->group + g, queries);
+                flash->form->backward(flash, &b, part, queries, keys, qb == kb,
+                                      b.dq + ((qb - part->first_queries) * flash->group + g) * block);
             }
         if (!part->keys) continue;
         store_block(&out[1], row, flash->kv_heads, part->head, b.dk, keys, flash->d, flash->padded);
@@ -193,10 +200,13 @@ static void delta_task(void *user, int task, int worker) {
     }
 }
 
-static void attention_grad_run(const struct cpu_call *call) {
+static void attention_grad_run(const struct cpu_call *call, const struct attention_form *form) {
     int64_t tokens = call->in[0].dim[0];
-    struct flash flash = flash_open(call, &call->in[6], tokens * call->attributes->heads,
+    struct flash flash = flash_open(call, form, &call->in[6], tokens * call->attributes->heads,
                                     attention_grad_scratch(call->attributes));
     pool_run(call->pool, (int)((tokens + delta_rows - 1) / delta_rows), delta_task, &flash);
     pool_run(call->pool, backward_tasks(&flash), backward_task, &flash);
 }
+
+static const struct attention_form attention_floats = {forward_attend, load_keys, load_queries,
+                                                       backward_block};

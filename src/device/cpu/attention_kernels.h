@@ -12,4 +12,8 @@ void attention_avx512(const struct cpu_call *call);
 void attention_grad_avx512(const struct cpu_call *call);
 void cache_attention_avx512(const struct cpu_call *call);
 
+void attention_avx512bf16(const struct cpu_call *call);
+void attention_grad_avx512bf16(const struct cpu_call *call);
+void cache_attention_avx512bf16(const struct cpu_call *call);
+
 #endif

@@ -7,7 +7,7 @@
 
 /* Queries and keys are taken in blocks of attention_block tokens; a causal block is trimmed in bands of
  * attention_band queries. */
-enum { attention_block = 64, attention_band = 16, attention_lanes = 16 };
+enum { attention_block = 64, attention_band = 16, attention_lanes = 16, attention_tile_floats = 32 * 32 };
 
 static inline int64_t attention_padded(int64_t d) {
     return (d + attention_lanes - 1) / attention_lanes * attention_lanes;
@@ -27,20 +27,38 @@ static inline int64_t attention_whole(const struct attributes *a) {
 /* Bytes of a table of 4-byte numbers, so that what follows is aligned. */
 static inline size_t attention_table_bytes(int64_t numbers) { return ((size_t)numbers * 4 + 63) / 64 * 64; }
 
-/* Floats of a worker. */
+/* Products from pairs of bf16 (attention_pair_body.h) serve heads of up to twice this many elements. */
+enum { attention_most_pairs = 256 };
+
+/* 32-bit units of a block of keys or queries as panels. */
+static inline int64_t attention_panel_units(int64_t padded) {
+    return attention_block / 2 * ((padded + 31) / 32 * 32);
+}
+
+static inline int64_t larger_of(int64_t a, int64_t b) { return a > b ? a : b; }
+
+/* Floats of a worker: the larger of the two forms', beside what both have. */
 static inline int64_t attention_scratch(const struct attributes *a) {
-    int64_t d = attention_padded(a->head_dim), group = a->heads / a->kv_heads;
-    return group * attention_block * (2 * d + 2) /* q, y, most, sum */
-           + attention_block * (3 * d)           /* k, k transposed, v */
-           + attention_block * attention_block;  /* scores */
+    int64_t d = attention_padded(a->head_dim), group = a->heads / a->kv_heads,
+            square = attention_block * attention_block;
+    int64_t floats = group * attention_block * d /* q */
+                     + attention_block * 3 * d   /* k, k transposed, v */
+                     + square;                   /* scores */
+    int64_t pairs = 2 * attention_panel_units(d) + 3 * square / 2 + attention_tile_floats;
+    return group * attention_block * (d + 2) /* y, most, sum */ + larger_of(floats, pairs);
 }
 
 static inline int64_t attention_grad_scratch(const struct attributes *a) {
-    int64_t d = attention_padded(a->head_dim), group = a->heads / a->kv_heads;
-    return attention_block * 8 * d                 /* q, dy, k, v, both transposed, dk, dv */
-           + 2 * attention_block * attention_block /* p, ds */
-           + 2 * attention_block                   /* lse, delta */
-           + group * attention_whole(a) * d;       /* dq */
+    int64_t d = attention_padded(a->head_dim), group = a->heads / a->kv_heads,
+            square = attention_block * attention_block;
+    int64_t floats = attention_block * 6 * d                  /* q, dy, k, v, both transposed */
+                     + 2 * square;                            /* p, ds */
+    int64_t pairs = 5 * attention_panel_units(d) + 2 * square /* scores, products */
+                    + attention_tile_floats + 5 * square / 2  /* p, ds, turned, and between */
+                    + attention_lanes;                        /* where the queries lie */
+    return attention_block * (2 * d + 2)                      /* dk, dv, lse, delta */
+           + group * attention_whole(a) * d                   /* dq */
+           + larger_of(floats, pairs);
 }
 
 #endif

@@ -26,15 +26,16 @@ DRIVEN(amx, gemm_kernel_amx, false)
 
 const struct cpu_gemm cpu_gemms[] = {
 #if defined(__x86_64__)
-    {"amx", DTYPE_BF16, CPU_AVX512 | CPU_AVX512BF16 | CPU_AMX, run_amx, workspace_amx},
-    {"avx512bf16", DTYPE_BF16, CPU_AVX512 | CPU_AVX512BF16, run_avx512bf16, workspace_avx512bf16},
-    {"avx512", DTYPE_F32, CPU_AVX512, run_avx512, workspace_avx512},
-    {"avx512", DTYPE_BF16, CPU_AVX512, run_avx512_round, workspace_avx512_round},
-    {"avx2", DTYPE_F32, CPU_AVX2, run_avx2, workspace_avx2},
-    {"avx2", DTYPE_BF16, CPU_AVX2, run_avx2_round, workspace_avx2_round},
+    {"amx", DTYPE_BF16, CPU_AVX512 | CPU_AVX512BF16 | CPU_AMX, run_amx, workspace_amx, &gemm_kernel_amx},
+    {"avx512bf16", DTYPE_BF16, CPU_AVX512 | CPU_AVX512BF16, run_avx512bf16, workspace_avx512bf16,
+     &gemm_kernel_avx512bf16},
+    {"avx512", DTYPE_F32, CPU_AVX512, run_avx512, workspace_avx512, &gemm_kernel_avx512},
+    {"avx512", DTYPE_BF16, CPU_AVX512, run_avx512_round, workspace_avx512_round, &gemm_kernel_avx512},
+    {"avx2", DTYPE_F32, CPU_AVX2, run_avx2, workspace_avx2, &gemm_kernel_avx2},
+    {"avx2", DTYPE_BF16, CPU_AVX2, run_avx2_round, workspace_avx2_round, &gemm_kernel_avx2},
 #endif
-    {"c", DTYPE_F32, 0, run_c, workspace_c},
-    {"c", DTYPE_BF16, 0, run_c_round, workspace_c_round},
+    {"c", DTYPE_F32, 0, run_c, workspace_c, &gemm_kernel_c},
+    {"c", DTYPE_BF16, 0, run_c_round, workspace_c_round, &gemm_kernel_c},
 };
 const int cpu_gemm_count = sizeof cpu_gemms / sizeof *cpu_gemms;
 

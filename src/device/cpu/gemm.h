@@ -47,6 +47,8 @@ struct gemm {
     float beta;
 };
 
+struct gemm_kernel; /* gemm_kernel.h */
+
 struct cpu_gemm {
     const char *name; /* "avx512bf16", "avx512", "avx2", "c" */
     enum dtype
@@ -57,6 +59,7 @@ struct cpu_gemm {
     void (*run)(const struct gemm *gemms, int count, struct pool *pool, void *workspace, unsigned features);
     /* Scratch bytes enough for any product of at most these sizes, and for others of its x beside it. */
     size_t (*workspace)(enum gemm_form form, int64_t m, int64_t n, int64_t k, enum dtype w_type, int threads);
+    const struct gemm_kernel *kernel; /* the tiles that it is made of, for who multiplies blocks of its own */
 };
 
 /* The table, best first for each compute type. */
