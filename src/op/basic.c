@@ -17,13 +17,38 @@ static void embedding_reference(const struct reference_call *call) {
             call->out[0].data[t * width + i] = call->in[0].data[(int64_t)call->in[1].data[t] * width + i];
 }
 
+static void embedding_backward(struct backward *b) {
+    struct graph *graph = b->graph;
+    const struct node node = graph->nodes[b->node];
+    if (!b->needed[0]) return;
+    int inputs[3] = {b->output_gradient[0], node.input[1], b->state_gradient(b->user, node.input[0])};
+    graph_emit(graph, OP_EMBEDDING_GRAD, inputs, NULL, DTYPE_F32, "dembedding");
+}
+
 const struct op_row op_embedding_row = {
     .name = "embedding",
     .inputs = 2,
     .outputs = 1,
     .overwrite = {-1, -1, -1, -1},
     .shapes = embedding_shapes,
+    .backward = embedding_backward,
     .reference = embedding_reference,
+};
+
+static void embedding_grad_reference(const struct reference_call *call) {
+    int64_t rows = call->in[0].dim[0], width = call->in[0].dim[1];
+    for (int64_t t = 0; t < rows; t++)
+        for (int64_t i = 0; i < width; i++)
+            call->in[2].data[(int64_t)call->in[1].data[t] * width + i] += call->in[0].data[t * width + i];
+}
+
+const struct op_row op_embedding_grad_row = {
+    .name = "embedding_grad",
+    .inputs = 3,
+    .outputs = 0,
+    .state_writes = 1u << 2,
+    .overwrite = {-1, -1, -1, -1},
+    .reference = embedding_grad_reference,
 };
 
 static void like_first(const struct graph *graph, const struct node *node, struct value *out,

@@ -1,7 +1,7 @@
 /* The head and cross entropy as one operation: logits exist only inside it, a chunk of rows at a time.
  *
  *   logp[m] = l[target] - log Σ_v exp l[v],   l = x wᵀ
- *   dl[v]   = dlogp · (1[v = target] - p[v]),  dx = dl w
+ *   dl[v]   = dlogp · (1[v = target] - p[v]),  dx = dl w,  dw += dlᵀ x
  *
  * The gradient form yields logp too, so a training step computes the logits once: the backward rule
  * puts its logp in place of the forward one, which then nobody reads and the plan drops. */
@@ -25,14 +25,15 @@ static double head_flops(const struct graph *graph, const struct node *node,
 
 static double head_grad_flops(const struct graph *graph, const struct node *node,
                               const int64_t counts[COUNT_KINDS]) {
-    return 2 * head_flops(graph, node, counts);
+    return (op_input(graph, node, 4) ? 3 : 2) * head_flops(graph, node, counts);
 }
 
 static void head_backward(struct backward *b) {
     struct graph *graph = b->graph;
     const struct node node = graph->nodes[b->node];
-    if (!b->needed[0]) return;
-    int inputs[4] = {node.input[0], node.input[1], node.input[2], b->output_gradient[0]};
+    if (!b->needed[0] && !b->needed[1]) return;
+    int inputs[5] = {node.input[0], node.input[1], node.input[2], b->output_gradient[0],
+                     b->needed[1] ? b->state_gradient(b->user, node.input[1]) : -1};
     int grad = graph_emit(graph, OP_HEAD_GRAD, inputs, &node.attributes, DTYPE_F32, "dhead");
     b->replace(b->user, node.output[0], graph_output(graph, grad, 0));
     backward_give(b, 0, graph_output(graph, grad, 1));
@@ -58,10 +59,12 @@ static double row_logits(const struct reference_call *call, int64_t m, double *m
 static void head_rows(const struct reference_call *call, bool gradient) {
     int64_t rows = call->in[0].dim[0], width = call->in[0].dim[1], vocabulary = call->in[1].dim[0];
     const double *w = call->in[1].data;
+    double *dw = gradient ? call->in[4].data : NULL;
     for (int64_t m = 0; m < rows; m++) {
         const double *x = call->in[0].data + m * width;
         int64_t target = (int64_t)call->in[2].data[m];
-        double most, lse = row_logits(call, m, &most), *dx = gradient ? call->out[1].data + m * width : NULL;
+        double most, lse = row_logits(call, m, &most),
+                     *dx = gradient && call->out[1].data ? call->out[1].data + m * width : NULL;
         for (int64_t i = 0; dx && i < width; i++) dx[i] = 0;
         for (int64_t v = 0; v < vocabulary; v++) {
             double l = 0;
@@ -69,6 +72,7 @@ static void head_rows(const struct reference_call *call, bool gradient) {
             if (v == target && call->out[0].data) call->out[0].data[m] = l - lse;
             double dl = gradient ? call->in[3].data[m] * ((v == target) - exp(l - lse)) : 0;
             for (int64_t i = 0; dx && i < width; i++) dx[i] += dl * w[v * width + i];
+            for (int64_t i = 0; dw && i < width; i++) dw[v * width + i] += dl * x[i];
         }
     }
 }
@@ -95,8 +99,10 @@ static void head_grad_shapes(const struct graph *graph, const struct node *node,
 
 const struct op_row op_head_grad_row = {
     .name = "head_grad",
-    .inputs = 4,
+    .inputs = 5,
     .outputs = 2,
+    .optional_inputs = 1u << 4,
+    .state_writes = 1u << 4,
     .overwrite = {-1, -1, -1, -1},
     .shapes = head_grad_shapes,
     .flops = head_grad_flops,

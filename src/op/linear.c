@@ -2,7 +2,7 @@
  *
  *   y  = α x wᵀ + β low upᵀ + bias + addend        x [T, in], w [out, in], low [T, R], up [out, R]
  *   dx = α dy w + β low down + addend              down [R, in]
- *   dw += α dyᵀ x
+ *   dw += α dyᵀ x,   db += Σ_t dy[t]
  *
  * The products of low rank are an adapter's; models emit them as products of their own, and graph_fold puts
  * them here, where a device can add them while the result is still in its registers.
@@ -48,6 +48,10 @@ static void linear_backward(struct backward *b) {
     low.alpha = low.beta;
     product_backward(b, 4, 5, &low);
     product_backward(b, 0, 1, &attributes);
+    if (b->needed[2]) {
+        int inputs[2] = {b->output_gradient[0], b->state_gradient(b->user, node.input[2])};
+        graph_emit(b->graph, OP_BIAS_GRAD, inputs, NULL, DTYPE_F32, "dbias");
+    }
     backward_give(b, 3, b->output_gradient[0]);
 }
 
@@ -136,4 +140,19 @@ const struct op_row op_linear_grad_w_row = {
     .overwrite = {-1, -1, -1, -1},
     .flops = grad_w_flops,
     .reference = grad_w_reference,
+};
+
+static void bias_grad_reference(const struct reference_call *call) {
+    int64_t rows = call->in[0].dim[0], width = call->in[0].dim[1];
+    for (int64_t t = 0; t < rows; t++)
+        for (int64_t i = 0; i < width; i++) call->in[1].data[i] += call->in[0].data[t * width + i];
+}
+
+const struct op_row op_bias_grad_row = {
+    .name = "bias_grad",
+    .inputs = 2,
+    .outputs = 0,
+    .state_writes = 1u << 1,
+    .overwrite = {-1, -1, -1, -1},
+    .reference = bias_grad_reference,
 };

@@ -2,6 +2,7 @@
  *
  *   rstd = (mean(x²) + ε)^-½      y = x · rstd · w
  *   dx   = rstd · g - x · rstd³ · mean(g · x) + addend,   g = dy · w
+ *   dw  += Σ_t dy · x · rstd
  */
 #include <math.h>
 
@@ -20,6 +21,11 @@ static void norm_shapes(const struct graph *graph, const struct node *node, stru
 static void norm_backward(struct backward *b) {
     struct graph *graph = b->graph;
     const struct node node = graph->nodes[b->node];
+    if (b->needed[1]) {
+        int inputs[4] = {b->output_gradient[0], node.input[0], node.output[1],
+                         b->state_gradient(b->user, node.input[1])};
+        graph_emit(graph, OP_NORM_GRAD_W, inputs, NULL, DTYPE_F32, "dnorm_w");
+    }
     if (!b->needed[0]) return;
     int inputs[5] = {b->output_gradient[0], node.input[0], node.input[1], node.output[1],
                      *b->input_gradient[0]};
@@ -81,4 +87,21 @@ const struct op_row op_norm_grad_row = {
     .overwrite = {4, -1, -1, -1},
     .shapes = norm_grad_shapes,
     .reference = norm_grad_reference,
+};
+
+static void norm_grad_w_reference(const struct reference_call *call) {
+    const double *dy = call->in[0].data, *x = call->in[1].data, *rstd = call->in[2].data;
+    int64_t rows = call->in[0].dim[0], width = call->in[0].dim[1];
+    for (int64_t t = 0; t < rows; t++)
+        for (int64_t i = 0; i < width; i++)
+            call->in[3].data[i] += dy[t * width + i] * x[t * width + i] * rstd[t];
+}
+
+const struct op_row op_norm_grad_w_row = {
+    .name = "norm_grad_w",
+    .inputs = 4,
+    .outputs = 0,
+    .state_writes = 1u << 3,
+    .overwrite = {-1, -1, -1, -1},
+    .reference = norm_grad_w_reference,
 };

@@ -5,11 +5,14 @@
 /* The list of operations. The order is that of enum op_code. */
 static const struct op_row *const rows[OP_COUNT] = {
     [OP_EMBEDDING] = &op_embedding_row,
+    [OP_EMBEDDING_GRAD] = &op_embedding_grad_row,
     [OP_LINEAR] = &op_linear_row,
     [OP_LINEAR_GRAD_X] = &op_linear_grad_x_row,
     [OP_LINEAR_GRAD_W] = &op_linear_grad_w_row,
+    [OP_BIAS_GRAD] = &op_bias_grad_row,
     [OP_NORM] = &op_norm_row,
     [OP_NORM_GRAD] = &op_norm_grad_row,
+    [OP_NORM_GRAD_W] = &op_norm_grad_w_row,
     [OP_ROPE_TABLE] = &op_rope_table_row,
     [OP_ROPE] = &op_rope_row,
     [OP_ATTENTION] = &op_attention_row,

@@ -24,14 +24,17 @@
 enum { op_max_inputs = 8, op_max_outputs = 4, op_max_rank = 4 };
 
 enum op_code {
-    OP_EMBEDDING, /* table [V,D] any type, ids [T] → y [T,D] */
+    OP_EMBEDDING,      /* table [V,D] any type, ids [T] → y [T,D] */
+    OP_EMBEDDING_GRAD, /* dy [T,D], ids [T], state dw [V,D]: dw[ids[t]] += dy[t] */
     OP_LINEAR, /* x [T,in], w [out,in] any type, bias [out] or none, addend [T,out] or none, low [T,R] and up
                   [out,R] or neither → y = α x wᵀ + β low upᵀ + bias + addend */
     OP_LINEAR_GRAD_X, /* dy [T,out], w [out,in], addend [T,in] or none, low [T,R] and down [R,in] or neither
                          → dx = α dy w + β low down + addend */
     OP_LINEAR_GRAD_W, /* x [T,in], dy [T,out], state dw [out,in]: dw += α dyᵀ x */
+    OP_BIAS_GRAD,     /* dy [T,out], state db [out]: db += Σ_t dy[t] */
     OP_NORM,          /* x [T,D], w [D] → y [T,D] = x · rstd · w, rstd [T];  rstd = (mean x² + ε)^-½ */
     OP_NORM_GRAD,     /* dy [T,D], x [T,D], w [D], rstd [T], addend [T,D] or none → dx [T,D] */
+    OP_NORM_GRAD_W,   /* dy [T,D], x [T,D], rstd [T], state dw [D]: dw += Σ_t dy[t] · x[t] · rstd[t] */
     OP_ROPE_TABLE,    /* positions [T], frequencies [d/2] → table [T,d]: cos in [0,d/2), sin in [d/2,d) */
     OP_ROPE,          /* x [T,heads·d], table [T,d] → y: halves rotated; `inverse` turns back */
     OP_ATTENTION, /* q [T,H·d], k [T,K·d], v [T,K·d], segments [S+1] → y [T,H·d], lse [T,H]; causal inside a
@@ -46,7 +49,8 @@ enum op_code {
     OP_GATHER,          /* x [T,D], rows [M] → y [M,D] */
     OP_SCATTER,   /* dy [M,D], rows [M], like [T,D] (its count only) → dx [T,D], zero where no row points */
     OP_HEAD,      /* x [M,D], w [V,D], targets [M] → logp [M] = log softmax(x wᵀ)[target] */
-    OP_HEAD_GRAD, /* x [M,D], w [V,D], targets [M], dlogp [M] → logp [M], dx [M,D] */
+    OP_HEAD_GRAD, /* x [M,D], w [V,D], targets [M], dlogp [M], state dw [V,D] or none → logp [M], dx [M,D]; dw
+                     += dlᵀ x */
     OP_LOSS,      /* logp [M], weights [M], state loss [1] f64: loss += Σ weights · logp */
     OP_GRADIENT_NORM, /* state gradients [P] → norm [1] f32 = ‖gradients‖₂, not finite when any entry is not
                        */
@@ -200,11 +204,12 @@ void op_shape_flat(struct value *out, const struct value *rows, int64_t width);
 void backward_give(struct backward *b, int index, int gradient);
 
 /* The tables, one per file. */
-extern const struct op_row op_linear_row, op_linear_grad_x_row, op_linear_grad_w_row;
-extern const struct op_row op_norm_row, op_norm_grad_row;
+extern const struct op_row op_linear_row, op_linear_grad_x_row, op_linear_grad_w_row, op_bias_grad_row;
+extern const struct op_row op_norm_row, op_norm_grad_row, op_norm_grad_w_row;
 extern const struct op_row op_rope_table_row, op_rope_row;
 extern const struct op_row op_attention_row, op_attention_grad_row, op_cache_attention_row;
-extern const struct op_row op_embedding_row, op_add_row, op_dropout_row, op_gather_row, op_scatter_row;
+extern const struct op_row op_embedding_row, op_embedding_grad_row, op_add_row, op_dropout_row, op_gather_row,
+    op_scatter_row;
 extern const struct op_row op_glu_row, op_glu_grad_row;
 extern const struct op_row op_head_row, op_head_grad_row, op_loss_row;
 extern const struct op_row op_gradient_norm_row, op_adamw_row, op_sgd_row, op_lion_row, op_adafactor_row;

@@ -42,6 +42,8 @@ static const double random_words[] = {11, 7, 3, 0};
     { VALUE_TRANSIENT, 2, {r, c}, false, 0, NULL }
 #define WEIGHT(r, c) \
     { VALUE_STATE, 2, {r, c}, true, 0, NULL }
+#define VECTOR(n) \
+    { VALUE_STATE, 1, {n}, true, 0, NULL }
 #define WHOLE(n, below) \
     { VALUE_TRANSIENT, 1, {n}, false, below, NULL }
 #define FIXED(array) \
@@ -51,12 +53,15 @@ static const double random_words[] = {11, 7, 3, 0};
 
 static const struct gradient_case cases[] = {
     {OP_LINEAR, {.alpha = 0.7f}, 6, {DENSE(3, 5), WEIGHT(4, 5), ABSENT, DENSE(3, 4), ABSENT, ABSENT}},
+    {OP_LINEAR, {.alpha = 0.7f}, 6, {DENSE(3, 5), WEIGHT(4, 5), VECTOR(4), ABSENT, ABSENT, ABSENT}},
     {OP_LINEAR, {.alpha = 1}, 6, {DENSE(2, 3), CONSTANT(6, 3), ABSENT, ABSENT, ABSENT, ABSENT}},
     {OP_LINEAR,
      {.alpha = 1, .beta = 0.3f},
      6,
      {DENSE(2, 3), CONSTANT(6, 3), ABSENT, ABSENT, DENSE(2, 4), WEIGHT(6, 4)}},
     {OP_NORM, {.epsilon = 1e-5f}, 2, {DENSE(3, 6), {VALUE_TRANSIENT, 1, {6}, false, 0, NULL}}},
+    {OP_NORM, {.epsilon = 1e-5f}, 2, {DENSE(3, 6), VECTOR(6)}},
+    {OP_NORM, {.epsilon = 1e-5f}, 2, {CONSTANT(3, 6), VECTOR(6)}},
     {OP_ROPE, {.heads = 2, .head_dim = 4}, 2, {DENSE(3, 8), CONSTANT(3, 4)}},
     {OP_ATTENTION,
      {.heads = 4, .kv_heads = 2, .head_dim = 3, .scale = 0.5f},
@@ -69,7 +74,10 @@ static const struct gradient_case cases[] = {
      4,
      {DENSE(4, 9), WHOLE(4, 100), WHOLE(4, 100), FIXED(random_words)}},
     {OP_GATHER, {.alpha = 0}, 2, {DENSE(6, 4), FIXED(rows)}},
+    {OP_EMBEDDING, {.alpha = 0}, 2, {WEIGHT(3, 4), WHOLE(7, 3)}},
     {OP_HEAD, {.alpha = 0}, 3, {DENSE(3, 4), CONSTANT(7, 4), WHOLE(3, 7)}},
+    {OP_HEAD, {.alpha = 0}, 3, {DENSE(3, 4), WEIGHT(7, 4), WHOLE(3, 7)}},
+    {OP_HEAD, {.alpha = 0}, 3, {CONSTANT(3, 4), WEIGHT(7, 4), WHOLE(3, 7)}},
     {OP_LOSS,
      {.alpha = 0},
      3,

@@ -172,6 +172,29 @@ static void build_norm_grad(struct trial *trial, const struct sizes *z, enum dty
         add_activation(trial, DTYPE_F32, COUNT_TOKENS, z->tokens, z->width, 1);
 }
 
+static void build_norm_grad_w(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
+    trial->terms = (double)z->tokens;
+    add_activation(trial, b, COUNT_TOKENS, z->tokens, z->width, 1);
+    add_activation(trial, a, COUNT_TOKENS, z->tokens, z->width, 1);
+    add_activation(trial, DTYPE_F32, COUNT_TOKENS, z->tokens, 0, 1);
+    add_state(trial, DTYPE_F32, 1, z->width, 1, 1, 1);
+}
+
+static void build_bias_grad(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
+    (void)b;
+    trial->terms = (double)z->tokens;
+    add_activation(trial, a, COUNT_TOKENS, z->tokens, z->width, 1);
+    add_state(trial, DTYPE_F32, 1, z->width, 1, 1, 1);
+}
+
+static void build_embedding_grad(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
+    (void)b;
+    trial->terms = (double)z->tokens;
+    add_activation(trial, a, COUNT_TOKENS, z->tokens, z->width, 1);
+    add_indices(trial, INPUT_IDS, COUNT_TOKENS, z->tokens, z->vocabulary);
+    add_state(trial, DTYPE_F32, 2, z->vocabulary, z->width, 1, 1);
+}
+
 static void build_rope_table(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
     (void)a, (void)b;
     add_indices(trial, INPUT_POSITIONS, COUNT_TOKENS, z->tokens, 100000);
@@ -406,6 +429,12 @@ static void product_tolerance(struct trial *trial, double terms, bool bf16) {
     trial->attributes.alpha = 0.75f;
 }
 
+/* Products of few rows with a weight of small integers round x to 2⁻¹⁶ of its block's largest: as much as 256
+ * roundings of 2⁻²⁴. */
+static double few_rows_terms(int64_t rows, enum dtype weight) {
+    return rows <= 8 && dtype_row(weight)->block > 1 ? 256 : 0;
+}
+
 /* Or none, by a number that the other choices do not depend on. */
 static void add_low_rank(struct trial *trial, const struct sizes *z, enum dtype a, int64_t d0, int64_t d1) {
     if (z->width % 2) {
@@ -430,7 +459,8 @@ static void build_linear(struct trial *trial, const struct sizes *z, enum dtype 
     else
         add_absent(trial);
     add_low_rank(trial, z, b, z->hidden, 3);
-    product_tolerance(trial, (double)z->width, a == DTYPE_BF16);
+    product_tolerance(trial, (double)z->width + few_rows_terms(z->tokens, weight_type(z, z->width, b)),
+                      a == DTYPE_BF16);
 }
 
 static void build_linear_grad_x(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
@@ -455,12 +485,18 @@ static void build_head(struct trial *trial, const struct sizes *z, enum dtype a,
     add_activation(trial, a, COUNT_TARGETS, z->targets, z->width, 1);
     add_state(trial, weight_type(z, z->width, b), 2, z->vocabulary, z->width, 1, 0.3);
     add_indices(trial, INPUT_TARGETS, COUNT_TARGETS, z->targets, z->vocabulary);
-    product_tolerance(trial, (double)(z->width + z->vocabulary), a == DTYPE_BF16);
+    product_tolerance(
+        trial, (double)(z->width + z->vocabulary) + few_rows_terms(z->targets, weight_type(z, z->width, b)),
+        a == DTYPE_BF16);
 }
 
 static void build_head_grad(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
     build_head(trial, z, a, b);
     add_activation(trial, DTYPE_F32, COUNT_TARGETS, z->targets, 0, 1);
+    if (z->tokens % 2)
+        add_state(trial, DTYPE_F32, 2, z->vocabulary, z->width, 1, 1);
+    else
+        add_absent(trial);
 }
 
 static void build_loss(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
@@ -476,8 +512,11 @@ static void build_loss(struct trial *trial, const struct sizes *z, enum dtype a,
 /* clang-format off: tables, a row a line. */
 static build_case *const builders[OP_COUNT] = {
     [OP_EMBEDDING] = build_embedding,
+    [OP_EMBEDDING_GRAD] = build_embedding_grad,
+    [OP_BIAS_GRAD] = build_bias_grad,
     [OP_NORM] = build_norm,
     [OP_NORM_GRAD] = build_norm_grad,
+    [OP_NORM_GRAD_W] = build_norm_grad_w,
     [OP_ROPE_TABLE] = build_rope_table,
     [OP_ROPE] = build_rope,
     [OP_GLU] = build_glu,

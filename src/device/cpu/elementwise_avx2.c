@@ -6,6 +6,9 @@
 
 void norm_avx2(const struct cpu_call *call) { norm_run(call); }
 void norm_grad_avx2(const struct cpu_call *call) { norm_grad_run(call); }
+void norm_grad_w_avx2(const struct cpu_call *call) { norm_grad_w_run(call); }
+void bias_grad_avx2(const struct cpu_call *call) { bias_grad_run(call); }
+void embedding_grad_avx2(const struct cpu_call *call) { embedding_grad_run(call); }
 void rope_avx2(const struct cpu_call *call) { rope_run(call); }
 void glu_avx2(const struct cpu_call *call) { glu_run(call); }
 void glu_grad_avx2(const struct cpu_call *call) { glu_grad_run(call); }

@@ -107,6 +107,79 @@ static void norm_grad_run(const struct cpu_call *call) {
     rows_run(call, call->in[1].dim[0], call->in[1].dim[1], norm_weight(call, &call->in[2]), norm_grad_task);
 }
 
+/* Sums over rows, for the gradients of weights: a task owns some columns, so that each sum is made in the
+ * order of the rows whatever the threads. */
+enum { columns_per_task = 64 };
+
+static void columns_run(const struct cpu_call *call, int64_t width, pool_task run) {
+    struct row_job job = {.call = call, .rows = call->in[0].dim[0], .width = width};
+    pool_run(call->pool, (int)((width + columns_per_task - 1) / columns_per_task), run, &job);
+}
+
+/* out += Σ_t dy[t] (· x[t] · rstd[t]) over the task's columns. x NULL: without. */
+static inline __attribute__((always_inline)) void column_sums(const struct row_job *job, int task,
+                                                              const struct operand *dy,
+                                                              const struct operand *x, const float *rstd,
+                                                              float *out) {
+    int64_t from = (int64_t)task * columns_per_task, left = job->width - from;
+    int64_t count = left < columns_per_task ? left : columns_per_task;
+    vf sums[columns_per_task / lanes] = {{0}};
+    for (int64_t t = 0; t < job->rows; t++) {
+        const void *g = row_of(dy, t, job->width), *v = x ? row_of(x, t, job->width) : NULL;
+        for (int64_t i = 0; i < count; i += lanes) {
+            vf term = v_read(g, is_bf16(dy), from + i, count - i);
+            if (x) term = term * v_read(v, is_bf16(x), from + i, count - i) * rstd[t];
+            sums[i / lanes] += term;
+        }
+    }
+    for (int64_t i = 0; i < count; i += lanes)
+        v_write(out, false, from + i, count - i, v_read(out, false, from + i, count - i) + sums[i / lanes]);
+}
+
+/* db += Σ_t dy[t] */
+static void bias_grad_task(void *user, int task, int worker) {
+    (void)worker;
+    const struct row_job *job = user;
+    column_sums(job, task, &job->call->in[0], NULL, NULL, job->call->in[1].data);
+}
+
+static void bias_grad_run(const struct cpu_call *call) {
+    columns_run(call, call->in[0].dim[1], bias_grad_task);
+}
+
+/* dw += Σ_t dy[t] · x[t] · rstd[t] */
+static void norm_grad_w_task(void *user, int task, int worker) {
+    (void)worker;
+    const struct row_job *job = user;
+    const struct operand *in = job->call->in;
+    column_sums(job, task, &in[0], &in[1], in[2].data, in[3].data);
+}
+
+static void norm_grad_w_run(const struct cpu_call *call) {
+    columns_run(call, call->in[0].dim[1], norm_grad_w_task);
+}
+
+/* dw[ids[t]] += dy[t] */
+static void embedding_grad_task(void *user, int task, int worker) {
+    (void)worker;
+    const struct row_job *job = user;
+    const struct operand *dy = &job->call->in[0];
+    const int32_t *ids = job->call->in[1].data;
+    int64_t from = (int64_t)task * columns_per_task, left = job->width - from;
+    int64_t end = from + (left < columns_per_task ? left : columns_per_task);
+    for (int64_t t = 0; t < job->rows; t++) {
+        float *dw = (float *)job->call->in[2].data + ids[t] * job->width;
+        const void *g = row_of(dy, t, job->width);
+        for (int64_t i = from; i < end; i += lanes)
+            v_write(dw, false, i, end - i,
+                    v_read(dw, false, i, end - i) + v_read(g, is_bf16(dy), i, end - i));
+    }
+}
+
+static void embedding_grad_run(const struct cpu_call *call) {
+    columns_run(call, call->in[0].dim[1], embedding_grad_task);
+}
+
 /* y[i] = x[i] cos - x[i + d/2] sin;  y[i + d/2] = x[i + d/2] cos + x[i] sin;  y may be x. */
 static void rope_task(void *user, int task, int worker) {
     (void)worker;

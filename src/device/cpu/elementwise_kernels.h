@@ -6,6 +6,9 @@
 
 void norm_avx2(const struct cpu_call *call);
 void norm_grad_avx2(const struct cpu_call *call);
+void norm_grad_w_avx2(const struct cpu_call *call);
+void bias_grad_avx2(const struct cpu_call *call);
+void embedding_grad_avx2(const struct cpu_call *call);
 void rope_avx2(const struct cpu_call *call);
 void glu_avx2(const struct cpu_call *call);
 void glu_grad_avx2(const struct cpu_call *call);
@@ -14,6 +17,9 @@ void dropout_avx2(const struct cpu_call *call);
 
 void norm_avx512(const struct cpu_call *call);
 void norm_grad_avx512(const struct cpu_call *call);
+void norm_grad_w_avx512(const struct cpu_call *call);
+void bias_grad_avx512(const struct cpu_call *call);
+void embedding_grad_avx512(const struct cpu_call *call);
 void rope_avx512(const struct cpu_call *call);
 void glu_avx512(const struct cpu_call *call);
 void glu_grad_avx512(const struct cpu_call *call);

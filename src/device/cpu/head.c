@@ -1,7 +1,7 @@
 /* The head with cross entropy, and the loss. Logits exist for a chunk of target rows at a time, as f32, in at
  * most 64 MiB (or one row), since w is decoded twice for each chunk:
  *
- *   l = x wᵀ,  logp = l[target] - log Σ exp l,  dl = dlogp (1[v = target] - p),  dx = dl w
+ *   l = x wᵀ,  logp = l[target] - log Σ exp l,  dl = dlogp (1[v = target] - p),  dx = dl w,  dw += dlᵀ x
  *
  * dl takes the place of l, as bf16 where the product would round it to that anyway. */
 #include "device/cpu/gemm.h"
@@ -35,8 +35,10 @@ static size_t product_workspace(int64_t rows, int64_t vocabulary, int64_t width,
     for (int i = 0; i < cpu_gemm_count; i++) {
         size_t nt = cpu_gemms[i].workspace(GEMM_NT, rows, vocabulary, width, w_type, threads);
         size_t nn = cpu_gemms[i].workspace(GEMM_NN, rows, width, vocabulary, w_type, threads);
+        size_t tn = cpu_gemms[i].workspace(GEMM_TN, vocabulary, width, rows, DTYPE_F32, threads);
         if (nt > most) most = nt;
         if (nn > most) most = nn;
+        if (tn > most) most = tn;
     }
     return most;
 }
@@ -75,56 +77,98 @@ static void logits_task(void *user, int task, int worker) {
     if (logp) logp[m] = right - lse;
 }
 
+/* The products of a chunk: rows [row, row + count) of x, logits and dx. */
+static struct gemm logits_product(const struct head_chunk *chunk, int64_t count) {
+    const struct operand *x = &chunk->call->in[0], *w = &chunk->call->in[1];
+    int64_t width = w->dim[1];
+    return (struct gemm){
+        .form = GEMM_NT,
+        .m = count,
+        .n = chunk->vocabulary,
+        .k = width,
+        .x = (const char *)x->data + chunk->row * width * dtype_row(x->dtype)->bytes,
+        .x_type = x->dtype,
+        .ldx = width,
+        .w = w->data,
+        .w_type = w->dtype,
+        .ldw = width,
+        .y = chunk->logits,
+        .y_type = DTYPE_F32,
+        .ldy = chunk->stride,
+        .alpha = 1,
+    };
+}
+
+/* dx = dl w */
+static struct gemm grad_x_product(const struct head_chunk *chunk, int64_t count) {
+    const struct operand *w = &chunk->call->in[1], *dx = &chunk->call->out[1];
+    int64_t width = w->dim[1];
+    return (struct gemm){
+        .form = GEMM_NN,
+        .m = count,
+        .n = width,
+        .k = chunk->vocabulary,
+        .x = chunk->logits,
+        .x_type = chunk->bf16 ? DTYPE_BF16 : DTYPE_F32,
+        .ldx = chunk->bf16 ? 2 * chunk->stride : chunk->stride,
+        .w = w->data,
+        .w_type = w->dtype,
+        .ldw = width,
+        .y = (char *)dx->data + chunk->row * width * dtype_row(dx->dtype)->bytes,
+        .y_type = dx->dtype,
+        .ldy = width,
+        .alpha = 1,
+    };
+}
+
+/* dw += dlᵀ x */
+static struct gemm grad_w_product(const struct head_chunk *chunk, int64_t count) {
+    const struct operand *x = &chunk->call->in[0], *dw = &chunk->call->in[4];
+    int64_t width = x->dim[1];
+    return (struct gemm){
+        .form = GEMM_TN,
+        .m = chunk->vocabulary,
+        .n = width,
+        .k = count,
+        .x = chunk->logits,
+        .x_type = chunk->bf16 ? DTYPE_BF16 : DTYPE_F32,
+        .ldx = chunk->bf16 ? 2 * chunk->stride : chunk->stride,
+        .w = (const char *)x->data + chunk->row * width * dtype_row(x->dtype)->bytes,
+        .w_type = x->dtype,
+        .ldw = width,
+        .y = dw->data,
+        .y_type = dw->dtype,
+        .ldy = width,
+        .alpha = 1,
+        .addend = dw->data,
+        .addend_type = dw->dtype,
+    };
+}
+
 static void head_rows(const struct cpu_call *call, bool gradient) {
-    const struct operand *x = &call->in[0], *w = &call->in[1], *dx = &call->out[1];
-    int64_t rows = x->dim[0], width = w->dim[1], most = chunk_rows(rows, w->dim[0]);
-    int64_t x_size = dtype_row(x->dtype)->bytes, dx_size = gradient ? dtype_row(dx->dtype)->bytes : 0;
+    const struct operand *w = &call->in[1];
+    int64_t rows = call->in[0].dim[0], most = chunk_rows(rows, w->dim[0]);
     struct head_chunk chunk = {.call = call,
                                .logits = call->workspace,
                                .stride = logit_stride(w->dim[0]),
                                .vocabulary = w->dim[0],
                                .gradient = gradient,
                                .bf16 = call->gemm->compute == DTYPE_BF16};
-    for (int64_t row = 0; row < rows; row += most) {
-        int64_t count = rows - row < most ? rows - row : most;
-        float *scratch = chunk.logits + most * chunk.stride;
-        struct gemm product = {
-            .form = GEMM_NT,
-            .m = count,
-            .n = w->dim[0],
-            .k = width,
-            .x = (const char *)x->data + row * width * x_size,
-            .x_type = x->dtype,
-            .ldx = width,
-            .w = w->data,
-            .w_type = w->dtype,
-            .ldw = width,
-            .y = chunk.logits,
-            .y_type = DTYPE_F32,
-            .ldy = chunk.stride,
-            .alpha = 1,
-        };
+    float *scratch = chunk.logits + most * chunk.stride;
+    for (chunk.row = 0; chunk.row < rows; chunk.row += most) {
+        int64_t count = rows - chunk.row < most ? rows - chunk.row : most;
+        struct gemm product = logits_product(&chunk, count);
         call->gemm->run(&product, 1, call->pool, scratch, call->features);
-        chunk.row = row;
         pool_run(call->pool, (int)count, logits_task, &chunk);
-        if (!gradient || !dx->data) continue;
-        product = (struct gemm){
-            .form = GEMM_NN,
-            .m = count,
-            .n = width,
-            .k = w->dim[0],
-            .x = chunk.logits,
-            .x_type = chunk.bf16 ? DTYPE_BF16 : DTYPE_F32,
-            .ldx = chunk.bf16 ? 2 * chunk.stride : chunk.stride,
-            .w = w->data,
-            .w_type = w->dtype,
-            .ldw = width,
-            .y = (char *)dx->data + row * width * dx_size,
-            .y_type = dx->dtype,
-            .ldy = width,
-            .alpha = 1,
-        };
-        call->gemm->run(&product, 1, call->pool, scratch, call->features);
+        if (!gradient) continue;
+        if (call->out[1].data) {
+            product = grad_x_product(&chunk, count);
+            call->gemm->run(&product, 1, call->pool, scratch, call->features);
+        }
+        if (call->in[4].data) {
+            product = grad_w_product(&chunk, count);
+            call->gemm->run(&product, 1, call->pool, scratch, call->features);
+        }
     }
 }
 
