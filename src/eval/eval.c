@@ -49,6 +49,7 @@ static bool open_engine(struct measuring *m, const struct eval_options *options,
     if (options->adapter && (!peft_open(&m->adapter, options->adapter, err) ||
                              !engine_method_of(m->adapter, m->model, &m->method, err)))
         return false;
+    if (!engine_base_of(m->adapter, options->base_type, m->model, &state.base, err)) return false;
     m->ops = device_find(options->device ? options->device : "auto", err);
     if (!m->ops || !m->ops->open(&m->device, &device, err)) return false;
     if (options->compute_auto && !engine_auto_compute(m->ops, m->device, &state.compute, err)) return false;

@@ -10,6 +10,7 @@
 
 struct eval_options {
     const char *model_path, *adapter; /* adapter NULL: none */
+    const char *base_type;            /* as --base-type says it; NULL: the adapter's, else as stored */
     const char *device, *mask;
     int threads;
     enum dtype compute;

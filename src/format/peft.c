@@ -11,6 +11,7 @@
 
 enum { largest_config = 1 << 20 };
 
+static const char base_type_key[] = "base_type";
 static const char prefix[] = "base_model.model.", suffix_a[] = ".lora_A.weight",
                   suffix_b[] = ".lora_B.weight";
 
@@ -112,6 +113,13 @@ static bool read_pairs(struct peft *peft, const char *directory, struct error *e
     return find_targets(peft, err);
 }
 
+static bool read_base_type(struct peft *peft, struct error *err) {
+    const char *name = json_string_value(json_object_get(safetensors_metadata(peft->file), base_type_key));
+    if (!name) return true;
+    peft->config.base_type = arena_strdup(&peft->arena, name);
+    return peft->config.base_type || error_no_memory(err, "peft", strlen(name));
+}
+
 static bool open_files(struct peft *peft, const char *directory, struct error *err) {
     char *config = fs_join(directory, "adapter_config.json"),
          *weights = fs_join(directory, "adapter_model.safetensors");
@@ -130,7 +138,8 @@ static bool open_files(struct peft *peft, const char *directory, struct error *e
     } else {
         ok = json_read_file(&json, config, largest_config, err) &&
              peft_read_config(&peft->config, json, config, &peft->arena, err) &&
-             safetensors_open(&peft->file, weights, err) && read_pairs(peft, directory, err);
+             safetensors_open(&peft->file, weights, err) && read_base_type(peft, err) &&
+             read_pairs(peft, directory, err);
     }
     json_decref(json);
     mem_free(config);
@@ -186,7 +195,7 @@ bool peft_write(const char *directory, const struct peft_config *config, const s
                 size_t count, const json_t *card, struct error *err) {
     struct arena arena = {0};
     struct tensor *tensors = arena_array(&arena, count, 2 * sizeof *tensors);
-    json_t *metadata = json_pack("{s:s}", "format", "pt");
+    json_t *metadata = json_pack("{s:s, s:s*}", "format", "pt", base_type_key, config->base_type);
     char *path = fs_join(directory, "adapter_model.safetensors");
     bool ok = tensors && metadata && path;
     for (size_t i = 0; ok && i < count; i++) {

@@ -27,7 +27,9 @@ struct peft_config {
     struct peft_pattern *ranks, *alphas; /* of modules that differ */
     size_t rank_count, alpha_count;
     int64_t from_layer, layers; /* written: of so many layers, those from this one on are adapted; 0: all */
-    char *base_model; /* base_model_name_or_path, may be NULL; never an absolute path when written */
+    const char *base_type; /* what the base's linears were quantised to while the adapter was trained, by its
+                              type's name; NULL: nothing */
+    char *base_model;      /* base_model_name_or_path, may be NULL; never an absolute path when written */
 };
 
 struct peft_pair {      /* the two tensors of one adapted module */
@@ -46,6 +48,9 @@ const struct peft_pair *peft_pair(const struct peft *peft, size_t index);
 const struct peft_pair *peft_find(const struct peft *peft, const char *module);
 
 /* The ranks of the tensors are what counts; where the configuration has no rank_pattern, they are its r.
+ *
+ * The base type stands in adapter_model.safetensors' metadata, since PEFT refuses fields that it does not
+ * know.
  *
  * Writes both files into an existing directory (f32 pairs), and README.md, a short model card made
  * from the config and `card` (an object of facts: model, data set name, steps, losses; may be NULL). */

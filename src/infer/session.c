@@ -23,7 +23,7 @@ struct session {
     struct peft *adapter;
     struct stops stops; /* the adapter's */
     struct method method;
-    enum dtype compute;
+    enum dtype compute, base;
     uint64_t memory; /* bytes that the plan may take; 0: no bound */
     struct render render;
     const struct device_ops *ops;
@@ -42,13 +42,15 @@ static bool open_device(struct session *s, const struct session_options *options
     if (options->adapter && (!peft_open(&s->adapter, options->adapter, err) ||
                              !engine_method_of(s->adapter, s->model, &s->method, err)))
         return false;
+    if (!engine_base_of(s->adapter, options->base_type, s->model, &s->base, err)) return false;
     struct device_options device = {.threads = options->threads, .mask = options->mask};
     s->ops = device_find(options->device ? options->device : "auto", err);
     return s->ops && s->ops->open(&s->device, &device, err);
 }
 
 static bool start_engine(struct session *s, struct error *err) {
-    struct state_options state = {.compute = s->compute, .slots = s->slot_count, .context = s->context};
+    struct state_options state = {
+        .compute = s->compute, .base = s->base, .slots = s->slot_count, .context = s->context};
     int64_t tokens = s->context < prefill_tokens ? s->context : prefill_tokens;
     if (tokens < s->slot_count) tokens = s->slot_count;
     struct graph_sizes prefill = {.tokens = tokens, .targets = s->slot_count, .segments = s->slot_count};

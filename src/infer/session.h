@@ -15,11 +15,12 @@
 #include "score/render.h"
 
 struct session_options {
-    const char *adapter; /* PEFT directory, or NULL */
-    const char *device;  /* "auto" */
-    int threads;         /* 0: all */
-    const char *mask;    /* instruction sets to leave unused, or NULL */
-    enum dtype compute;  /* DTYPE_F32 or DTYPE_BF16 */
+    const char *adapter;   /* PEFT directory, or NULL */
+    const char *base_type; /* as --base-type says it; NULL: the adapter's, else as stored */
+    const char *device;    /* "auto" */
+    int threads;           /* 0: all */
+    const char *mask;      /* instruction sets to leave unused, or NULL */
+    enum dtype compute;    /* DTYPE_F32 or DTYPE_BF16 */
     struct render_options render;
     uint64_t memory; /* bytes that the plan may take; 0: no bound */
 };

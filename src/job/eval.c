@@ -19,6 +19,7 @@ bool job_eval(struct job *job, struct error *err) {
     struct eval_options options = {
         .model_path = path,
         .adapter = recipe->adapter,
+        .base_type = recipe->base_type,
         .device = recipe_device_name(recipe),
         .mask = mask,
         .threads = (int)recipe->threads,

@@ -19,6 +19,7 @@ bool talk_open(struct session **out, struct job *job, struct error *err) {
     bool ok = store_resolve(recipe->model, &path, err) && recipe_mask(recipe, &mask, err);
     struct session_options options = {
         .adapter = recipe->adapter,
+        .base_type = recipe->base_type,
         .device = recipe_device_name(recipe),
         .threads = (int)recipe->threads,
         .mask = mask,

@@ -35,13 +35,15 @@ struct model_state {
     int step, loss;         /* i32 [1] optimizer steps taken; f64 [1] loss summed since it was zeroed */
     int *cache_k, *cache_v; /* [layers] when inferring */
     enum dtype compute;
-    bool decoded; /* linears are kept decoded in the compute type */
+    bool decoded;    /* linears are kept decoded in the compute type */
+    enum dtype base; /* as in state_options */
 };
 
 struct state_options {
     enum dtype compute; /* DTYPE_F32 or DTYPE_BF16 */
     bool decoded;       /* keep decoded copies of quantised linears */
-    bool train;         /* gradients and the optimizer's state too */
+    enum dtype base; /* a quantised type: what float linears of layers become; else they stay as they are */
+    bool train;      /* gradients and the optimizer's state too */
     struct optimizer optimizer;
     int64_t slots, context; /* > 0: a cache of this many sequences and tokens each */
 };

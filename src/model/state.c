@@ -4,21 +4,23 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "model/base_type.h"
 #include "model/build.h"
 #include "model/layout.h"
 #include "tensor/rowcodec.h"
-
-static bool is_linear(enum weight_role role) {
-    for (int m = 0; m < module_count; m++)
-        if (modules[m].role == role) return true;
-    return false;
-}
 
 /* Norms and biases are small: kept as f32, so that kernels read one type. */
 static bool is_vector(const struct tensor *weight) { return weight->rank == 1; }
 
 static bool is_permuted(const struct model *model, enum weight_role role) {
     return model->permuted && (role == WEIGHT_Q || role == WEIGHT_K);
+}
+
+/* What a linear's numbers are rounded to before anything reads them. */
+static enum dtype base_of(const struct model_state *state, enum weight_role role,
+                          const struct tensor *weight) {
+    bool taken = dtype_row(state->base)->quantised && base_type_takes(role, weight);
+    return taken ? state->base : weight->dtype;
 }
 
 static void add_weights(struct model_state *state) {
@@ -28,9 +30,10 @@ static void add_weights(struct model_state *state) {
         enum weight_role role = layout_role(&model->config, i);
         state->weights[i] = -1;
         if (!weight->rank || role == WEIGHT_ROPE_FACTORS) continue;
-        bool decode = state->decoded && is_linear(role) && weight->dtype != state->compute;
-        if (is_vector(weight) || decode || is_permuted(model, role)) {
-            enum dtype dtype = is_vector(weight) ? DTYPE_F32 : decode ? state->compute : weight->dtype;
+        enum dtype base = base_of(state, role, weight), dtype = base;
+        if (is_vector(weight)) dtype = DTYPE_F32;
+        if (state->decoded && role < WEIGHT_LAYER_ROLES && !is_vector(weight)) dtype = state->compute;
+        if (is_vector(weight) || dtype != weight->dtype || base != dtype || is_permuted(model, role)) {
             state->weights[i] =
                 state_add(&state->table, STATE_WEIGHT, dtype, weight->rank, weight->dim, weight->name);
         } else {
@@ -162,6 +165,7 @@ bool model_state_build(struct model_state *out, const struct model *model, const
     out->model = model;
     out->compute = options->compute;
     out->decoded = options->decoded;
+    out->base = options->base;
     if (!method_copy(&out->method, method, err)) return false;
     out->optimizer = options->optimizer;
     out->parts.groups = 1;
@@ -206,21 +210,32 @@ static bool make_weight(const struct model_state *state, size_t index, const str
     const struct tensor *weight = &model->weights[index];
     int64_t rows = weight->rank == 2 ? weight->dim[0] : 1, columns = weight->dim[weight->rank - 1];
     uint64_t from = weight->bytes / (uint64_t)rows, to = row->bytes / (uint64_t)rows;
+    enum weight_role role = layout_role(&model->config, index);
+    enum dtype base = base_of(state, role, weight);
     float *line = mem_array((size_t)columns, sizeof *line);
-    if (!line) return error_no_memory(err, "model", (uint64_t)columns * sizeof *line);
+    void *rounded = mem_array((size_t)columns, sizeof *line); /* no type takes more */
+    if (!line || !rounded) {
+        mem_free(line);
+        mem_free(rounded);
+        return error_no_memory(err, "model", (uint64_t)columns * sizeof *line);
+    }
     for (int64_t r = 0; r < rows; r++) {
         const unsigned char *source =
-            (const unsigned char *)weight->data +
-            (uint64_t)source_row(model, layout_role(&model->config, index), r) * from;
+            (const unsigned char *)weight->data + (uint64_t)source_row(model, role, r) * from;
         unsigned char *target = out + (uint64_t)r * to;
         if (row->dtype == weight->dtype) {
             memcpy(target, source, to);
         } else {
             rowcodec(weight->dtype)->decode(source, line, columns);
+            if (base != weight->dtype && base != row->dtype) {
+                rowcodec(base)->encode(line, rounded, columns);
+                rowcodec(base)->decode(rounded, line, columns);
+            }
             rowcodec(row->dtype)->encode(line, target, columns);
         }
     }
     mem_free(line);
+    mem_free(rounded);
     return true;
 }
 

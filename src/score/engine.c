@@ -6,6 +6,7 @@
 #include "base/arena.h"
 #include "base/mem.h"
 #include "graph/graph.h"
+#include "model/base_type.h"
 #include "tensor/rowcodec.h"
 
 bool engine_open(struct engine *out, const struct device_ops *ops, struct device *device,
@@ -199,6 +200,15 @@ bool engine_method_of(const struct peft *peft, const struct model *model, struct
     return ok;
 }
 
+bool engine_base_of(const struct peft *adapter, const char *name, const struct model *model, enum dtype *out,
+                    struct error *err) {
+    struct base_wish wish = {.name = name, .adapter = adapter ? peft_config(adapter)->base_type : NULL};
+    struct base_choice choice;
+    if (!base_type_choose(&choice, model, &wish, err)) return false;
+    *out = choice.dtype;
+    return true;
+}
+
 static bool upload_f32(struct engine *engine, int row, const struct tensor *tensor, struct error *err) {
     uint64_t elements;
     if (!tensor_elements(tensor, &elements))
@@ -265,6 +275,7 @@ static bool config_of(const struct engine *engine, const char *base_model, struc
     bool names;
     if (!method_describe(method, &engine->model->config, &rules, &names, arena, err)) return false;
     int64_t layers = engine->model->config.layers;
+    const struct dtype_row *base = dtype_row(engine->state.base);
     *out = (struct peft_config){.rank = rules.rank,
                                 .alpha = rules.alpha,
                                 .dropout = method->dropout,
@@ -277,6 +288,7 @@ static bool config_of(const struct engine *engine, const char *base_model, struc
                                 .alpha_count = rules.alpha_count,
                                 .from_layer = rules.layers ? layers - rules.layers : 0,
                                 .layers = layers,
+                                .base_type = base->quantised ? base->name : NULL,
                                 .base_model = (char *)(uintptr_t)base_model};
     out->ranks = arena_array(arena, rules.rank_count + 1, sizeof *out->ranks);
     out->alphas = arena_array(arena, rules.alpha_count + 1, sizeof *out->alphas);

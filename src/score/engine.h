@@ -48,6 +48,9 @@ void program_release(struct engine_program *program, const struct engine *engine
  * To be released. Refuses an adapter whose modules or shapes are not this model's. */
 bool engine_method_of(const struct peft *peft, const struct model *model, struct method *out,
                       struct error *err);
+/* The base type by its name as a setting (NULL: the adapter's, else as stored); `adapter` may be NULL. */
+bool engine_base_of(const struct peft *adapter, const char *name, const struct model *model, enum dtype *out,
+                    struct error *err);
 /* Puts the adapter's numbers into the store; PEFT's initial ones for `seed`; writes the store's into a
  * directory. */
 bool engine_load_adapter(struct engine *engine, const struct peft *peft, struct error *err);

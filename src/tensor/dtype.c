@@ -1,5 +1,6 @@
 #include "tensor/dtype.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/checked.h"
@@ -31,6 +32,17 @@ bool dtype_from_name(const char *name, enum dtype *out) {
         return true;
     }
     return false;
+}
+
+bool dtype_quantised_from_name(const char *name, const char *flag, enum dtype *out, struct error *err) {
+    char all[400] = "";
+    size_t size = 0;
+    if (dtype_from_name(name, out) && rows[*out].quantised) return true;
+    for (int i = 0; i < DTYPE_COUNT; i++)
+        if (rows[i].quantised)
+            size += (size_t)snprintf(all + size, sizeof all - size, "%s%s", size ? ", " : "", rows[i].name);
+    error_set(err, ERROR_USAGE, "settings", "%s: \"%.80s\" is no quantised type", flag, name);
+    return error_fix(err, "Choose one of: %s.", all);
 }
 
 float f16_to_f32(uint16_t bits) {

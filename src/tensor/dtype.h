@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/error.h"
+
 enum dtype {
     DTYPE_F32,
     DTYPE_F16,
@@ -46,6 +48,8 @@ const struct dtype_row *dtype_row(enum dtype dtype);
 /* Bytes of `elements` in a row; false when they are no whole number of blocks or would overflow. */
 bool dtype_bytes(enum dtype dtype, uint64_t elements, uint64_t *bytes);
 bool dtype_from_name(const char *name, enum dtype *out);
+/* The type that a flag names. Errors: ERROR_USAGE with every name that there is; `flag` stands before it. */
+bool dtype_quantised_from_name(const char *name, const char *flag, enum dtype *out, struct error *err);
 
 /* Conversions of one number; round to nearest, ties to even; NaN stays NaN. */
 float f16_to_f32(uint16_t bits);

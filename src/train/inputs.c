@@ -139,6 +139,7 @@ bool inputs_open(struct inputs *out, struct recipe *recipe, const char *model_pa
     bool ok = model_open(&out->model, model_path, err) &&
               (!recipe->adapter || peft_open(&out->adapter, recipe->adapter, err)) &&
               recipe_method(&out->method, recipe, out->model, out->adapter, err) &&
+              recipe_base(&out->base, recipe, out->model, out->adapter, err) &&
               resolve_text(out, recipe, warn, user, err) &&
               open_data(&out->data, &recipe->data, recipe, err) &&
               (!recipe->valid.count || open_data(&out->valid, &recipe->valid, recipe, err)) &&

@@ -18,6 +18,7 @@ struct inputs {
     bool *held;                 /* [rows of data] held out by --valid-split, or NULL */
     struct examples train, held_out;
     struct method method;
+    enum dtype base; /* DTYPE_F32: as stored */
 };
 
 /* Reads everything and resolves the recipe's `auto` values that follow (max-length, learning-rate, alpha,

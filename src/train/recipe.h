@@ -45,6 +45,7 @@ enum wsd_shape { WSD_ONE_MINUS_ROOT, WSD_LINEAR, WSD_COSINE };
 enum recipe_device { DEVICE_AUTO, DEVICE_CPU, DEVICE_REF };
 enum compute { COMPUTE_AUTO, COMPUTE_F32, COMPUTE_BF16 };
 enum recompute { RECOMPUTE_AUTO, RECOMPUTE_NONE, RECOMPUTE_SELECTIVE, RECOMPUTE_BLOCK };
+enum recipe_tuning { TUNING_LORA, TUNING_QLORA };
 enum frozen_weights { FROZEN_AUTO, FROZEN_STORED, FROZEN_DECODED };
 
 enum { recipe_row_limit = 128 };
@@ -71,6 +72,8 @@ struct recipe {
     char *system;
 
     /* adapter */
+    int method;      /* enum recipe_tuning */
+    char *base_type; /* "as-stored" or a quantised type's name; NULL: auto (model/base_type.h) */
     int64_t lora_rank;
     double lora_alpha; /* 0: auto, = rank */
     double lora_dropout;

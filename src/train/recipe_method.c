@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "model/base_type.h"
 #include "score/engine.h"
 
 static bool is_given(struct recipe *recipe, const char *name) {
@@ -189,4 +190,15 @@ bool recipe_method(struct method *out, struct recipe *recipe, const struct model
     out->dropout = recipe->lora_dropout;
     arena_release(&arena);
     return ok && resolve_rate(recipe, &model->config, err);
+}
+
+bool recipe_base(enum dtype *out, struct recipe *recipe, const struct model *model,
+                 const struct peft *adapter, struct error *err) {
+    struct base_wish wish = {.name = recipe->base_type,
+                             .adapter = adapter ? peft_config(adapter)->base_type : NULL,
+                             .quantised = recipe->method == TUNING_QLORA};
+    struct base_choice choice;
+    if (!base_type_choose(&choice, model, &wish, err)) return false;
+    *out = choice.dtype;
+    return !choice.reason || recipe_resolve(recipe, "base-type", choice.name, choice.reason, err);
 }

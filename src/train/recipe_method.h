@@ -11,4 +11,8 @@
 bool recipe_method(struct method *out, struct recipe *recipe, const struct model *model,
                    const struct peft *adapter, struct error *err);
 
+/* Resolves the base type, from --base-type, --method, the adapter (or NULL) and the model. */
+bool recipe_base(enum dtype *out, struct recipe *recipe, const struct model *model,
+                 const struct peft *adapter, struct error *err);
+
 #endif

@@ -40,6 +40,7 @@ static bool plan_programs(struct run_programs *out, const struct choice *choice,
         .compute = compute,
         .decoded = choice->decoded,
         .train = true,
+        .base = inputs->base,
         .optimizer = {(enum optimizer_kind)recipe->optimizer, recipe->momentum > 0}};
     int64_t segments = recipe->batch_size > 64 ? recipe->batch_size : 64;
     if (segments > choice->tokens) segments = choice->tokens;

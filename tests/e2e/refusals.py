@@ -217,6 +217,16 @@ def every_lie_in_an_adapter_is_refused():
     refused(command, 3, "adapter_config.json", "layer_replication", "merge_and_unload")
 
 
+@case
+def a_base_type_that_does_not_fit_is_refused():
+    run = [*BARE, "--output", "out"]
+    refused([*run, "--base-type", "q9_9"], 2, "--base-type", "q9_9", "q4_k")
+    refused([*run, "--base-type", "bf16"], 2, "bf16", "quantised type")
+    refused([*run, "--base-type", "q4_k"], 2, "q4_k", "q_proj.weight", "48 elements")
+    refused([*run, "--method", "qlora", "--base-type", "as-stored"], 2, "qlora", "stored in f32")
+    refused(["eval", "--model", LLAMA, "--data", LLAMA / "rows.jsonl", "--base-type", "q8_0", *FAST], 2, "q_proj.weight")
+
+
 # ---- data and templates ----
 
 @case

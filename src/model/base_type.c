@@ -1,0 +1,73 @@
+#include "model/base_type.h"
+
+#include <string.h>
+
+static const char as_stored[] = "as-stored";
+
+static bool is_linear(enum weight_role role) {
+    for (int m = 0; m < module_count; m++)
+        if (modules[m].role == role) return true;
+    return false;
+}
+
+bool base_type_takes(enum weight_role role, const struct tensor *weight) {
+    return weight->rank == 2 && is_linear(role) && !dtype_row(weight->dtype)->quantised;
+}
+
+/* The first linear that is float, or quantised; NULL: there is none. */
+static const struct tensor *first_linear(const struct model *model, bool quantised) {
+    for (int64_t layer = 0; layer < model->config.layers; layer++)
+        for (int m = 0; m < module_count; m++) {
+            const struct tensor *weight = model_weight(model, modules[m].role, layer);
+            if (weight && dtype_row(weight->dtype)->quantised == quantised) return weight;
+        }
+    return NULL;
+}
+
+static bool check_rows(const struct model *model, enum dtype dtype, struct error *err) {
+    const struct dtype_row *row = dtype_row(dtype);
+    for (int64_t layer = 0; layer < model->config.layers; layer++)
+        for (int m = 0; m < module_count; m++) {
+            const struct tensor *weight = model_weight(model, modules[m].role, layer);
+            if (!weight || !base_type_takes(modules[m].role, weight) ||
+                weight->dim[1] % (int64_t)row->block == 0)
+                continue;
+            error_set(err, ERROR_USAGE, "model", "--base-type %s does not fit the tensor %s", row->name,
+                      weight->name);
+            error_why(err, "its rows have %lld elements, which blocks of %u do not divide",
+                      (long long)weight->dim[1], row->block);
+            return error_fix(err, "Choose a type with smaller blocks.");
+        }
+    return true;
+}
+
+static bool named(struct base_choice *out, const struct model *model, const char *name, const char *from,
+                  struct error *err) {
+    if (!dtype_quantised_from_name(name, from, &out->dtype, err)) return false;
+    const struct tensor *stored = first_linear(model, true);
+    out->name = dtype_row(out->dtype)->name;
+    if (first_linear(model, false)) return check_rows(model, out->dtype, err);
+    if (!stored || stored->dtype == out->dtype) return true;
+    error_set(err, ERROR_USAGE, "model", "--base-type %s needs float weights", name);
+    error_why(err, "%s is quantised already: %s is %s", model->path, stored->name,
+              dtype_row(stored->dtype)->name);
+    return error_fix(err, "Leave --base-type out, or name the model that the file was made from.");
+}
+
+bool base_type_choose(struct base_choice *out, const struct model *model, const struct base_wish *wish,
+                      struct error *err) {
+    const struct tensor *quantised = first_linear(model, true), *plain = first_linear(model, false);
+    *out = (struct base_choice){.dtype = DTYPE_F32, .name = as_stored};
+    if (wish->name && strcmp(wish->name, as_stored)) return named(out, model, wish->name, "--base-type", err);
+    if (wish->name && (!wish->quantised || quantised)) return true;
+    if (wish->name || (wish->quantised && !quantised && !wish->adapter)) {
+        error_set(err, ERROR_USAGE, "train", "--method qlora needs a quantised base");
+        error_why(err, "%s is stored in %s", model->path,
+                  plain ? dtype_row(plain->dtype)->name : "no layers");
+        return error_fix(err, "Name a type to quantise it to: --base-type q8_0.");
+    }
+    out->reason = quantised ? "the file is quantised" : "the weights' own type";
+    if (!wish->adapter || !plain) return true;
+    out->reason = "of --adapter";
+    return !strcmp(wish->adapter, as_stored) || named(out, model, wish->adapter, "the adapter's base", err);
+}
