@@ -29,6 +29,9 @@ struct binding {
     int64_t tokens, targets, segments, longest_segment;
     const void *inputs[INPUT_COUNT]; /* NULL where the graph has no such input */
     const atomic_int *stop; /* looked at between operations; nonzero: ERROR_INTERRUPTED. May be NULL */
+    /* Asked between operations once `stop` is set: false goes on. NULL: leaves at once. */
+    bool (*leave)(void *user);
+    void *user;
 };
 
 struct device_ops {

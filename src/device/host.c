@@ -134,6 +134,12 @@ bool host_check(const struct host_memory *memory, const struct binding *binding,
     return true;
 }
 
+bool host_goes_on(const struct binding *binding, struct error *err) {
+    if (!binding->stop || !atomic_load(binding->stop)) return true;
+    if (binding->leave && !binding->leave(binding->user)) return true;
+    return error_set(err, ERROR_INTERRUPTED, "run", "stopped");
+}
+
 bool host_read(const struct host_memory *memory, int id, void *data, size_t bytes, struct error *err) {
     if (id < 0 || id >= memory->plan->graph->value_count || memory->plan->offset[id] == UINT64_MAX ||
         bytes > memory->plan->bytes[id])

@@ -40,6 +40,8 @@ void *host_workspace(const struct host_memory *memory);
 struct operand host_operand(const struct host_memory *memory, const struct binding *binding, int value);
 /* Checks that the counts fit the plan and that every input the graph reads is bound. */
 bool host_check(const struct host_memory *memory, const struct binding *binding, struct error *err);
+/* What stands between two operations: ERROR_INTERRUPTED when the run is to be left. */
+bool host_goes_on(const struct binding *binding, struct error *err);
 bool host_read(const struct host_memory *memory, int value, void *data, size_t bytes, struct error *err);
 
 #endif

@@ -25,6 +25,7 @@ bool score_examples(struct score *out, struct engine *engine, struct engine_prog
             break;
         }
         batch->binding.stop = stop;
+        batch->binding.leave = NULL;
         if (!batch->binding.targets) continue;
         ok = engine->ops->run(program->program, &batch->binding, err) &&
              engine->ops->read(program->program, program->built.logp, logp,

@@ -1,6 +1,7 @@
 #include "train/checkpoint.h"
 
 #include <math.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,17 +23,34 @@ uint64_t checkpoint_bytes(const struct engine *engine) {
            (UINT64_C(1) << 16);
 }
 
+/* What of struct progress counts something. */
+static const struct {
+    const char *key;
+    size_t offset;
+    int64_t most;
+    bool optional;                                                           /* 0 where it is not there */
+} counters[] = {{"step", offsetof(struct progress, step), INT32_MAX, false}, /* as the device counts them */
+                {"epoch", offsetof(struct progress, epoch), INT32_MAX, false},
+                {"cursor", offsetof(struct progress, cursor), UINT32_MAX, false},
+                {"tokens", offsetof(struct progress, tokens), INT64_MAX, false},
+                {"best_step", offsetof(struct progress, best_step), INT32_MAX, false},
+                {"evaluated", offsetof(struct progress, evaluated), INT32_MAX, true}};
+enum { counter_count = sizeof counters / sizeof *counters };
+
 /* JSON has no NaN: a value that was never measured is left out. */
 static bool set_number(json_t *object, const char *key, double value) {
     return isnan(value) || json_object_set_new(object, key, json_real(value)) == 0;
 }
 
 static bool write_state(const char *directory, const struct progress *p, struct error *err) {
-    json_t *state = json_pack("{s:i, s:I, s:I, s:I, s:I, s:I}", "version", 1, "step", (json_int_t)p->step,
-                              "epoch", (json_int_t)p->epoch, "cursor", (json_int_t)p->cursor, "tokens",
-                              (json_int_t)p->tokens, "best_step", (json_int_t)p->best_step);
-    bool ok = state && set_number(state, "loss", p->loss) && set_number(state, "eval_loss", p->eval_loss) &&
-              set_number(state, "best_loss", p->best_loss) && set_number(state, "seconds", p->seconds);
+    json_t *state = json_pack("{s:i}", "version", 1);
+    bool ok = state != NULL;
+    for (size_t i = 0; ok && i < counter_count; i++) {
+        const int64_t *value = (const int64_t *)(const void *)((const char *)p + counters[i].offset);
+        ok = json_object_set_new(state, counters[i].key, json_integer((json_int_t)*value)) == 0;
+    }
+    ok = ok && set_number(state, "loss", p->loss) && set_number(state, "eval_loss", p->eval_loss) &&
+         set_number(state, "best_loss", p->best_loss) && set_number(state, "seconds", p->seconds);
     char *path = fs_join(directory, "state.json");
     if (!ok || !path)
         ok = error_no_memory(err, "checkpoint", 0);
@@ -223,22 +241,16 @@ static bool read_state(const char *directory, struct progress *out, struct error
     char *path = fs_join(directory, "state.json");
     bool ok =
         path ? json_read_file(&state, path, manifest_limit, err) : error_no_memory(err, "checkpoint", 0);
-    const struct {
-        const char *key;
-        int64_t *value, most;
-    } rows[] = {{"step", &out->step, INT32_MAX}, /* as the device counts them */
-                {"epoch", &out->epoch, INT32_MAX},
-                {"cursor", &out->cursor, UINT32_MAX},
-                {"tokens", &out->tokens, INT64_MAX},
-                {"best_step", &out->best_step, INT32_MAX}};
-    for (size_t i = 0; ok && i < sizeof rows / sizeof *rows; i++) {
-        const json_t *value = json_object_get(state, rows[i].key);
-        if (!json_is_integer(value) || json_integer_value(value) < 0 ||
-            json_integer_value(value) > rows[i].most)
-            ok =
-                error_set(err, ERROR_INPUT, "checkpoint", "%s: %s is missing or no count", path, rows[i].key);
+    for (size_t i = 0; ok && i < counter_count; i++) {
+        const json_t *value = json_object_get(state, counters[i].key);
+        int64_t *count = (int64_t *)(void *)((char *)out + counters[i].offset);
+        json_int_t number = json_integer_value(value);
+        bool absent = !value && counters[i].optional;
+        if (absent || (json_is_integer(value) && number >= 0 && number <= counters[i].most))
+            *count = absent ? 0 : number;
         else
-            *rows[i].value = json_integer_value(value);
+            ok = error_set(err, ERROR_INPUT, "checkpoint", "%s: %s is missing or no count", path,
+                           counters[i].key);
     }
     out->loss = number_or_nan(state, "loss");
     out->eval_loss = number_or_nan(state, "eval_loss");

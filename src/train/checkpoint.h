@@ -20,6 +20,7 @@ struct progress {
     double loss;                 /* of the last step */
     double eval_loss, best_loss; /* NAN: never measured */
     int64_t best_step;           /* 0: none */
+    int64_t evaluated;           /* the step after which eval_loss was measured; 0: never */
     double seconds;              /* spent training so far */
 };
 

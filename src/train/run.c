@@ -176,7 +176,7 @@ bool run_read(struct run *run, struct recipe *recipe, const struct trainer_host 
     run->recipe = recipe;
     run->host = host;
     run->lock = -1;
-    run->evaluated_at = run->saved_at = -1;
+    run->saved_at = -1;
     run->progress = (struct progress){.eval_loss = NAN, .best_loss = NAN, .loss = NAN};
     run->changed = json_array();
     run->warnings = json_array();

@@ -29,9 +29,14 @@ struct run {
     size_t standing; /* bytes of the output's path that were there before */
     bool made;       /* what stands in the output directory is this run's, from its first byte */
     struct progress progress;
-    int64_t evaluated_at, saved_at; /* steps; -1: never */
+    int64_t saved_at; /* step; -1: never */
     uint32_t *order;
     uint64_t highest; /* memory, as peak_bytes counts it */
+    struct patience {
+        double begun, expected; /* of the step under way: when, and seconds that it will take */
+        double asked;           /* when a stop was first seen in it; 0: not yet */
+        double per_token;       /* seconds, of the last step; 0: none yet */
+    } patience;
 };
 
 /* Reads everything; writes nothing. `planning`: no output directory is asked for. */

@@ -12,6 +12,25 @@
 
 /* ---- one step ---- */
 
+/* A stop waits this many seconds for the step under way; one that lasts longer is abandoned. */
+static const double most_patience = 5;
+
+static void begin_step(struct run *run, size_t tokens) {
+    struct patience *p = &run->patience;
+    double per_token = p->per_token > 0 ? p->per_token : run->plan.seconds / (double)run->plan.tokens;
+    p->begun = clock_seconds();
+    p->expected = per_token * (double)tokens;
+    p->asked = 0;
+}
+
+/* Gradients of an abandoned step are lost, and nothing else: the update has not begun. */
+static bool leave_step(void *user) {
+    struct patience *p = &((struct run *)user)->patience;
+    double now = clock_seconds();
+    if (p->asked <= 0) p->asked = now;
+    return p->begun + p->expected - now > most_patience || now - p->asked > most_patience;
+}
+
 static bool run_micro_batches(struct run *run, const struct pack_layout *layout, float weight,
                               struct error *err) {
     struct batch *batch = &run->batch;
@@ -24,6 +43,8 @@ static bool run_micro_batches(struct run *run, const struct pack_layout *layout,
         batch->random[2] = (uint32_t)run->progress.epoch;
         batch->binding.inputs[INPUT_RANDOM] = batch->random;
         batch->binding.stop = run->host->stop;
+        batch->binding.leave = leave_step;
+        batch->binding.user = run;
         if (!run->programs.engine.ops->run(run->programs.train.program, &batch->binding, err)) return false;
     }
     return true;
@@ -63,7 +84,7 @@ static bool emit_step(struct run *run, double loss, double rate, float norm, siz
 static bool train_step(struct run *run, struct error *err) {
     struct progress *p = &run->progress;
     const struct examples *train = &run->inputs.train;
-    double start = clock_seconds(), loss, rate = schedule_rate(run->recipe, p->step + 1, run->plan.steps);
+    double loss, rate = schedule_rate(run->recipe, p->step + 1, run->plan.steps);
     float norm;
     size_t count = (size_t)run->recipe->batch_size, left = train->count - (size_t)p->cursor, tokens = 0,
            supervised = 0;
@@ -73,6 +94,7 @@ static bool train_step(struct run *run, struct error *err) {
         tokens += train->items[chosen[i]].count;
         supervised += train->items[chosen[i]].supervised;
     }
+    begin_step(run, tokens);
     struct arena arena;
     struct pack_layout layout;
     arena_init(&arena, 0);
@@ -86,7 +108,8 @@ static bool train_step(struct run *run, struct error *err) {
     p->cursor += (int64_t)count;
     p->tokens += (int64_t)tokens;
     p->loss = loss;
-    double seconds = clock_seconds() - start;
+    double seconds = clock_seconds() - run->patience.begun;
+    run->patience.per_token = seconds / (double)tokens;
     p->seconds += seconds;
     return emit_step(run, loss, rate, norm, tokens, supervised, seconds, err);
 }
@@ -96,14 +119,14 @@ static bool train_step(struct run *run, struct error *err) {
 static bool evaluate(struct run *run, struct error *err) {
     struct score score;
     const struct examples *held = &run->inputs.held_out;
-    if (!held->count || run->evaluated_at == run->progress.step) return true;
+    if (!held->count || run->progress.evaluated == run->progress.step) return true;
     double start = clock_seconds();
     if (!score_examples(&score, &run->programs.engine, &run->programs.score, &run->batch, held->items,
                         held->count, run->host->stop, NULL, NULL, err))
         return false;
     double seconds = clock_seconds() - start;
     run->progress.seconds += seconds;
-    run->evaluated_at = run->progress.step;
+    run->progress.evaluated = run->progress.step;
     run->progress.eval_loss = score.loss;
     if (run->progress.step && isfinite(score.loss) && !(score.loss >= run->progress.best_loss)) {
         run->progress.best_loss = score.loss;
@@ -166,6 +189,8 @@ static bool stopped(const struct run *run) { return run->host->stop && atomic_lo
 
 static bool train_loop(struct run *run, struct error *err) {
     struct progress *p = &run->progress;
+    /* One that a stop broke off after the step is made up for, so that what follows from it follows again. */
+    if (p->step && due(p->step, run->recipe->eval_every) && !evaluate(run, err)) return false;
     while (p->step < run->plan.steps) {
         if (stopped(run))
             return error_set(err, ERROR_INTERRUPTED, "train", "stopped after step %lld of %lld",

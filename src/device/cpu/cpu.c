@@ -174,8 +174,7 @@ static bool cpu_run(struct program *program, const struct binding *binding, stru
     struct cpu_call calls[gemm_most_together];
     if (!host_check(&program->memory, binding, err)) return false;
     for (int n = 0; n < graph->node_count; n += program->together[n]) {
-        if (binding->stop && atomic_load(binding->stop))
-            return error_set(err, ERROR_INTERRUPTED, "run", "stopped");
+        if (!host_goes_on(binding, err)) return false;
         int count = program->together[n];
         for (int i = 0; i < count; i++) make_call(program, binding, n + i, &calls[i]);
         if (count == 1)

@@ -146,8 +146,7 @@ static bool ref_run(struct program *program, const struct binding *binding, stru
     const struct graph *graph = program->memory.plan->graph;
     if (!host_check(&program->memory, binding, err)) return false;
     for (int n = 0; n < graph->node_count; n++) {
-        if (binding->stop && atomic_load(binding->stop))
-            return error_set(err, ERROR_INTERRUPTED, "run", "stopped");
+        if (!host_goes_on(binding, err)) return false;
         if (!run_node(program, &graph->nodes[n], binding, err)) return false;
     }
     return true;
