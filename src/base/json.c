@@ -190,6 +190,8 @@ bool json_read_file(json_t **out, const char *path, size_t limit, struct error *
     return ok;
 }
 
+json_t *json_number(double number) { return isfinite(number) ? json_real(number) : json_null(); }
+
 json_t *json_text(const char *text) {
     struct buf escaped = {0};
     size_t size = strlen(text);

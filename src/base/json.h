@@ -21,6 +21,9 @@ bool json_read_file(json_t **out, const char *path, size_t limit, struct error *
  * when out of memory. */
 json_t *json_text(const char *text);
 
+/* A real, or null where JSON has none: NaN and infinity. */
+json_t *json_number(double number);
+
 /* Building: each takes over `value`. On failure, of this call or of the one that made the value, the
  * container is released and NULL from then on, so that one look at the end tells; json_pack refuses a NULL as
  * well. */

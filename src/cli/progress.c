@@ -124,6 +124,25 @@ static void warning(struct cli *cli, const json_t *event) {
     putchar('\n');
 }
 
+static void nonfinite(struct cli *cli, const json_t *event) {
+    static const struct {
+        const char *action, *text;
+    } rows[] = {{"stop", "the run stops"},
+                {"skip", "the step is left out"},
+                {"rollback", "back to the last checkpoint, at half the rate"}};
+    const json_t *layer = json_object_get(event, "layer");
+    (void)cli;
+    printf("step %.0f  not finite", json_get_number(event, "step"));
+    if (*json_get_text(event, "operation")) {
+        printf(": %s by ", json_get_text(event, "number"));
+        print_text(stdout, json_get_text(event, "operation"), false);
+    }
+    if (json_is_integer(layer)) printf(" of layer %lld", (long long)json_integer_value(layer));
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (!strcmp(json_get_text(event, "action"), rows[i].action)) printf("; %s", rows[i].text);
+    putchar('\n');
+}
+
 static void resume(struct cli *cli, const json_t *event) {
     size_t i;
     json_t *change;
@@ -150,8 +169,15 @@ void progress_event(struct cli *cli, const json_t *event) {
     static const struct {
         const char *event;
         void (*show)(struct cli *cli, const json_t *event);
-    } rows[] = {{"recipe", recipe},         {"plan", plan},       {"step", step},     {"eval", eval},
-                {"checkpoint", checkpoint}, {"warning", warning}, {"resume", resume}, {"done", done}};
+    } rows[] = {{"recipe", recipe},
+                {"plan", plan},
+                {"step", step},
+                {"eval", eval},
+                {"checkpoint", checkpoint},
+                {"warning", warning},
+                {"nonfinite", nonfinite},
+                {"resume", resume},
+                {"done", done}};
     const char *name = json_get_text(event, "event");
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         if (strcmp(name, rows[i].event) != 0) continue;

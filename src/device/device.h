@@ -31,6 +31,10 @@ struct binding {
     const atomic_int *stop; /* looked at between operations; nonzero: ERROR_INTERRUPTED. May be NULL */
     /* Asked between operations once `stop` is set: false goes on. NULL: leaves at once. */
     bool (*leave)(void *user);
+    /* Called after each operation (its index in the graph), whose outputs and state can be read until the
+     * next one runs; false ends the run with its error. For looking into a run, not for speed. May be NULL.
+     */
+    bool (*after)(void *user, int node, struct error *err);
     void *user;
 };
 
@@ -62,7 +66,7 @@ struct device_ops {
     bool (*compile)(struct device *device, const struct plan *plan, struct store *store, struct program **out,
                     struct error *err);
     bool (*run)(struct program *program, const struct binding *binding, struct error *err);
-    /* Copies a kept value out after a run. */
+    /* Copies a value out: a kept one after a run, any that a node has just written in `after`. */
     bool (*read)(struct program *program, int value, void *data, size_t bytes, struct error *err);
     void (*program_close)(struct program **program);
 };

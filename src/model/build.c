@@ -186,10 +186,16 @@ static bool build_train(struct builder *b, struct error *err) {
            graph_fold(b->graph, err) && graph_recompute(b->graph, b->sizes->keep, err);
 }
 
+/* A norm is finite when each number is, and costs one reading. */
+static int kept_norm(struct builder *b, int value, const char *name) {
+    int norm_value = value < 0 ? -1 : emit1(b, OP_GRADIENT_NORM, &value, NULL, DTYPE_F32, name);
+    if (norm_value >= 0) b->graph->values[norm_value].keep = true;
+    return norm_value;
+}
+
 static void build_update(struct builder *b, struct built_graph *out) {
     int gradient = state_value(b, b->state->gradient, false);
-    int norm_value = emit1(b, OP_GRADIENT_NORM, &gradient, NULL, DTYPE_F32, "norm");
-    if (norm_value >= 0) b->graph->values[norm_value].keep = true;
+    int norm_value = kept_norm(b, gradient, "norm");
     const struct model_state *state = b->state;
     const struct op_parts *parts = &state->parts;
     struct attributes attributes = {.parts = parts};
@@ -199,6 +205,9 @@ static void build_update(struct builder *b, struct built_graph *out) {
         state_value(b, state->step, false), state_value(b, state->trained, false), gradient};
     for (int s = 0; s < optimizer_most_states; s++) update[5 + s] = state_value(b, state->moments[s], false);
     graph_emit(b->graph, optimizer_rows[state->optimizer.kind].op, update, &attributes, DTYPE_F32, "update");
+    out->state_norms[0] = kept_norm(b, update[3], "trained_norm");
+    for (int s = 0; s < optimizer_most_states; s++)
+        out->state_norms[1 + s] = kept_norm(b, update[5 + s], "state_norm");
     int loss = state_value(b, b->state->loss, false);
     graph_emit(b->graph, OP_ZERO, &gradient, NULL, DTYPE_F32, "zero");
     graph_emit(b->graph, OP_ZERO, &loss, NULL, DTYPE_F64, "zero");
@@ -209,6 +218,7 @@ bool model_graph_build(struct built_graph *out, const struct model_state *state,
                        const struct graph_sizes *sizes, struct error *err) {
     memset(out, 0, sizeof *out);
     out->logp = out->logits = out->norm = -1;
+    for (int i = 0; i < built_state_norms; i++) out->state_norms[i] = -1;
     graph_init(&out->graph);
     struct builder b = {
         .graph = &out->graph, .state = state, .config = &state->model->config, .sizes = sizes, .kind = kind};

@@ -71,11 +71,15 @@ struct graph_sizes {
     enum graph_keep keep;              /* what of the forward pass is kept for the backward one (train) */
 };
 
+enum { built_state_norms = 1 + optimizer_most_states };
+
 struct built_graph {
     struct graph graph;
     int logp;   /* score: value to read, [M] */
     int logits; /* infer: [M, V] f32 */
     int norm;   /* update: gradient norm [1] */
+    /* update: norms [1] of what is trained and of the optimizer's state, after it; -1: there is none */
+    int state_norms[built_state_norms];
 };
 
 bool model_graph_build(struct built_graph *out, const struct model_state *state, enum graph_kind kind,

@@ -90,6 +90,28 @@ bool engine_start(struct engine *engine, uint64_t arena, struct error *err) {
            engine->ops->reserve(engine->store, arena, err) && fill_weights(engine, err);
 }
 
+/* Untouched pages are zeros that take no memory. */
+bool engine_clear(struct engine *engine, int row, struct error *err) {
+    size_t bytes = (size_t)engine->state.table.rows[row].bytes;
+    void *zeros = mem_map(bytes, 0);
+    if (!zeros) return error_no_memory(err, "engine", bytes);
+    bool ok = engine->ops->upload(engine->store, row, zeros, bytes, err);
+    mem_unmap(zeros, bytes);
+    return ok;
+}
+
+bool engine_reset(struct engine *engine, struct error *err) {
+    const struct state_table *table = &engine->state.table;
+    bool ok = true;
+    for (int i = 0; ok && i < table->count; i++) {
+        enum state_class class = table->rows[i].class;
+        if (table->rows[i].parent < 0 &&
+            (class == STATE_TRAINED || class == STATE_GRADIENT || class == STATE_OPTIMIZER))
+            ok = engine_clear(engine, i, err);
+    }
+    return ok;
+}
+
 bool program_compile(struct engine_program *program, struct engine *engine, struct error *err) {
     return engine->ops->compile(engine->device, &program->plan, engine->store, &program->program, err);
 }

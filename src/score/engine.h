@@ -41,6 +41,9 @@ bool program_plan(struct engine_program *out, const struct engine *engine, enum 
 uint64_t program_bytes(const struct engine_program *program);
 /* The store, filled, and an arena of at least `arena` bytes. */
 bool engine_start(struct engine *engine, uint64_t arena, struct error *err);
+/* Zeros in a row of state; in all that is trained, its gradients and the optimizer's state. */
+bool engine_clear(struct engine *engine, int row, struct error *err);
+bool engine_reset(struct engine *engine, struct error *err);
 bool program_compile(struct engine_program *program, struct engine *engine, struct error *err);
 void program_release(struct engine_program *program, const struct engine *engine);
 

@@ -34,12 +34,15 @@ static const struct {
                 {"cursor", offsetof(struct progress, cursor), UINT32_MAX, false},
                 {"tokens", offsetof(struct progress, tokens), INT64_MAX, false},
                 {"best_step", offsetof(struct progress, best_step), INT32_MAX, false},
-                {"evaluated", offsetof(struct progress, evaluated), INT32_MAX, true}};
+                {"evaluated", offsetof(struct progress, evaluated), INT32_MAX, true},
+                {"skipped", offsetof(struct progress, skipped), INT32_MAX, true},
+                {"skipped_in_row", offsetof(struct progress, skipped_in_row), INT32_MAX, true},
+                {"rollbacks", offsetof(struct progress, rollbacks), 1000, true}};
 enum { counter_count = sizeof counters / sizeof *counters };
 
-/* JSON has no NaN: a value that was never measured is left out. */
+/* JSON has no NaN: a value that was never measured, or is none, is left out. */
 static bool set_number(json_t *object, const char *key, double value) {
-    return isnan(value) || json_object_set_new(object, key, json_real(value)) == 0;
+    return !isfinite(value) || json_object_set_new(object, key, json_real(value)) == 0;
 }
 
 static bool write_state(const char *directory, const struct progress *p, struct error *err) {
@@ -302,7 +305,7 @@ static bool load_one(struct engine *engine, const char *directory, struct progre
     if (!check_manifest(directory, err) || !read_state(directory, out, err) ||
         !read_adapter(engine, directory, err) || !read_optimizer(engine, directory, err))
         return false;
-    step = (int32_t)out->step;
+    step = (int32_t)(out->step - out->skipped);
     return engine->ops->upload(engine->store, engine->state.step, &step, sizeof step, err);
 }
 

@@ -14,10 +14,13 @@
 #include "score/engine.h"
 
 struct progress {
-    int64_t step;                /* optimizer steps taken */
-    int64_t epoch, cursor;       /* where the next step begins: examples of the epoch already used */
-    int64_t tokens;              /* trained so far */
-    double loss;                 /* of the last step */
+    int64_t step;           /* optimizer steps, with those that were skipped */
+    int64_t skipped;        /* of them, for numbers that are not finite; the device does not count these */
+    int64_t skipped_in_row; /* the last so many */
+    int64_t rollbacks;      /* each halves the learning rate */
+    int64_t epoch, cursor;  /* where the next step begins: examples of the epoch already used */
+    int64_t tokens;         /* trained so far */
+    double loss;            /* of the last step */
     double eval_loss, best_loss; /* NAN: never measured */
     int64_t best_step;           /* 0: none */
     int64_t evaluated;           /* the step after which eval_loss was measured; 0: never */

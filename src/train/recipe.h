@@ -44,6 +44,7 @@ enum schedule {
 enum wsd_shape { WSD_ONE_MINUS_ROOT, WSD_LINEAR, WSD_COSINE };
 enum recipe_device { DEVICE_AUTO, DEVICE_CPU, DEVICE_REF };
 enum compute { COMPUTE_AUTO, COMPUTE_F32, COMPUTE_BF16 };
+enum nan_policy { NAN_STOP, NAN_SKIP, NAN_ROLLBACK };
 enum recompute { RECOMPUTE_AUTO, RECOMPUTE_NONE, RECOMPUTE_SELECTIVE, RECOMPUTE_BLOCK };
 enum recipe_tuning { TUNING_LORA, TUNING_QLORA };
 enum frozen_weights { FROZEN_AUTO, FROZEN_STORED, FROZEN_DECODED };
@@ -91,6 +92,7 @@ struct recipe {
     double wsd_decay_ratio;                           /* share of all steps */
     int wsd_shape;                                    /* enum wsd_shape */
     double warmup_ratio, weight_decay, max_grad_norm; /* max_grad_norm 0: no clipping */
+    int nan_policy;                                   /* enum nan_policy */
     int optimizer;                                    /* enum optimizer_kind, model/optimizer.h */
     double adam_beta1, adam_beta2, adam_epsilon;
     double lion_beta1, lion_beta2;

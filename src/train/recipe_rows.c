@@ -242,6 +242,15 @@ const struct setting recipe_rows[] = {
      .help = "how the adapter begins: A uniform as PEFT's default, or normal; B is zero",
      .offset = AT(lora_init)},
 
+    {.name = "nan-policy",
+     .type = SETTING_CHOICE,
+     .uses = USE_RUN,
+     .effect = SETTING_ROUNDING, /* none before such a step; after one, the run has stopped or noted it */
+     .choices = "stop|skip|rollback",
+     .preset = "stop",
+     .group = "optimizer",
+     .help = "what a step does whose loss or gradient is not finite",
+     .offset = AT(nan_policy)},
     {.name = "optimizer",
      .type = SETTING_CHOICE,
      .uses = USE_RUN,

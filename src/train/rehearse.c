@@ -83,7 +83,7 @@ static bool set_seconds(struct run *run, double fixed, double per_token, double 
     return true;
 }
 
-bool run_rehearse(struct run *run, struct error *err) {
+static bool rehearse(struct run *run, struct error *err) {
     struct rehearsal r = {.run = run};
     double small, large, scored, rate = (double)run->plan.tokens / (run->plan.seconds + 1e-9);
     double budget = rate * large_seconds;
@@ -101,4 +101,11 @@ bool run_rehearse(struct run *run, struct error *err) {
     double slope = many > few ? (large - small) / (double)(many - few) : 0, even = large / (double)many;
     if (slope <= 0 || slope > even) slope = even; /* too close to tell apart */
     return set_seconds(run, large - slope * (double)many, slope, scored / (double)many, err);
+}
+
+/* A weight of nothing is no number where it meets an infinity: what gathered is thrown away. */
+bool run_rehearse(struct run *run, struct error *err) {
+    struct engine *engine = &run->programs.engine;
+    return rehearse(run, err) && engine_clear(engine, engine->state.gradient, err) &&
+           engine_clear(engine, engine->state.loss, err);
 }

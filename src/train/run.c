@@ -170,6 +170,8 @@ static bool resolve_intervals(struct run *run, struct error *err) {
             recipe_resolve_int(run->recipe, "save-every", every, "ten times a run", err));
 }
 
+static const struct progress first_progress = {.eval_loss = NAN, .best_loss = NAN, .loss = NAN};
+
 bool run_read(struct run *run, struct recipe *recipe, const struct trainer_host *host, bool planning,
               struct error *err) {
     memset(run, 0, sizeof *run);
@@ -177,7 +179,7 @@ bool run_read(struct run *run, struct recipe *recipe, const struct trainer_host 
     run->host = host;
     run->lock = -1;
     run->saved_at = -1;
-    run->progress = (struct progress){.eval_loss = NAN, .best_loss = NAN, .loss = NAN};
+    run->progress = first_progress;
     run->changed = json_array();
     run->warnings = json_array();
     if (!run->changed || !run->warnings || !recipe_init(&run->stored, err))
@@ -242,10 +244,11 @@ bool run_start_engine(struct run *run, struct error *err) {
            batch_open(&run->batch, run->plan.micro_batch_tokens, run->plan.segments, err);
 }
 
-static bool load_start(struct run *run, struct error *err) {
+/* `there`: there may be checkpoints. */
+static bool load_start(struct run *run, bool there, struct error *err) {
     bool found = false;
-    if (run->resumed && !checkpoint_load(&run->programs.engine, run->recipe->output, &run->progress, &found,
-                                         remember_warning, run, err))
+    if (there && !checkpoint_load(&run->programs.engine, run->recipe->output, &run->progress, &found,
+                                  remember_warning, run, err))
         return false;
     if (found) run->saved_at = run->progress.step;
     if (found) return true;
@@ -253,11 +256,28 @@ static bool load_start(struct run *run, struct error *err) {
                                : engine_init_adapter(&run->programs.engine, (uint64_t)run->recipe->seed, err);
 }
 
-bool run_tell_warnings(const struct run *run, struct events *events, struct error *err) {
+static bool tell_from(const struct run *run, size_t first, struct events *events, struct error *err) {
     bool ok = run->warnings || error_no_memory(err, "train", 0);
-    for (size_t i = 0; ok && i < json_array_size(run->warnings); i++)
+    for (size_t i = first; ok && i < json_array_size(run->warnings); i++)
         ok = events_warn(events, json_string_value(json_array_get(run->warnings, i)), err);
     return ok;
+}
+
+bool run_go_back(struct run *run, struct error *err) {
+    const struct progress before = run->progress;
+    size_t told = json_array_size(run->warnings);
+    run->progress = first_progress;
+    mem_free(run->order); /* it may have been another epoch's */
+    run->order = NULL;
+    if (!engine_reset(&run->programs.engine, err) || !load_start(run, run->resumed || run->saved_at > 0, err))
+        return false;
+    run->progress.rollbacks = before.rollbacks + 1;
+    run->progress.seconds = before.seconds;
+    return tell_from(run, told, &run->events, err);
+}
+
+bool run_tell_warnings(const struct run *run, struct events *events, struct error *err) {
+    return tell_from(run, 0, events, err);
 }
 
 static bool first_events(struct run *run, struct error *err) {
@@ -282,8 +302,8 @@ static bool open_events(struct run *run, struct error *err) {
 /* All that can fail for want of memory or a good checkpoint comes before the first file is written. */
 bool run_begin(struct run *run, struct error *err) {
     bool ok = make_output(run, err) && check_disk(run, err) && run_start_engine(run, err) &&
-              load_start(run, err) && run_rehearse(run, err) && sweep(run->recipe->output, false, err) &&
-              write_recipe(run, err) && open_events(run, err);
+              load_start(run, run->resumed, err) && run_rehearse(run, err) &&
+              sweep(run->recipe->output, false, err) && write_recipe(run, err) && open_events(run, err);
     run_sample_memory(run);
     if (ok && run->host->prepared) run->host->prepared(run->host->user, run->recipe);
     ok = ok && first_events(run, err);

@@ -3,6 +3,7 @@
 #ifndef HONE_TRAIN_RUN_INTERNAL_H
 #define HONE_TRAIN_RUN_INTERNAL_H
 
+#include "score/finite.h"
 #include "score/score.h"
 #include "text/pack.h"
 #include "train/checkpoint.h"
@@ -30,6 +31,7 @@ struct run {
     bool made;       /* what stands in the output directory is this run's, from its first byte */
     struct progress progress;
     int64_t saved_at; /* step; -1: never */
+    bool halted;      /* by --nan-policy, with a state that is good */
     uint32_t *order;
     uint64_t highest; /* memory, as peak_bytes counts it */
     struct patience {
@@ -38,6 +40,27 @@ struct run {
         double per_token;       /* seconds, of the last step; 0: none yet */
     } patience;
 };
+
+/* One step: what it takes, and what came of it. */
+struct step {
+    struct pack_layout layout;
+    size_t count, tokens, supervised; /* examples and tokens */
+    float weight;                     /* of a target: -1 / supervised */
+    double rate, loss;
+    float norm;  /* of its gradient; not finite: nothing was changed */
+    float state; /* after the update; not finite: what is trained is lost */
+};
+
+/* Takes the next step, and tells of it. Errors: ERROR_INTERRUPTED when it was abandoned. */
+bool run_step(struct run *run, struct error *err);
+/* Its examples count as used, whatever came of them. */
+void step_count(struct run *run, const struct step *step);
+/* Does the micro-batches again from the same bits, looking for the first number that is not finite. */
+bool step_replay(struct run *run, const struct step *step, struct nonfinite *found, struct error *err);
+/* What --nan-policy says of a step whose loss, gradient or result is not finite. False: the run ends. */
+bool run_nonfinite(struct run *run, const struct step *step, struct error *err);
+/* Back to the newest good checkpoint, or to the start. */
+bool run_go_back(struct run *run, struct error *err);
 
 /* Reads everything; writes nothing. `planning`: no output directory is asked for. */
 bool run_read(struct run *run, struct recipe *recipe, const struct trainer_host *host, bool planning,

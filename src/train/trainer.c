@@ -7,112 +7,6 @@
 #include "base/mem.h"
 #include "base/thread.h"
 #include "train/run_internal.h"
-#include "train/schedule.h"
-#include "train/update.h"
-
-/* ---- one step ---- */
-
-/* A stop waits this many seconds for the step under way; one that lasts longer is abandoned. */
-static const double most_patience = 5;
-
-static void begin_step(struct run *run, size_t tokens) {
-    struct patience *p = &run->patience;
-    double per_token = p->per_token > 0 ? p->per_token : run->plan.seconds / (double)run->plan.tokens;
-    p->begun = clock_seconds();
-    p->expected = per_token * (double)tokens;
-    p->asked = 0;
-}
-
-/* Gradients of an abandoned step are lost, and nothing else: the update has not begun. */
-static bool leave_step(void *user) {
-    struct patience *p = &((struct run *)user)->patience;
-    double now = clock_seconds();
-    if (p->asked <= 0) p->asked = now;
-    return p->begun + p->expected - now > most_patience || now - p->asked > most_patience;
-}
-
-static bool run_micro_batches(struct run *run, const struct pack_layout *layout, float weight,
-                              struct error *err) {
-    struct batch *batch = &run->batch;
-    for (size_t b = 0; b < layout->micro_batches; b++) {
-        batch_clear(batch);
-        for (uint32_t i = layout->starts[b]; i < layout->starts[b + 1]; i++)
-            batch_add(batch, &run->inputs.train.items[layout->items[i]], weight);
-        batch->random[0] = (uint32_t)run->recipe->seed;
-        batch->random[1] = (uint32_t)((uint64_t)run->recipe->seed >> 32);
-        batch->random[2] = (uint32_t)run->progress.epoch;
-        batch->binding.inputs[INPUT_RANDOM] = batch->random;
-        batch->binding.stop = run->host->stop;
-        batch->binding.leave = leave_step;
-        batch->binding.user = run;
-        if (!run->programs.engine.ops->run(run->programs.train.program, &batch->binding, err)) return false;
-    }
-    return true;
-}
-
-/* The update runs to its end once begun: a stop between clip and step would lose what cannot be repeated. */
-static bool run_update(struct run *run, double rate, double *loss, float *norm, struct error *err) {
-    struct engine *engine = &run->programs.engine;
-    float hyper[HYPER_COLUMNS];
-    update_hyper(run->recipe, rate, hyper);
-    struct binding binding = {.inputs = {[INPUT_HYPER] = hyper}};
-    return engine->ops->download(engine->store, engine->state.loss, loss, sizeof *loss, err) &&
-           engine->ops->run(run->programs.update.program, &binding, err) &&
-           engine->ops->read(run->programs.update.program, run->programs.update.built.norm, norm,
-                             sizeof *norm, err);
-}
-
-static bool emit_step(struct run *run, double loss, double rate, float norm, size_t tokens, size_t supervised,
-                      double seconds, struct error *err) {
-    run_sample_memory(run);
-    run->events.step = run->progress.step;
-    json_t *fields =
-        json_pack("{s:f, s:f, s:f, s:I, s:I, s:f, s:I, s:f}", "loss", loss, "learning_rate", rate,
-                  "gradient_norm", isfinite(norm) ? (double)norm : -1.0, "tokens", (json_int_t)tokens,
-                  "supervised_tokens", (json_int_t)supervised, "tokens_per_second", (double)tokens / seconds,
-                  "memory_bytes", (json_int_t)run->highest, "seconds", seconds);
-    const struct tfevents_scalar scalars[] = {{"train/loss", loss},
-                                              {"train/learning_rate", rate},
-                                              {"train/gradient_norm", (double)norm},
-                                              {"train/tokens_per_second", (double)tokens / seconds}};
-    events_scalar(&run->events, scalars, sizeof scalars / sizeof *scalars);
-    if (!events_emit(&run->events, "step", fields, err)) return false;
-    if (isfinite(norm) && isfinite(loss)) return true;
-    return events_warn(&run->events, "the gradient is not finite; this step changed nothing", err);
-}
-
-static bool train_step(struct run *run, struct error *err) {
-    struct progress *p = &run->progress;
-    const struct examples *train = &run->inputs.train;
-    double loss, rate = schedule_rate(run->recipe, p->step + 1, run->plan.steps);
-    float norm;
-    size_t count = (size_t)run->recipe->batch_size, left = train->count - (size_t)p->cursor, tokens = 0,
-           supervised = 0;
-    if (count > left) count = left;
-    const uint32_t *chosen = run->order + p->cursor;
-    for (size_t i = 0; i < count; i++) {
-        tokens += train->items[chosen[i]].count;
-        supervised += train->items[chosen[i]].supervised;
-    }
-    begin_step(run, tokens);
-    struct arena arena;
-    struct pack_layout layout;
-    arena_init(&arena, 0);
-    bool ok =
-        pack_step(&layout, train->items, chosen, count, (size_t)run->plan.micro_batch_tokens, &arena, err) &&
-        run_micro_batches(run, &layout, supervised ? -1.0f / (float)supervised : 0, err) &&
-        run_update(run, rate, &loss, &norm, err);
-    arena_release(&arena);
-    if (!ok) return false;
-    p->step++;
-    p->cursor += (int64_t)count;
-    p->tokens += (int64_t)tokens;
-    p->loss = loss;
-    double seconds = clock_seconds() - run->patience.begun;
-    run->patience.per_token = seconds / (double)tokens;
-    p->seconds += seconds;
-    return emit_step(run, loss, rate, norm, tokens, supervised, seconds, err);
-}
 
 /* ---- measuring and saving ---- */
 
@@ -137,7 +31,7 @@ static bool evaluate(struct run *run, struct error *err) {
     const struct tfevents_scalar scalar = {"eval/loss", score.loss};
     events_scalar(&run->events, &scalar, 1);
     return events_emit(&run->events, "eval",
-                       json_pack("{s:f, s:I, s:I, s:f}", "loss", score.loss, "supervised_tokens",
+                       json_pack("{s:o, s:I, s:I, s:f}", "loss", json_number(score.loss), "supervised_tokens",
                                  (json_int_t)score.supervised, "examples", (json_int_t)score.examples,
                                  "seconds", seconds),
                        err);
@@ -195,7 +89,9 @@ static bool train_loop(struct run *run, struct error *err) {
         if (stopped(run))
             return error_set(err, ERROR_INTERRUPTED, "train", "stopped after step %lld of %lld",
                              (long long)p->step, (long long)run->plan.steps);
-        if (!next_epoch(run, err) || !train_step(run, err)) return false;
+        int64_t before = p->step;
+        if (!next_epoch(run, err) || !run_step(run, err)) return false;
+        if (p->step <= before) continue; /* it went back */
         bool end = p->step == run->plan.steps;
         if ((end || due(p->step, run->recipe->eval_every)) && !evaluate(run, err)) return false;
         if ((end || due(p->step, run->recipe->save_every)) && !save(run, err)) return false;
@@ -203,28 +99,25 @@ static bool train_loop(struct run *run, struct error *err) {
     return evaluate(run, err);
 }
 
-/* What was reached is kept when the user stops the run. */
-static bool save_interrupted(struct run *run, struct error *err) {
+/* What was reached is kept when the user or --nan-policy stops the run. */
+static bool save_stopped(struct run *run, struct error *err) {
     struct error stop = *err, cause;
     if (run->progress.step > 0 && run->saved_at != run->progress.step && !save(run, &cause)) {
         *err = cause;
         return false;
     }
     *err = stop;
-    error_fix(err, "Go on with the same command and --resume.");
+    if (stop.code == ERROR_INTERRUPTED) error_fix(err, "Go on with the same command and --resume.");
     return false;
 }
 
 static bool finish(struct run *run, json_t **result, struct error *err) {
     struct progress *p = &run->progress;
     if (!run_write_result(run, err)) return false;
-    json_t *fields = json_pack("{s:f, s:f, s:s, s:I, s:I}", "loss", p->loss, "seconds", p->seconds, "adapter",
-                               "adapter", "steps", (json_int_t)p->step, "tokens", (json_int_t)p->tokens);
-    if (!fields || json_object_set_new(fields, "eval_loss",
-                                       isnan(p->eval_loss) ? json_null() : json_real(p->eval_loss)) != 0) {
-        json_decref(fields);
-        return error_no_memory(err, "train", 0);
-    }
+    json_t *fields = json_pack("{s:o, s:f, s:s, s:I, s:I, s:o}", "loss", json_number(p->loss), "seconds",
+                               p->seconds, "adapter", "adapter", "steps", (json_int_t)p->step, "tokens",
+                               (json_int_t)p->tokens, "eval_loss", json_number(p->eval_loss));
+    if (!fields) return error_no_memory(err, "train", 0);
     *result = json_incref(fields);
     run->events.step = p->step;
     return events_emit(&run->events, "done", fields, err);
@@ -235,7 +128,8 @@ bool trainer_run(struct recipe *recipe, const struct trainer_host *host, json_t 
     *result = NULL;
     bool ok = run_read(&run, recipe, host, false, err) && run_make_plan(&run, err) && run_begin(&run, err);
     if (ok) {
-        ok = train_loop(&run, err) || (err->code == ERROR_INTERRUPTED && save_interrupted(&run, err));
+        ok = train_loop(&run, err);
+        if (!ok && (err->code == ERROR_INTERRUPTED || run.halted)) save_stopped(&run, err);
         ok = ok && finish(&run, result, err);
     }
     run_close(&run);

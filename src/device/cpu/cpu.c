@@ -181,6 +181,8 @@ static bool cpu_run(struct program *program, const struct binding *binding, stru
             program->kernels[n]->run(calls);
         else
             cpu_linear_together(calls, count);
+        for (int i = 0; binding->after && i < count; i++)
+            if (!binding->after(binding->user, n + i, err)) return false;
     }
     return true;
 }

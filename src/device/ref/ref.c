@@ -148,6 +148,7 @@ static bool ref_run(struct program *program, const struct binding *binding, stru
     for (int n = 0; n < graph->node_count; n++) {
         if (!host_goes_on(binding, err)) return false;
         if (!run_node(program, &graph->nodes[n], binding, err)) return false;
+        if (binding->after && !binding->after(binding->user, n, err)) return false;
     }
     return true;
 }

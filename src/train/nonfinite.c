@@ -1,0 +1,87 @@
+/* What happens when a step yields a number that is not finite: the step is done again from the same bits to
+ * name the first operation that made one, the user is told, and --nan-policy is followed. Each policy decides
+ * by what a checkpoint holds, so that a run that was killed and goes on decides the same. */
+#include <math.h>
+#include <stdio.h>
+
+#include "train/run_internal.h"
+
+enum {
+    most_skipped = 10,  /* steps in a row, then the run ends */
+    most_rollbacks = 5, /* of a run; the learning rate is then 1/32 */
+};
+
+static const char *const policies[] = {[NAN_STOP] = "stop", [NAN_SKIP] = "skip", [NAN_ROLLBACK] = "rollback"};
+
+static const char *number_name(double number) { return isnan(number) ? "nan" : number > 0 ? "inf" : "-inf"; }
+
+/* What is done about it: the policy, as far as it helps. `broken`: what is trained is lost, no step can
+ * follow. */
+static enum nan_policy choose(const struct run *run, const struct nonfinite *found, bool broken) {
+    const struct progress *p = &run->progress;
+    enum nan_policy policy = (enum nan_policy)run->recipe->nan_policy;
+    if (found->frozen) return NAN_STOP; /* it would be there again whatever is done */
+    if (policy == NAN_SKIP && broken) policy = NAN_ROLLBACK;
+    if (policy == NAN_SKIP && p->skipped_in_row >= most_skipped) return NAN_STOP;
+    if (policy == NAN_ROLLBACK && p->rollbacks >= most_rollbacks) return NAN_STOP;
+    return policy;
+}
+
+static bool tell(struct run *run, const struct nonfinite *found, enum nan_policy action, struct error *err) {
+    run->events.step = run->progress.step + 1;
+    return events_emit(&run->events, "nonfinite",
+                       json_pack("{s:s?, s:s?, s:o, s:s?, s:s?, s:s?, s:s, s:s}", "operation",
+                                 found->operation, "pass", found->operation ? found->pass : NULL, "layer",
+                                 found->layer < 0 ? json_null() : json_integer(found->layer), "value",
+                                 found->value[0] ? found->value : NULL, "number",
+                                 found->operation ? number_name(found->number) : NULL, "cause",
+                                 found->cause[0] ? found->cause : NULL, "policy",
+                                 policies[run->recipe->nan_policy], "action", policies[action]),
+                       err);
+}
+
+static bool explain(const struct nonfinite *found, struct error *err) {
+    char layer[32] = "";
+    if (found->layer >= 0) snprintf(layer, sizeof layer, " of layer %d", found->layer);
+    if (!found->operation)
+        return error_why(err,
+                         "done again from the same bits it was finite: memory or processor may be at fault");
+    return error_why(err, "the operation %s%s (%s pass, %s) was the first to yield %s%s%s", found->operation,
+                     layer, found->pass, found->value, number_name(found->number),
+                     found->cause[0] ? ", and there is one in " : "", found->cause);
+}
+
+static bool stop(struct run *run, const struct nonfinite *found, bool broken, struct error *err) {
+    const struct progress *p = &run->progress;
+    error_set(err, ERROR_FAILED, "train", "step %lld made a number that is not finite",
+              (long long)p->step + 1);
+    explain(found, err);
+    run->halted = !broken;
+    if (found->frozen)
+        return error_fix(err,
+                         "The model's file is damaged, or its weights overflow in this type: take another.");
+    if (p->skipped_in_row >= most_skipped)
+        return error_fix(err, "%d steps in a row were skipped: lower --learning-rate.", most_skipped);
+    if (p->rollbacks >= most_rollbacks)
+        return error_fix(
+            err, "The run went back %d times, each time to half the rate: look at the rows of this step.",
+            most_rollbacks);
+    return error_fix(
+        err, "Lower --learning-rate, look at the rows of this step, or go on with --resume --nan-policy %s.",
+        broken ? "rollback" : "skip or rollback");
+}
+
+bool run_nonfinite(struct run *run, const struct step *step, struct error *err) {
+    struct nonfinite found;
+    bool broken = isfinite(step->loss) && isfinite(step->norm); /* then it is the state that is not */
+    if (!(broken ? finite_state(&found, &run->programs.engine, err) : step_replay(run, step, &found, err)))
+        return false;
+    enum nan_policy action = choose(run, &found, broken);
+    if (!tell(run, &found, action, err)) return false;
+    if (action == NAN_STOP) return stop(run, &found, broken, err);
+    if (action == NAN_ROLLBACK) return run_go_back(run, err);
+    step_count(run, step);
+    run->progress.skipped++;
+    run->progress.skipped_in_row++;
+    return true;
+}

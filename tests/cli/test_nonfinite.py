@@ -1,0 +1,210 @@
+#!/usr/bin/env python3
+"""Numbers that are not finite: found in the step that makes them, named, and dealt with as --nan-policy says; never in a
+checkpoint. The models are a tiny one with some weights changed.
+
+    test_nonfinite.py PROGRAM"""
+import array
+import json
+import math
+import os
+import pathlib
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+
+program = pathlib.Path(sys.argv[1]).resolve()
+tiny = pathlib.Path(__file__).resolve().parent.parent / "golden/data/llama-untied"
+work = pathlib.Path(tempfile.mkdtemp(prefix="hone-nonfinite-"))
+environment = {**os.environ, "HONE_HOME": str(work / "home")}
+LAST = max(int(p.split(".")[2]) for p in json.loads((lambda b: b[8:8 + struct.unpack("<Q", b[:8])[0]])(
+    (tiny / "model.safetensors").read_bytes())) if p.startswith("model.layers."))
+
+
+def numbers(path):
+    """The f32 tensors of a safetensors file."""
+    blob = path.read_bytes()
+    size = struct.unpack("<Q", blob[:8])[0]
+    tensors = {k: v for k, v in json.loads(blob[8:8 + size]).items() if k != "__metadata__"}
+    return {k: array.array("f", blob[8 + size + v["data_offsets"][0]:8 + size + v["data_offsets"][1]]) for k, v in tensors.items()
+            if v["dtype"] == "F32"}
+
+
+def model(name, changes):
+    """A copy of the tiny model; `changes`: what becomes of all numbers of a tensor, or of one."""
+    copy = work / name
+    shutil.copytree(tiny, copy)
+    path = copy / "model.safetensors"
+    blob = bytearray(path.read_bytes())
+    size = struct.unpack("<Q", blob[:8])[0]
+    header = json.loads(blob[8:8 + size])
+    for tensor, change in changes.items():
+        first, end = (8 + size + o for o in header[tensor]["data_offsets"])
+        values = array.array("f", blob[first:end])
+        for i in range(len(values)):
+            values[i] = change(i, values[i])
+        blob[first:end] = values.tobytes()
+    path.write_bytes(blob)
+    return copy
+
+
+def train(path, output, *more, status=0, device="cpu"):
+    flags = {"--device": device, "--model": path, "--data": tiny / "rows.jsonl", "--batch-size": "4", "--epochs": "60", "--max-steps": "6",
+             "--save-every": "1", "--compute": "f32", "--output": work / output, **dict(zip(more[::2], more[1::2]))}
+    command = [program, "train", *[w for f in flags.items() for w in f if w is not None]]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == status, f"{output}: status {done.returncode}, not {status}\n{done.stderr}{done.stdout[-2000:]}"
+    return done.stderr
+
+
+def events(output, kind):
+    return [e for e in map(json.loads, (work / output / "events.jsonl").read_text().splitlines()) if e["event"] == kind]
+
+
+def saved(output):
+    return sorted(p.name for p in (work / output / "checkpoints").glob("*"))
+
+
+def result(output):
+    return (work / output / "adapter/adapter_model.safetensors").read_bytes()
+
+
+def all_finite(output):
+    """In every checkpoint that is there, and in the result."""
+    for path in (work / output).rglob("*.safetensors"):
+        for name, values in numbers(path).items():
+            assert all(map(math.isfinite, values)), f"{path}: {name}"
+
+
+def a_weight_that_is_no_number_is_named_whatever_the_policy():
+    for number, text in ((math.nan, "nan"), (math.inf, "inf"), (-math.inf, "nan")):
+        tensor = "model.layers.1.mlp.up_proj.weight"
+        path = model(f"weight-{text}-{number}", {tensor: lambda i, x: number if i == 100 else x})
+        for policy in ("stop", "skip", "rollback"):
+            output = f"weight-{number}-{policy}"
+            told = train(path, output, "--nan-policy", policy, status=1)
+            event, = events(output, "nonfinite")
+            assert (event["step"], event["operation"], event["layer"], event["pass"], event["cause"], event["action"]) == \
+                (1, "linear", 1, "forward", tensor, "stop"), event
+            assert tensor in told and "layer 1" in told, told
+            assert saved(output) == [] and not events(output, "step")
+
+
+def an_overflow_inside_is_named():
+    path = model("overflow", {f"model.layers.1.mlp.{m}_proj.weight": lambda i, x: x * 1e25 for m in ("gate", "up")})
+    for device in ("cpu", "ref"):
+        told = train(path, f"overflow-{device}", status=1, device=device)
+        event, = events(f"overflow-{device}", "nonfinite")
+        assert (event["operation"], event["layer"], event["cause"], event["pass"]) == ("glu", 1, None, "forward"), event
+        assert "glu of layer 1" in told and saved(f"overflow-{device}") == [], told
+
+
+def bad_token():
+    """The embedding of a token that few rows have; the head is another matrix."""
+    config = json.loads((tiny / "config.json").read_text())
+    vocabulary = json.loads((tiny / "tokenizer.json").read_text())["model"]["vocab"]
+    row = vocabulary["Ã"] * config["hidden_size"]
+    return model("token", {"model.embed_tokens.weight": lambda i, x: math.nan if row <= i < row + config["hidden_size"] else x})
+
+
+def skipping_leaves_the_step_out_and_nothing_else():
+    path = bad_token()
+    train(path, "skip", "--nan-policy", "skip")
+    left_out = [e["step"] for e in events("skip", "nonfinite")]
+    assert 0 < len(left_out) < 6 and all(e["operation"] == "embedding" and e["action"] == "skip" for e in events("skip", "nonfinite"))
+    assert sorted(left_out + [e["step"] for e in events("skip", "step")]) == [1, 2, 3, 4, 5, 6]
+    all_finite("skip")
+    # Stopped there, and gone on with another policy: the same bits. So are those after a kill at any checkpoint.
+    train(path, "stop", "--save-every", "9", status=1)
+    assert saved("stop") == [f"step-{left_out[0] - 1:08}"], saved("stop")
+    train(path, "stop", "--nan-policy", "skip", "--resume", None)
+    assert events("stop", "resume")[-1]["changed"] == ["nan-policy stop → skip"], events("stop", "resume")
+    assert result("stop") == result("skip")
+    train(path, "kept", "--nan-policy", "skip", "--keep", "9")
+    for name in saved("kept"):
+        shutil.copytree(work / "kept", work / "again")
+        shutil.rmtree(work / "again/adapter")
+        for later in saved("again"):
+            if later > name:
+                shutil.rmtree(work / "again/checkpoints" / later)
+        train(path, "again", "--resume", None)
+        assert result("again") == result("skip"), name
+        shutil.rmtree(work / "again")
+
+
+def skipping_ends_when_nothing_else_happens():
+    path = bad_token()
+    rows = work / "bad.jsonl"
+    rows.write_text("".join(json.dumps({"text": f"Straße {i}"}) + "\n" for i in range(80)))
+    told = train(path, "bad", "--data", rows, "--nan-policy", "skip", "--max-steps", "15", status=1)
+    assert len(events("bad", "nonfinite")) == 11 and "10 steps in a row" in told, told
+
+
+def steep():
+    """What the last down_proj reads is 2¹²⁰ times as large, and its weights are as much smaller: the adapter's own product
+    overflows at a high learning rate, and at a part of it does not."""
+    return model("steep", {f"model.layers.{LAST}.mlp.up_proj.weight": lambda i, x: x * 2.0**120,
+                           f"model.layers.{LAST}.mlp.down_proj.weight": lambda i, x: x * 2.0**-120})
+
+
+STEEP = ("--lora-targets", "down_proj", "--lora-layers", "1", "--lora-alpha", "2000", "--learning-rate", "1", "--warmup-ratio", "0",
+         "--schedule", "constant", "--nan-policy", "rollback")
+
+
+def rolling_back_halves_the_rate_until_it_holds():
+    path = steep()
+    train(path, "back", *STEEP, "--save-every", "4", device="ref")
+    found = events("back", "nonfinite")
+    assert found and all(e["action"] == "rollback" for e in found), found
+    assert events("back", "step")[-1]["learning_rate"] == 0.5 ** len(found)
+    assert sorted({e["step"] for e in events("back", "step")}) == [1, 2, 3, 4, 5, 6]
+    all_finite("back")
+    # Gone on from the checkpoint in the middle: it remembers the rate.
+    first = result("back")
+    shutil.rmtree(work / "back/checkpoints/step-00000006")
+    shutil.rmtree(work / "back/adapter")
+    train(path, "back", *STEEP, "--save-every", "4", "--resume", None, device="ref")
+    assert result("back") == first and events("back", "resume")[-1]["from_step"] == 4
+
+
+def rolling_back_ends_when_it_does_not_help():
+    told = train(bad_token(), "always", "--nan-policy", "rollback", status=1)
+    assert len(events("always", "nonfinite")) == 6 and "went back 5 times" in told, told
+    all_finite("always")
+
+
+def a_state_that_the_update_broke_is_not_saved():
+    """The squares of these gradients are too large for the second moments."""
+    path = steep()
+    flags = (*STEEP[:-4], "--learning-rate", "1e-9", "--max-grad-norm", "0")
+    told = train(path, "broken", *flags, "--nan-policy", "stop", status=1)
+    event, = events("broken", "nonfinite")
+    assert (event["operation"], event["pass"], event["value"], event["number"]) == ("adamw", "update", "moment2", "inf"), event
+    assert event["cause"] == f"model.layers.{LAST}.mlp.down_proj.lora_B" in told and saved("broken") == [], told
+    train(path, "undone", *flags, "--nan-policy", "skip", status=1)  # there is nothing to skip: it goes back
+    assert [e["action"] for e in events("undone", "nonfinite")] == ["rollback"] * 5 + ["stop"] and saved("undone") == []
+
+
+def an_adapter_that_is_no_number_is_named():
+    shutil.copytree(tiny / "adapter", work / "adapter")
+    path = work / "adapter/adapter_model.safetensors"
+    blob = bytearray(path.read_bytes())
+    blob[-4:] = struct.pack("<f", math.inf)
+    path.write_bytes(blob)
+    told = train(tiny, "adapter-run", "--adapter", work / "adapter", status=1)
+    event, = events("adapter-run", "nonfinite")
+    assert event["cause"] and "lora" in event["cause"] and saved("adapter-run") == [], told
+
+
+try:
+    for case in (a_weight_that_is_no_number_is_named_whatever_the_policy, an_overflow_inside_is_named,
+                 skipping_leaves_the_step_out_and_nothing_else, skipping_ends_when_nothing_else_happens,
+                 rolling_back_halves_the_rate_until_it_holds, rolling_back_ends_when_it_does_not_help, a_state_that_the_update_broke_is_not_saved,
+                 an_adapter_that_is_no_number_is_named):
+        for left in work.glob("*"):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        case()
+        print("ok ", case.__name__)
+finally:
+    shutil.rmtree(work, ignore_errors=True)
