@@ -69,10 +69,16 @@ static bool sync_fd(int fd, const char *path) {
     return fsync(fd) == 0;
 }
 
-static char *directory_of(const char *path) {
+char *fs_directory_of(const char *path) {
     const char *slash = strrchr(path, '/');
     if (!slash) return mem_strdup(".");
     return mem_strndup(path, slash == path ? 1 : (size_t)(slash - path));
+}
+
+char *fs_partial(const char *path) {
+    struct buf name = {0};
+    buf_printf(&name, "%s.partial-%ld", path, (long)getpid());
+    return buf_detach(&name, NULL);
 }
 
 bool fs_map_open(struct fs_map *map, const char *path, struct error *err) {
@@ -144,9 +150,7 @@ bool fs_read(const char *path, size_t limit, struct buf *out, struct error *err)
 bool fs_writer_open(struct fs_writer *writer, const char *path, struct error *err) {
     memset(writer, 0, sizeof *writer);
     writer->fd = -1;
-    struct buf name = {0};
-    buf_printf(&name, "%s.partial-%ld", path, (long)getpid());
-    writer->temporary = buf_detach(&name, NULL);
+    writer->temporary = fs_partial(path);
     writer->path = mem_strdup(path);
     writer->buffer = mem_alloc(writer_buffer_bytes);
     if (!writer->temporary || !writer->path || !writer->buffer) {
@@ -301,7 +305,7 @@ bool fs_sync_directory(const char *path, struct error *err) {
 
 bool fs_rename(const char *from, const char *to, struct error *err) {
     if (refused("rename", to) || rename(from, to) != 0) return write_error(err, "rename to", to);
-    char *directory = directory_of(to);
+    char *directory = fs_directory_of(to);
     if (!directory) return error_no_memory(err, "file", 0);
     bool ok = fs_sync_directory(directory, err);
     mem_free(directory);
@@ -355,17 +359,16 @@ bool fs_free_bytes(const char *path, uint64_t *out, struct error *err) {
 
 bool fs_symlink(const char *target, const char *path, struct error *err) {
     struct error ignored;
-    struct buf temporary = {0};
-    if (!buf_printf(&temporary, "%s.partial-%ld", path, (long)getpid()))
-        return error_no_memory(err, "file", strlen(path));
-    bool ok = fs_remove(temporary.data, err);
-    if (ok && (refused("symlink", path) || symlink(target, temporary.data) != 0))
+    char *temporary = fs_partial(path);
+    if (!temporary) return error_no_memory(err, "file", strlen(path));
+    bool ok = fs_remove(temporary, err);
+    if (ok && (refused("symlink", path) || symlink(target, temporary) != 0))
         ok = write_error(err, "link", path);
-    if (ok && !fs_rename(temporary.data, path, err)) {
-        fs_remove(temporary.data, &ignored);
+    if (ok && !fs_rename(temporary, path, err)) {
+        fs_remove(temporary, &ignored);
         ok = false;
     }
-    buf_release(&temporary);
+    mem_free(temporary);
     return ok;
 }
 

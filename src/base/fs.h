@@ -80,6 +80,10 @@ void fs_list_close(struct fs_list *list);
 
 /* dir/name, from mem_alloc; NULL when out of memory. */
 char *fs_join(const char *directory, const char *name);
+/* The directory that a path lies in, and the name beside it under which this process writes it before it is
+ * renamed; from mem_alloc, NULL when out of memory. */
+char *fs_directory_of(const char *path);
+char *fs_partial(const char *path);
 /* An absolute, link-free path, from mem_alloc. */
 bool fs_absolute(const char *path, char **out, struct error *err);
 const char *fs_base_name(const char *path);

@@ -4,6 +4,7 @@
 #ifndef HONE_BASE_RNG_H
 #define HONE_BASE_RNG_H
 
+#include <math.h>
 #include <stdint.h>
 
 /* key: the 64-bit seed, low word first. out: four words. */
@@ -24,6 +25,16 @@ static inline void philox(uint64_t seed, const uint32_t counter[4], uint32_t out
     out[1] = c1;
     out[2] = c2;
     out[3] = c3;
+}
+
+/* A number of (0, 1) from a word. */
+static inline double uniform_of(uint32_t word) { return ((double)word + 0.5) / 4294967296.0; }
+
+/* Box and Muller: two words make two normal numbers. */
+static inline void normal_pair(const uint32_t words[2], double out[2]) {
+    double radius = sqrt(-2 * log(uniform_of(words[0]))), angle = 6.283185307179586 * uniform_of(words[1]);
+    out[0] = radius * cos(angle);
+    out[1] = radius * sin(angle);
 }
 
 #endif

@@ -13,7 +13,7 @@ static const struct command *const commands[] = {
     &command_plan,       &command_train,                             /* train */
     &command_eval,       &command_bench,                             /* measure */
     &command_generate,   &command_chat,                              /* use */
-    &command_settings,                                               /* hand over */
+    &command_convert,    &command_settings,                          /* hand over */
 };
 enum { command_count = sizeof commands / sizeof *commands };
 

@@ -165,6 +165,27 @@ static void done(struct cli *cli, const json_t *event) {
     putchar('\n');
 }
 
+/* Percent of a file take the place of steps. */
+static void convert(struct cli *cli, const json_t *event) {
+    struct progress *progress = &cli->progress;
+    double done = json_get_number(event, "done_bytes"), total = json_get_number(event, "total_bytes");
+    double seconds = json_get_number(event, "seconds");
+    char facts[200], written[32], all[32], left[32];
+    progress->total = 100;
+    progress->last = total > 0 ? (double)(int)(100 * done / total) : 0;
+    snprintf(facts, sizeof facts, "%s of %s  %s left", print_bytes(done, written), print_bytes(total, all),
+             print_seconds(done > 0 ? seconds / done * (total - done) : 0, left));
+    if (cli->terminal) {
+        draw_bar(cli, facts);
+    } else if (progress->last >= progress->printed + 5) {
+        printf("%.0f %%  %s\n", progress->last, facts);
+        progress->printed = progress->last;
+        fflush(stdout);
+    }
+}
+
+void progress_end(struct cli *cli) { clear_bar(cli); }
+
 void progress_event(struct cli *cli, const json_t *event) {
     static const struct {
         const char *event;
@@ -177,11 +198,13 @@ void progress_event(struct cli *cli, const json_t *event) {
                 {"warning", warning},
                 {"nonfinite", nonfinite},
                 {"resume", resume},
-                {"done", done}};
+                {"done", done},
+                {"convert", convert}};
     const char *name = json_get_text(event, "event");
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         if (strcmp(name, rows[i].event) != 0) continue;
-        if (rows[i].show != step && (rows[i].show != checkpoint || !cli->terminal)) clear_bar(cli);
+        if (rows[i].show != step && rows[i].show != convert && (rows[i].show != checkpoint || !cli->terminal))
+            clear_bar(cli);
         rows[i].show(cli, event);
         fflush(stdout);
     }

@@ -62,6 +62,18 @@ void gguf_put_array(struct gguf_writer *writer, const char *key, enum gguf_kind 
         buf_append(&writer->keys, elements, count * gguf_kind_row(kind)->bytes);
 }
 
+void gguf_put_copy(struct gguf_writer *writer, const struct gguf *from, size_t index) {
+    const struct gguf_value *value = &from->values[index];
+    const char *key = from->key_names[index].data;
+    if (value->kind == GGUF_TEXT)
+        gguf_put_text(writer, key, (const char *)value->bytes, value->size);
+    else if (value->kind != GGUF_ARRAY)
+        gguf_put_number(writer, key, value->kind, value->bytes);
+    else
+        gguf_put_array(writer, key, value->element,
+                       value->element == GGUF_TEXT ? value->elements : value->bytes, value->count);
+}
+
 /* One tensor's entry; *offset: where its data begins, moved on to where the next one's does. */
 static bool put_tensor(struct buf *out, const struct tensor *tensor, uint64_t *offset, struct error *err) {
     struct tensor sized = *tensor;

@@ -27,6 +27,9 @@ void gguf_put_number(struct gguf_writer *writer, const char *key, enum gguf_kind
 void gguf_put_array(struct gguf_writer *writer, const char *key, enum gguf_kind kind, const void *elements,
                     size_t count);
 
+/* Key number `index` of an open file, with its value as it is. */
+void gguf_put_copy(struct gguf_writer *writer, const struct gguf *from, size_t index);
+
 /* Tensors in the order given, from `emit` (emit.h), or with NULL from their data pointers; dtype must be one
  * that gguf_open reads and `bytes` must agree with the shape (ERROR_INTERNAL). Errors of writing: ERROR_DISK.
  */

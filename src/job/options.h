@@ -5,7 +5,7 @@
 #include "base/settings.h"
 #include "train/recipe.h"
 
-enum { option_row_limit = 32 };
+enum { option_row_limit = 40 };
 
 struct options {
     char *path, *name;       /* pull */
@@ -15,13 +15,17 @@ struct options {
     char *prompt;            /* generate */
     char *messages;          /* generate: a file */
     char *batch;             /* generate: a file of requests … */
-    char *output;            /* … and one for the answers */
+    char *output;            /* … and one for the answers; convert: what is written */
     int64_t max_tokens;
     double temperature, top_p, min_p, repetition_penalty;
     int64_t top_k;
     int64_t prompt_tokens; /* bench */
     int64_t context;       /* tokens of a sequence; 0: auto */
     int64_t rows;          /* data preview */
+    int to;                /* convert: 0: auto, else enum container + 1 */
+    char *type, *config;   /* convert: a type's name; a shape for … */
+    bool random_weights;   /* … drawn numbers */
+    uint64_t shard_size;   /* convert: largest file of weights in a directory; 0: auto */
     char *command;         /* settings: of one command */
     bool markdown;         /* settings */
     bool compare, profile; /* plan */

@@ -62,22 +62,16 @@ uint64_t method_parameters(const struct method *method, const struct model_confi
 }
 
 /* One number from the words of its counter; `i` says which of the four it is. */
-static double uniform(const uint32_t words[4], int64_t i) {
-    return ((double)words[i % 4] + 0.5) / 4294967296.0;
-}
-
 static double kaiming(const uint32_t words[4], int64_t i, int64_t in, int64_t rank) {
     (void)rank;
-    return (2 * uniform(words, i) - 1) / sqrt((double)in);
+    return (2 * uniform_of(words[i % 4]) - 1) / sqrt((double)in);
 }
 
-/* Box and Muller: two words make two numbers. */
 static double gaussian(const uint32_t words[4], int64_t i, int64_t in, int64_t rank) {
+    double pair[2];
     (void)in;
-    int64_t pair = i % 4 / 2 * 2;
-    double radius = sqrt(-2 * log(uniform(words, pair))),
-           angle = 6.283185307179586 * uniform(words, pair + 1);
-    return radius * (i % 2 ? sin(angle) : cos(angle)) / (double)rank;
+    normal_pair(words + i % 4 / 2 * 2, pair);
+    return pair[i % 2] / (double)rank;
 }
 
 void method_init_a(const struct method *method, const struct model_config *config, uint64_t seed,

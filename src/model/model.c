@@ -75,8 +75,7 @@ static bool weights_load(struct model *model, struct error *err) {
     return no_more_layers(model, err);
 }
 
-/* Bounds that keep every later product of sizes far from overflow. */
-static bool config_check(const struct model *model, struct error *err) {
+bool model_config_check(const struct model *model, struct error *err) {
     const struct model_config *c = &model->config;
     const struct {
         const char *name;
@@ -119,8 +118,10 @@ bool model_open(struct model **out, const char *path, struct error *err) {
     } else {
         ok = kind == FS_DIRECTORY ? hub_open(&model->hub, path, err) : gguf_open(&model->gguf, path, err);
     }
-    ok = ok && (model->gguf ? model_config_gguf(model, err) : model_config_hub(model, err));
-    ok = ok && config_check(model, err) && weights_load(model, err);
+    if (ok) model->mapped_bytes = model->gguf ? gguf_file_bytes(model->gguf) : hub_file_bytes(model->hub);
+    ok = ok &&
+         (model->gguf ? model_config_gguf(model, err) : model_config_hub(model, hub_config(model->hub), err));
+    ok = ok && model_config_check(model, err) && weights_load(model, err);
     if (ok && !(model->gguf ? model_text_gguf(model, err) : model_text_hub(model, err)))
         ok = strcmp(err->where, "tokenizer") == 0 && error_about(err, path); /* it knows no files */
     if (ok && tokenizer_size(model->tokenizer) > (size_t)model->config.vocabulary)
@@ -142,8 +143,13 @@ void model_close(struct model **handle) {
     mem_free(model->path);
     gguf_close(&model->gguf);
     hub_close(&model->hub);
+    json_decref(model->sketched);
     mem_free(model);
     *handle = NULL;
+}
+
+const json_t *model_hub_config(const struct model *model) {
+    return model->hub ? hub_config(model->hub) : model->sketched;
 }
 
 bool model_digest(const struct model *model, struct digest *out, struct error *err) {

@@ -22,8 +22,9 @@ struct model {
     size_t chat_template_size;
     uint64_t mapped_bytes; /* of the weight files */
     char *path;            /* as given */
-    struct gguf *gguf;     /* one of these two */
+    struct gguf *gguf;     /* one of these three */
     struct hub *hub;
+    json_t *sketched; /* the config.json that it is a sketch of (model/sketch.h) */
 };
 
 bool model_open(struct model **out, const char *path, struct error *err);
@@ -32,6 +33,9 @@ void model_close(struct model **model);
 /* NULL where the model has no such weight. `layer` is ignored for roles that stand once. The head of a
  * tied model is the embedding. */
 const struct tensor *model_weight(const struct model *model, enum weight_role role, int64_t layer);
+
+/* The config.json that it was opened from, or NULL. */
+const json_t *model_hub_config(const struct model *model);
 
 /* Digest over the weight files' bytes (seconds for large models), for recipes and the store. */
 bool model_digest(const struct model *model, struct digest *out, struct error *err);

@@ -48,7 +48,6 @@ bool model_config_gguf(struct model *model, struct error *err) {
              architecture.data);
     model->family = family_find(name, model->path, err);
     if (!model->family) return false;
-    model->mapped_bytes = gguf_file_bytes(model->gguf);
     model->permuted = model->family->gguf_permuted;
     c->architecture = model->family->architecture;
     c->norm_epsilon = 1e-5;

@@ -91,16 +91,14 @@ static bool read_rope(struct model *model, const json_t *config, struct error *e
     return true;
 }
 
-bool model_config_hub(struct model *model, struct error *err) {
+bool model_config_hub(struct model *model, const json_t *config, struct error *err) {
     struct model_config *c = &model->config;
-    const json_t *config = hub_config(model->hub);
     const char *type = json_string_value(json_object_get(config, "model_type"));
     if (!type)
         return error_set(err, ERROR_INPUT, "model", "%s: config.json: model_type is missing", model->path);
     model->family = family_find(type, model->path, err);
     if (!model->family) return false;
     c->architecture = model->family->architecture;
-    model->mapped_bytes = hub_file_bytes(model->hub);
     if (!need_int(model, config, "hidden_size", &c->hidden, err) ||
         !need_int(model, config, "num_hidden_layers", &c->layers, err) ||
         !need_int(model, config, "num_attention_heads", &c->heads, err) ||

@@ -4,9 +4,11 @@
 
 #include "model/model.h"
 
-/* Fill family, config, mapped_bytes and permuted. */
+/* Fill family, config and permuted. */
 bool model_config_gguf(struct model *model, struct error *err);
-bool model_config_hub(struct model *model, struct error *err);
+bool model_config_hub(struct model *model, const json_t *config, struct error *err);
+/* Bounds that keep every later product of sizes far from overflow. */
+bool model_config_check(const struct model *model, struct error *err);
 /* Fill tokenizer, stops and chat_template. */
 bool model_text_gguf(struct model *model, struct error *err);
 bool model_text_hub(struct model *model, struct error *err);

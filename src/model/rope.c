@@ -58,9 +58,10 @@ static void fit_llama3(struct model_config *c, const float *factors) {
         at[0] = base_frequency(c, i) / (2 * M_PI);
         at[1] = s;
     }
+    /* Llama 3's own values, where the band holds too few pairs to tell. */
     c->rope_low = 1;
-    c->rope_high = 4; /* Llama 3's own values, where the band is too narrow to tell */
-    c->rope_original = 8192;
+    c->rope_high = 4;
+    c->rope_original = found ? round((first[1] * (c->rope_high - 1) + 1) / first[0]) : 8192;
     if (found < 2) return;
     double slope = (last[1] - first[1]) / (last[0] - first[0]), at_zero = first[1] - slope * first[0];
     if (!(at_zero < 0)) return;

@@ -1,8 +1,8 @@
 /* What a number is stored as: one row per type, the same for every file format and device.
  *
  * A type is a block of `block` elements in `bytes` bytes; plain types have block 1. A row of a tensor
- * is a whole number of blocks. Trained values and their gradients are f32; quantised types are only
- * ever read. */
+ * is a whole number of blocks. Trained values and their gradients are f32; quantised types are read as they
+ * lie, and written by `convert` alone. */
 #ifndef HONE_TENSOR_DTYPE_H
 #define HONE_TENSOR_DTYPE_H
 

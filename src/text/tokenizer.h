@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/arena.h"
 #include "base/buf.h"
 #include "base/error.h"
 
@@ -75,5 +76,18 @@ enum token_kind tokenizer_kind(const struct tokenizer *tokenizer, int32_t id);
 bool tokenizer_write_json(const struct tokenizer *tokenizer, struct buf *out, struct error *err);
 bool tokenizer_write_config(const struct tokenizer *tokenizer, int64_t model_max_length, struct buf *out,
                             struct error *err);
+
+/* The same as plain tables, for a GGUF: what tokenizer_open makes of them gives the same ids. They point into
+ * `arena` and into the tokenizer. Errors: ERROR_INPUT for a pre-tokenizer or a merge that tables cannot name.
+ */
+bool tokenizer_write_tables(const struct tokenizer *tokenizer, struct arena *arena,
+                            struct tokenizer_tables *out, struct error *err);
+
+/* A tokenizer of single bytes: the id of a byte is its value, 256 is the end of text, and ids from there on
+ * to `size` are padding. No merges. `size` is at least 257. */
+bool tokenizer_open_bytes(struct tokenizer **out, size_t size, struct error *err);
+/* The text of a token that only fills up a vocabulary: "[PAD300]". */
+enum { tokenizer_padding_size = 32, tokenizer_kind_unused = 5 /* in tables */ };
+void tokenizer_padding(int64_t id, char text[tokenizer_padding_size]);
 
 #endif

@@ -36,6 +36,9 @@ bool tokenizer_fill(struct tokenizer *tokenizer, const struct tokenizer_parts *p
 
 /* The pre-tokenizer of a GGUF's tokenizer.ggml.pre (tokenizer_pre.c). Errors: ERROR_INPUT, by name. */
 bool tokenizer_set_pre(struct tokenizer *tokenizer, const char *pre, struct error *err);
+/* The other way: the first name of the row that cuts, normalizes and merges as this one does, in `out`; false
+ * where there is none. */
+bool tokenizer_pre_name(const struct tokenizer *tokenizer, char out[64]);
 
 /* Text in NFC, with the offset that each byte comes from (tokenizer_normalize.c). */
 struct normalized {

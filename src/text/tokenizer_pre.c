@@ -113,6 +113,33 @@ static bool is_end(const struct split_step *step) {
     return step->kind == SPLIT_BYTE_LEVEL && step->individual;
 }
 
+static bool same_step(const struct split_step *a, const struct split_step *b) {
+    return a->kind == b->kind && a->behavior == b->behavior && a->invert == b->invert &&
+           a->individual == b->individual && a->plain == b->plain && a->prefix_space == b->prefix_space &&
+           a->pattern_size == b->pattern_size &&
+           (!a->pattern_size || !memcmp(a->pattern, b->pattern, a->pattern_size));
+}
+
+static bool same_steps(const struct splitter *splitter, const struct split_step *steps) {
+    int i = 0;
+    while (i < splitter->count && !is_end(&steps[i]) && same_step(&splitter->steps[i], &steps[i])) i++;
+    return i == splitter->count && is_end(&steps[i]);
+}
+
+bool tokenizer_pre_name(const struct tokenizer *tokenizer, char out[64]) {
+    for (size_t i = 0; i < sizeof pres / sizeof *pres; i++) {
+        const struct pre *pre = &pres[i];
+        if (pre->nfc != tokenizer->nfc || pre->ignore_merges != tokenizer->ignore_merges ||
+            !same_steps(&tokenizer->splitter, pre->steps))
+            continue;
+        size_t size = strcspn(pre->names + 1, " ");
+        memcpy(out, pre->names + 1, size);
+        out[size] = '\0';
+        return true;
+    }
+    return false;
+}
+
 bool tokenizer_set_pre(struct tokenizer *tokenizer, const char *pre, struct error *err) {
     size_t size = strlen(pre);
     bool name = size > 0 && !strchr(pre, ' ');

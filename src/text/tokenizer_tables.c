@@ -84,3 +84,61 @@ done:
     if (!ok) tokenizer_close(out);
     return ok;
 }
+
+static int32_t kind_number(enum token_kind kind) {
+    int32_t number = 1;
+    while (kinds[number].kind != kind) number++; /* every kind has a row after the first */
+    return number;
+}
+
+/* "left right" of one merge; a token with a space in it would make that ambiguous. */
+static bool merge_text(const struct tokenizer *tokenizer, const struct merge *merge, struct arena *arena,
+                       struct tokenizer_text *out, struct error *err) {
+    size_t left_size, right_size;
+    const char *left = vocab_text(&tokenizer->vocab, merge->left, &left_size);
+    const char *right = vocab_text(&tokenizer->vocab, merge->right, &right_size);
+    if (memchr(left, ' ', left_size) || memchr(right, ' ', right_size))
+        return error_set(err, ERROR_INPUT, "tokenizer", "a merge joins a token that holds a space");
+    char *text = arena_alloc(arena, left_size + right_size + 1);
+    if (!text) return error_no_memory(err, "tokenizer", left_size + right_size);
+    memcpy(text, left, left_size);
+    text[left_size] = ' ';
+    memcpy(text + left_size + 1, right, right_size);
+    *out = (struct tokenizer_text){text, left_size + 1 + right_size};
+    return true;
+}
+
+bool tokenizer_write_tables(const struct tokenizer *tokenizer, struct arena *arena,
+                            struct tokenizer_tables *out, struct error *err) {
+    size_t count = tokenizer->vocab.count, merge_count = tokenizer->bpe.merge_count;
+    struct tokenizer_text *tokens = arena_array(arena, count, sizeof *tokens);
+    struct tokenizer_text *merges = arena_array(arena, merge_count + 1, sizeof *merges);
+    int32_t *numbers = arena_array(arena, count, sizeof *numbers);
+    char *pre = arena_alloc(arena, 64);
+    if (!tokens || !merges || !numbers || !pre)
+        return error_no_memory(err, "tokenizer", (count + merge_count) * sizeof *tokens);
+    if (!tokenizer_pre_name(tokenizer, pre)) {
+        error_set(err, ERROR_INPUT, "tokenizer",
+                  "a GGUF cannot hold this tokenizer: it has no name for the way it cuts text");
+        return error_fix(err, "Write the model as safetensors, which keeps tokenizer.json.");
+    }
+    for (size_t id = 0; id < count; id++) {
+        tokens[id].data = vocab_text(&tokenizer->vocab, (int32_t)id, &tokens[id].size);
+        numbers[id] = kind_number((enum token_kind)tokenizer->vocab.kinds[id]);
+    }
+    for (size_t rank = 0; rank < merge_count; rank++)
+        if (!merge_text(tokenizer, &tokenizer->bpe.merges[rank], arena, &merges[rank], err)) return false;
+    *out = (struct tokenizer_tables){.tokens = tokens,
+                                     .kinds = numbers,
+                                     .token_count = count,
+                                     .merges = merges,
+                                     .merge_count = merge_count,
+                                     .pre = pre,
+                                     .bos = tokenizer->bos,
+                                     .eos = tokenizer->eos,
+                                     .unknown = tokenizer->unknown,
+                                     .padding = tokenizer->padding,
+                                     .add_bos = tokenizer->add_bos,
+                                     .add_eos = tokenizer->add_eos};
+    return true;
+}

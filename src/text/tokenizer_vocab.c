@@ -22,6 +22,17 @@ static int alphabet_byte(uint32_t code) {
     return (int)(nth < 33 ? nth : nth < 67 ? nth - 33 + 127 : 173);
 }
 
+size_t vocab_spell_byte(int byte, char out[2]) {
+    int code = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174 ? byte
+               : byte < 33                                                                ? 256 + byte
+               : byte < 161 ? 256 + 33 + byte - 127
+                            : 256 + 67;
+    if (code < 128) return out[0] = (char)code, 1;
+    out[0] = (char)(0xc0 | code >> 6);
+    out[1] = (char)(0x80 | (code & 0x3f));
+    return 2;
+}
+
 static const char *string_of(const struct vocab_strings *strings, size_t id, size_t *size) {
     *size = strings->starts[id + 1] - strings->starts[id] - 1;
     return strings->data + strings->starts[id];

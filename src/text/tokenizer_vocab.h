@@ -38,6 +38,8 @@ bool vocab_init(struct vocab *vocab, const struct vocab_entry *entries, size_t c
                 struct error *err);
 void vocab_release(struct vocab *vocab);
 
+/* The character that stands for a byte, as UTF-8; returns its size. */
+size_t vocab_spell_byte(int byte, char out[2]);
 const char *vocab_text(const struct vocab *vocab, int32_t id, size_t *size);
 const char *vocab_bytes(const struct vocab *vocab, int32_t id, size_t *size);
 int32_t vocab_find(const struct vocab *vocab, const char *text, size_t size);        /* -1: none */

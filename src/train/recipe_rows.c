@@ -6,7 +6,7 @@
 #define AT(field) offsetof(struct recipe, field)
 
 enum {
-    MODEL_USERS = USE_RUN | USE_EVAL | USE_GENERATE | USE_CHAT | USE_DATA | USE_BENCH,
+    MODEL_USERS = USE_RUN | USE_EVAL | USE_GENERATE | USE_CHAT | USE_DATA | USE_BENCH | USE_CONVERT,
     ROW_USERS = USE_RUN | USE_EVAL | USE_DATA,
     RENDER_USERS = ROW_USERS | USE_GENERATE | USE_CHAT,
     ENGINE_USERS = USE_RUN | USE_EVAL | USE_GENERATE | USE_CHAT | USE_BENCH,
@@ -480,7 +480,7 @@ const struct setting recipe_rows[] = {
      .offset = AT(shuffle)},
     {.name = "seed",
      .type = SETTING_INT,
-     .uses = USE_RUN | USE_GENERATE | USE_CHAT,
+     .uses = USE_RUN | USE_GENERATE | USE_CHAT | USE_CONVERT,
      .least = 0,
      .most = INFINITY,
      .preset = "0",
@@ -499,7 +499,7 @@ const struct setting recipe_rows[] = {
      .offset = AT(device)},
     {.name = "threads",
      .type = SETTING_INT,
-     .uses = ENGINE_USERS | USE_DOCTOR,
+     .uses = ENGINE_USERS | USE_DOCTOR | USE_CONVERT,
      .effect = SETTING_HARMLESS,
      .least = 1,
      .most = 1024,

@@ -7,6 +7,7 @@
 #include "base/process.h"
 #include "base/text.h"
 #include "base/thread.h"
+#include "model/save.h"
 #include "train/recipe_owned.h"
 #include "train/run_internal.h"
 #include "train/update.h"
@@ -311,38 +312,6 @@ bool run_begin(struct run *run, struct error *err) {
     return ok;
 }
 
-static bool write_text(const char *directory, const char *name, const struct buf *text, struct error *err) {
-    char *path = fs_join(directory, name);
-    bool ok = path ? fs_write_atomic(path, text->data, text->size, err) : error_no_memory(err, "train", 0);
-    mem_free(path);
-    return ok;
-}
-
-/* tokenizer.json, tokenizer_config.json, chat_template.jinja; generation_config.json where the model has more
- * ends than the tokenizer's. */
-static bool write_text_files(struct run *run, const char *directory, struct error *err) {
-    const struct model *model = run->inputs.model;
-    struct buf json = {0}, config = {0}, source = {0}, ends = {0};
-    bool ok = tokenizer_write_json(model->tokenizer, &json, err) &&
-              write_text(directory, "tokenizer.json", &json, err) &&
-              tokenizer_write_config(model->tokenizer, model->config.context, &config, err) &&
-              write_text(directory, "tokenizer_config.json", &config, err);
-    if (ok && run->inputs.render.source) {
-        buf_append(&source, run->inputs.render.source, run->inputs.render.source_size);
-        ok = !source.failed ? write_text(directory, "chat_template.jinja", &source, err)
-                            : error_no_memory(err, "train", 0);
-    }
-    int32_t eos = tokenizer_eos(model->tokenizer);
-    if (ok && model->stops.count > stops_hold(&model->stops, eos))
-        ok = stops_write(&model->stops, eos, &ends, err) &&
-             write_text(directory, "generation_config.json", &ends, err);
-    buf_release(&json);
-    buf_release(&config);
-    buf_release(&source);
-    buf_release(&ends);
-    return ok;
-}
-
 static json_t *card_facts(const struct run *run) {
     const struct progress *p = &run->progress;
     json_t *card = json_pack("{s:I, s:I, s:I}", "steps", (json_int_t)p->step, "examples",
@@ -362,7 +331,9 @@ bool run_write_result(struct run *run, struct error *err) {
     if (!ok) error_no_memory(err, "train", 0);
     ok = ok && fs_remove_tree(partial, err) && fs_make_directories(partial, err) &&
          engine_save_adapter(&run->programs.engine, partial, run->host->base_model, card, err) &&
-         write_text_files(run, partial, err) && fs_remove_tree(final, err) && fs_rename(partial, final, err);
+         model_write_text(run->inputs.model, run->inputs.render.source, run->inputs.render.source_size,
+                          partial, err) &&
+         fs_remove_tree(final, err) && fs_rename(partial, final, err);
     if (!ok && partial) fs_remove_tree(partial, &ignored);
     json_decref(card);
     mem_free(final);

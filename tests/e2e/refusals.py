@@ -12,6 +12,7 @@ import os
 import pathlib
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -547,6 +548,73 @@ def a_full_disk_keeps_the_last_checkpoint_and_the_run_goes_on():
         resumed = [e["from_step"] for e in events("disk/run") if e["event"] == "resume"]
         assert f"step-{resumed[-1]:08d}" == left[-1], (resumed, left)
         assert adapter("disk/run") == adapter("whole")
+
+
+# ---- converted models ----
+
+SHAPE = dict(model_type="llama", hidden_size=256, intermediate_size=512, num_hidden_layers=4, num_attention_heads=4, vocab_size=512)
+
+
+@case
+def what_convert_cannot_do_is_said_before_anything_is_written():
+    (here / "config.json").write_text(json.dumps(SHAPE))
+    random = ["convert", "--config", "config.json", "--random-weights"]
+    refused(["convert", "--output", "m.gguf"], 2, "--model")
+    refused(["convert", "--model", LLAMA], 2, "--output")
+    refused([*random, "--model", LLAMA, "--output", "m.gguf"], 2, "--model")
+    refused(["convert", "--config", "config.json", "--output", "m.gguf"], 2, "--random-weights")
+    refused(["convert", "--model", LLAMA, "--type", "q4_k", "--output", "m"], 2, "q4_k", "safetensors", "bf16")
+    refused(["convert", "--model", LLAMA, "--type", "q4k", "--output", "m.gguf"], 2, "q4k", "q4_k")
+    refused(["convert", "--model", "absent", "--output", "m.gguf"], 3, "absent")
+    refused(["convert", "--model", LLAMA, "--output", "absent/m.gguf"], 2, "absent")
+    (here / "there").mkdir()
+    refused(["convert", "--model", LLAMA, "--output", "there"], 2, "there", "exists")
+    for key, value, mention in (("vocab_size", 256, "257"), ("hidden_size", 0, "hidden size"), ("initializer_range", "x", "initializer_range"),
+                                ("model_type", "gpt2", "gpt2"), ("vocab_size", 1 << 40, "vocabulary size")):
+        (here / "config.json").write_text(json.dumps({**SHAPE, key: value}))
+        refused([*random, "--output", "m.gguf"], 3, "config.json", mention, quick=True)
+    refused(["convert", "--config", "none.json", "--random-weights", "--output", "m.gguf"], 3, "none.json")
+
+
+@case
+def a_rotary_scaling_without_a_place_is_refused():
+    shutil.copytree(QWEN, here / "m")
+    config = json.loads((QWEN / "config.json").read_text())
+    config["rope_scaling"] = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)
+    (here / "m/config.json").write_text(json.dumps(config))
+    refused(["convert", "--model", "m", "--output", "m.gguf"], 3, "llama3", "safetensors")
+    done("convert", "--model", "m", "--output", "n", "--type", "f16")
+    done("eval", "--model", "n", "--data", QWEN / "rows.jsonl", *FAST)
+
+
+@case
+def a_full_disk_leaves_no_converted_model():
+    (here / "config.json").write_text(json.dumps(SHAPE))
+    random = ["convert", "--config", "config.json", "--random-weights"]
+    with Disk(1024) as disk:
+        if not disk.mounted:
+            return print("      skipped: no mounts here")
+        for output in ("disk/m.gguf", "disk/m"):
+            refused([*random, "--type", "f16", "--output", output], 4, output, "MB", code="disk")
+        (here / "config.json").write_text(json.dumps({**SHAPE, "num_hidden_layers": 1}))
+        limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (300 << 10, 300 << 10))
+        for output in ("disk/m.gguf", "disk/m"):  # a write that fails half way
+            refused([*random, "--type", "f16", "--output", output, "--shard-size", "1GiB"], 4, code="disk", limits=limit)
+
+
+@case
+def an_interrupted_conversion_leaves_nothing():
+    (here / "config.json").write_text(json.dumps({**SHAPE, "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 64}))
+    for output in ("m.gguf", "m"):
+        before = standing()
+        process = subprocess.Popen([hone, "convert", "--config", "config.json", "--random-weights", "--output", output], cwd=here, env=environment,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        end = time.time() + 60
+        while not list(here.glob("*partial*")) and time.time() < end:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130, process.stderr.read()
+        assert standing() == before, set(standing()) ^ set(before)
 
 
 # ---- names ----

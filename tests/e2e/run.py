@@ -166,6 +166,27 @@ def tiny_models_train_as_in_peft():
 
 
 @case
+def converted_models_score_and_train_as_the_original():
+    """GGUF and back with the same loss; a block type close to it; random weights train, with n - 1 bytes for n tokens."""
+    tiny = pathlib.Path(__file__).resolve().parent.parent / "golden/data/llama-untied"
+    loss = lambda name: answer("eval", "--model", name, "--data", tiny / "rows.jsonl", "--compute", "f32")["loss"]
+    run("convert", "--model", tiny, "--type", "f32", "--output", "there.gguf")
+    run("convert", "--model", "there.gguf", "--output", "back")
+    want = loss(tiny)
+    assert abs(loss("there.gguf") - want) <= 1e-6 * want and loss("back") == want, (loss("there.gguf"), loss("back"), want)
+    shape = dict(model_type="llama", hidden_size=256, intermediate_size=512, num_hidden_layers=2, num_attention_heads=4, vocab_size=300)
+    (work / "shape.json").write_text(json.dumps(shape))
+    (work / "bytes.jsonl").write_text("".join(json.dumps({"text": "x" * 31}) + "\n" for _ in range(8)))
+    for name in ("random.gguf", "random"):
+        report = answer("convert", "--config", "shape.json", "--random-weights", "--type", "q4_k" if name.endswith("gguf") else "bf16", "--output", name)
+        assert report["fallbacks"] == [] and report["bits_per_weight"] < (5 if name.endswith("gguf") else 16.1), report
+        stats = answer("data", "stats", "bytes.jsonl", "--model", name)
+        assert stats["tokens"]["total"] == 8 * 32, stats
+        run("train", "--model", name, "--data", "bytes.jsonl", "--max-steps", "3", "--batch-size", "4", "--output", f"train-{name}")
+        assert steps(f"train-{name}")[3]["loss"] < steps(f"train-{name}")[1]["loss"] < 7
+
+
+@case
 def every_optimizer_resumes_with_the_same_bits():
     """Back to an older checkpoint, as if the process had been killed after it."""
     tiny = pathlib.Path(__file__).resolve().parent.parent / "golden/data/llama-tied"
