@@ -41,6 +41,8 @@ static void show_device(const json_t *device) {
     if (*json_get_text(device, "why_not")) {
         fputs(": not available: ", stdout);
         print_text(stdout, json_get_text(device, "why_not"), false);
+        if (*json_get_text(device, "fix")) fputs(". ", stdout);
+        print_text(stdout, json_get_text(device, "fix"), false);
     }
     if (json_get_number(device, "threads") > 0)
         printf(", %.0f thread%s", json_get_number(device, "threads"),

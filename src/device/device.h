@@ -13,15 +13,30 @@
 #include "graph/plan.h"
 #include "graph/state.h"
 
-enum { device_abi = 1 };
+/* Goes up with every change of what crosses to a module, and by itself when the size of a struct or the
+ * number of operations or types does: a module of another build is refused instead of misread. */
+enum {
+    device_abi =
+        ((((int)sizeof(struct node) * 31 + (int)sizeof(struct value)) * 31 + (int)sizeof(struct state_row)) *
+             13 +
+         OP_COUNT * 67 + DTYPE_COUNT) *
+            10 +
+        2
+};
 
 struct device;
 struct program;
 struct store;
 
 struct device_options {
+    const char *name; /* as the user says it, "cuda:1"; NULL: the first of its kind */
     int threads;      /* 0: all cores that the process may use */
     const char *mask; /* instruction sets to leave unused, "avx512bf16,avx512", or NULL */
+};
+
+/* Of a device with memory of its own. */
+struct device_memory {
+    uint64_t total, available; /* bytes, after the device was opened */
 };
 
 /* Counts and inputs of one run. Pointers are read during run only. */
@@ -40,9 +55,14 @@ struct binding {
 
 struct device_ops {
     int abi;
-    const char *name; /* "cpu", "ref" */
+    const char *name;      /* "cpu", "ref" */
+    bool narrow_gradients; /* where memory's rate costs more than the rounding: see graph_sizes.narrow */
     bool (*open)(struct device **out, const struct device_options *options, struct error *err);
     void (*close)(struct device **device);
+    /* Whether there is one, without opening it. NULL: always. */
+    bool (*present)(struct error *err);
+    /* NULL: its memory is the process's. Else state, mapped weights too, and arena lie there. */
+    bool (*memory)(struct device *device, struct device_memory *out, struct error *err);
     /* Name, threads, features, which kernels and products were selected, why not the others. */
     bool (*describe)(const struct device *device, json_t **out, struct error *err);
     /* Measured rates: product flops per second of one compute type, NULL: of each, at shapes [n][3] = m, n,
@@ -65,15 +85,18 @@ struct device_ops {
     bool (*download)(struct store *store, int row, void *data, size_t bytes, struct error *err);
     bool (*compile)(struct device *device, const struct plan *plan, struct store *store, struct program **out,
                     struct error *err);
+    /* May return before the device is done; read, download and finish wait for it. */
     bool (*run)(struct program *program, const struct binding *binding, struct error *err);
+    bool (*finish)(struct program *program, struct error *err); /* NULL: run waits */
     /* Copies a value out: a kept one after a run, any that a node has just written in `after`. */
     bool (*read)(struct program *program, int value, void *data, size_t bytes, struct error *err);
     void (*program_close)(struct program **program);
 };
 
-/* "cpu", "ref"; "auto" is cpu. NULL with *err filled for an unknown or missing device. */
+/* "cpu", "ref", "cuda" or "cuda:1"; "auto" is cuda where there is one, else cpu. NULL with *err filled for an
+ * unknown or missing device: for a module that says which and where it was looked for. */
 const struct device_ops *device_find(const char *name, struct error *err);
-size_t device_count(void);
-const struct device_ops *device_at(size_t index);
+/* The names of all devices, in the order of their list; NULL past its end. */
+const char *device_name_at(size_t index);
 
 #endif

@@ -93,24 +93,10 @@ void *host_workspace(const struct host_memory *memory) {
     return memory->store->arena + memory->plan->arena_bytes;
 }
 
-static int64_t bound_count(const struct binding *binding, const struct value *value) {
-    switch (value->count) {
-    case COUNT_TOKENS: return binding->tokens;
-    case COUNT_TARGETS: return binding->targets;
-    case COUNT_SEGMENTS: return binding->segments;
-    case COUNT_SEGMENTS_AND_ONE: return binding->segments + 1;
-    default: return value->dim[0];
-    }
-}
-
 struct operand host_operand(const struct host_memory *memory, const struct binding *binding, int id) {
-    struct operand operand = {0};
-    if (id < 0) return operand;
+    if (id < 0) return (struct operand){0};
     const struct value *value = &memory->plan->graph->values[id];
-    operand.dtype = value->dtype;
-    operand.rank = value->rank;
-    memcpy(operand.dim, value->dim, sizeof operand.dim);
-    operand.dim[0] = bound_count(binding, value);
+    struct operand operand = operand_bound(value, binding);
     if (value->kind == VALUE_STATE)
         operand.data = memory->store->data[value->which];
     else if (value->kind == VALUE_INPUT)
@@ -118,26 +104,6 @@ struct operand host_operand(const struct host_memory *memory, const struct bindi
     else if (memory->plan->offset[id] != UINT64_MAX)
         operand.data = memory->store->arena + memory->plan->offset[id];
     return operand;
-}
-
-bool host_check(const struct host_memory *memory, const struct binding *binding, struct error *err) {
-    const struct graph *graph = memory->plan->graph;
-    for (int v = 0; v < graph->value_count; v++) {
-        const struct value *value = &graph->values[v];
-        int64_t count = bound_count(binding, value);
-        if (value->rank > 0 && (count < 0 || count > value->dim[0]))
-            return error_set(err, ERROR_INTERNAL, "program", "%lld rows bound, %lld planned for %s",
-                             (long long)count, (long long)value->dim[0], value->name);
-        if (value->kind == VALUE_INPUT && !binding->inputs[value->which])
-            return error_set(err, ERROR_INTERNAL, "program", "input %d is not bound", value->which);
-    }
-    return true;
-}
-
-bool host_goes_on(const struct binding *binding, struct error *err) {
-    if (!binding->stop || !atomic_load(binding->stop)) return true;
-    if (binding->leave && !binding->leave(binding->user)) return true;
-    return error_set(err, ERROR_INTERRUPTED, "run", "stopped");
 }
 
 bool host_read(const struct host_memory *memory, int id, void *data, size_t bytes, struct error *err) {

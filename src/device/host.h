@@ -2,14 +2,7 @@
 #ifndef HONE_DEVICE_HOST_H
 #define HONE_DEVICE_HOST_H
 
-#include "device/device.h"
-
-struct operand {
-    void *data; /* NULL: absent. 64-byte aligned for transients and state, any alignment for mapped weights */
-    enum dtype dtype;
-    int rank;
-    int64_t dim[op_max_rank]; /* actual, not planned, in dim[0] */
-};
+#include "device/operand.h"
 
 struct store {
     const struct state_table *table; /* must outlive the store */
@@ -38,10 +31,6 @@ bool host_memory_open(struct host_memory *out, const struct plan *plan, struct s
 void *host_workspace(const struct host_memory *memory);
 /* `value` -1 gives an absent operand. */
 struct operand host_operand(const struct host_memory *memory, const struct binding *binding, int value);
-/* Checks that the counts fit the plan and that every input the graph reads is bound. */
-bool host_check(const struct host_memory *memory, const struct binding *binding, struct error *err);
-/* What stands between two operations: ERROR_INTERRUPTED when the run is to be left. */
-bool host_goes_on(const struct binding *binding, struct error *err);
 bool host_read(const struct host_memory *memory, int value, void *data, size_t bytes, struct error *err);
 
 #endif

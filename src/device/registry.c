@@ -1,23 +1,46 @@
-/* The list of devices, best first after "auto" is asked for. Modules loaded at run time will add theirs here.
- */
+/* The list of devices. What is not part of this program is a module, loaded when it is asked for. */
 #include <string.h>
 
 #include "device/device.h"
+#include "device/module.h"
 
 extern const struct device_ops device_cpu, device_ref;
 
-static const struct device_ops *const devices[] = {&device_cpu, &device_ref};
+static const struct {
+    const char *name;
+    const struct device_ops *ops; /* NULL: a module */
+    bool numbered;                /* there may be several: "cuda:1" */
+} devices[] = {{"cpu", &device_cpu, false}, {"ref", &device_ref, false}, {"cuda", NULL, true}};
 enum { devices_count = sizeof devices / sizeof *devices };
 
-size_t device_count(void) { return devices_count; }
+const char *device_name_at(size_t index) { return index < devices_count ? devices[index].name : NULL; }
 
-const struct device_ops *device_at(size_t index) { return index < devices_count ? devices[index] : NULL; }
+/* True for ":0" to ":9999". */
+static bool is_number(const char *text) {
+    size_t digits = strspn(text + 1, "0123456789");
+    return *text == ':' && digits > 0 && digits < 5 && !text[1 + digits];
+}
+
+static bool is_named(size_t i, const char *name) {
+    size_t length = strlen(devices[i].name);
+    return !strncmp(name, devices[i].name, length) &&
+           (!name[length] || (devices[i].numbered && is_number(name + length)));
+}
+
+static const struct device_ops *device_auto(void) {
+    struct error ignored;
+    for (size_t i = 0; i < devices_count; i++) {
+        const struct device_ops *ops = devices[i].ops ? NULL : device_module(devices[i].name, &ignored);
+        if (ops && (!ops->present || ops->present(&ignored))) return ops;
+    }
+    return devices[0].ops;
+}
 
 const struct device_ops *device_find(const char *name, struct error *err) {
-    if (!strcmp(name, "auto")) return devices[0];
+    if (!strcmp(name, "auto")) return device_auto();
     for (size_t i = 0; i < devices_count; i++)
-        if (!strcmp(devices[i]->name, name)) return devices[i];
+        if (is_named(i, name)) return devices[i].ops ? devices[i].ops : device_module(devices[i].name, err);
     error_set(err, ERROR_USAGE, "device", "there is no device \"%s\"", name);
-    error_fix(err, "Take --device auto, cpu or ref.");
+    error_fix(err, "Take --device auto, cpu, cuda, cuda:1 (the second GPU) or ref.");
     return NULL;
 }

@@ -45,12 +45,14 @@ static bool open_engine(struct measuring *m, const struct eval_options *options,
     int64_t segments = tokens < 64 ? tokens : 64;
     struct graph_sizes sizes = {.tokens = tokens, .targets = tokens, .segments = segments};
     struct state_options state = {.compute = options->compute};
-    struct device_options device = {.threads = options->threads, .mask = options->mask};
+    struct device_options device = {.name = options->device ? options->device : "auto",
+                                    .threads = options->threads,
+                                    .mask = options->mask};
     if (options->adapter && (!peft_open(&m->adapter, options->adapter, err) ||
                              !engine_method_of(m->adapter, m->model, &m->method, err)))
         return false;
     if (!engine_base_of(m->adapter, options->base_type, m->model, &state.base, err)) return false;
-    m->ops = device_find(options->device ? options->device : "auto", err);
+    m->ops = device_find(device.name, err);
     if (!m->ops || !m->ops->open(&m->device, &device, err)) return false;
     if (options->compute_auto && !engine_auto_compute(m->ops, m->device, &state.compute, err)) return false;
     if (!engine_open(&m->engine, m->ops, m->device, m->model, &m->method, &state, err) ||

@@ -43,8 +43,10 @@ static bool open_device(struct session *s, const struct session_options *options
                              !engine_method_of(s->adapter, s->model, &s->method, err)))
         return false;
     if (!engine_base_of(s->adapter, options->base_type, s->model, &s->base, err)) return false;
-    struct device_options device = {.threads = options->threads, .mask = options->mask};
-    s->ops = device_find(options->device ? options->device : "auto", err);
+    struct device_options device = {.name = options->device ? options->device : "auto",
+                                    .threads = options->threads,
+                                    .mask = options->mask};
+    s->ops = device_find(device.name, err);
     return s->ops && s->ops->open(&s->device, &device, err);
 }
 

@@ -49,7 +49,8 @@ bool bench_rates(struct job *job, const struct device_ops *ops, struct device *d
 bool bench_device(struct job *job, const struct device_ops *ops, struct device **out, struct error *err) {
     char *mask = NULL;
     if (!recipe_mask(&job->recipe, &mask, err)) return false;
-    struct device_options options = {.threads = (int)job->recipe.threads, .mask = mask};
+    struct device_options options = {
+        .name = recipe_device_name(&job->recipe), .threads = (int)job->recipe.threads, .mask = mask};
     bool ok = ops->open(out, &options, err);
     mem_free(mask);
     return ok;
@@ -63,17 +64,20 @@ static json_t *memory_facts(void) {
 }
 
 /* One device: its description, or why it cannot be opened. */
-static bool device_facts(struct job *job, const struct device_ops *ops, bool measured, json_t **out,
-                         struct error *err) {
+static bool device_facts(struct job *job, const char *name, json_t **out, struct error *err) {
     struct device *device = NULL;
     struct error cause;
+    /* The reference has no rates worth knowing. */
+    bool measured = job->options.measure && strcmp(name, "ref") != 0;
+    const struct device_ops *ops = device_find(name, &cause);
     *out = NULL;
-    if (!bench_device(job, ops, &device, &cause)) {
+    if (!ops || !bench_device(job, ops, &device, &cause)) {
         if (cause.code == ERROR_USAGE) {
             *err = cause;
             return false;
         }
-        *out = json_pack("{s:s, s:s}", "name", ops->name, "why_not", cause.what);
+        *out = json_pack("{s:s, s:s, s:s, s:s}", "name", name, "why_not", cause.what, "why", cause.why, "fix",
+                         cause.fix);
         return *out || error_no_memory(err, "doctor", 0);
     }
     json_t *rates = NULL;
@@ -87,9 +91,16 @@ static bool device_facts(struct job *job, const struct device_ops *ops, bool mea
     return false;
 }
 
-static bool wanted(struct job *job, const struct device_ops *ops) {
-    const char *name = recipe_device_name(&job->recipe);
-    return strcmp(name, "auto") == 0 || strcmp(name, ops->name) == 0;
+/* Every device, or the one that --device names. */
+static bool all_devices(struct job *job, json_t *devices, struct error *err) {
+    const char *only = recipe_device_name(&job->recipe), *name;
+    bool every = !strcmp(only, "auto"), ok = true;
+    for (size_t i = 0; ok && (name = device_name_at(i)) && (every || !i); i++) {
+        json_t *one = NULL;
+        ok = job_going(job, err) && device_facts(job, every ? name : only, &one, err);
+        if (ok) ok = json_array_append_new(devices, one) == 0 || error_no_memory(err, "doctor", 0);
+    }
+    return ok;
 }
 
 bool job_doctor(struct job *job, struct error *err) {
@@ -103,15 +114,7 @@ bool job_doctor(struct job *job, struct error *err) {
     int count;
     bool ok = devices || error_no_memory(err, "doctor", 0);
     ok = ok && bench_shapes(job, shapes, &count, err); /* refused before anything is measured */
-    for (size_t i = 0; ok && i < device_count(); i++) {
-        json_t *one = NULL;
-        const struct device_ops *ops = device_at(i);
-        if (!wanted(job, ops)) continue;
-        /* The first device is the one that "auto" takes; the reference has no rates worth knowing. */
-        ok = job_going(job, err) &&
-             device_facts(job, ops, job->options.measure && strcmp(ops->name, "ref") != 0, &one, err);
-        if (ok) ok = json_array_append_new(devices, one) == 0 || error_no_memory(err, "doctor", 0);
-    }
+    ok = ok && all_devices(job, devices, err);
     if (ok) {
         job->result =
             json_pack("{s:s, s:s, s:s, s:i, s:i, s:o, s:s*, s:O}", "version", HONE_VERSION, "system",

@@ -62,8 +62,7 @@ enum setting_origin recipe_origin(struct recipe *recipe, const char *name) {
 }
 
 const char *recipe_device_name(const struct recipe *recipe) {
-    static const char *const names[] = {"auto", "cpu", "ref"};
-    return names[recipe->device];
+    return recipe->device ? recipe->device : "auto";
 }
 
 bool recipe_mask(const struct recipe *recipe, char **out, struct error *err) {

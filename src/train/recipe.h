@@ -43,7 +43,6 @@ enum schedule {
     SCHEDULE_INVERSE_SQRT
 };
 enum wsd_shape { WSD_ONE_MINUS_ROOT, WSD_LINEAR, WSD_COSINE };
-enum recipe_device { DEVICE_AUTO, DEVICE_CPU, DEVICE_REF };
 enum compute { COMPUTE_AUTO, COMPUTE_F32, COMPUTE_BF16 };
 enum nan_policy { NAN_STOP, NAN_SKIP, NAN_ROLLBACK };
 enum recompute { RECOMPUTE_AUTO, RECOMPUTE_NONE, RECOMPUTE_SELECTIVE, RECOMPUTE_BLOCK };
@@ -109,7 +108,7 @@ struct recipe {
 
     /* machine */
     int64_t threads;            /* 0: auto */
-    int device;                 /* enum recipe_device */
+    char *device;               /* "auto", "cuda:1" */
     struct text_list mask;      /* instruction sets to leave unused */
     int compute;                /* enum compute */
     int recompute;              /* enum recompute */

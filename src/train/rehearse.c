@@ -35,10 +35,13 @@ static int64_t fill(struct rehearsal *r, int64_t tokens) {
 /* Seconds of the fastest of a few runs of what the batch holds. */
 static bool time_batch(struct run *run, const struct engine_program *program, int times, double *out,
                        struct error *err) {
+    const struct device_ops *ops = run->programs.engine.ops;
     *out = 1e30;
     for (int i = 0; i < times; i++) {
         double start = clock_seconds();
-        if (!run->programs.engine.ops->run(program->program, &run->batch.binding, err)) return false;
+        if (!ops->run(program->program, &run->batch.binding, err) ||
+            (ops->finish && !ops->finish(program->program, err)))
+            return false;
         double seconds = clock_seconds() - start;
         if (seconds < *out) *out = seconds;
     }

@@ -14,8 +14,13 @@
 
 void run_sample_memory(struct run *run) {
     struct process_memory held;
+    struct device_memory own;
+    struct error ignored;
     process_memory(&held);
-    if (held.anonymous > run->highest) run->highest = held.anonymous;
+    uint64_t bytes = held.anonymous;
+    if (run->ops && run->ops->memory) /* of the whole GPU: what other programs hold there counts too */
+        bytes = run->ops->memory(run->device, &own, &ignored) ? own.total - own.available : 0;
+    if (bytes > run->highest) run->highest = bytes;
 }
 
 static void remember_warning(void *user, const char *message) {
@@ -148,9 +153,10 @@ static void leave_nothing(struct run *run) {
 /* ---- reading and planning ---- */
 
 static bool open_device(struct run *run, struct error *err) {
-    struct device_options options = {.threads = (int)run->recipe->threads};
+    struct device_options options = {.name = recipe_device_name(run->recipe),
+                                     .threads = (int)run->recipe->threads};
     char *mask = NULL;
-    run->ops = device_find(recipe_device_name(run->recipe), err);
+    run->ops = device_find(options.name, err);
     if (!run->ops || !recipe_mask(run->recipe, &mask, err)) return false;
     options.mask = mask;
     bool ok = run->ops->open(&run->device, &options, err);

@@ -11,6 +11,7 @@
 enum {
     save_slack = 12 << 20, /* buffers of saving, events and JSON, beyond one copy of the adapter */
     largest_micro_batch = 4096,
+    largest_on_device = 32768, /* where a GPU is to be filled */
 };
 
 /* As the setting --recompute says them. */
@@ -63,7 +64,10 @@ void run_programs_release(struct run_programs *programs) {
     memset(programs, 0, sizeof *programs);
 }
 
-static void set_bytes(struct run_plan *plan, const struct run_programs *programs, uint64_t process) {
+/* What else there is to place: on a device with memory of its own nothing of the process lies there, but the
+ * weights do that are otherwise read where their file is mapped. */
+static void set_bytes(struct run_plan *plan, const struct run_programs *programs, uint64_t process,
+                      bool own_memory) {
     const struct state_table *table = &programs->engine.state.table;
     const struct engine_program *all[] = {&programs->train, &programs->update, &programs->score};
     const struct engine_program *largest = all[0];
@@ -76,9 +80,14 @@ static void set_bytes(struct run_plan *plan, const struct run_programs *programs
     plan->activation = largest->plan.arena_bytes;
     plan->workspace = largest->plan.workspace_bytes;
     plan->process = process + plan->adapter + save_slack;
+    if (own_memory) {
+        plan->weights += state_class_bytes(table, STATE_MAPPED);
+        plan->host = plan->process;
+        plan->process = 0;
+    }
     plan->peak = plan->weights + plan->adapter + plan->gradient + plan->optimizer + plan->activation +
                  plan->workspace + plan->process;
-    plan->mapped = programs->engine.model->mapped_bytes;
+    plan->mapped = own_memory ? 0 : programs->engine.model->mapped_bytes;
     plan->parameters = 0;
     const struct op_parts *parts = &programs->engine.state.parts;
     for (int i = 0; i < parts->count; i++) plan->parameters += parts->items[i].rows * parts->items[i].columns;
@@ -226,13 +235,14 @@ static bool resolve(struct recipe *recipe, const struct run_plan *plan, const ch
 
 /* Fills `list` with the choices that the recipe leaves open; the smallest in memory is last. */
 static int list_choices(struct choice list[64], const struct recipe *recipe, int64_t longest,
-                        int64_t step_tokens) {
+                        int64_t step_tokens, bool own_memory) {
     int count = 0;
     int64_t sizes[16], size_count = 0, fixed = recipe->micro_batch_tokens;
     if (fixed) {
         sizes[size_count++] = fixed > longest ? fixed : longest;
     } else {
-        for (int64_t n = largest_micro_batch; n >= 256 && size_count < 8; n /= 2)
+        for (int64_t n = own_memory ? largest_on_device : largest_micro_batch; n >= 256 && size_count < 8;
+             n /= 2)
             if (n > longest && n < 2 * step_tokens) sizes[size_count++] = n;
         sizes[size_count++] = longest;
     }
@@ -249,8 +259,27 @@ static int list_choices(struct choice list[64], const struct recipe *recipe, int
     return count;
 }
 
-/* Decoding and packing a weight once a micro-batch costs about as much as this many rows of its product. */
-static double decode_rows(const struct choice *choice) { return choice->decoded ? 24 : 30; }
+/* Decoding and packing a weight once a micro-batch costs about as much as this many rows of its product; on a
+ * GPU, what fills it. */
+static double decode_rows(const struct choice *choice, bool own_memory) {
+    return own_memory ? 500 : choice->decoded ? 24 : 30;
+}
+
+/* Bytes that the run may take, and who says so. Without --memory: what is free, less a margin of a tenth for
+ * what else the machine does; on a GPU, of a fiftieth for what its libraries take later. */
+static bool memory_budget(const struct recipe *recipe, const struct device_ops *ops, struct device *device,
+                          uint64_t held, uint64_t *budget, const char **source, struct error *err) {
+    struct device_memory own = {0};
+    if (ops->memory && !ops->memory(device, &own, err)) return false;
+    uint64_t available = ops->memory ? own.available : process_memory_available() + held;
+    uint64_t margin = ops->memory ? own.total / 50 : available / 10;
+    *budget = recipe->memory       ? recipe->memory
+              : !available         ? UINT64_MAX
+              : available > margin ? available - margin
+                                   : 0;
+    *source = recipe->memory ? "--memory" : ops->memory ? "the GPU's free memory" : "the free memory";
+    return true;
+}
 
 bool run_plan_build(struct run_plan *out, struct run_programs *programs, struct recipe *recipe,
                     const struct inputs *inputs, const struct device_ops *ops, struct device *device,
@@ -260,15 +289,15 @@ bool run_plan_build(struct run_plan *out, struct run_programs *programs, struct 
     struct run_plan plan, smallest = {0};
     char reason[96], amount[32];
     process_memory(&held);
-    uint64_t available = process_memory_available() + held.anonymous;
-    /* Without --memory: what is free, and a margin of a tenth for what else the machine does. */
-    uint64_t budget = recipe->memory ? recipe->memory : available ? available - available / 10 : UINT64_MAX;
-    const char *source = recipe->memory ? "--memory" : "the free memory";
+    uint64_t budget;
+    const char *source;
+    bool own_memory = ops->memory != NULL;
+    if (!memory_budget(recipe, ops, device, held.anonymous, &budget, &source, err)) return false;
     int64_t longest = longest_example(inputs);
     int64_t step_tokens =
         (int64_t)(inputs->train.counts.tokens / (inputs->train.count ? inputs->train.count : 1) + 1) *
         recipe->batch_size;
-    int count = list_choices(choices, recipe, longest, step_tokens);
+    int count = list_choices(choices, recipe, longest, step_tokens, own_memory);
     enum dtype compute;
     double best_cost = INFINITY;
     uint64_t best_peak = UINT64_MAX;
@@ -278,11 +307,11 @@ bool run_plan_build(struct run_plan *out, struct run_programs *programs, struct 
         last = choices[i];
         if (!plan_programs(programs, &last, recipe, inputs, compute, ops, device, err)) return false;
         memset(&plan, 0, sizeof plan);
-        set_bytes(&plan, programs, held.anonymous);
+        set_bytes(&plan, programs, held.anonymous, own_memory);
         int64_t counts[COUNT_KINDS] = {0, last.tokens, last.tokens / 2, last.tokens / 64 + 1,
                                        last.tokens / 64 + 2};
         double cost = program_flops(&programs->train, counts) / (double)last.tokens *
-                      (1 + decode_rows(&last) / (double)last.tokens);
+                      (1 + decode_rows(&last, own_memory) / (double)last.tokens);
         run_programs_release(programs);
         if (plan.peak < (smallest.peak ? smallest.peak : UINT64_MAX)) smallest = plan;
         if (plan.peak > budget) continue;
@@ -295,7 +324,7 @@ bool run_plan_build(struct run_plan *out, struct run_programs *programs, struct 
     }
     if (!best.tokens) return refuse_memory(&smallest, &last, budget, source, err);
     if (!plan_programs(programs, &best, recipe, inputs, compute, ops, device, err)) return false;
-    set_bytes(out, programs, held.anonymous);
+    set_bytes(out, programs, held.anonymous, own_memory);
     out->compute = compute;
     out->decoded = best.decoded;
     out->keep = best.keep;

@@ -33,15 +33,6 @@ const struct cpu_kernel *const *cpu_kernel_tables(size_t *count) {
     return tables;
 }
 
-/* A product is made in bf16 when one of the activations that it reads is stored so; otherwise in f32. */
-static enum dtype compute_type(const struct graph *graph, const struct node *node) {
-    for (int i = 0; i < node->inputs; i++) {
-        const struct value *value = node->input[i] < 0 ? NULL : &graph->values[node->input[i]];
-        if (value && value->kind == VALUE_TRANSIENT && value->dtype == DTYPE_BF16) return DTYPE_BF16;
-    }
-    return node->attributes.bf16 ? DTYPE_BF16 : DTYPE_F32;
-}
-
 static bool mask_features(const char *mask, unsigned *features, struct error *err) {
     static const enum cpu_feature all[] = {CPU_AVX2, CPU_AVX512, CPU_AVX512BF16, CPU_AMX, CPU_NEON};
     while (mask && *mask) {
@@ -145,7 +136,7 @@ static bool cpu_compile(struct device *device, const struct plan *plan, struct s
     for (size_t n = 0; ok && n < nodes; n++) {
         const struct node *node = &plan->graph->nodes[n];
         program->kernels[n] = cpu_kernel_select(node->op, device->features);
-        program->gemms[n] = cpu_gemm_select(compute_type(plan->graph, node), device->features);
+        program->gemms[n] = cpu_gemm_select(operand_compute(plan->graph, node), device->features);
         if (!program->kernels[n]) ok = cpu_supports(device, plan->graph, node, err);
     }
     if (ok) find_neighbours(program, plan->graph);
@@ -172,9 +163,9 @@ static void make_call(struct program *program, const struct binding *binding, in
 static bool cpu_run(struct program *program, const struct binding *binding, struct error *err) {
     const struct graph *graph = program->memory.plan->graph;
     struct cpu_call calls[gemm_most_together];
-    if (!host_check(&program->memory, binding, err)) return false;
+    if (!operands_check(graph, binding, err)) return false;
     for (int n = 0; n < graph->node_count; n += program->together[n]) {
-        if (!host_goes_on(binding, err)) return false;
+        if (!operands_go_on(binding, err)) return false;
         int count = program->together[n];
         for (int i = 0; i < count; i++) make_call(program, binding, n + i, &calls[i]);
         if (count == 1)

@@ -219,12 +219,6 @@ static void pieces_run(const struct cpu_call *call, int64_t elements, pool_task 
     pool_run(call->pool, (int)((elements + task_elements - 1) / task_elements), run, &job);
 }
 
-static int64_t operand_elements(const struct operand *operand) {
-    int64_t n = 1;
-    for (int i = 0; i < operand->rank; i++) n *= operand->dim[i];
-    return n;
-}
-
 /* The operands of a pointwise kernel. Where all have one type, a loop for that type alone runs: the type is
  * then a constant to the compiler, and it tests nothing inside the loop. */
 struct pointwise {

@@ -52,12 +52,6 @@ static size_t ref_workspace(const struct device *device, const struct graph *gra
     return 0;
 }
 
-static int64_t operand_elements(const struct operand *operand) {
-    int64_t n = 1;
-    for (int i = 0; i < operand->rank; i++) n *= operand->dim[i];
-    return n;
-}
-
 static bool load(double **out, const struct operand *operand, struct error *err) {
     int64_t n = operand_elements(operand);
     *out = mem_array((size_t)n + 1, sizeof **out);
@@ -144,9 +138,9 @@ static bool ref_compile(struct device *device, const struct plan *plan, struct s
 
 static bool ref_run(struct program *program, const struct binding *binding, struct error *err) {
     const struct graph *graph = program->memory.plan->graph;
-    if (!host_check(&program->memory, binding, err)) return false;
+    if (!operands_check(graph, binding, err)) return false;
     for (int n = 0; n < graph->node_count; n++) {
-        if (!host_goes_on(binding, err)) return false;
+        if (!operands_go_on(binding, err)) return false;
         if (!run_node(program, &graph->nodes[n], binding, err)) return false;
         if (binding->after && !binding->after(binding->user, n, err)) return false;
     }

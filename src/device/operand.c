@@ -1,0 +1,53 @@
+#include "device/operand.h"
+
+#include <string.h>
+
+static int64_t bound_count(const struct binding *binding, const struct value *value) {
+    switch (value->count) {
+    case COUNT_TOKENS: return binding->tokens;
+    case COUNT_TARGETS: return binding->targets;
+    case COUNT_SEGMENTS: return binding->segments;
+    case COUNT_SEGMENTS_AND_ONE: return binding->segments + 1;
+    default: return value->dim[0];
+    }
+}
+
+struct operand operand_bound(const struct value *value, const struct binding *binding) {
+    struct operand operand = {.dtype = value->dtype, .rank = value->rank};
+    memcpy(operand.dim, value->dim, sizeof operand.dim);
+    operand.dim[0] = bound_count(binding, value);
+    return operand;
+}
+
+bool operands_check(const struct graph *graph, const struct binding *binding, struct error *err) {
+    for (int v = 0; v < graph->value_count; v++) {
+        const struct value *value = &graph->values[v];
+        int64_t count = bound_count(binding, value);
+        if (value->rank > 0 && (count < 0 || count > value->dim[0]))
+            return error_set(err, ERROR_INTERNAL, "program", "%lld rows bound, %lld planned for %s",
+                             (long long)count, (long long)value->dim[0], value->name);
+        if (value->kind == VALUE_INPUT && !binding->inputs[value->which])
+            return error_set(err, ERROR_INTERNAL, "program", "input %d is not bound", value->which);
+    }
+    return true;
+}
+
+int64_t operand_elements(const struct operand *operand) {
+    int64_t n = 1;
+    for (int i = 0; i < operand->rank; i++) n *= operand->dim[i];
+    return n;
+}
+
+enum dtype operand_compute(const struct graph *graph, const struct node *node) {
+    for (int i = 0; i < node->inputs; i++) {
+        const struct value *value = node->input[i] < 0 ? NULL : &graph->values[node->input[i]];
+        if (value && value->kind == VALUE_TRANSIENT && value->dtype == DTYPE_BF16) return DTYPE_BF16;
+    }
+    return node->attributes.bf16 ? DTYPE_BF16 : DTYPE_F32;
+}
+
+bool operands_go_on(const struct binding *binding, struct error *err) {
+    if (!binding->stop || !atomic_load(binding->stop)) return true;
+    if (binding->leave && !binding->leave(binding->user)) return true;
+    return error_set(err, ERROR_INTERRUPTED, "run", "stopped");
+}

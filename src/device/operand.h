@@ -1,0 +1,25 @@
+/* A value of a graph as one run sees it. */
+#ifndef HONE_DEVICE_OPERAND_H
+#define HONE_DEVICE_OPERAND_H
+
+#include "device/device.h"
+
+struct operand {
+    void *data; /* NULL: absent. 64-byte aligned for transients and state, any alignment for mapped weights */
+    enum dtype dtype;
+    int rank;
+    int64_t dim[op_max_rank]; /* actual, not planned, in dim[0] */
+};
+
+/* Everything but where it lies. */
+struct operand operand_bound(const struct value *value, const struct binding *binding);
+/* Checks that the counts fit the plan and that every input the graph reads is bound. */
+bool operands_check(const struct graph *graph, const struct binding *binding, struct error *err);
+/* What stands between two operations: ERROR_INTERRUPTED when the run is to be left. */
+bool operands_go_on(const struct binding *binding, struct error *err);
+int64_t operand_elements(const struct operand *operand);
+/* What a product is made in: bf16 when one of the activations that it reads is stored so or its attribute
+ * says so; otherwise f32. */
+enum dtype operand_compute(const struct graph *graph, const struct node *node);
+
+#endif
