@@ -57,3 +57,17 @@ if(TARGET hone_text AND TARGET hone_format)
   endforeach()
 endif()
 # ---- end of the tokenizer ----
+# ---- the CUDA module: a module of another version, and the tests that need a GPU (ctest -L gpu) ----
+if(TARGET test_device_module)
+  add_library(module_other MODULE unit/module_other.c)
+  set_target_properties(module_other PROPERTIES OUTPUT_NAME hone_cuda LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests/other)
+  add_dependencies(test_device_module module_other)
+endif()
+if(TARGET hone_cuda)
+  foreach(test test_device_ops test_golden_models)
+    add_test(NAME gpu.${test} COMMAND ${test})
+    set_tests_properties(gpu.${test} PROPERTIES LABELS gpu SKIP_RETURN_CODE 77 TIMEOUT 600
+      ENVIRONMENT "HONE_TEST_DEVICE=cuda;HONE_MODULES=${CMAKE_BINARY_DIR}")
+  endforeach()
+endif()
+# ---- end of the CUDA module ----

@@ -4,6 +4,7 @@
 #   tools/fetch.sh devil    .cache/devil/: The Devil's Dictionary, a dictd database, from Debian's dict-devil (public domain)
 #   tools/fetch.sh tests    .cache/test-files/: what HONE_TEST_FILES names: the model and the sources of llama-cpp-python (MIT)
 #   tools/fetch.sh texts    .cache/texts/: words and sayings of two dozen languages and scripts, from Debian (35 MB)
+#   tools/fetch.sh cuda     .cache/cuda-home: a CUDA 13 toolkit of pip's wheels (0.9 GB), where none is installed
 #   tools/fetch.sh venv NAME PACKAGE…    .cache/NAME/: a Python environment with these packages
 set -eu
 cd "$(dirname "$0")/.."
@@ -74,6 +75,16 @@ texts() {
         hunspell-te myspell-he fortunes-zh fortunes-ru edict unicode-data)
     for package in "$cache"/part/*.deb; do dpkg-deb -x "$package" "$cache/part/texts"; done
     mv "$cache/part/texts" "$cache/texts"
+}
+
+cuda() {
+    for nvcc in "$(command -v nvcc)" "${CUDA_HOME-}/bin/nvcc" /usr/local/cuda/bin/nvcc; do
+        [ ! -x "$nvcc" ] || return 0
+    done
+    [ "$(uname -sm)" = "Linux x86_64" ] || return 0
+    venv cuda 'nvidia-cuda-nvcc==13.0.*' 'nvidia-cuda-runtime==13.0.*' 'nvidia-cuda-crt==13.0.*' 'nvidia-nvvm==13.0.*' \
+        'nvidia-cuda-cccl==13.0.*' 'nvidia-cublas==13.0.*'
+    ln -sfn "$(dirname "$(dirname "$(find "$cache/cuda" -path '*/bin/nvcc' | head -n 1)")")" "$cache/cuda-home"
 }
 
 venv() {

@@ -7,8 +7,10 @@
 #include <math.h>
 #include <stdint.h>
 
+#include "base/anywhere.h"
+
 /* key: the 64-bit seed, low word first. out: four words. */
-static inline void philox(uint64_t seed, const uint32_t counter[4], uint32_t out[4]) {
+static inline ANYWHERE void philox(uint64_t seed, const uint32_t counter[4], uint32_t out[4]) {
     uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
     uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3];
     for (int round = 0; round < 10; round++) {

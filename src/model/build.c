@@ -36,7 +36,8 @@ static int emit1(struct builder *b, enum op_code op, const int *inputs, const st
 }
 
 static struct attributes product(const struct builder *b, double alpha) {
-    return (struct attributes){.alpha = (float)alpha, .bf16 = b->state->compute == DTYPE_BF16};
+    bool bf16 = b->state->compute == DTYPE_BF16;
+    return (struct attributes){.alpha = (float)alpha, .bf16 = bf16, .narrow = bf16 && b->sizes->narrow};
 }
 
 static int dropped(struct builder *b, int x, int module) {

@@ -69,6 +69,8 @@ enum graph_kind {
 struct graph_sizes {
     int64_t tokens, targets, segments; /* the most of one run */
     enum graph_keep keep;              /* what of the forward pass is kept for the backward one (train) */
+    bool narrow; /* with bf16: gradients between operations are stored in it too, but for the residual
+                    stream's */
 };
 
 enum { built_state_norms = 1 + optimizer_most_states };

@@ -33,7 +33,8 @@ static void product_backward(struct backward *b, int x, int w, const struct attr
     int dy = b->output_gradient[0];
     if (b->needed[x]) { /* what x has gathered so far is the addend: no separate sum */
         int inputs[5] = {dy, node.input[w], *b->input_gradient[x], -1, -1};
-        int grad = graph_emit(graph, OP_LINEAR_GRAD_X, inputs, attributes, DTYPE_F32, "dx");
+        enum dtype dtype = attributes->narrow ? DTYPE_BF16 : DTYPE_F32;
+        int grad = graph_emit(graph, OP_LINEAR_GRAD_X, inputs, attributes, dtype, "dx");
         *b->input_gradient[x] = graph_output(graph, grad, 0);
     }
     if (b->needed[w]) {

@@ -108,7 +108,8 @@ struct attributes {
     int module;                   /* dropout: module number of model/method.h */
     bool inverse;                 /* rope */
     const struct op_parts *parts; /* updates: what the block is made of; outlives the graph */
-    bool bf16; /* products: round operands to bf16 even where the activations are stored as f32 */
+    bool bf16;   /* products: round operands to bf16 even where the activations are stored as f32 */
+    bool narrow; /* products: the gradient of x is stored as bf16, not as f32 */
 };
 
 struct node {

@@ -37,7 +37,10 @@ bool engine_auto_compute(const struct device_ops *ops, struct device *device, en
     if (!ops->describe(device, &described, err)) return false;
     const char *used = json_string_value(json_object_get(described, "used"));
     bool multiplies = used && strstr(used, "avx512bf16");
+    bool prefers = json_is_true(json_object_get(described, "prefers_bf16")); /* it need not be measured */
     json_decref(described);
+    if (prefers) *out = DTYPE_BF16;
+    if (prefers) return true;
     if (!multiplies) return true;
     if (!ops->measure(device, NULL, shape, 1, &measured, err)) return false;
     if (product_rate(measured, "bf16") > worth * product_rate(measured, "f32")) *out = DTYPE_BF16;
@@ -57,8 +60,10 @@ static size_t ask_workspace(const void *user, const struct graph *graph, const s
 
 bool program_plan(struct engine_program *out, const struct engine *engine, enum graph_kind kind,
                   const struct graph_sizes *sizes, struct error *err) {
+    struct graph_sizes wanted = *sizes;
     memset(out, 0, sizeof *out);
-    bool ok = model_graph_build(&out->built, &engine->state, kind, sizes, err);
+    wanted.narrow = engine->ops->narrow_gradients;
+    bool ok = model_graph_build(&out->built, &engine->state, kind, &wanted, err);
     for (int n = 0; ok && n < out->built.graph.node_count; n++)
         ok = engine->ops->supports(engine->device, &out->built.graph, &out->built.graph.nodes[n], err);
     ok = ok && plan_build(&out->plan, &out->built.graph, ask_workspace, engine, err);

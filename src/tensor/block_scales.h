@@ -5,12 +5,15 @@
 
 #include <stdint.h>
 
-static const int8_t block_nonlinear[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
-                                           1,    13,   25,  38,  53,  69,  89,  113};
-static const int8_t block_e2m1_doubled[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+#include "base/anywhere.h"
+
+static ANYWHERE_TABLE const int8_t block_nonlinear[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                                          1,    13,   25,  38,  53,  69,  89,  113};
+static ANYWHERE_TABLE const int8_t block_e2m1_doubled[16] = {0, 1,  2,  3,  4,  6,  8,  12,
+                                                             0, -1, -2, -3, -4, -6, -8, -12};
 
 /* Half of 2^(e - 127), since levels are doubled; subnormal for e < 2. */
-static inline float block_mxfp4_scale(uint8_t e) {
+static inline ANYWHERE float block_mxfp4_scale(uint8_t e) {
     union {
         uint32_t u;
         float f;
@@ -18,13 +21,13 @@ static inline float block_mxfp4_scale(uint8_t e) {
     return out.f;
 }
 
-static inline int block_iq4_xs_scale(const uint8_t *at, int group) {
+static inline ANYWHERE int block_iq4_xs_scale(const uint8_t *at, int group) {
     return ((at[4 + group / 2] >> 4 * (group % 2) & 15) | (at[2 + group / 4] >> 2 * (group % 4) & 3) << 4) -
            32;
 }
 
 /* Four bits in a nibble of the first 8 bytes, two in a two of the last 4; less 32. */
-static inline int block_q3_k_scale(const uint8_t *at, int group) {
+static inline ANYWHERE int block_q3_k_scale(const uint8_t *at, int group) {
     return ((at[group % 8] >> 4 * (group / 8) & 15) | (at[8 + group % 4] >> 2 * (group / 4) & 3) << 4) - 32;
 }
 
@@ -33,10 +36,23 @@ static inline int block_q3_k_scale(const uint8_t *at, int group) {
 struct block_six {
     int scale, minimum;
 };
-static inline struct block_six block_six(const uint8_t *at, int group) {
-    if (group < 4) return (struct block_six){at[group] & 63, at[group + 4] & 63};
-    return (struct block_six){(at[group + 4] & 15) | at[group - 4] >> 6 << 4,
-                              at[group + 4] >> 4 | at[group] >> 6 << 4};
+static inline ANYWHERE struct block_six block_six(const uint8_t *at, int group) {
+    struct block_six low = {at[group % 4] & 63, at[group % 4 + 4] & 63};
+    if (group < 4) return low;
+    struct block_six high = {(at[group + 4] & 15) | at[group - 4] >> 6 << 4,
+                             at[group + 4] >> 4 | at[group] >> 6 << 4};
+    return high;
+}
+
+/* Codes of 256 numbers. Twos and single bits lie in planes: element 128 h + 32 r + l is the r-th two of byte
+ * 32 h + l, and bit 4 h + r of byte l. Nibbles in runs of 2 n: n low ones of n bytes, then the n high ones.
+ */
+static inline ANYWHERE int block_two(const uint8_t *at, int i) {
+    return at[32 * (i / 128) + i % 32] >> 2 * (i / 32 % 4) & 3;
+}
+static inline ANYWHERE int block_bit(const uint8_t *at, int i) { return at[i % 32] >> i / 32 & 1; }
+static inline ANYWHERE int block_nibble(const uint8_t *at, int i, int n) {
+    return at[n * (i / (2 * n)) + i % n] >> 4 * (i / n % 2) & 15;
 }
 
 #endif

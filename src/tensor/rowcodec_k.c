@@ -20,20 +20,10 @@ struct codes {
     int8_t q[superblock]; /* with the type's offset taken off */
 };
 
-/* Twos and single bits lie in planes: element 128 h + 32 r + l is the r-th two of byte 32 h + l, and bit
- * 4 h + r of byte l. */
-static inline int two_of(const uint8_t *at, int i) {
-    return at[32 * (i / 128) + i % 32] >> 2 * (i / 32 % 4) & 3;
-}
 static inline void set_two(uint8_t *at, int i, int two) {
     at[32 * (i / 128) + i % 32] |= (uint8_t)(two << 2 * (i / 32 % 4));
 }
-static inline int bit_of(const uint8_t *at, int i) { return at[i % 32] >> i / 32 & 1; }
 static inline void set_bit(uint8_t *at, int i, int bit) { at[i % 32] |= (uint8_t)(bit << i / 32); }
-/* Nibbles in runs of 2 n: n low ones of n bytes, then the n high ones. */
-static inline int nibble_of(const uint8_t *at, int i, int n) {
-    return at[n * (i / (2 * n)) + i % n] >> 4 * (i / n % 2) & 15;
-}
 static inline void set_nibble(uint8_t *at, int i, int n, int nibble) {
     at[n * (i / (2 * n)) + i % n] |= (uint8_t)(nibble << 4 * (i / n % 2));
 }
@@ -45,7 +35,7 @@ static void unpack_q2_k(const uint8_t *at, struct codes *c) {
         c->scale[g] = at[g] & 15;
         c->minimum[g] = at[g] >> 4;
     }
-    for (int i = 0; i < superblock; i++) c->q[i] = (int8_t)two_of(at + 16, i);
+    for (int i = 0; i < superblock; i++) c->q[i] = (int8_t)block_two(at + 16, i);
 }
 
 static void pack_q2_k(const struct codes *c, uint8_t *at) {
@@ -58,7 +48,8 @@ static void pack_q2_k(const struct codes *c, uint8_t *at) {
 static void unpack_q3_k(const uint8_t *at, struct codes *c) {
     c->d = load_f16(at + 108);
     for (int g = 0; g < 16; g++) c->scale[g] = block_q3_k_scale(at + 96, g);
-    for (int i = 0; i < superblock; i++) c->q[i] = (int8_t)((two_of(at + 32, i) | bit_of(at, i) << 2) - 4);
+    for (int i = 0; i < superblock; i++)
+        c->q[i] = (int8_t)((block_two(at + 32, i) | block_bit(at, i) << 2) - 4);
 }
 
 static void pack_q3_k(const struct codes *c, uint8_t *at) {
@@ -104,7 +95,7 @@ static void pack_affine(const struct codes *c, uint8_t *at) {
 
 static void unpack_q4_k(const uint8_t *at, struct codes *c) {
     unpack_affine(at, c);
-    for (int i = 0; i < superblock; i++) c->q[i] = (int8_t)nibble_of(at + 16, i, 32);
+    for (int i = 0; i < superblock; i++) c->q[i] = (int8_t)block_nibble(at + 16, i, 32);
 }
 
 static void pack_q4_k(const struct codes *c, uint8_t *at) {
@@ -115,7 +106,7 @@ static void pack_q4_k(const struct codes *c, uint8_t *at) {
 static void unpack_q5_k(const uint8_t *at, struct codes *c) {
     unpack_affine(at, c);
     for (int i = 0; i < superblock; i++)
-        c->q[i] = (int8_t)(nibble_of(at + 48, i, 32) | bit_of(at + 16, i) << 4);
+        c->q[i] = (int8_t)(block_nibble(at + 48, i, 32) | block_bit(at + 16, i) << 4);
 }
 
 static void pack_q5_k(const struct codes *c, uint8_t *at) {
@@ -130,7 +121,7 @@ static void unpack_q6_k(const uint8_t *at, struct codes *c) {
     c->d = load_f16(at + 208);
     for (int g = 0; g < 16; g++) c->scale[g] = (int8_t)at[192 + g];
     for (int i = 0; i < superblock; i++)
-        c->q[i] = (int8_t)((nibble_of(at, i, 64) | two_of(at + 128, i) << 4) - 32);
+        c->q[i] = (int8_t)((block_nibble(at, i, 64) | block_two(at + 128, i) << 4) - 32);
 }
 
 static void pack_q6_k(const struct codes *c, uint8_t *at) {

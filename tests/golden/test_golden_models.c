@@ -55,8 +55,39 @@ static const struct variant {
      2e-1,
      1e-2,
      5e-2},
+    {"cuda", {.device = "cuda", .tokens = tokens}, 1e-4, 1e-5, 1e-4},
+    {"cuda, block recompute",
+     {.device = "cuda", .tokens = tokens, .keep = GRAPH_KEEP_EDGES},
+     1e-4,
+     1e-5,
+     1e-4},
+    {"cuda, bf16", {.device = "cuda", .tokens = tokens, .compute = DTYPE_BF16}, 2e-1, 1e-2, 5e-2},
+    {"cuda, bf16 decoded",
+     {.device = "cuda", .tokens = tokens, .compute = DTYPE_BF16, .decoded = true},
+     2e-1,
+     1e-2,
+     5e-2},
 };
 enum { variant_count = sizeof variants / sizeof *variants };
+
+/* Binaries that were carried to a machine with a GPU find the models beside them. */
+static const char *data_folder(void) {
+    const char *moved = getenv("HONE_TEST_DATA");
+    return moved ? moved : TEST_DATA;
+}
+
+/* Whether this machine has the device; HONE_TEST_DEVICE asks for one alone. */
+static bool is_wanted(const struct variant *v) {
+    const char *only = getenv("HONE_TEST_DEVICE");
+    struct device_options options = {.threads = 1};
+    struct device *device = NULL;
+    struct error err;
+    if (only && strcmp(only, v->options.device)) return false;
+    const struct device_ops *ops = device_find(v->options.device, &err);
+    if (!ops || !ops->open(&device, &options, &err)) return false;
+    ops->close(&device);
+    return true;
+}
 
 struct golden {
     char path[400], adapter[420];
@@ -72,12 +103,12 @@ static void golden_open(struct golden *g, const char *name) {
     struct error err;
     char path[512];
     memset(g, 0, sizeof *g);
-    snprintf(g->adapter, sizeof g->adapter, "%s/golden/%s/adapter", TEST_DATA, name);
-    snprintf(path, sizeof path, "%s/golden/%s/golden.json", TEST_DATA, name);
+    snprintf(g->adapter, sizeof g->adapter, "%s/golden/%s/adapter", data_folder(), name);
+    snprintf(path, sizeof path, "%s/golden/%s/golden.json", data_folder(), name);
     assert_ok(json_read_file(&g->json, path, 0, &err), &err);
-    snprintf(g->path, sizeof g->path, "%s/golden/data/%s", TEST_DATA,
+    snprintf(g->path, sizeof g->path, "%s/golden/data/%s", data_folder(),
              json_string_value(json_object_get(g->json, "model")));
-    snprintf(path, sizeof path, "%s/golden/%s/golden.safetensors", TEST_DATA, name);
+    snprintf(path, sizeof path, "%s/golden/%s/golden.safetensors", data_folder(), name);
     assert_ok(safetensors_open(&g->tensors, path, &err), &err);
     json_t *examples = json_object_get(g->json, "examples"), *example;
     size_t i, t;
@@ -187,7 +218,7 @@ static void logits_equal_transformers(void **state) {
         struct golden g;
         golden_open(&g, models[m]);
         for (int v = 0; v < variant_count; v++)
-            if (!variants[v].options.keep)
+            if (!variants[v].options.keep && is_wanted(&variants[v]))
                 for (int adapter = 0; adapter < 2; adapter++) check_logits(&g, &variants[v], adapter);
         golden_close(&g);
     }
@@ -201,7 +232,8 @@ static void losses_and_gradients_equal_peft(void **state) {
         golden_open(&g, models[m]);
         print_message("%s\n", models[m]);
         for (int v = 0; v < variant_count; v++)
-            for (size_t group = 1; group <= 16; group += variants[v].options.device[0] == 'r' ? 15 : 5)
+            for (size_t group = 1; group <= 16 && is_wanted(&variants[v]);
+                 group += variants[v].options.device[0] == 'r' ? 15 : 5)
                 check_gradients(&g, &variants[v], group);
         golden_close(&g);
     }
@@ -244,6 +276,10 @@ static void gradients_have_the_same_bits_on_any_thread_count(void **state) {
 }
 
 int main(void) {
+    const char *only = getenv("HONE_TEST_DEVICE");
+    bool any = false;
+    for (int v = 0; v < variant_count; v++) any = any || is_wanted(&variants[v]);
+    if (only && !any) return 77; /* that device is not here */
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(losses_and_gradients_equal_peft),
         cmocka_unit_test(logits_equal_transformers),

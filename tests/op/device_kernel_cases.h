@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "device/cpu/kernel.h"
+#include "device/operand.h"
 #include "tensor/rowcodec.h"
 
 /* What a case is built from; an operation reads the fields that it needs. */
@@ -49,15 +49,6 @@ static struct block block_open(size_t bytes) {
     memset(block.memory, guard_value, (bytes + 63) / 64 * 64 + 2 * guard_bytes);
     block.data = block.memory + guard_bytes;
     return block;
-}
-
-static void block_check(const struct block *block, const char *name, const char *what) {
-    size_t end = (block->bytes + 63) / 64 * 64 + guard_bytes;
-    for (size_t i = 0; i < guard_bytes; i++)
-        if (block->memory[i] != guard_value)
-            fail_msg("%s wrote %zu bytes before %s", name, guard_bytes - i, what);
-    for (size_t i = block->bytes + guard_bytes; i < end + guard_bytes; i++)
-        if (block->memory[i] != guard_value) fail_msg("%s wrote past the end of %s", name, what);
 }
 
 static int64_t value_elements(const struct value *value) {
@@ -553,5 +544,70 @@ static const struct sizes edge_sizes[] = {
     {401, 300, 77, 333, 16, 19, 2, 1, 80},
 };
 /* clang-format on */
+
+static void trial_open(struct trial *trial, enum op_code op, const struct sizes *z, enum dtype a,
+                       enum dtype b) {
+    memset(trial, 0, sizeof *trial);
+    trial->random = 1 + (uint64_t)op;
+    graph_init(&trial->graph);
+    builders[op](trial, z, a, b);
+    trial->node = graph_emit(&trial->graph, op, trial->ids, &trial->attributes, b, NULL);
+    assert_true(trial->node >= 0);
+}
+
+static void trial_release(struct trial *trial) {
+    for (int i = 0; i < trial->inputs; i++) free(trial->in[i].memory);
+    graph_release(&trial->graph);
+}
+
+static const struct node *node_of(const struct trial *trial) { return &trial->graph.nodes[trial->node]; }
+
+/* The operation's reference on the operands of a trial. */
+static void reference_open(const struct trial *trial, struct reference_call *call) {
+    const struct node *node = node_of(trial);
+    *call = (struct reference_call){.attributes = &node->attributes};
+    for (int i = 0; i < trial->inputs; i++) {
+        if (trial->ids[i] < 0) continue;
+        const struct value *value = &trial->graph.values[trial->ids[i]];
+        call->in[i].rank = value->rank;
+        memcpy(call->in[i].dim, value->dim, sizeof value->dim);
+        call->in[i].data = decoded(&trial->in[i], value->dtype, value_elements(value));
+    }
+    for (int o = 0; o < node->outputs; o++) {
+        const struct value *value = &trial->graph.values[node->output[o]];
+        call->out[o].rank = value->rank;
+        memcpy(call->out[o].dim, value->dim, sizeof value->dim);
+        call->out[o].data = mem_calloc((size_t)value_elements(value) + 1, sizeof(double));
+    }
+    op_row(node->op)->reference(call);
+}
+
+static void reference_close(struct reference_call *call) {
+    for (int i = 0; i < op_max_inputs; i++) mem_free(call->in[i].data);
+    for (int o = 0; o < op_max_outputs; o++) mem_free(call->out[o].data);
+}
+
+/* A result is stored with half a unit in the last place of its type: 2⁻²⁴ or 2⁻⁸ of it. A sum of n products,
+ * each term of which is of the size of the largest result or of 1, errs by up to (n + 8) 2⁻²⁴ of that;
+ * operands rounded to bf16 on the way add their rounding with random signs, √n of one. */
+static void compare(const struct trial *trial, const double *want, const struct operand *got,
+                    const char *name, const char *what) {
+    int64_t n = 1;
+    double most = 1;
+    for (int i = 0; i < got->rank; i++) n *= got->dim[i];
+    for (int64_t i = 0; i < n; i++)
+        if (fabs(want[i]) > most) most = fabs(want[i]);
+    double unit = got->dtype == DTYPE_BF16 ? 0x1p-8 : got->dtype == DTYPE_F32 ? 0x1p-24 : 0;
+    double allowed = most * ((trial->terms + 8) * 0x1p-24 + 4 * trial->relative);
+    struct block view = {.data = got->data};
+    double *values = decoded(&view, got->dtype, n);
+    for (int64_t i = 0; i < n; i++) {
+        double error = fabs(values[i] - want[i]);
+        if (!(error <= unit * fabs(want[i]) + allowed) && !(isnan(want[i]) && isnan(values[i])))
+            fail_msg("%s: %s[%lld] of %lld is %.9g, expected %.9g (error %.3g, allowed %.3g)", name, what,
+                     (long long)i, (long long)n, values[i], want[i], error, unit * fabs(want[i]) + allowed);
+    }
+    mem_free(values);
+}
 
 #endif

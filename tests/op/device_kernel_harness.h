@@ -9,6 +9,7 @@
 
 #include "device/cpu/cpu.h"
 #include "device/cpu/gemm.h"
+#include "device/cpu/kernel.h"
 #include "op/device_kernel_cases.h"
 
 enum { most_threads = 4 };
@@ -20,6 +21,15 @@ struct attempt {
     struct block in[op_max_inputs], out[op_max_outputs], workspace;
     struct cpu_call call;
 };
+
+static void block_check(const struct block *block, const char *name, const char *what) {
+    size_t end = (block->bytes + 63) / 64 * 64 + guard_bytes;
+    for (size_t i = 0; i < guard_bytes; i++)
+        if (block->memory[i] != guard_value)
+            fail_msg("%s wrote %zu bytes before %s", name, guard_bytes - i, what);
+    for (size_t i = block->bytes + guard_bytes; i < end + guard_bytes; i++)
+        if (block->memory[i] != guard_value) fail_msg("%s wrote past the end of %s", name, what);
+}
 
 static struct block block_copy(const struct block *block) {
     struct block copy = block_open(block->bytes);
@@ -37,8 +47,6 @@ static struct operand operand_of(const struct trial *trial, int id, const struct
     memcpy(operand.dim, value->dim, sizeof operand.dim);
     return operand;
 }
-
-static const struct node *node_of(const struct trial *trial) { return &trial->graph.nodes[trial->node]; }
 
 /* With `overlay`, an output lies on the input that its row lets it overwrite, when their sizes are equal. */
 static void attempt_run(struct attempt *attempt, const struct trial *trial, const struct cpu_kernel *kernel,
@@ -102,68 +110,15 @@ static void same_bits(const struct attempt *a, const struct attempt *b, const st
             fail_msg("%s: other bits in state %d %s", name, i, how);
 }
 
-/* A result is stored with half a unit in the last place of its type: 2⁻²⁴ or 2⁻⁸ of it. A sum of n products,
- * each term of which is of the size of the largest result or of 1, errs by up to (n + 8) 2⁻²⁴ of that;
- * operands rounded to bf16 on the way add their rounding with random signs, √n of one. */
-static void compare(const struct trial *trial, const double *want, const struct operand *got,
-                    const char *name, const char *what) {
-    int64_t n = 1;
-    double most = 1;
-    for (int i = 0; i < got->rank; i++) n *= got->dim[i];
-    for (int64_t i = 0; i < n; i++)
-        if (fabs(want[i]) > most) most = fabs(want[i]);
-    double unit = got->dtype == DTYPE_BF16 ? 0x1p-8 : got->dtype == DTYPE_F32 ? 0x1p-24 : 0;
-    double allowed = most * ((trial->terms + 8) * 0x1p-24 + 4 * trial->relative);
-    struct block view = {.data = got->data};
-    double *values = decoded(&view, got->dtype, n);
-    for (int64_t i = 0; i < n; i++) {
-        double error = fabs(values[i] - want[i]);
-        if (!(error <= unit * fabs(want[i]) + allowed) && !(isnan(want[i]) && isnan(values[i])))
-            fail_msg("%s: %s[%lld] of %lld is %.9g, expected %.9g (error %.3g, allowed %.3g)", name, what,
-                     (long long)i, (long long)n, values[i], want[i], error, unit * fabs(want[i]) + allowed);
-    }
-    mem_free(values);
-}
-
 static void check_reference(const struct trial *trial, const struct attempt *attempt, const char *name) {
-    const struct node *node = node_of(trial);
-    struct reference_call call = {.attributes = &node->attributes};
-    for (int i = 0; i < trial->inputs; i++) {
-        if (trial->ids[i] < 0) continue;
-        const struct value *value = &trial->graph.values[trial->ids[i]];
-        call.in[i].rank = value->rank;
-        memcpy(call.in[i].dim, value->dim, sizeof value->dim);
-        call.in[i].data = decoded(&trial->in[i], value->dtype, value_elements(value));
-    }
-    for (int o = 0; o < node->outputs; o++) {
-        const struct value *value = &trial->graph.values[node->output[o]];
-        call.out[o].rank = value->rank;
-        memcpy(call.out[o].dim, value->dim, sizeof value->dim);
-        call.out[o].data = mem_calloc((size_t)value_elements(value) + 1, sizeof(double));
-    }
-    op_row(node->op)->reference(&call);
-    for (int o = 0; o < node->outputs; o++)
+    struct reference_call call;
+    reference_open(trial, &call);
+    for (int o = 0; o < node_of(trial)->outputs; o++)
         compare(trial, call.out[o].data, &attempt->call.out[o], name, "output");
     for (int i = 0; i < trial->inputs; i++)
-        if (trial->ids[i] >= 0 && op_row(node->op)->state_writes >> i & 1u)
+        if (trial->ids[i] >= 0 && op_row(node_of(trial)->op)->state_writes >> i & 1u)
             compare(trial, call.in[i].data, &attempt->call.in[i], name, "state");
-    for (int i = 0; i < trial->inputs; i++) mem_free(call.in[i].data);
-    for (int o = 0; o < node->outputs; o++) mem_free(call.out[o].data);
-}
-
-static void trial_open(struct trial *trial, enum op_code op, const struct sizes *z, enum dtype a,
-                       enum dtype b) {
-    memset(trial, 0, sizeof *trial);
-    trial->random = 1 + (uint64_t)op;
-    graph_init(&trial->graph);
-    builders[op](trial, z, a, b);
-    trial->node = graph_emit(&trial->graph, op, trial->ids, &trial->attributes, b, NULL);
-    assert_true(trial->node >= 0);
-}
-
-static void trial_release(struct trial *trial) {
-    for (int i = 0; i < trial->inputs; i++) free(trial->in[i].memory);
-    graph_release(&trial->graph);
+    reference_close(&call);
 }
 
 static void check_kernel(const struct cpu_kernel *kernel, const struct sizes *z, enum dtype a, enum dtype b) {

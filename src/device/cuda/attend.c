@@ -1,0 +1,84 @@
+/* Attention, its gradient, and attention through the key-value cache. */
+#include "device/cuda/cuda.h"
+
+static struct attention attention_of(const struct call *call) {
+    const struct attributes *a = &call->node->attributes;
+    return (struct attention){.q = array_of(&call->in[0]),
+                              .k = array_of(&call->in[1]),
+                              .v = array_of(&call->in[2]),
+                              .ranges = call->ranges,
+                              .tokens = call->in[0].dim[0],
+                              .heads = a->heads,
+                              .kv_heads = a->kv_heads,
+                              .head_dim = a->head_dim,
+                              .scale = a->scale};
+}
+
+static bool attention(struct call *call, struct error *err) {
+    struct attention a = attention_of(call);
+    (void)err;
+    a.y = array_of(&call->out[0]);
+    a.lse = call->out[1].data;
+    if (cuda_flash_serves(a.q.type, a.head_dim))
+        cuda_flash(&a, call->stream);
+    else
+        cuda_attention(&a, call->stream);
+    return true;
+}
+
+static size_t grad_workspace(const struct graph *graph, const struct node *node) {
+    const struct value *q = &graph->values[node->input[0]];
+    size_t rows = (size_t)q->dim[0], heads = (size_t)node->attributes.heads;
+    size_t bytes = cuda_round(rows * heads * sizeof(float));
+    if (cuda_flash_serves(q->dtype, node->attributes.head_dim) &&
+        graph->values[node->input[5]].dtype != DTYPE_BF16)
+        bytes += cuda_round(rows * (size_t)q->dim[1] * 2);
+    return bytes;
+}
+
+static bool attention_grad(struct call *call, struct error *err) {
+    struct attention a = attention_of(call);
+    (void)err;
+    a.y = array_of(&call->in[3]);
+    a.lse = call->in[4].data;
+    a.dy = array_of(&call->in[5]);
+    a.dq = array_of(&call->out[0]);
+    a.dk = array_of(&call->out[1]);
+    a.dv = array_of(&call->out[2]);
+    a.delta = call_scratch(call, (size_t)a.tokens * (size_t)a.heads * sizeof(float));
+    if (cuda_flash_serves(a.q.type, a.head_dim))
+        a.dy16 = a.dy.type == DTYPE_BF16 ? a.dy.data
+                                         : call_scratch(call, (size_t)operand_elements(&call->in[0]) * 2);
+    cuda_attention_grad(&a, call->stream);
+    return true;
+}
+
+static bool cache_attention(struct call *call, struct error *err) {
+    const struct attributes *a = &call->node->attributes;
+    (void)err;
+    struct cache_attention c = {.q = array_of(&call->in[0]),
+                                .k = array_of(&call->in[1]),
+                                .v = array_of(&call->in[2]),
+                                .y = array_of(&call->out[0]),
+                                .keys = array_of(&call->in[6]),
+                                .values = array_of(&call->in[7]),
+                                .segments = call->in[3].data,
+                                .slots = call->in[4].data,
+                                .past = call->in[5].data,
+                                .ranges = call->ranges,
+                                .tokens = call->in[0].dim[0],
+                                .context = call->in[6].dim[2],
+                                .heads = a->heads,
+                                .kv_heads = a->kv_heads,
+                                .head_dim = a->head_dim,
+                                .scale = a->scale};
+    cuda_cache_attention(&c, call->stream);
+    return true;
+}
+
+const struct cuda_kernel cuda_kernels_attention[] = {
+    {OP_ATTENTION, attention, NULL, NULL},
+    {OP_ATTENTION_GRAD, attention_grad, grad_workspace, NULL},
+    {OP_CACHE_ATTENTION, cache_attention, NULL, NULL},
+    {.run = NULL},
+};

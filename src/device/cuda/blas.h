@@ -1,0 +1,31 @@
+/* Matrix products by cuBLASLt, which is loaded when the device is opened. An algorithm is chosen once for
+ * each shape, by the library's heuristics, among those whose sums do not depend on the order of blocks. */
+#ifndef HONE_DEVICE_CUDA_BLAS_H
+#define HONE_DEVICE_CUDA_BLAS_H
+
+#include "base/error.h"
+#include "device/cuda/kernels.h"
+
+enum { blas_workspace = 32 << 20 }; /* bytes; what the vendor asks for on Hopper */
+
+/* y [m, n] = alpha x w + beta y; rows `ld…` elements apart. */
+struct product {
+    enum dtype type; /* of x and w: f32 (without TF32) or bf16; sums are f32 */
+    const void *x, *w;
+    struct array y;
+    int64_t m, n, k, ldx, ldw, ldy;
+    bool x_transposed; /* x lies as [k, m] */
+    bool w_transposed; /* w lies as [n, k] */
+    float alpha, beta;
+};
+
+struct blas;
+bool blas_open(struct blas **out, struct error *err);
+void blas_close(struct blas **blas);
+/* `workspace`: blas_workspace bytes on the device. */
+bool blas_product(struct blas *blas, const struct product *product, void *workspace, cudaStream_t stream,
+                  struct error *err);
+const char *blas_path(const struct blas *blas); /* where it was loaded from */
+size_t blas_version(const struct blas *blas);
+
+#endif

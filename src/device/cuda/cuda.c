@@ -1,0 +1,131 @@
+/* The CUDA device: one GPU, its description, and the table that the program loads (device/module.h). */
+#include "device/cuda/cuda.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "device/cuda/blas.h"
+
+enum { least_major = 8 }; /* compute capability: bf16 on tensor cores */
+
+bool cuda_check(cudaError_t status, const char *doing, struct error *err) {
+    if (status == cudaSuccess) return true;
+    error_set(err, status == cudaErrorMemoryAllocation ? ERROR_MEMORY : ERROR_FAILED, "cuda", "cannot %s: %s",
+              doing, cudaGetErrorString(status));
+    if (status == cudaErrorInsufficientDriver)
+        return error_fix(err,
+                         "Install NVIDIA's driver 580 or later: apt install nvidia-driver-580 (Ubuntu) or "
+                         "nvidia-driver (Debian).");
+    return false;
+}
+
+bool cuda_wait(struct device *device, struct error *err) {
+    return cuda_check(cudaStreamSynchronize(device->stream), "finish the work on the GPU", err);
+}
+
+static bool count_devices(int *count, struct error *err) {
+    cudaError_t status = cudaGetDeviceCount(count);
+    if (status == cudaErrorInsufficientDriver || status == cudaErrorStubLibrary) {
+        error_set(err, ERROR_FAILED, "cuda",
+                  "NVIDIA's driver (libcuda.so.1) is missing, or too old for CUDA %d", CUDART_VERSION / 1000);
+        return error_fix(
+            err, "Install driver 580 or later: apt install nvidia-driver-580 (Ubuntu) or nvidia-driver "
+                 "(Debian), and restart.");
+    }
+    if (status == cudaErrorNoDevice || (status == cudaSuccess && *count < 1)) {
+        error_set(err, ERROR_FAILED, "cuda", "there is no NVIDIA GPU that this process can see");
+        return error_fix(err, "Look at nvidia-smi and at CUDA_VISIBLE_DEVICES.");
+    }
+    return cuda_check(status, "look for GPUs", err);
+}
+
+static bool cuda_present(struct error *err) {
+    int count;
+    return count_devices(&count, err);
+}
+
+/* "cuda:2" → 2; "cuda", "auto" and NULL → 0. */
+static bool index_of(const char *name, int count, int *out, struct error *err) {
+    const char *colon = name ? strchr(name, ':') : NULL;
+    *out = colon ? (int)strtol(colon + 1, NULL, 10) : 0;
+    if (*out < count) return true;
+    error_set(err, ERROR_USAGE, "cuda", "there is no GPU %d: this process sees %d", *out, count);
+    return error_fix(err, "Take --device cuda, or cuda:0 to cuda:%d.", count - 1);
+}
+
+static bool describe_gpu(struct device *device, struct error *err) {
+    struct cudaDeviceProp facts;
+    if (!cuda_check(cudaGetDeviceProperties(&facts, device->index), "ask the GPU what it is", err))
+        return false;
+    snprintf(device->name, sizeof device->name, "%.120s", facts.name);
+    device->major = facts.major;
+    device->minor = facts.minor;
+    device->processors = facts.multiProcessorCount;
+    device->total = facts.totalGlobalMem;
+    if (facts.major >= least_major) return true;
+    error_set(err, ERROR_FAILED, "cuda", "the %s (compute capability %d.%d) is too old", device->name,
+              facts.major, facts.minor);
+    return error_fix(err, "GPUs from compute capability 8.0 (Ampere) on are served; take --device cpu here.");
+}
+
+static void cuda_close(struct device **handle) {
+    struct device *device = *handle;
+    if (!device) return;
+    blas_close(&device->blas);
+    if (device->stream) cudaStreamDestroy(device->stream);
+    mem_free(device);
+    *handle = NULL;
+}
+
+static bool cuda_open(struct device **out, const struct device_options *options, struct error *err) {
+    int count, index;
+    *out = NULL;
+    if (!count_devices(&count, err) || !index_of(options ? options->name : NULL, count, &index, err))
+        return false;
+    struct device *device = mem_calloc(1, sizeof *device);
+    if (!device) return error_no_memory(err, "cuda", sizeof *device);
+    device->index = index;
+    bool ok =
+        describe_gpu(device, err) && cuda_check(cudaSetDevice(index), "open the GPU", err) &&
+        cuda_check(cudaStreamCreateWithFlags(&device->stream, cudaStreamNonBlocking), "open the GPU", err) &&
+        blas_open(&device->blas, err);
+    if (!ok) cuda_close(&device);
+    *out = device;
+    return ok;
+}
+
+static bool cuda_memory(struct device *device, struct device_memory *out, struct error *err) {
+    size_t available, total;
+    (void)device;
+    if (!cuda_check(cudaMemGetInfo(&available, &total), "ask for the GPU's memory", err)) return false;
+    *out = (struct device_memory){.total = total, .available = available};
+    return true;
+}
+
+/* The one name that the program looks up in this module. */
+__attribute__((visibility("default"))) extern const struct device_ops hone_device;
+const struct device_ops hone_device = {
+    .abi = device_abi,
+    .name = "cuda",
+    .narrow_gradients = true,
+    .open = cuda_open,
+    .close = cuda_close,
+    .present = cuda_present,
+    .memory = cuda_memory,
+    .describe = cuda_describe,
+    .measure = cuda_measure,
+    .supports = cuda_supports,
+    .workspace = cuda_workspace,
+    .store_open = cuda_store_open,
+    .store_close = cuda_store_close,
+    .reserve = cuda_reserve,
+    .upload = cuda_upload,
+    .download = cuda_download,
+    .compile = cuda_compile,
+    .run = cuda_run,
+    .finish = cuda_finish,
+    .read = cuda_read,
+    .program_close = cuda_program_close,
+};

@@ -1,0 +1,106 @@
+/* The inside of the CUDA device, shared by its C files. Kernels: kernels.h.
+ *
+ * All work of a device goes to one stream, in the order of the calls; nothing waits but download, read and
+ * finish. The store holds every row of the state table, mapped weights too. */
+#ifndef HONE_DEVICE_CUDA_CUDA_H
+#define HONE_DEVICE_CUDA_CUDA_H
+
+#include "device/cuda/kernels.h"
+#include "device/operand.h"
+
+struct blas;
+
+struct device {
+    int index;
+    cudaStream_t stream;
+    struct blas *blas;
+    char name[128];
+    int major, minor, processors;
+    uint64_t total; /* bytes of memory */
+};
+
+struct store {
+    struct device *device;
+    const struct state_table *table; /* must outlive the store */
+    unsigned char **data;            /* [rows], on the device */
+    int rows;
+    unsigned char *block; /* all of them */
+    unsigned char *arena; /* shared by the programs over this store */
+    uint64_t arena_bytes;
+};
+
+/* False with *err filled from a failed call. `doing` is a verb phrase: "allocate 3 GiB". */
+bool cuda_check(cudaError_t status, const char *doing, struct error *err);
+/* Waits for all that the stream was given. */
+bool cuda_wait(struct device *device, struct error *err);
+
+/* memory.c */
+bool cuda_store_open(struct device *device, const struct state_table *table, struct store **out,
+                     struct error *err);
+void cuda_store_close(struct store **store);
+bool cuda_reserve(struct store *store, uint64_t bytes, struct error *err);
+bool cuda_upload(struct store *store, int row, const void *data, size_t bytes, struct error *err);
+bool cuda_download(struct store *store, int row, void *data, size_t bytes, struct error *err);
+bool cuda_allocate(void **out, uint64_t bytes, const char *what, struct error *err);
+
+/* What one node of a program is given in one run. */
+struct call {
+    struct device *device;
+    const struct graph *graph;
+    const struct node *node;
+    struct operand in[op_max_inputs], out[op_max_outputs];
+    cudaStream_t stream;
+    enum dtype compute;       /* of products */
+    unsigned char *workspace; /* as many bytes as the row asked for */
+    size_t used;              /* … of which are given out */
+    struct ranges ranges;     /* of the run's tokens */
+    struct converted *last;   /* what an earlier node left in the workspace */
+    const void *table;        /* what the row's `table` made, on the device; or NULL */
+    int table_count;
+};
+
+/* A value in the compute type, at a place of the workspace that nobody wrote over yet; value -1: none. */
+struct converted {
+    int value;
+    enum dtype type;
+    unsigned char *data, *end;
+};
+
+struct cuda_kernel {
+    enum op_code op;
+    bool (*run)(struct call *call, struct error *err);
+    /* Scratch bytes at the planned size; NULL: none. */
+    size_t (*workspace)(const struct graph *graph, const struct node *node);
+    /* Makes what the node's launches read of its attributes, from mem_alloc; NULL: nothing. */
+    bool (*table)(const struct node *node, void **out, size_t *bytes, int *count, struct error *err);
+};
+/* Ended by a row without run. One table a file; listed in program.c. */
+extern const struct cuda_kernel cuda_kernels_rows[], cuda_kernels_products[], cuda_kernels_attention[],
+    cuda_kernels_optimizer[];
+const struct cuda_kernel *cuda_kernel_of(enum op_code op);
+
+static inline struct array array_of(const struct operand *operand) {
+    return (struct array){operand->data, operand->dtype};
+}
+static inline size_t cuda_round(size_t bytes) { return (bytes + 255) & ~(size_t)255; }
+/* The next so many bytes of the workspace, 256-byte aligned. */
+void *call_scratch(struct call *call, size_t bytes);
+
+/* program.c */
+struct program;
+bool cuda_compile(struct device *device, const struct plan *plan, struct store *store, struct program **out,
+                  struct error *err);
+bool cuda_run(struct program *program, const struct binding *binding, struct error *err);
+bool cuda_finish(struct program *program, struct error *err);
+bool cuda_read(struct program *program, int value, void *data, size_t bytes, struct error *err);
+void cuda_program_close(struct program **program);
+bool cuda_supports(const struct device *device, const struct graph *graph, const struct node *node,
+                   struct error *err);
+size_t cuda_workspace(const struct device *device, const struct graph *graph, const struct node *node);
+
+/* measure.c */
+bool cuda_describe(const struct device *device, json_t **out, struct error *err);
+bool cuda_measure(struct device *device, const enum dtype *compute, const int64_t (*shapes)[3], int count,
+                  json_t **out, struct error *err);
+
+#endif

@@ -1,0 +1,122 @@
+/* What the kernels share: reading and writing f32 or bf16 in vectors, sums over a warp or a block in a fixed
+ * order. The type of an array is known at launch only: its test is the same for all threads and costs nothing
+ * beside the memory it reads. */
+#ifndef HONE_DEVICE_CUDA_KERNEL_CUH
+#define HONE_DEVICE_CUDA_KERNEL_CUH
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include "device/cuda/kernels.h"
+
+template <int N> struct alignas(N % 4 ? 4 : 16) lanes { float v[N]; };
+
+/* N elements from `at` on; N of 4 or 8 needs at % N == 0 and a 16-byte aligned array. */
+template <int N> __device__ inline lanes<N> get(const struct array &a, int64_t at) {
+    lanes<N> out;
+    if (a.type == DTYPE_F32) {
+        const float *p = (const float *)a.data + at;
+        if constexpr (N == 8) {
+            ((float4 *)out.v)[0] = ((const float4 *)p)[0];
+            ((float4 *)out.v)[1] = ((const float4 *)p)[1];
+        } else if constexpr (N == 4) {
+            *(float4 *)out.v = *(const float4 *)p;
+        } else {
+            for (int i = 0; i < N; i++) out.v[i] = p[i];
+        }
+    } else if (a.type == DTYPE_BF16) {
+        const __nv_bfloat16 *p = (const __nv_bfloat16 *)a.data + at;
+        if constexpr (N == 8) {
+            uint4 bits = *(const uint4 *)p;
+            const uint32_t word[4] = {bits.x, bits.y, bits.z, bits.w};
+            for (int i = 0; i < 4; i++) {
+                out.v[2 * i] = __uint_as_float(word[i] << 16);
+                out.v[2 * i + 1] = __uint_as_float(word[i] & 0xffff0000u);
+            }
+        } else if constexpr (N == 4) {
+            uint2 bits = *(const uint2 *)p;
+            out.v[0] = __uint_as_float(bits.x << 16);
+            out.v[1] = __uint_as_float(bits.x & 0xffff0000u);
+            out.v[2] = __uint_as_float(bits.y << 16);
+            out.v[3] = __uint_as_float(bits.y & 0xffff0000u);
+        } else {
+            for (int i = 0; i < N; i++) out.v[i] = __bfloat162float(p[i]);
+        }
+    } else { /* f16: norms and biases of some files */
+        for (int i = 0; i < N; i++) out.v[i] = __half2float(((const __half *)a.data)[at + i]);
+    }
+    return out;
+}
+
+__device__ inline uint32_t two_bf16(float low, float high) {
+    __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+    return *reinterpret_cast<uint32_t *>(&pair);
+}
+
+template <int N> __device__ inline void put(const struct array &a, int64_t at, const lanes<N> &x) {
+    if (a.type == DTYPE_F32) {
+        float *p = (float *)a.data + at;
+        if constexpr (N == 8) {
+            ((float4 *)p)[0] = make_float4(x.v[0], x.v[1], x.v[2], x.v[3]);
+            ((float4 *)p)[1] = make_float4(x.v[4], x.v[5], x.v[6], x.v[7]);
+        } else if constexpr (N == 4) {
+            *(float4 *)p = *(const float4 *)x.v;
+        } else {
+            for (int i = 0; i < N; i++) p[i] = x.v[i];
+        }
+    } else {
+        __nv_bfloat16 *p = (__nv_bfloat16 *)a.data + at;
+        if constexpr (N == 8) {
+            *(uint4 *)p = make_uint4(two_bf16(x.v[0], x.v[1]), two_bf16(x.v[2], x.v[3]),
+                                     two_bf16(x.v[4], x.v[5]), two_bf16(x.v[6], x.v[7]));
+        } else if constexpr (N == 4) {
+            *(uint2 *)p = make_uint2(two_bf16(x.v[0], x.v[1]), two_bf16(x.v[2], x.v[3]));
+        } else {
+            for (int i = 0; i < N; i++) p[i] = __float2bfloat16(x.v[i]);
+        }
+    }
+}
+
+__device__ inline float get1(const struct array &a, int64_t at) { return get<1>(a, at).v[0]; }
+__device__ inline void put1(const struct array &a, int64_t at, float x) { put<1>(a, at, {{x}}); }
+
+template <class T> __device__ inline T warp_sum(T x) {
+    for (int step = 16; step; step /= 2) x += __shfl_xor_sync(~0u, x, step);
+    return x;
+}
+__device__ inline float warp_max(float x) {
+    for (int step = 16; step; step /= 2) x = fmaxf(x, __shfl_xor_sync(~0u, x, step));
+    return x;
+}
+
+/* Sum over the block, of whole warps, given to every thread. */
+template <class T> __device__ inline T block_sum(T x) {
+    __shared__ T part[32];
+    int warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = (blockDim.x + 31) / 32;
+    x = warp_sum(x);
+    __syncthreads(); /* the sum before may still be read */
+    if (!lane) part[warp] = x;
+    __syncthreads();
+    return warp_sum(lane < warps ? part[lane] : T(0));
+}
+__device__ inline float block_max(float x) {
+    __shared__ float part[32];
+    int warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = (blockDim.x + 31) / 32;
+    x = warp_max(x);
+    __syncthreads();
+    if (!lane) part[warp] = x;
+    __syncthreads();
+    return warp_max(lane < warps ? part[lane] : part[0]);
+}
+
+/* Blocks of `threads` for n items, as many as the grid can have; kernels go on from there in strides. */
+static inline unsigned blocks_for(int64_t n, int threads) {
+    int64_t blocks = (n + threads - 1) / threads, most = 1 << 20;
+    return (unsigned)(blocks < 1 ? 1 : blocks < most ? blocks : most);
+}
+#define EACH(i, n)                                                   \
+    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, \
+                 step_ = (int64_t)gridDim.x * blockDim.x;            \
+         i < (n); i += step_)
+
+#endif

@@ -1,0 +1,289 @@
+/* A plan on the device: its nodes in order, each a few launches on the stream. A run copies its inputs, which
+ * are small, through page-locked memory that a later run does not touch before the copy is done, and returns
+ * without waiting. */
+#include <string.h>
+
+#include "base/mem.h"
+#include "device/cuda/cuda.h"
+#include "device/cuda/trace.h"
+
+enum { slots = 4 }; /* runs whose inputs may be on their way */
+
+/* Where each input lies in the block that is copied; the ranges of the tokens come behind them. */
+enum range { RANGE_START, RANGE_END, RANGE_SEGMENT, RANGE_COUNT };
+
+struct node_table {
+    void *data; /* on the device */
+    int count;
+};
+
+struct program {
+    const struct plan *plan; /* must outlive the program */
+    struct store *store;
+    const struct cuda_kernel **kernels;                                         /* [nodes] */
+    struct node_table *tables;                                                  /* [nodes] */
+    size_t offset[INPUT_COUNT + RANGE_COUNT], bytes[INPUT_COUNT + RANGE_COUNT]; /* bytes 0: not read */
+    size_t input_bytes;
+    unsigned char *staging[slots]; /* page-locked */
+    unsigned char *inputs;         /* on the device */
+    cudaEvent_t copied[slots];
+    unsigned runs;
+    struct converted last;
+    struct trace *trace; /* NULL: not asked for */
+};
+
+const struct cuda_kernel *cuda_kernel_of(enum op_code op) {
+    static const struct cuda_kernel *const tables[] = {cuda_kernels_rows, cuda_kernels_products,
+                                                       cuda_kernels_attention, cuda_kernels_optimizer};
+    for (size_t t = 0; t < sizeof tables / sizeof *tables; t++)
+        for (const struct cuda_kernel *row = tables[t]; row->run; row++)
+            if (row->op == op) return row;
+    return NULL;
+}
+
+static bool is_activation(const struct value *value) {
+    return value->dtype == DTYPE_F32 || value->dtype == DTYPE_BF16;
+}
+
+bool cuda_supports(const struct device *device, const struct graph *graph, const struct node *node,
+                   struct error *err) {
+    (void)device;
+    const char *op = op_row(node->op)->name, *why = NULL;
+    if (!cuda_kernel_of(node->op)) why = "it has no kernel for this operation";
+    if (node->attributes.head_dim > 256) why = "heads are wider than 256";
+    for (int i = 0; i < node->inputs && !why; i++) {
+        const struct value *value = node->input[i] < 0 ? NULL : &graph->values[node->input[i]];
+        if (!value) continue;
+        if (value->kind == VALUE_TRANSIENT && !is_activation(value))
+            why = "an activation is neither f32 nor bf16";
+        bool number = value->kind == VALUE_STATE && value->dtype != DTYPE_I32 && value->dtype != DTYPE_F64;
+        if (number && !cuda_decodes(value->dtype)) {
+            error_set(err, ERROR_USAGE, "cuda", "weights of type %s are not served on a GPU yet (%s)",
+                      dtype_row(value->dtype)->name, op);
+            return error_fix(err, "Take --device cpu, or --frozen-weights decoded.");
+        }
+    }
+    if (!why) return true;
+    error_set(err, ERROR_USAGE, "cuda", "the operation %s does not run on a GPU: %s", op, why);
+    return error_fix(err, "Take --device cpu.");
+}
+
+size_t cuda_workspace(const struct device *device, const struct graph *graph, const struct node *node) {
+    (void)device;
+    const struct cuda_kernel *kernel = cuda_kernel_of(node->op);
+    return kernel && kernel->workspace ? kernel->workspace(graph, node) : 0;
+}
+
+void *call_scratch(struct call *call, size_t bytes) {
+    unsigned char *at = call->workspace + call->used;
+    struct converted *last = call->last;
+    call->used += cuda_round(bytes);
+    /* A copy that this overlaps is gone. */
+    if (last->value >= 0 && at < last->end && last->data < call->workspace + call->used) last->value = -1;
+    return at;
+}
+
+/* ---- compile ---- */
+
+/* A place for each input that the graph reads. */
+static void place_inputs(struct program *program) {
+    const struct graph *graph = program->plan->graph;
+    int64_t tokens = 0;
+    for (int v = 0; v < graph->value_count; v++) {
+        const struct value *value = &graph->values[v];
+        if (value->kind != VALUE_INPUT) continue;
+        program->bytes[value->which] = (size_t)value->dim[0] * 4;
+        if (value->count == COUNT_TOKENS && value->dim[0] > tokens) tokens = value->dim[0];
+    }
+    /* Values of a graph may be state in all but their count (tests): the most tokens of any. */
+    for (int v = 0; v < graph->value_count; v++)
+        if (graph->values[v].count == COUNT_TOKENS && graph->values[v].dim[0] > tokens)
+            tokens = graph->values[v].dim[0];
+    if (program->bytes[INPUT_SEGMENTS])
+        for (int r = 0; r < RANGE_COUNT; r++) program->bytes[INPUT_COUNT + r] = (size_t)tokens * 4;
+    for (int i = 0; i < INPUT_COUNT + RANGE_COUNT; i++) {
+        program->offset[i] = program->input_bytes;
+        program->input_bytes += cuda_round(program->bytes[i]);
+    }
+}
+
+static bool make_tables(struct program *program, struct error *err) {
+    const struct graph *graph = program->plan->graph;
+    bool ok = true;
+    for (int n = 0; ok && n < graph->node_count; n++) {
+        const struct cuda_kernel *kernel = program->kernels[n];
+        struct node_table *table = &program->tables[n];
+        void *data = NULL;
+        size_t bytes = 0;
+        if (!kernel->table) continue;
+        ok = kernel->table(&graph->nodes[n], &data, &bytes, &table->count, err) &&
+             cuda_allocate(&table->data, bytes, "the update's table", err) &&
+             cuda_check(cudaMemcpyAsync(table->data, data, bytes, cudaMemcpyHostToDevice,
+                                        program->store->device->stream),
+                        "copy to the GPU", err) &&
+             cuda_wait(program->store->device, err);
+        mem_free(data);
+    }
+    return ok;
+}
+
+static bool open_inputs(struct program *program, struct error *err) {
+    place_inputs(program);
+    bool ok = cuda_allocate((void **)&program->inputs, program->input_bytes, "a step's inputs", err);
+    for (int i = 0; ok && i < slots; i++)
+        ok = cuda_check(cudaMallocHost((void **)&program->staging[i], program->input_bytes + 1),
+                        "allocate page-locked memory", err) &&
+             cuda_check(cudaEventCreateWithFlags(&program->copied[i], cudaEventDisableTiming),
+                        "make an event", err);
+    return ok;
+}
+
+bool cuda_compile(struct device *device, const struct plan *plan, struct store *store, struct program **out,
+                  struct error *err) {
+    struct program *program = mem_calloc(1, sizeof *program);
+    size_t nodes = (size_t)plan->graph->node_count;
+    *out = NULL;
+    if (!program) return error_no_memory(err, "cuda", sizeof *program);
+    program->plan = plan;
+    program->store = store;
+    program->last.value = -1;
+    program->kernels = mem_calloc(nodes + 1, sizeof *program->kernels);
+    program->tables = mem_calloc(nodes + 1, sizeof *program->tables);
+    bool ok = (program->kernels && program->tables) || error_no_memory(err, "cuda", nodes * sizeof(void *));
+    for (size_t n = 0; ok && n < nodes; n++) {
+        ok = cuda_supports(device, plan->graph, &plan->graph->nodes[n], err);
+        program->kernels[n] = cuda_kernel_of(plan->graph->nodes[n].op);
+    }
+    ok = ok && cuda_reserve(store, plan->arena_bytes + plan->workspace_bytes, err) &&
+         open_inputs(program, err) && make_tables(program, err) &&
+         trace_open(&program->trace, device, plan->graph->node_count, err);
+    if (!ok) cuda_program_close(&program);
+    *out = program;
+    return ok;
+}
+
+void cuda_program_close(struct program **handle) {
+    struct program *program = *handle;
+    if (!program) return;
+    if (program->store) cudaStreamSynchronize(program->store->device->stream);
+    for (int n = 0; program->tables && n < program->plan->graph->node_count; n++)
+        cudaFree(program->tables[n].data);
+    for (int i = 0; i < slots; i++) {
+        cudaFreeHost(program->staging[i]);
+        if (program->copied[i]) cudaEventDestroy(program->copied[i]);
+    }
+    cudaFree(program->inputs);
+    trace_close(&program->trace);
+    mem_free(program->kernels);
+    mem_free(program->tables);
+    mem_free(program);
+    *handle = NULL;
+}
+
+/* ---- run ---- */
+
+/* Start and end of each token's segment, and which it is. */
+static void fill_ranges(const struct program *program, const struct binding *binding, unsigned char *to) {
+    const int32_t *begins = binding->inputs[INPUT_SEGMENTS];
+    int32_t *range[RANGE_COUNT];
+    for (int r = 0; r < RANGE_COUNT; r++)
+        range[r] = (int32_t *)(void *)(to + program->offset[INPUT_COUNT + r]);
+    for (int64_t s = 0; s < binding->segments; s++)
+        for (int32_t t = begins[s]; t < begins[s + 1]; t++) {
+            range[RANGE_START][t] = begins[s];
+            range[RANGE_END][t] = begins[s + 1];
+            range[RANGE_SEGMENT][t] = (int32_t)s;
+        }
+}
+
+static size_t bound_bytes(const struct program *program, const struct binding *binding, int input) {
+    const struct graph *graph = program->plan->graph;
+    for (int v = 0; v < graph->value_count; v++)
+        if (graph->values[v].kind == VALUE_INPUT && graph->values[v].which == input)
+            return (size_t)operand_bound(&graph->values[v], binding).dim[0] * 4;
+    return 0;
+}
+
+static bool copy_inputs(struct program *program, const struct binding *binding, struct error *err) {
+    unsigned slot = program->runs++ % slots;
+    cudaStream_t stream = program->store->device->stream;
+    unsigned char *to = program->staging[slot];
+    if (!program->input_bytes) return true;
+    if (program->runs > slots &&
+        !cuda_check(cudaEventSynchronize(program->copied[slot]), "run on the GPU", err))
+        return false;
+    for (int i = 0; i < INPUT_COUNT; i++)
+        if (program->bytes[i])
+            memcpy(to + program->offset[i], binding->inputs[i], bound_bytes(program, binding, i));
+    if (program->bytes[INPUT_SEGMENTS]) fill_ranges(program, binding, to);
+    return cuda_check(
+               cudaMemcpyAsync(program->inputs, to, program->input_bytes, cudaMemcpyHostToDevice, stream),
+               "copy inputs to the GPU", err) &&
+           cuda_check(cudaEventRecord(program->copied[slot], stream), "record an event", err);
+}
+
+static struct operand place(const struct program *program, const struct binding *binding, int id) {
+    if (id < 0) return (struct operand){0};
+    const struct value *value = &program->plan->graph->values[id];
+    struct operand operand = operand_bound(value, binding);
+    if (value->kind == VALUE_STATE)
+        operand.data = program->store->data[value->which];
+    else if (value->kind == VALUE_INPUT)
+        operand.data = program->inputs + program->offset[value->which];
+    else if (program->plan->offset[id] != UINT64_MAX)
+        operand.data = program->store->arena + program->plan->offset[id];
+    return operand;
+}
+
+static bool run_node(struct program *program, const struct binding *binding, int n, struct error *err) {
+    const struct graph *graph = program->plan->graph;
+    const struct node *node = &graph->nodes[n];
+    struct device *device = program->store->device;
+    const unsigned char *in = program->inputs;
+    struct call call = {.device = device,
+                        .graph = graph,
+                        .node = node,
+                        .stream = device->stream,
+                        .compute = operand_compute(graph, node),
+                        .workspace = program->store->arena + cuda_round((size_t)program->plan->arena_bytes),
+                        .last = &program->last,
+                        .table = program->tables[n].data,
+                        .table_count = program->tables[n].count};
+    call.ranges.start = (const int32_t *)(const void *)(in + program->offset[INPUT_COUNT + RANGE_START]);
+    call.ranges.end = (const int32_t *)(const void *)(in + program->offset[INPUT_COUNT + RANGE_END]);
+    call.ranges.segment = (const int32_t *)(const void *)(in + program->offset[INPUT_COUNT + RANGE_SEGMENT]);
+    for (int i = 0; i < node->inputs; i++) call.in[i] = place(program, binding, node->input[i]);
+    for (int o = 0; o < node->outputs; o++) call.out[o] = place(program, binding, node->output[o]);
+    if (!program->kernels[n]->run(&call, err)) return false;
+    cudaError_t status = cudaGetLastError();
+    return status == cudaSuccess || error_set(err, ERROR_FAILED, "cuda", "the operation %s failed: %s",
+                                              op_row(node->op)->name, cudaGetErrorString(status));
+}
+
+bool cuda_run(struct program *program, const struct binding *binding, struct error *err) {
+    const struct graph *graph = program->plan->graph;
+    if (!operands_check(graph, binding, err) || !copy_inputs(program, binding, err)) return false;
+    program->last.value = -1;
+    bool ok = true, timed = trace_begin(program->trace);
+    for (int n = 0; ok && n < graph->node_count; n++) {
+        ok = operands_go_on(binding, err) && run_node(program, binding, n, err);
+        if (timed) trace_node(program->trace, n);
+        if (ok && binding->after) ok = binding->after(binding->user, n, err);
+    }
+    return ok && (!timed || trace_end(program->trace, graph, err));
+}
+
+bool cuda_finish(struct program *program, struct error *err) {
+    return cuda_wait(program->store->device, err);
+}
+
+bool cuda_read(struct program *program, int value, void *data, size_t bytes, struct error *err) {
+    const struct plan *plan = program->plan;
+    if (value < 0 || value >= plan->graph->value_count || plan->offset[value] == UINT64_MAX ||
+        bytes > plan->bytes[value])
+        return error_set(err, ERROR_INTERNAL, "program", "value %d cannot be read", value);
+    return cuda_check(cudaMemcpyAsync(data, program->store->arena + plan->offset[value], bytes,
+                                      cudaMemcpyDeviceToHost, program->store->device->stream),
+                      "copy from the GPU", err) &&
+           cuda_wait(program->store->device, err);
+}

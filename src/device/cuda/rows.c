@@ -1,0 +1,101 @@
+/* Operations on rows and elements: operands of a node put onto the launches of kernels.h. */
+#include "device/cuda/cuda.h"
+
+static int64_t width_of(const struct operand *operand) { return operand->rank > 1 ? operand->dim[1] : 1; }
+
+static bool take_rows(struct call *call, struct error *err) { /* embedding and gather */
+    (void)err;
+    cuda_take_rows(array_of(&call->out[0]), array_of(&call->in[0]), call->in[1].data, call->in[1].dim[0],
+                   width_of(&call->in[0]), call->stream);
+    return true;
+}
+
+static bool scatter(struct call *call, struct error *err) {
+    (void)err;
+    cuda_scatter(array_of(&call->out[0]), array_of(&call->in[0]), call->in[1].data, call->in[1].dim[0],
+                 call->out[0].dim[0], width_of(&call->out[0]), call->stream);
+    return true;
+}
+
+static bool norm(struct call *call, struct error *err) {
+    (void)err;
+    cuda_norm(array_of(&call->out[0]), call->out[1].data, array_of(&call->in[0]), array_of(&call->in[1]),
+              call->node->attributes.epsilon, call->in[0].dim[0], width_of(&call->in[0]), call->stream);
+    return true;
+}
+
+static bool norm_grad(struct call *call, struct error *err) {
+    (void)err;
+    cuda_norm_grad(array_of(&call->out[0]), array_of(&call->in[0]), array_of(&call->in[1]),
+                   array_of(&call->in[2]), call->in[3].data, array_of(&call->in[4]), call->in[1].dim[0],
+                   width_of(&call->in[1]), call->stream);
+    return true;
+}
+
+static bool rope_table(struct call *call, struct error *err) {
+    (void)err;
+    cuda_rope_table(call->out[0].data, call->in[0].data, call->in[1].data, call->in[0].dim[0],
+                    call->in[1].dim[0], call->stream);
+    return true;
+}
+
+static bool rope(struct call *call, struct error *err) {
+    (void)err;
+    int64_t head_dim = call->in[1].dim[1];
+    cuda_rope(array_of(&call->out[0]), array_of(&call->in[0]), call->in[1].data,
+              call->node->attributes.inverse, call->in[0].dim[0], width_of(&call->in[0]) / head_dim, head_dim,
+              call->stream);
+    return true;
+}
+
+static bool glu(struct call *call, struct error *err) {
+    (void)err;
+    cuda_glu(array_of(&call->out[0]), array_of(&call->in[0]), array_of(&call->in[1]),
+             operand_elements(&call->in[0]), call->stream);
+    return true;
+}
+
+static bool glu_grad(struct call *call, struct error *err) {
+    (void)err;
+    cuda_glu_grad(array_of(&call->out[0]), array_of(&call->out[1]), array_of(&call->in[0]),
+                  array_of(&call->in[1]), array_of(&call->in[2]), operand_elements(&call->in[0]),
+                  call->stream);
+    return true;
+}
+
+static bool add(struct call *call, struct error *err) {
+    (void)err;
+    cuda_add(array_of(&call->out[0]), array_of(&call->in[0]), array_of(&call->in[1]),
+             operand_elements(&call->in[0]), call->stream);
+    return true;
+}
+
+static bool dropout(struct call *call, struct error *err) {
+    (void)err;
+    cuda_dropout(array_of(&call->out[0]), array_of(&call->in[0]), call->in[1].data, call->in[2].data,
+                 call->in[3].data, (double)call->node->attributes.probability, call->node->attributes.module,
+                 call->in[0].dim[0], width_of(&call->in[0]), call->stream);
+    return true;
+}
+
+static bool loss(struct call *call, struct error *err) {
+    (void)err;
+    cuda_loss(call->in[2].data, call->in[0].data, call->in[1].data, call->in[0].dim[0], call->stream);
+    return true;
+}
+
+static bool zero(struct call *call, struct error *err) {
+    uint64_t bytes;
+    return dtype_bytes(call->in[0].dtype, (uint64_t)operand_elements(&call->in[0]), &bytes) &&
+           cuda_check(cudaMemsetAsync(call->in[0].data, 0, (size_t)bytes, call->stream), "clear memory", err);
+}
+
+const struct cuda_kernel cuda_kernels_rows[] = {
+    {OP_EMBEDDING, take_rows, NULL, NULL}, {OP_GATHER, take_rows, NULL, NULL},
+    {OP_SCATTER, scatter, NULL, NULL},     {OP_NORM, norm, NULL, NULL},
+    {OP_NORM_GRAD, norm_grad, NULL, NULL}, {OP_ROPE_TABLE, rope_table, NULL, NULL},
+    {OP_ROPE, rope, NULL, NULL},           {OP_GLU, glu, NULL, NULL},
+    {OP_GLU_GRAD, glu_grad, NULL, NULL},   {OP_ADD, add, NULL, NULL},
+    {OP_DROPOUT, dropout, NULL, NULL},     {OP_LOSS, loss, NULL, NULL},
+    {OP_ZERO, zero, NULL, NULL},           {.run = NULL},
+};

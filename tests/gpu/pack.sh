@@ -1,0 +1,19 @@
+#!/bin/sh
+# Gathers what the tests on a GPU need into one folder, which runs on another machine of the same processor family:
+# the program, the module, the tests, the libraries that they link, the small models, the scripts.
+#   tests/gpu/pack.sh BUILD FOLDER
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+build=$(cd "$1" && pwd)
+mkdir -p "$2"
+folder=$(cd "$2" && pwd)
+mkdir -p "$folder/bin" "$folder/lib" "$folder/tests/golden"
+cp "$build/hone" "$build/libhone_cuda.so" "$folder/bin/"
+cp "$build/tests/test_device_ops" "$build/tests/test_golden_models" "$folder/bin/"
+strip "$folder"/bin/*
+# Not the system's own, which are everywhere.
+ldd "$folder"/bin/* | sed -n 's/.*=> \(\/[^ ]*\) .*/\1/p' | grep -E 'jansson|pcre2|utf8proc|fyaml|xxhash|cmocka' | sort -u |
+    xargs -I{} cp -L {} "$folder/lib/"
+cp -r "$here/../golden/data" "$here/../golden/variants" "$folder/tests/golden/"
+cp "$here/run_all.sh" "$here/make_model.py" "$here/trace_table.py" "$folder/"
+du -sh "$folder"

@@ -1,0 +1,148 @@
+#!/bin/sh
+# Every test that needs a GPU, on a machine that has one: prints one table at the end; logs lie in OUT.
+#   run_all.sh FOLDER OUT [STAGE…]      FOLDER: what pack.sh made. Stages: all of them where none is named
+# Needs nvidia-smi, and for some stages python3 with numpy (or torch), compute-sanitizer.
+set -u
+folder=$(cd "$1" && pwd)
+mkdir -p "$2"
+out=$(cd "$2" && pwd)
+shift 2
+stages=${*:-machine ops golden tiny sanitizer floor speed trace}
+work=${HONE_GPU_WORK:-/tmp/hone-gpu}
+mkdir -p "$work"
+export PATH="$folder/bin:$PATH" LD_LIBRARY_PATH="$folder/lib:${LD_LIBRARY_PATH-}" HONE_TEST_DATA="$folder/tests"
+export HONE_MODULES="$folder/bin" PYTHONUNBUFFERED=1
+# torch's wheels bring the CUDA libraries where no toolkit is installed
+for place in $(python3 -c 'import sys; print(*sys.path)' 2>/dev/null); do
+    [ -d "$place/nvidia/cu13/lib" ] && export LD_LIBRARY_PATH="$LD_LIBRARY_PATH:$place/nvidia/cu13/lib"
+done
+table=$work/table
+[ "${HONE_GPU_STAGE-}" ] || : >"$table"
+
+# stage NAME SECONDS COMMAND…: a line of the table; the end of the log, more of it when it failed
+stage() {
+    name=$1 limit=$2
+    shift 2
+    case " $stages " in *" $name "*) ;; *) return 0 ;; esac
+    begin=$(date +%s)
+    status=0
+    timeout "$limit" "$@" >"$out/$name.log" 2>&1 </dev/null || status=$?
+    seconds=$(($(date +%s) - begin))
+    word=ok
+    [ "$status" = 0 ] || word="FAILED ($status)"
+    echo "=== $name: $word, $seconds s"
+    printf '%-12s %-14s %4d s  %s\n' "$name" "$word" "$seconds" "$(grep -a '^RESULT' "$out/$name.log" | sed 's/^RESULT //' | tr '\n' ';')" >>"$table"
+    tail -c "${tail_bytes:-2500}" "$out/$name.log"
+    return 0
+}
+
+machine() {
+    nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm --format=csv
+    hone doctor --device cuda --measure --shapes 16384x8192x2048,16384x2048x8192,16384x16x2048,16384x2048x2048
+}
+
+# cmocka's output without what passed.
+ops() {
+    HONE_TEST_DEVICE=cuda test_device_ops >"$work/ops" 2>&1
+    status=$?
+    grep -aE 'FAILED|\[   LINE|error|differs|expected|refused: |other bits|: .* is ' "$work/ops" | head -150
+    echo "RESULT $(grep -ac '^\[       OK' "$work/ops") operations equal, $(grep -ac '^\[  FAILED  \] [a-z]' "$work/ops") not"
+    return $status
+}
+
+golden() {
+    HONE_TEST_DEVICE=cuda test_golden_models >"$work/golden" 2>&1
+    status=$?
+    grep -av '^\[ RUN' "$work/golden" | tail -120
+    echo "RESULT $(grep -ac 'loss off by' "$work/golden") gradients compared"
+    return $status
+}
+
+loss_of() { python3 -c '
+import json, sys
+lines = [json.loads(l) for l in open(sys.argv[1] + "/events.jsonl")]
+steps = [l for l in lines if l["event"] == "step"]
+late = sorted(s["tokens_per_second"] for s in steps[len(steps) // 2:])
+evals = [round(l["loss"], 5) for l in lines if l["event"] == "eval"]
+print("RESULT", sys.argv[2], "losses", *(f"{s[\"loss\"]:.5f}" for s in steps[:4]), "...", f"{steps[-1][\"loss\"]:.5f}", "tok/s", round(late[len(late) // 2]) if late else 0,
+      "GPU GiB", round(max(s["memory_bytes"] for s in steps) / 2**30, 2), "evals", evals[:1], evals[-1:])
+' "$1" "$2"; }
+
+# The same small run on the processor and on the GPU, f32 and bf16, stopped and gone on with.
+tiny() {
+    set -e
+    python3 "$folder/make_model.py" tiny "$work/tiny" 24
+    for how in "cpu f32" "cuda f32" "cuda bf16"; do
+        set -- $how
+        rm -rf "$work/tiny-$1-$2"
+        hone train --device "$1" --compute "$2" --model "$work/tiny" --data "$work/tiny/rows.jsonl" --valid-split 0.2 \
+            --max-length 2048 --batch-size 4 --epochs 3 --lora-dropout 0.1 --learning-rate 1e-3 --output "$work/tiny-$1-$2" | tail -3
+        loss_of "$work/tiny-$1-$2" "$1 $2"
+    done
+    rm -rf "$work/tiny-again"
+    hone train --device cuda --compute bf16 --model "$work/tiny" --data "$work/tiny/rows.jsonl" --valid-split 0.2 \
+        --max-length 2048 --batch-size 4 --epochs 3 --lora-dropout 0.1 --learning-rate 1e-3 --output "$work/tiny-again" >/dev/null
+    cmp "$work/tiny-again/adapter/adapter_model.safetensors" "$work/tiny-cuda-bf16/adapter/adapter_model.safetensors" &&
+        echo "RESULT two runs: same bits"
+    hone generate --device cuda --compute bf16 --model "$work/tiny" --prompt "abc" --max-tokens 12 --temperature 0 | head -c 300
+    hone generate --device cpu --compute f32 --model "$work/tiny" --prompt "abc" --max-tokens 12 --temperature 0 | head -c 300
+    hone eval --device cuda --compute f32 --model "$work/tiny" --data "$work/tiny/rows.jsonl"
+    hone eval --device cpu --compute f32 --model "$work/tiny" --data "$work/tiny/rows.jsonl"
+}
+
+sanitizer() { HONE_TEST_DEVICE=cuda compute-sanitizer --tool memcheck --print-limit 20 test_device_ops 2>&1 | grep -a '=====' | tail -60; }
+
+one_b() { [ -f "$work/1b/rows.jsonl" ] || python3 "$folder/make_model.py" llama3.2-1b "$work/1b" 200; }
+
+# Llama-3.2-1B's shape, 8 rows of 2,048 tokens a step, all trained, LoRA r16 on all seven linears.
+train_1b() {
+    rm -rf "$work/run-1b"
+    hone train --device cuda --compute bf16 --model "$work/1b" --data "$work/1b/rows.jsonl" --max-length 2048 --batch-size 8 \
+        --micro-batch-tokens 16384 --recompute "${recompute:-none}" --frozen-weights stored --lora-rank 16 --max-steps "$1" --output "$work/run-1b"
+}
+
+speed() {
+    set -e
+    one_b
+    for recompute in none selective; do
+        train_1b 20 | tail -12
+        loss_of "$work/run-1b" "1b $recompute"
+    done
+}
+
+trace() {
+    set -e
+    one_b
+    rm -f "$out/trace.json"
+    HONE_CUDA_TRACE="$work/trace.json" train_1b 4 >/dev/null
+    python3 "$folder/trace_table.py" "$work/trace.json"
+}
+
+floor() { [ -f "$folder/floor.py" ] && python3 "$folder/floor.py" | sed 's/^/RESULT /'; }
+
+smollm2() {
+    set -e
+    cat "$work"/smollm2.part-* >"$work/smollm2.gguf" 2>/dev/null || cp "$folder/smollm2.gguf" "$work/smollm2.gguf"
+    for compute in f32 bf16; do
+        rm -rf "$work/run-smollm2"
+        hone train --device cuda --compute $compute --model "$work/smollm2.gguf" --data "$folder/demo/train.jsonl" --valid "$folder/demo/valid.jsonl" \
+            --epochs 1 --output "$work/run-smollm2" | tail -4
+        loss_of "$work/run-smollm2" "smollm2 $compute"
+    done
+}
+
+# The functions above are commands of `timeout` through a shell that reads them from this file.
+if [ "${HONE_GPU_STAGE-}" ]; then
+    "$HONE_GPU_STAGE"
+    exit $?
+fi
+for name in machine ops golden tiny sanitizer floor speed trace smollm2; do
+    case $name in ops | sanitizer) limit=150 ;; speed) limit=150 ;; *) limit=100 ;; esac
+    tail_bytes=2500
+    [ $name = trace ] && tail_bytes=7000
+    stage $name $limit env HONE_GPU_STAGE=$name sh "$0" "$folder" "$out"
+done
+echo
+cat "$table"
+cp "$table" "$out/table.txt"
+! grep -q FAILED "$table"
