@@ -14,7 +14,7 @@ static const struct {
     {"micro_batch_tokens", "tokens", print_count, 6},
     {"trainable_parameters", "trained", print_count, 7},
     {"weights_bytes", "weights", print_bytes, 8},
-    {"adapter_bytes", "adapter", print_bytes, 8},
+    {"adapter_bytes", "trained", print_bytes, 8},
     {"gradient_bytes", "gradient", print_bytes, 8},
     {"optimizer_bytes", "optimizer", print_bytes, 9},
     {"activation_bytes", "activat.", print_bytes, 8},

@@ -80,7 +80,7 @@ void progress_plan(const json_t *plan) {
     static const struct {
         const char *key, *label;
     } rows[] = {{"weights_bytes", "weights, copied or decoded"},
-                {"adapter_bytes", "adapter"},
+                {"adapter_bytes", "trained"},
                 {"gradient_bytes", "gradients"},
                 {"optimizer_bytes", "optimizer"},
                 {"activation_bytes", "activations"},

@@ -2,8 +2,9 @@
 
 static void show(struct cli *cli, const json_t *result) {
     (void)cli;
-    fputs("The adapter lies in ", stdout);
-    print_text(stdout, json_get_text(result, "adapter"), false);
+    const char *what = *json_get_text(result, "model") ? "model" : "adapter";
+    printf("The %s lies in ", what);
+    print_text(stdout, json_get_text(result, what), false);
     putchar('\n');
 }
 

@@ -119,11 +119,12 @@ static bool run(struct job *job,
 
 bool job_train(struct job *job, struct error *err) {
     if (!run(job, trainer_run, err)) return false;
-    /* The run's own files name the adapter from the run's directory; who asked for the run wants to find it.
+    /* The run's own files name the result from the run's directory; who asked for the run wants to find it.
      */
-    char *adapter = fs_join(job->recipe.output, "adapter");
-    bool ok = adapter && json_object_set_new(job->result, "adapter", json_text(adapter)) == 0;
-    mem_free(adapter);
+    const char *what = json_object_get(job->result, "model") ? "model" : "adapter";
+    char *path = fs_join(job->recipe.output, what);
+    bool ok = path && json_object_set_new(job->result, what, json_text(path)) == 0;
+    mem_free(path);
     return ok || error_no_memory(err, "train", 0);
 }
 

@@ -27,7 +27,9 @@ static int weight(struct builder *b, enum weight_role role) {
     size_t index = role < WEIGHT_LAYER_ROLES
                        ? (size_t)b->layer * WEIGHT_LAYER_ROLES + (size_t)role
                        : (size_t)b->config->layers * WEIGHT_LAYER_ROLES + (size_t)(role - WEIGHT_LAYER_ROLES);
-    return state_value(b, b->state->weights[index], false);
+    int state_row = b->state->weights[index];
+    bool trained = state_row >= 0 && b->state->table.rows[state_row].class == STATE_TRAINED;
+    return state_value(b, state_row, trained && b->kind == GRAPH_TRAIN);
 }
 
 static int emit1(struct builder *b, enum op_code op, const int *inputs, const struct attributes *attributes,

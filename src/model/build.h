@@ -7,14 +7,15 @@
 #include "model/method.h"
 #include "model/optimizer.h"
 
-/* What a part of the trained block is. Those of a module come first: A [rank, in] and B [out, rank]. */
-enum part_kind { PART_LORA_A, PART_LORA_B, PART_KINDS };
+/* What a part of the trained block is. Those of a module come first: A [rank, in] and B [out, rank]. Then
+ * weights that are trained whole, in Hugging Face's order of rows. */
+enum part_kind { PART_LORA_A, PART_LORA_B, PART_WEIGHT, PART_KINDS };
 
 /* One trained tensor. All of them lie side by side in one block, their gradients in another of the same
  * layout: where, and how it is called, says the entry of `parts` with the same number. */
 struct trained_part {
     enum part_kind kind;
-    size_t of;         /* the module: layer · module_count + module */
+    size_t of;         /* the module: layer · module_count + module; PART_WEIGHT: as model->weights */
     int rank;          /* 1: a vector */
     int row, gradient; /* of the state table; gradient is -1 unless training */
 };
@@ -55,9 +56,14 @@ void model_state_release(struct model_state *state);
 /* A module's part of this kind; NULL: it has none. `module`: layer · module_count + module. */
 const struct trained_part *model_state_part(const struct model_state *state, size_t module,
                                             enum part_kind kind);
-/* The bytes of a row of class STATE_WEIGHT (frequencies, decoded, un-permuted or widened copies), as many
- * as the row says. */
+/* The bytes of a row of class STATE_WEIGHT (frequencies, decoded, un-permuted or widened copies) or of a
+ * weight that is trained, as many as the row says. */
 bool model_state_make(const struct model_state *state, int row, void *out, struct error *err);
+
+/* A weight's numbers rounded to `base` (its stored type: not at all), as `dtype`: a float, or one of the two;
+ * rows in Hugging Face's order. */
+bool model_weight_make(const struct model *model, size_t index, enum dtype base, enum dtype dtype, void *out,
+                       struct error *err);
 
 enum graph_kind {
     GRAPH_TRAIN,  /* loss and gradients of a micro-batch, added to state */

@@ -6,18 +6,26 @@
 
 #include "base/mem.h"
 #include "base/rng.h"
+#include "model/layout.h"
 
 void method_release(struct method *method) {
     mem_free(method->parts);
+    mem_free(method->weights);
     memset(method, 0, sizeof *method);
 }
 
 bool method_copy(struct method *out, const struct method *method, struct error *err) {
     *out = *method;
-    if (!method->parts) return true;
-    out->parts = mem_array(method->count, sizeof *out->parts);
-    if (!out->parts) return error_no_memory(err, "method", method->count * sizeof *out->parts);
-    memcpy(out->parts, method->parts, method->count * sizeof *out->parts);
+    out->parts = NULL;
+    out->weights = NULL;
+    if (method->parts) out->parts = mem_array(method->count, sizeof *out->parts);
+    if (method->weights) out->weights = mem_array(method->weight_count, sizeof *out->weights);
+    if ((method->parts && !out->parts) || (method->weights && !out->weights)) {
+        method_release(out);
+        return error_no_memory(err, "method", method->count * sizeof *out->parts + method->weight_count);
+    }
+    if (method->parts) memcpy(out->parts, method->parts, method->count * sizeof *out->parts);
+    if (method->weights) memcpy(out->weights, method->weights, method->weight_count);
     return true;
 }
 
@@ -57,6 +65,12 @@ uint64_t method_parameters(const struct method *method, const struct model_confi
         int64_t out, in;
         module_shape(config, (int)(i % module_count), &out, &in);
         total += (uint64_t)(method->parts[i].rank * (out + in));
+    }
+    for (size_t i = 0; i < method->weight_count; i++) {
+        int64_t dim[2];
+        if (!method->weights[i]) continue;
+        layout_shape(config, layout_role(config, i), dim);
+        total += (uint64_t)(dim[0] * (dim[1] ? dim[1] : 1));
     }
     return total;
 }

@@ -1,12 +1,14 @@
-/* Methods: what is trained, module by module. LoRA (Hu et al. 2021) attaches scale · up(down(dropout x)) to
- * chosen linears.
+/* Methods: what is trained. LoRA (Hu et al. 2021) attaches scale · up(down(dropout x)) to chosen linears;
+ * full fine-tuning trains the weights themselves.
  *
  * Two forms of the same thing: rules, as people and files say them (one rank, and patterns for the modules
  * that differ), and parts, a rank and an alpha for each module of each layer, which is all that graphs and
  * state look at. method_build goes one way, method_describe the other.
  *
  * A pattern is a regular expression that matches the end of a module's path, from its beginning or after a
- * dot: `q_proj`, `layers\.[0-3]\..*`. It is what PEFT's rank_pattern and alpha_pattern hold.
+ * dot: `q_proj`, `layers\.[0-3]\..*`. It is what PEFT's rank_pattern and alpha_pattern hold. Weights that are
+ * trained whole are matched by their names in Hugging Face's models ("model.norm.weight"), with or without
+ * the last part.
  *
  * Module numbers, fixed for ever since random numbers depend on them: layer · 16 + index in
  * family.h's `modules`. */
@@ -36,6 +38,8 @@ struct method {
     double dropout;
     bool rslora; /* scale = alpha / √rank (Kalajdzievski 2023), else alpha / rank */
     enum method_init init;
+    bool *weights; /* [weight_count] as model->weights: trained whole; from mem_alloc; NULL: none is */
+    size_t weight_count;
 };
 
 struct method_pattern {
@@ -56,6 +60,12 @@ struct method_rules {
 /* Parts from rules. Errors: ERROR_USAGE naming the flag whose pattern matches no module. */
 bool method_build(struct method *out, const struct model_config *config, const struct method_rules *rules,
                   struct error *err);
+/* Every weight but those that a pattern of `freeze` matches. A head that is the embedding is trained once.
+ * Errors: ERROR_USAGE naming a pattern that matches no weight. */
+bool method_full(struct method *out, const struct model *model, const char *const *freeze, size_t count,
+                 struct error *err);
+/* A weight's name in Hugging Face's models; false where the model has none of its own at this index. */
+bool weight_name_hub(const struct model *model, size_t index, char name[tensor_max_name]);
 /* Refuses a rank above the smaller side of its matrix, which would train more numbers for nothing. */
 bool method_check(const struct method *method, const struct model_config *config, struct error *err);
 /* Rules that give these parts, as short as they can be; the texts live in `arena`. `names`: the targets are
@@ -72,6 +82,8 @@ struct method_matcher;
 bool method_matcher_open(struct method_matcher **out, const struct method_pattern *patterns, size_t count,
                          struct error *err);
 void method_matcher_close(struct method_matcher **matcher);
+/* Makes an error of method_matcher_open about a pattern one of the flag that gave it. */
+bool method_bad_regex(const char *flag, struct error *err);
 bool method_match(struct method_matcher *matcher, const char *path, double otherwise, double *out,
                   struct error *err);
 

@@ -74,6 +74,12 @@ bool method_match(struct method_matcher *matcher, const char *path, double other
     return match(matcher, path, otherwise, out, NULL, err);
 }
 
+bool method_bad_regex(const char *flag, struct error *err) {
+    const struct error cause = *err;
+    error_set(err, ERROR_USAGE, "train", "--%s: %s", flag, cause.what);
+    return error_fix(err, "Escape dots as \\. and close each bracket; q_proj alone is a pattern too.");
+}
+
 /* ---- rules to parts ---- */
 
 /* The three lists of patterns, by the flag that gives each. */
@@ -110,9 +116,7 @@ static bool building_open(struct building *b, struct error *err) {
         if (!b->used[i]) return error_no_memory(err, "method", counts[i]);
         if (method_matcher_open(&b->matchers[i], lists[i], counts[i], err)) continue;
         if (err->code != ERROR_INPUT) return false;
-        const struct error cause = *err;
-        error_set(err, ERROR_USAGE, "train", "--%s: %s", flags[i], cause.what);
-        return error_fix(err, "Escape dots as \\. and close each bracket; q_proj alone is a pattern too.");
+        return method_bad_regex(flags[i], err);
     }
     return true;
 }

@@ -103,13 +103,40 @@ bool model_config_check(const struct model *model, struct error *err) {
     return true;
 }
 
-bool model_open(struct model **out, const char *path, struct error *err) {
-    *out = NULL;
-    struct model *model = mem_calloc(1, sizeof *model);
-    if (!model || !(model->path = mem_strdup(path))) {
-        mem_free(model);
-        return error_no_memory(err, "model", sizeof *model);
+/* The one GGUF file of a directory without config.json, as full fine-tuning leaves it; else `path` itself.
+ * From mem_alloc. */
+static char *file_of(const char *path, struct error *err) {
+    struct fs_list list = {0};
+    const char *found = NULL;
+    size_t count = 0;
+    if (fs_kind_of(path) != FS_DIRECTORY) {
+        char *copy = mem_strdup(path);
+        if (!copy) error_no_memory(err, "model", strlen(path));
+        return copy;
     }
+    if (!fs_list_open(&list, path, err)) return NULL;
+    for (size_t i = 0; i < list.count; i++) {
+        size_t size = strlen(list.names[i]);
+        if (!strcmp(list.names[i], "config.json")) count = 2;
+        if (size < 5 || strcmp(list.names[i] + size - 5, ".gguf")) continue;
+        found = list.names[i];
+        count++;
+    }
+    char *file = count == 1 && found ? fs_join(path, found) : mem_strdup(path);
+    fs_list_close(&list);
+    if (!file) error_no_memory(err, "model", strlen(path));
+    return file;
+}
+
+bool model_open(struct model **out, const char *named, struct error *err) {
+    *out = NULL;
+    char *path = file_of(named, err);
+    struct model *model = path ? mem_calloc(1, sizeof *model) : NULL;
+    if (!model) {
+        mem_free(path);
+        return path && error_no_memory(err, "model", sizeof *model);
+    }
+    model->path = path;
     bool ok = false;
     enum fs_kind kind = fs_kind_of(path);
     if (kind == FS_NOTHING) {

@@ -38,7 +38,9 @@ struct save {
     const struct model *model;
     enum container to;
     const struct save_type
-        *type;            /* NULL: each weight as it is stored, and bf16 where `to` cannot hold that */
+        *type; /* NULL: each weight as it is stored, and bf16 where `to` cannot hold that */
+    const enum dtype
+        *types;           /* [weights of model/layout.h] what each is stored as, instead; NULL: by `type` */
     const char *path;     /* a file for GGUF, else a directory; must not exist */
     uint64_t shard_bytes; /* largest file of weights in a directory; 0: 5 GB, as Hugging Face's */
     int threads;

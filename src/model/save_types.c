@@ -73,6 +73,7 @@ enum dtype save_type_of(const struct save *save, size_t weight, enum dtype *want
     bool head = role == WEIGHT_HEAD || (role == WEIGHT_EMBEDDING && model->config.tied);
     int64_t columns = tensor->rank == 2 ? tensor->dim[1] : 0;
     enum dtype type;
+    if (save->types) return *wanted = save->types[weight];
     if (!save->type)
         type = holds(row_of(tensor->dtype), save->to) ? tensor->dtype : DTYPE_BF16;
     else

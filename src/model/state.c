@@ -23,13 +23,17 @@ static enum dtype base_of(const struct model_state *state, enum weight_role role
     return taken ? state->base : weight->dtype;
 }
 
+static bool is_trained(const struct model_state *state, size_t weight) {
+    return state->method.weights && state->method.weights[weight];
+}
+
 static void add_weights(struct model_state *state) {
     const struct model *model = state->model;
     for (size_t i = 0; i < layout_count(&model->config); i++) {
         const struct tensor *weight = &model->weights[i];
         enum weight_role role = layout_role(&model->config, i);
         state->weights[i] = -1;
-        if (!weight->rank || role == WEIGHT_ROPE_FACTORS) continue;
+        if (!weight->rank || role == WEIGHT_ROPE_FACTORS || is_trained(state, i)) continue;
         enum dtype base = base_of(state, role, weight), dtype = base;
         if (is_vector(weight)) dtype = DTYPE_F32;
         if (state->decoded && role < WEIGHT_LAYER_ROLES && !is_vector(weight)) dtype = state->compute;
@@ -96,6 +100,13 @@ static void list_parts(struct model_state *state) {
         if (state->method.parts) list_module(state, i);
     }
     state->first[modules_in_all] = state->parts.count;
+    for (size_t i = 0; i < layout_count(&state->model->config); i++) {
+        char name[tensor_max_name];
+        const struct tensor *weight = &state->model->weights[i];
+        if (!is_trained(state, i) || !weight_name_hub(state->model, i, name)) continue;
+        struct op_part *part = list_part(state, PART_WEIGHT, i, weight->rank, weight->dim);
+        snprintf(part->name, sizeof part->name, "%.*s", (int)sizeof part->name - 1, name);
+    }
 }
 
 /* A block and the rows of its parts. */
@@ -142,6 +153,8 @@ static void add_trained(struct model_state *state, bool train) {
     for (int s = 0; s < optimizer_most_states; s++) state->moments[s] = -1;
     list_parts(state);
     if (state->parts.count) state->trained = add_block(state, STATE_TRAINED, "trained");
+    for (int i = 0; i < state->parts.count; i++)
+        if (state->list[i].kind == PART_WEIGHT) state->weights[state->list[i].of] = state->list[i].row;
     if (!train) return;
     state->gradient = add_block(state, STATE_GRADIENT, "gradient");
     add_optimizer(state, block_elements(state));
@@ -169,15 +182,16 @@ bool model_state_build(struct model_state *out, const struct model *model, const
     if (!method_copy(&out->method, method, err)) return false;
     out->optimizer = options->optimizer;
     out->parts.groups = 1;
-    size_t parts = (size_t)model->config.layers * module_count, layers = (size_t)model->config.layers;
+    size_t layers = (size_t)model->config.layers, parts = layers * module_count,
+           most = parts * PART_WEIGHT + layout_count(&model->config);
     out->weights = mem_array(layout_count(&model->config), sizeof(int));
     out->first = mem_array(parts + 1, sizeof(int));
-    out->list = mem_array(parts * PART_KINDS, sizeof *out->list);
+    out->list = mem_array(most, sizeof *out->list);
     out->cache_k = mem_array(layers * 2, sizeof(int));
-    out->parts.items = mem_array(parts * PART_KINDS, sizeof *out->parts.items);
+    out->parts.items = mem_array(most, sizeof *out->parts.items);
     if (!out->weights || !out->first || !out->list || !out->cache_k || !out->parts.items) {
         model_state_release(out);
-        return error_no_memory(err, "model", parts * PART_KINDS * sizeof *out->parts.items);
+        return error_no_memory(err, "model", most * sizeof *out->parts.items);
     }
     out->cache_v = out->cache_k + layers;
     add_weights(out);
@@ -204,17 +218,15 @@ static int64_t source_row(const struct model *model, enum weight_role role, int6
     return is_permuted(model, role) ? layout_row_to_gguf(r, model->config.head_dim) : r;
 }
 
-static bool make_weight(const struct model_state *state, size_t index, const struct state_row *row,
-                        unsigned char *out, struct error *err) {
-    const struct model *model = state->model;
+bool model_weight_make(const struct model *model, size_t index, enum dtype base, enum dtype dtype, void *out,
+                       struct error *err) {
     const struct tensor *weight = &model->weights[index];
     int64_t rows = weight->rank == 2 ? weight->dim[0] : 1, columns = weight->dim[weight->rank - 1];
-    uint64_t from = weight->bytes / (uint64_t)rows, to = row->bytes / (uint64_t)rows;
+    uint64_t from = weight->bytes / (uint64_t)rows, to = 0;
     enum weight_role role = layout_role(&model->config, index);
-    enum dtype base = base_of(state, role, weight);
     float *line = mem_array((size_t)columns, sizeof *line);
     void *rounded = mem_array((size_t)columns, sizeof *line); /* no type takes more */
-    if (!line || !rounded) {
+    if (!line || !rounded || !dtype_bytes(dtype, (uint64_t)columns, &to)) {
         mem_free(line);
         mem_free(rounded);
         return error_no_memory(err, "model", (uint64_t)columns * sizeof *line);
@@ -222,16 +234,16 @@ static bool make_weight(const struct model_state *state, size_t index, const str
     for (int64_t r = 0; r < rows; r++) {
         const unsigned char *source =
             (const unsigned char *)weight->data + (uint64_t)source_row(model, role, r) * from;
-        unsigned char *target = out + (uint64_t)r * to;
-        if (row->dtype == weight->dtype) {
+        unsigned char *target = (unsigned char *)out + (uint64_t)r * to;
+        if (dtype == weight->dtype && base == dtype) {
             memcpy(target, source, to);
         } else {
             rowcodec(weight->dtype)->decode(source, line, columns);
-            if (base != weight->dtype && base != row->dtype) {
+            if (base != weight->dtype && base != dtype) {
                 rowcodec(base)->encode(line, rounded, columns);
                 rowcodec(base)->decode(rounded, line, columns);
             }
-            rowcodec(row->dtype)->encode(line, target, columns);
+            rowcodec(dtype)->encode(line, target, columns);
         }
     }
     mem_free(line);
@@ -244,7 +256,11 @@ bool model_state_make(const struct model_state *state, int row, void *out, struc
         model_rope_frequencies(state->model, out);
         return true;
     }
-    for (size_t i = 0; i < layout_count(&state->model->config); i++)
-        if (state->weights[i] == row) return make_weight(state, i, &state->table.rows[row], out, err);
+    const struct model *model = state->model;
+    for (size_t i = 0; i < layout_count(&model->config); i++) {
+        enum dtype base = base_of(state, layout_role(&model->config, i), &model->weights[i]);
+        if (state->weights[i] == row)
+            return model_weight_make(model, i, base, state->table.rows[row].dtype, out, err);
+    }
     return error_set(err, ERROR_INTERNAL, "model", "state row %d is no weight", row);
 }

@@ -263,18 +263,25 @@ bool engine_load_adapter(struct engine *engine, const struct peft *peft, struct 
     return true;
 }
 
-bool engine_init_adapter(struct engine *engine, uint64_t seed, struct error *err) {
+static bool init_part(struct engine *engine, const struct trained_part *part, uint64_t seed, float *out,
+                      struct error *err) {
+    if (part->kind == PART_WEIGHT) return model_state_make(&engine->state, part->row, out, err);
+    method_init_a(&engine->state.method, &engine->model->config, seed, (int64_t)(part->of / module_count),
+                  (int)(part->of % module_count), out);
+    return true;
+}
+
+bool engine_init_trained(struct engine *engine, uint64_t seed, struct error *err) {
     const struct model_state *state = &engine->state;
     for (int i = 0; i < state->parts.count; i++) {
         const struct trained_part *part = &state->list[i];
-        if (part->kind != PART_LORA_A) continue;
+        if (part->kind == PART_LORA_B) continue; /* zero */
         size_t bytes = (size_t)state->table.rows[part->row].bytes;
-        float *a = mem_alloc(bytes);
-        if (!a) return error_no_memory(err, "adapter", bytes);
-        method_init_a(&state->method, &engine->model->config, seed, (int64_t)(part->of / module_count),
-                      (int)(part->of % module_count), a);
-        bool ok = engine->ops->upload(engine->store, part->row, a, bytes, err);
-        mem_free(a);
+        float *numbers = mem_map(bytes, 0); /* pages that are given back */
+        if (!numbers) return error_no_memory(err, "model", bytes);
+        bool ok = init_part(engine, part, seed, numbers, err) &&
+                  engine->ops->upload(engine->store, part->row, numbers, bytes, err);
+        mem_unmap(numbers, bytes);
         if (!ok) return false;
     }
     return true;

@@ -54,11 +54,18 @@ bool engine_method_of(const struct peft *peft, const struct model *model, struct
 /* The base type by its name as a setting (NULL: the adapter's, else as stored); `adapter` may be NULL. */
 bool engine_base_of(const struct peft *adapter, const char *name, const struct model *model, enum dtype *out,
                     struct error *err);
-/* Puts the adapter's numbers into the store; PEFT's initial ones for `seed`; writes the store's into a
- * directory. */
+/* Puts the adapter's numbers into the store; writes the store's into a directory. */
 bool engine_load_adapter(struct engine *engine, const struct peft *peft, struct error *err);
-bool engine_init_adapter(struct engine *engine, uint64_t seed, struct error *err);
+/* Where training begins: PEFT's initial adapter for `seed`, and the model's weights as f32 where they are
+ * trained whole. */
+bool engine_init_trained(struct engine *engine, uint64_t seed, struct error *err);
 bool engine_save_adapter(struct engine *engine, const char *directory, const char *base_model,
                          const json_t *card, struct error *err);
+
+/* The model whose weights are trained, into a directory that is not there yet, in the container of the one
+ * that it began as. `masters`: trained weights as f32, from which engine_load_model restores every bit; else
+ * in the type that they were stored in, quantised ones as bf16. */
+bool engine_save_model(struct engine *engine, const char *directory, bool masters, struct error *err);
+bool engine_load_model(struct engine *engine, const char *directory, struct error *err);
 
 #endif

@@ -13,14 +13,16 @@
 #include "format/safetensors.h"
 
 static const char partial_suffix[] = ".partial";
-static const char *const files[] = {"adapter/adapter_config.json", "adapter/adapter_model.safetensors",
-                                    "optimizer.safetensors", "state.json"};
-enum { file_count = sizeof files / sizeof *files, manifest_limit = 1 << 20 };
+enum { manifest_limit = 1 << 20 };
+
+/* Whether the weights themselves are trained. */
+static bool is_full(const struct engine *engine) { return !engine->state.method.parts; }
 
 uint64_t checkpoint_bytes(const struct engine *engine) {
     const struct model_state *state = &engine->state;
+    /* A frozen part of a model is written too: no more than all of it. */
     return state->table.rows[state->trained].bytes + state_class_bytes(&state->table, STATE_OPTIMIZER) +
-           (UINT64_C(1) << 16);
+           (is_full(engine) ? engine->model->mapped_bytes : 0) + (UINT64_C(1) << 16);
 }
 
 /* What of struct progress counts something. */
@@ -124,12 +126,34 @@ static bool file_record(const char *directory, const char *name, json_t *records
     return ok;
 }
 
-static bool write_manifest(const char *directory, struct error *err) {
+/* Calls `visit` for each file of a checkpoint but MANIFEST, by its name in there. */
+typedef bool visit_file(const char *directory, const char *name, json_t *records, struct error *err);
+static bool each_file(const char *directory, bool full, visit_file *visit, json_t *records,
+                      struct error *err) {
+    static const char *const names[] = {"optimizer.safetensors", "state.json", "adapter/adapter_config.json",
+                                        "adapter/adapter_model.safetensors"};
+    bool ok = true;
+    for (size_t i = 0; ok && i < (full ? 2 : 4); i++) ok = visit(directory, names[i], records, err);
+    if (!full || !ok) return ok;
+    struct fs_list list = {0};
+    char *model = fs_join(directory, "model");
+    ok = model ? fs_list_open(&list, model, err) : error_no_memory(err, "checkpoint", 0);
+    for (size_t i = 0; ok && i < list.count; i++) {
+        char *name = fs_join("model", list.names[i]);
+        ok = name ? visit(directory, name, records, err) : error_no_memory(err, "checkpoint", 0);
+        mem_free(name);
+    }
+    fs_list_close(&list);
+    mem_free(model);
+    return ok;
+}
+
+static bool write_manifest(const char *directory, bool full, struct error *err) {
     json_t *records = json_object(), *manifest = json_pack("{s:i, s:O}", "version", 1, "files", records);
     char *path = fs_join(directory, "MANIFEST");
     bool ok = manifest && path;
     if (!ok) error_no_memory(err, "checkpoint", 0);
-    for (int i = 0; ok && i < file_count; i++) ok = file_record(directory, files[i], records, err);
+    ok = ok && each_file(directory, full, file_record, records, err);
     ok = ok && json_write_file(manifest, path, true, err);
     json_decref(records);
     json_decref(manifest);
@@ -142,19 +166,21 @@ bool checkpoint_save(struct engine *engine, const char *run, const struct progre
     struct error ignored;
     snprintf(path, 64, "checkpoints/step-%08lld", (long long)progress->step);
     struct buf partial = {0};
-    char *final = fs_join(run, path), *adapter = NULL;
+    bool full = is_full(engine);
+    char *final = fs_join(run, path), *trained = NULL;
     bool ok = final && buf_printf(&partial, "%s%s", final, partial_suffix) &&
-              (adapter = fs_join(partial.data, "adapter"));
+              (trained = fs_join(partial.data, full ? "model" : "adapter"));
     if (!ok) error_no_memory(err, "checkpoint", 0);
-    ok = ok && fs_remove_tree(partial.data, err) && fs_make_directories(adapter, err) &&
-         engine_save_adapter(engine, adapter, base_model, NULL, err) &&
+    ok = ok && fs_remove_tree(partial.data, err) && fs_make_directories(full ? partial.data : trained, err) &&
+         (full ? engine_save_model(engine, trained, true, err)
+               : engine_save_adapter(engine, trained, base_model, NULL, err)) &&
          write_optimizer(engine, partial.data, err) && write_state(partial.data, progress, err) &&
-         write_manifest(partial.data, err);
+         write_manifest(partial.data, full, err);
     /* One of this step may stand there from before a resume: it is replaced by the same bits. */
     ok = ok && fs_remove_tree(final, err) && fs_rename(partial.data, final, err);
     if (!ok && partial.data) fs_remove_tree(partial.data, &ignored);
     mem_free(final);
-    mem_free(adapter);
+    mem_free(trained);
     buf_release(&partial);
     return ok;
 }
@@ -214,21 +240,22 @@ static bool check_file(const char *directory, const char *name, const json_t *re
     return ok;
 }
 
-static bool check_manifest(const char *directory, struct error *err) {
+static bool check_listed(const char *directory, const char *name, json_t *records, struct error *err) {
+    const json_t *record = json_object_get(records, name);
+    if (record) return check_file(directory, name, record, err);
+    return error_set(err, ERROR_INPUT, "checkpoint", "%s/MANIFEST does not list %s", directory, name);
+}
+
+static bool check_manifest(const char *directory, bool full, struct error *err) {
     json_t *manifest = NULL;
     char *path = fs_join(directory, "MANIFEST");
     bool ok = path || error_no_memory(err, "checkpoint", 0);
     if (ok && fs_kind_of(path) != FS_FILE) /* a pipe would be waited for */
         ok = error_set(err, ERROR_INPUT, "checkpoint", "%s is missing or no file", path);
     ok = ok && json_read_file(&manifest, path, manifest_limit, err);
-    const json_t *records = json_object_get(manifest, "files");
     if (ok && json_integer_value(json_object_get(manifest, "version")) != 1)
         ok = error_set(err, ERROR_INPUT, "checkpoint", "%s: version is not 1", path);
-    for (int i = 0; ok && i < file_count; i++) {
-        const json_t *record = json_object_get(records, files[i]);
-        ok = record ? check_file(directory, files[i], record, err)
-                    : error_set(err, ERROR_INPUT, "checkpoint", "%s does not list %s", path, files[i]);
-    }
+    ok = ok && each_file(directory, full, check_listed, json_object_get(manifest, "files"), err);
     json_decref(manifest);
     mem_free(path);
     return ok;
@@ -300,10 +327,19 @@ static bool read_adapter(struct engine *engine, const char *directory, struct er
     return ok;
 }
 
+static bool read_model(struct engine *engine, const char *directory, struct error *err) {
+    char *path = fs_join(directory, "model");
+    bool ok = path ? engine_load_model(engine, path, err) : error_no_memory(err, "checkpoint", 0);
+    mem_free(path);
+    return ok;
+}
+
 static bool load_one(struct engine *engine, const char *directory, struct progress *out, struct error *err) {
     int32_t step;
-    if (!check_manifest(directory, err) || !read_state(directory, out, err) ||
-        !read_adapter(engine, directory, err) || !read_optimizer(engine, directory, err))
+    bool full = is_full(engine);
+    if (!check_manifest(directory, full, err) || !read_state(directory, out, err) ||
+        !(full ? read_model : read_adapter)(engine, directory, err) ||
+        !read_optimizer(engine, directory, err))
         return false;
     step = (int32_t)(out->step - out->skipped);
     return engine->ops->upload(engine->store, engine->state.step, &step, sizeof step, err);

@@ -1,6 +1,7 @@
 /* Checkpoints: everything that the next step depends on.
  *
- *   checkpoints/step-00000100/adapter/             the adapter, PEFT layout, f32
+ *   checkpoints/step-00000100/adapter/             the adapter, PEFT layout, f32; or with --method full
+ *                             model/               the model, what is trained of it as f32
  *                             optimizer.safetensors the optimizer's state, named as in model/optimizer.c, f32
  *                             state.json            counters
  *                             MANIFEST              {"version", "files": {path: {"bytes","digest"}}}, written

@@ -46,7 +46,7 @@ enum wsd_shape { WSD_ONE_MINUS_ROOT, WSD_LINEAR, WSD_COSINE };
 enum compute { COMPUTE_AUTO, COMPUTE_F32, COMPUTE_BF16 };
 enum nan_policy { NAN_STOP, NAN_SKIP, NAN_ROLLBACK };
 enum recompute { RECOMPUTE_AUTO, RECOMPUTE_NONE, RECOMPUTE_SELECTIVE, RECOMPUTE_BLOCK };
-enum recipe_tuning { TUNING_LORA, TUNING_QLORA };
+enum recipe_tuning { TUNING_LORA, TUNING_QLORA, TUNING_FULL };
 enum frozen_weights { FROZEN_AUTO, FROZEN_STORED, FROZEN_DECODED };
 
 enum { recipe_row_limit = 128 };
@@ -72,8 +72,11 @@ struct recipe {
     struct text_list template_args; /* "K=V" */
     char *system;
 
+    /* what is trained */
+    int method;              /* enum recipe_tuning */
+    struct text_list freeze; /* full: patterns of weights that are not (model/method.h) */
+
     /* adapter */
-    int method;      /* enum recipe_tuning */
     char *base_type; /* "as-stored" or a quantised type's name; NULL: auto (model/base_type.h) */
     int64_t lora_rank;
     double lora_alpha; /* 0: auto, = rank */

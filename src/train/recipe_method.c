@@ -174,19 +174,25 @@ static bool of_settings(struct method *out, struct recipe *recipe, const struct 
 
 static bool resolve_rate(struct recipe *recipe, const struct model_config *config, struct error *err) {
     const struct optimizer_row *optimizer = &optimizer_rows[recipe->optimizer];
-    double rate = optimizer->rate * recipe_default_learning_rate(config->hidden, config->architecture);
+    bool full = recipe->method == TUNING_FULL;
+    double rate = optimizer->rate * recipe_default_learning_rate(config->hidden, config->architecture) *
+                  (full ? 0.1 : 1);
     char reason[160];
     if (recipe->learning_rate > 0) return true;
-    snprintf(reason, sizeof reason, "hidden size %lld of %s%s", (long long)config->hidden,
-             config->architecture, optimizer->rate_why);
+    snprintf(reason, sizeof reason, "hidden size %lld of %s%s%s", (long long)config->hidden,
+             config->architecture, optimizer->rate_why, full ? "; a tenth of an adapter's" : "");
     return recipe_resolve_float(recipe, "learning-rate", rate < 1 ? rate : 1, reason, err);
 }
 
 bool recipe_method(struct method *out, struct recipe *recipe, const struct model *model,
                    const struct peft *adapter, struct error *err) {
     struct arena arena = {0};
-    bool ok = adapter ? of_adapter(out, recipe, model, adapter, &arena, err)
-                      : of_settings(out, recipe, model, &arena, err);
+    bool ok;
+    if (recipe->method == TUNING_FULL)
+        ok = method_full(out, model, (const char *const *)recipe->freeze.items, recipe->freeze.count, err);
+    else
+        ok = adapter ? of_adapter(out, recipe, model, adapter, &arena, err)
+                     : of_settings(out, recipe, model, &arena, err);
     out->dropout = recipe->lora_dropout;
     arena_release(&arena);
     return ok && resolve_rate(recipe, &model->config, err);
@@ -194,6 +200,8 @@ bool recipe_method(struct method *out, struct recipe *recipe, const struct model
 
 bool recipe_base(enum dtype *out, struct recipe *recipe, const struct model *model,
                  const struct peft *adapter, struct error *err) {
+    *out = DTYPE_F32;
+    if (recipe->method == TUNING_FULL) return true; /* from the values that the stored ones stand for */
     struct base_wish wish = {.name = recipe->base_type,
                              .adapter = adapter ? peft_config(adapter)->base_type : NULL,
                              .quantised = recipe->method == TUNING_QLORA};

@@ -5,12 +5,13 @@
 
 #include "model/optimizer.h"
 
-enum owner { BY_OPTIMIZER, BY_SCHEDULE };
+enum owner { BY_METHOD, BY_OPTIMIZER, BY_SCHEDULE };
 
 static const struct {
     const char *name;
     size_t slot; /* int */
-} owners[] = {[BY_OPTIMIZER] = {"optimizer", offsetof(struct recipe, optimizer)},
+} owners[] = {[BY_METHOD] = {"method", offsetof(struct recipe, method)},
+              [BY_OPTIMIZER] = {"optimizer", offsetof(struct recipe, optimizer)},
               [BY_SCHEDULE] = {"schedule", offsetof(struct recipe, schedule)}};
 
 static const struct {
@@ -18,6 +19,18 @@ static const struct {
     enum owner owner;
     unsigned choices; /* of the owner: a bit for each that reads it */
 } rows[] = {
+    {"adapter", BY_METHOD, 1u << TUNING_LORA | 1u << TUNING_QLORA},
+    {"lora-rank", BY_METHOD, 1u << TUNING_LORA | 1u << TUNING_QLORA},
+    {"lora-alpha", BY_METHOD, 1u << TUNING_LORA | 1u << TUNING_QLORA},
+    {"lora-dropout", BY_METHOD, 1u << TUNING_LORA | 1u << TUNING_QLORA},
+    {"lora-targets", BY_METHOD, 1u << TUNING_LORA | 1u << TUNING_QLORA},
+    {"lora-rank-pattern", BY_METHOD, 1u << TUNING_LORA | 1u << TUNING_QLORA},
+    {"lora-alpha-pattern", BY_METHOD, 1u << TUNING_LORA | 1u << TUNING_QLORA},
+    {"lora-layers", BY_METHOD, 1u << TUNING_LORA | 1u << TUNING_QLORA},
+    {"lora-rslora", BY_METHOD, 1u << TUNING_LORA | 1u << TUNING_QLORA},
+    {"lora-init", BY_METHOD, 1u << TUNING_LORA | 1u << TUNING_QLORA},
+    {"base-type", BY_METHOD, 1u << TUNING_LORA | 1u << TUNING_QLORA},
+    {"freeze", BY_METHOD, 1u << TUNING_FULL},
     {"adam-beta1", BY_OPTIMIZER, 1u << OPTIMIZER_ADAMW},
     {"adam-beta2", BY_OPTIMIZER, 1u << OPTIMIZER_ADAMW},
     {"adam-epsilon", BY_OPTIMIZER, 1u << OPTIMIZER_ADAMW},
@@ -53,7 +66,7 @@ bool recipe_owned_check(struct recipe *recipe, struct error *err) {
                                  &recipe_rows[settings_find(&settings, owners[rows[i].owner].name, USE_RUN)];
         /* A value as the row presets it changes nothing: recipe.yaml holds every row. */
         if (rows[i].choices >> chosen & 1u || recipe_origin(recipe, rows[i].name) != ORIGIN_GIVEN ||
-            !strcmp(written(recipe, row, &text), row->preset))
+            !strcmp(written(recipe, row, &text), row->preset ? row->preset : ""))
             continue;
         ok = error_set(err, ERROR_USAGE, "settings", "--%s is not read by --%s %s", row->name, owner->name,
                        written(recipe, owner, &text));

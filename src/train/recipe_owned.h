@@ -1,4 +1,4 @@
-/* Settings that only some choices of another setting read: those of one optimizer, of one schedule. */
+/* Settings that only some choices of another setting read: those of one method, optimizer or schedule. */
 #ifndef HONE_TRAIN_RECIPE_OWNED_H
 #define HONE_TRAIN_RECIPE_OWNED_H
 

@@ -260,7 +260,7 @@ static bool load_start(struct run *run, bool there, struct error *err) {
     if (found) run->saved_at = run->progress.step;
     if (found) return true;
     return run->inputs.adapter ? engine_load_adapter(&run->programs.engine, run->inputs.adapter, err)
-                               : engine_init_adapter(&run->programs.engine, (uint64_t)run->recipe->seed, err);
+                               : engine_init_trained(&run->programs.engine, (uint64_t)run->recipe->seed, err);
 }
 
 static bool tell_from(const struct run *run, size_t first, struct events *events, struct error *err) {
@@ -328,20 +328,34 @@ static json_t *card_facts(const struct run *run) {
     return card;
 }
 
+const char *run_result_name(const struct run *run) {
+    return run->recipe->method == TUNING_FULL ? "model" : "adapter";
+}
+
+static bool write_adapter(struct run *run, const char *directory, struct error *err) {
+    json_t *card = card_facts(run);
+    bool ok = card || error_no_memory(err, "train", 0);
+    ok = ok && fs_make_directories(directory, err) &&
+         engine_save_adapter(&run->programs.engine, directory, run->host->base_model, card, err) &&
+         model_write_text(run->inputs.model, run->inputs.render.source, run->inputs.render.source_size,
+                          directory, err);
+    json_decref(card);
+    return ok;
+}
+
 bool run_write_result(struct run *run, struct error *err) {
     struct error ignored;
-    char *final = fs_join(run->recipe->output, "adapter"),
-         *partial = fs_join(run->recipe->output, "adapter.partial");
-    json_t *card = card_facts(run);
-    bool ok = final && partial && card;
-    if (!ok) error_no_memory(err, "train", 0);
-    ok = ok && fs_remove_tree(partial, err) && fs_make_directories(partial, err) &&
-         engine_save_adapter(&run->programs.engine, partial, run->host->base_model, card, err) &&
-         model_write_text(run->inputs.model, run->inputs.render.source, run->inputs.render.source_size,
-                          partial, err) &&
+    struct buf name = {0};
+    buf_printf(&name, "%s.partial", run_result_name(run));
+    char *final = fs_join(run->recipe->output, run_result_name(run)),
+         *partial = name.failed ? NULL : fs_join(run->recipe->output, name.data);
+    bool ok = (final && partial) || error_no_memory(err, "train", 0);
+    ok = ok && fs_remove_tree(partial, err) &&
+         (run->recipe->method == TUNING_FULL ? engine_save_model(&run->programs.engine, partial, false, err)
+                                             : write_adapter(run, partial, err)) &&
          fs_remove_tree(final, err) && fs_rename(partial, final, err);
     if (!ok && partial) fs_remove_tree(partial, &ignored);
-    json_decref(card);
+    buf_release(&name);
     mem_free(final);
     mem_free(partial);
     return ok;

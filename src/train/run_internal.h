@@ -80,7 +80,9 @@ bool run_start_engine(struct run *run, struct error *err);
 bool run_tell_warnings(const struct run *run, struct events *events, struct error *err);
 /* Betters plan.seconds by running a little; the engine has been started, its state stays as it is. */
 bool run_rehearse(struct run *run, struct error *err);
-/* OUTPUT/adapter, complete or not at all. */
+/* What the result is called in the output directory: "adapter" or "model". */
+const char *run_result_name(const struct run *run);
+/* OUTPUT/adapter or OUTPUT/model, complete or not at all. */
 bool run_write_result(struct run *run, struct error *err);
 void run_close(struct run *run);
 void run_sample_memory(struct run *run);

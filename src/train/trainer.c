@@ -114,9 +114,10 @@ static bool save_stopped(struct run *run, struct error *err) {
 static bool finish(struct run *run, json_t **result, struct error *err) {
     struct progress *p = &run->progress;
     if (!run_write_result(run, err)) return false;
-    json_t *fields = json_pack("{s:o, s:f, s:s, s:I, s:I, s:o}", "loss", json_number(p->loss), "seconds",
-                               p->seconds, "adapter", "adapter", "steps", (json_int_t)p->step, "tokens",
-                               (json_int_t)p->tokens, "eval_loss", json_number(p->eval_loss));
+    json_t *fields =
+        json_pack("{s:o, s:f, s:s, s:I, s:I, s:o}", "loss", json_number(p->loss), "seconds", p->seconds,
+                  run_result_name(run), run_result_name(run), "steps", (json_int_t)p->step, "tokens",
+                  (json_int_t)p->tokens, "eval_loss", json_number(p->eval_loss));
     if (!fields) return error_no_memory(err, "train", 0);
     *result = json_incref(fields);
     run->events.step = p->step;

@@ -318,6 +318,10 @@ def unknown_out_of_range_and_conflicting_settings_are_refused():
             ([*train, "--lora-rank-pattern", "q_proj"], "PATTERN=NUMBER"), ([*train, "--lora-rank-pattern", "q_proj=1.5"], "PATTERN=NUMBER"),
             ([*train, "--lora-rank-pattern", "x_proj=2"], 'no linear module "x_proj"'), ([*train, "--lora-alpha-pattern", "(=2"], '"("'),
             ([*train, "--adapter", LLAMA / "adapter", "--lora-layers", "1"], "lora-layers conflicts"),
+            ([*wide, "--method", "full"], "lora-rank is not read by --method full"), ([*train, "--freeze", "norm"], "freeze is not read by --method lora"),
+            ([*train, "--method", "full", "--adapter", LLAMA / "adapter"], "adapter is not read by --method full"),
+            ([*train, "--method", "full", "--freeze", "x_proj"], 'no weight "x_proj"'), ([*train, "--method", "full", "--freeze", "("], '"("'),
+            ([*train, "--method", "full", "--freeze", ".*"], "nothing to train"),
             ([*train, "--adapter", LLAMA / "adapter", "--lora-rslora"], "lora-rslora conflicts"),
             ([*train, "--adapter", LLAMA / "adapter", "--lora-init", "gaussian"], "lora-init conflicts"),
 

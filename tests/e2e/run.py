@@ -186,6 +186,53 @@ def converted_models_score_and_train_as_the_original():
         assert steps(f"train-{name}")[3]["loss"] < steps(f"train-{name}")[1]["loss"] < 7
 
 
+def train_full(base, output, *flags):
+    run("train", "--method", "full", "--model", base, "--data", GOLDEN / "data/llama-untied/rows.jsonl", "--batch-size", "4", "--epochs", "9",
+        "--max-steps", "6", "--save-every", "2", "--compute", "f32", "--output", output, *flags)
+
+
+GOLDEN = pathlib.Path(__file__).resolve().parent.parent / "golden"
+
+
+@case
+def every_weight_trains_as_in_transformers():
+    """Ten steps of full fine-tuning; the model that they leave, and those in checkpoints, score as the run did."""
+    for directory in sorted((GOLDEN / "full").iterdir()):
+        facts = json.loads((directory / "golden.json").read_text())
+        base, output, want = GOLDEN / "data" / facts["model"], f"full-{directory.name}", facts["run"]["steps"]
+        run("train", "--method", "full", "--model", base, "--data", base / "rows.jsonl", "--valid", base / "rows.jsonl", "--no-shuffle",
+            "--schedule", "constant", "--warmup-ratio", "0", "--learning-rate", "1e-3", "--batch-size", "4", "--epochs", "4", "--max-steps", "10",
+            "--compute", "f32", "--output", output)
+        for number, step in enumerate(want, 1):
+            got = steps(output)[number]["loss"]
+            assert abs(got - step["loss"]) <= 1e-4 * step["loss"], (directory.name, number, got, step["loss"])
+        for name in ("model", "checkpoints/step-00000010/model"):
+            loss = answer("eval", "--model", work / output / name, "--data", base / "rows.jsonl", "--compute", "f32")["loss"]
+            assert abs(loss - events(output, "eval")[-1]["loss"]) <= 1e-5 * loss, (name, loss)
+
+
+@case
+def full_fine_tuning_keeps_the_container_and_resumes_with_the_same_bits():
+    """A GGUF of the architecture whose rows it interleaves; quantised weights end as bf16, frozen ones as they were."""
+    shape = dict(model_type="llama", hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, vocab_size=300)
+    (work / "small.json").write_text(json.dumps(shape))
+    run("convert", "--config", "small.json", "--random-weights", "--type", "q8_0", "--output", "small.gguf")
+    train_full("small.gguf", "gguf", "--threads", "1")
+    whole = (work / "gguf/model/model.gguf").read_bytes()
+    for path in ("gguf/checkpoints/step-00000006", "gguf/model"):
+        subprocess.run(["rm", "-r", str(work / path)], check=True)
+    train_full("small.gguf", "gguf", "--threads", "3", "--resume")
+    assert events("gguf", "resume")[-1]["from_step"] == 4 and (work / "gguf/model/model.gguf").read_bytes() == whole
+    rows = GOLDEN / "data/llama-untied/rows.jsonl"
+    loss = lambda name: answer("eval", "--model", name, "--data", rows, "--compute", "f32")["loss"]
+    exact, written = loss("gguf/checkpoints/step-00000006/model"), loss("gguf/model")
+    assert abs(written - exact) <= 1e-3 * exact and exact < 0.99 * loss("small.gguf"), (exact, written)
+    run("generate", "--model", "gguf/model", "--prompt", "Define apple.", "--max-tokens", "2")
+    train_full("small.gguf", "some", "--freeze", "embed_tokens,layers\\.0\\..*")
+    report = answer("convert", "--model", "some/model/model.gguf", "--output", "again.gguf")
+    assert report["types"] == {"q8_0": 8, "bf16": 8, "f32": 5}, report
+
+
 @case
 def every_optimizer_resumes_with_the_same_bits():
     """Back to an older checkpoint, as if the process had been killed after it."""

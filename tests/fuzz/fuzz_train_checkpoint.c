@@ -72,7 +72,7 @@ static void open_engine(void) {
     require(method_build(&method, &model->config, &rules, &err));
     require(engine_open(&fixture.engine, ops, device, model, &method, &options, &err));
     method_release(&method); /* the engine has its own */
-    require(engine_start(&fixture.engine, 64, &err) && engine_init_adapter(&fixture.engine, 7, &err));
+    require(engine_start(&fixture.engine, 64, &err) && engine_init_trained(&fixture.engine, 7, &err));
 }
 
 static void remove_all(void) {

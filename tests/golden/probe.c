@@ -15,9 +15,10 @@ bool probe_open(struct probe *p, const char *model, const char *adapter, const s
     if (adapter &&
         (!peft_open(&p->adapter, adapter, err) || !engine_method_of(p->adapter, p->model, &p->method, err)))
         return false;
+    if (o->full && !method_full(&p->method, p->model, NULL, 0, err)) return false;
     struct state_options state = {.compute = o->compute,
                                   .decoded = o->decoded,
-                                  .train = adapter != NULL,
+                                  .train = adapter || o->full,
                                   .slots = o->with_logits,
                                   .context = o->tokens};
     p->ops = device_find(o->device, err);
@@ -25,7 +26,7 @@ bool probe_open(struct probe *p, const char *model, const char *adapter, const s
         !engine_open(&p->engine, p->ops, p->device, p->model, &p->method, &state, err))
         return false;
     uint64_t arena = 0;
-    struct engine_program *programs[3] = {&p->score, adapter ? &p->train : NULL,
+    struct engine_program *programs[3] = {&p->score, state.train ? &p->train : NULL,
                                           o->with_logits ? &p->infer : NULL};
     const enum graph_kind kinds[3] = {GRAPH_SCORE, GRAPH_TRAIN, GRAPH_INFER};
     for (int i = 0; i < 3; i++) {
@@ -38,7 +39,7 @@ bool probe_open(struct probe *p, const char *model, const char *adapter, const s
         if (programs[i] && !program_compile(programs[i], &p->engine, err)) return false;
     p->logits = mem_array((size_t)(o->tokens * p->model->config.vocabulary), sizeof *p->logits);
     if (!p->logits) return error_no_memory(err, "probe", 0);
-    return batch_open(&p->batch, o->tokens, 64, err) &&
+    return batch_open(&p->batch, o->tokens, 64, err) && engine_init_trained(&p->engine, 0, err) &&
            (!adapter || engine_load_adapter(&p->engine, p->adapter, err));
 }
 
@@ -105,7 +106,9 @@ bool probe_gradient(struct probe *p, const char *name, float **out, size_t *coun
     for (int i = 0; i < state->parts.count; i++) {
         char wanted[192];
         int row = state->list[i].gradient;
-        snprintf(wanted, sizeof wanted, "base_model.model.%s.weight", state->parts.items[i].name);
+        bool weight = state->list[i].kind == PART_WEIGHT;
+        snprintf(wanted, sizeof wanted, weight ? "%s" : "base_model.model.%s.weight",
+                 state->parts.items[i].name);
         if (strcmp(wanted, name)) continue;
         *count = (size_t)(state->table.rows[row].bytes / sizeof(float));
         *out = mem_alloc(*count * sizeof(float));

@@ -27,9 +27,10 @@ struct probe_options {
     enum graph_keep keep;
     int64_t tokens;
     bool with_logits; /* a cache and a program for logits too */
+    bool full;        /* every weight is trained */
 };
 
-/* adapter NULL: the plain model (no gradients). */
+/* adapter NULL: the plain model, without gradients unless `full`. */
 bool probe_open(struct probe *out, const char *model, const char *adapter,
                 const struct probe_options *options, struct error *err);
 void probe_close(struct probe *probe);
@@ -39,7 +40,8 @@ bool probe_logits(struct probe *probe, const int32_t *ids, int64_t count, int64_
  * `group` examples. */
 bool probe_gradients(struct probe *probe, const struct example *examples, size_t count, size_t group,
                      double *loss, struct error *err);
-/* The gradient of "base_model.model.<module>.lora_A.weight": a copy from mem_alloc with its element count. */
+/* The gradient of "base_model.model.<module>.lora_A.weight" or, with `full`, of a weight: a copy from
+ * mem_alloc with its element count. */
 bool probe_gradient(struct probe *probe, const char *name, float **out, size_t *count, struct error *err);
 
 #endif

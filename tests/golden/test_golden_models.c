@@ -20,6 +20,7 @@
 static const char *const models[] = {
     "data/llama-tied",   "data/llama-untied", "data/llama-scaled",    "data/qwen2", /* plain LoRA */
     "variants/patterns", "variants/rslora",   "variants/some-layers", "variants/some-paths"};
+static const char *const full_models[] = {"full/llama-untied", "full/llama-tied", "full/qwen2"};
 enum { model_count = sizeof models / sizeof *models, tokens = 1024 };
 
 static const struct variant {
@@ -186,11 +187,13 @@ static void check_logits(const struct golden *g, const struct variant *v, bool a
     probe_close(&probe);
 }
 
-static void check_gradients(const struct golden *g, const struct variant *v, size_t group) {
+static void check_gradients(const struct golden *g, const struct variant *v, size_t group, bool full) {
     struct probe probe;
     struct error err;
     double loss, want = json_number_value(json_object_get(g->json, "loss")), worst = 0;
-    assert_ok(probe_open(&probe, g->path, g->adapter, &v->options, &err), &err);
+    struct probe_options options = v->options;
+    options.full = full;
+    assert_ok(probe_open(&probe, g->path, full ? NULL : g->adapter, &options, &err), &err);
     assert_ok(probe_gradients(&probe, g->examples, g->count, group, &loss, &err), &err);
     if (!(fabs(loss - want) <= v->loss * want))
         fail_msg("%s, %s: loss %.9g, PyTorch %.9g", g->path, v->name, loss, want);
@@ -234,7 +237,19 @@ static void losses_and_gradients_equal_peft(void **state) {
         for (int v = 0; v < variant_count; v++)
             for (size_t group = 1; group <= 16 && is_wanted(&variants[v]);
                  group += variants[v].options.device[0] == 'r' ? 15 : 5)
-                check_gradients(&g, &variants[v], group);
+                check_gradients(&g, &variants[v], group, false);
+        golden_close(&g);
+    }
+}
+
+static void gradients_of_every_weight_equal_transformers(void **state) {
+    (void)state;
+    for (size_t m = 0; m < sizeof full_models / sizeof *full_models; m++) {
+        struct golden g;
+        golden_open(&g, full_models[m]);
+        print_message("%s\n", full_models[m]);
+        for (int v = 0; v < variant_count; v++)
+            if (is_wanted(&variants[v])) check_gradients(&g, &variants[v], 5, true);
         golden_close(&g);
     }
 }
@@ -245,7 +260,8 @@ static void gradients_have_the_same_bits_on_any_thread_count(void **state) {
     struct golden g;
     struct error err;
     golden_open(&g, "data/llama-tied");
-    for (int bf16 = 0; bf16 < 2; bf16++) {
+    for (int way = 0; way < 4; way++) {
+        bool bf16 = way % 2, full = way / 2;
         float *first = NULL;
         for (int threads = 1; threads <= 4; threads++)
             for (int keep = GRAPH_KEEP_ALL; keep <= GRAPH_KEEP_EDGES; keep++) {
@@ -254,9 +270,10 @@ static void gradients_have_the_same_bits_on_any_thread_count(void **state) {
                                                 .threads = threads,
                                                 .tokens = tokens,
                                                 .keep = (enum graph_keep)keep,
-                                                .compute = bf16 ? DTYPE_BF16 : DTYPE_F32};
+                                                .compute = bf16 ? DTYPE_BF16 : DTYPE_F32,
+                                                .full = full};
                 double loss;
-                assert_ok(probe_open(&probe, g.path, g.adapter, &options, &err), &err);
+                assert_ok(probe_open(&probe, g.path, full ? NULL : g.adapter, &options, &err), &err);
                 assert_ok(probe_gradients(&probe, g.examples, g.count, 5, &loss, &err), &err);
                 size_t bytes = (size_t)probe.engine.state.table.rows[probe.engine.state.gradient].bytes;
                 float *all = mem_alloc(bytes);
@@ -282,6 +299,7 @@ int main(void) {
     if (only && !any) return 77; /* that device is not here */
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(losses_and_gradients_equal_peft),
+        cmocka_unit_test(gradients_of_every_weight_equal_transformers),
         cmocka_unit_test(logits_equal_transformers),
         cmocka_unit_test(gradients_have_the_same_bits_on_any_thread_count),
     };
