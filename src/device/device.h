@@ -74,6 +74,10 @@ struct device_ops {
                      struct error *err);
     /* Scratch bytes a node needs beside the plan's arena, so that the plan is exact. */
     size_t (*workspace)(const struct device *device, const struct graph *graph, const struct node *node);
+    /* May widen the rows of transient values (value.padding) before the graph is planned. NULL: never. */
+    void (*arrange)(const struct device *device, struct graph *graph);
+    /* Bytes that a store takes beyond those of its table's rows. NULL: none. */
+    uint64_t (*store_extra)(const struct state_table *table);
     bool (*store_open)(struct device *device, const struct state_table *table, struct store **out,
                        struct error *err);
     void (*store_close)(struct store **store);

@@ -16,6 +16,8 @@ struct operand operand_bound(const struct value *value, const struct binding *bi
     struct operand operand = {.dtype = value->dtype, .rank = value->rank};
     memcpy(operand.dim, value->dim, sizeof operand.dim);
     operand.dim[0] = bound_count(binding, value);
+    operand.stride = 1;
+    for (int i = 1; i < value->rank; i++) operand.stride *= value->dim[i] + (i == 1 ? value->padding : 0);
     return operand;
 }
 

@@ -9,6 +9,7 @@ struct operand {
     enum dtype dtype;
     int rank;
     int64_t dim[op_max_rank]; /* actual, not planned, in dim[0] */
+    int64_t stride;           /* elements from a row to the next */
 };
 
 /* Everything but where it lies. */

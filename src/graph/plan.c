@@ -17,7 +17,8 @@ struct group {       /* indexed by its root value */
 static bool value_bytes(const struct value *value, uint64_t *out) {
     uint64_t elements = 1;
     for (int i = 0; i < value->rank; i++)
-        if (!checked_mul(elements, (uint64_t)value->dim[i], &elements)) return false;
+        if (!checked_mul(elements, (uint64_t)(value->dim[i] + (i == 1 ? value->padding : 0)), &elements))
+            return false;
     return dtype_bytes(value->dtype, elements, out) && checked_align(*out, 64, out);
 }
 

@@ -91,6 +91,7 @@ struct value {
     enum count count;
     int rank;
     int64_t dim[op_max_rank];
+    int padding;         /* elements behind each row that the device keeps for itself; set before the plan */
     int producer;        /* node that writes it; -1 for inputs and state */
     int which;           /* input: enum input_name; state: row of the state table */
     bool needs_gradient; /* a trained value is above it */

@@ -64,6 +64,7 @@ bool program_plan(struct engine_program *out, const struct engine *engine, enum 
     memset(out, 0, sizeof *out);
     wanted.narrow = engine->ops->narrow_gradients;
     bool ok = model_graph_build(&out->built, &engine->state, kind, &wanted, err);
+    if (ok && engine->ops->arrange) engine->ops->arrange(engine->device, &out->built.graph);
     for (int n = 0; ok && n < out->built.graph.node_count; n++)
         ok = engine->ops->supports(engine->device, &out->built.graph, &out->built.graph.nodes[n], err);
     ok = ok && plan_build(&out->plan, &out->built.graph, ask_workspace, engine, err);

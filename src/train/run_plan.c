@@ -81,7 +81,9 @@ static void set_bytes(struct run_plan *plan, const struct run_programs *programs
     plan->workspace = largest->plan.workspace_bytes;
     plan->process = process + plan->adapter + save_slack;
     if (own_memory) {
-        plan->weights += state_class_bytes(table, STATE_MAPPED);
+        const struct device_ops *ops = programs->engine.ops;
+        plan->weights +=
+            state_class_bytes(table, STATE_MAPPED) + (ops->store_extra ? ops->store_extra(table) : 0);
         plan->host = plan->process;
         plan->process = 0;
     }

@@ -4,7 +4,8 @@
  * Tolerances: a sum of n products in another order differs by about √n · 2⁻²⁴ of its size; through two layers
  * logits of size 1 agree to a few 1e-5, so 1e-4. Losses and gradients: 1e-4 relative is what is asked for;
  * f32 reaches 1e-5. bf16 keeps 8 bits: a rounding of 2⁻⁹ per operand, of which a dozen pass through two
- * layers: 2e-1 is asked of the worst of 20,000 logits (of size 4), 1e-2 of the loss. */
+ * layers: 2e-1 is asked of the worst of 20,000 logits (of size 4), 1e-2 of the loss; 3e-1 on a GPU, where an
+ * adapter's operands, or its sum with the addend, are rounded once more. */
 #include "support/test.h"
 
 #include <math.h>
@@ -62,10 +63,10 @@ static const struct variant {
      1e-4,
      1e-5,
      1e-4},
-    {"cuda, bf16", {.device = "cuda", .tokens = tokens, .compute = DTYPE_BF16}, 2e-1, 1e-2, 5e-2},
+    {"cuda, bf16", {.device = "cuda", .tokens = tokens, .compute = DTYPE_BF16}, 3e-1, 1e-2, 5e-2},
     {"cuda, bf16 decoded",
      {.device = "cuda", .tokens = tokens, .compute = DTYPE_BF16, .decoded = true},
-     2e-1,
+     3e-1,
      1e-2,
      5e-2},
 };

@@ -7,7 +7,7 @@ folder=$(cd "$1" && pwd)
 mkdir -p "$2"
 out=$(cd "$2" && pwd)
 shift 2
-stages=${*:-machine ops golden tiny sanitizer floor speed trace}
+stages=${*:-machine ops golden tiny smollm2 speed trace floor decode large sanitizer races}
 work=${HONE_GPU_WORK:-/tmp/hone-gpu}
 mkdir -p "$work"
 export PATH="$folder/bin:$PATH" LD_LIBRARY_PATH="$folder/lib:${LD_LIBRARY_PATH-}" HONE_TEST_DATA="$folder/tests"
@@ -58,15 +58,7 @@ golden() {
     return $status
 }
 
-loss_of() { python3 -c '
-import json, sys
-lines = [json.loads(l) for l in open(sys.argv[1] + "/events.jsonl")]
-steps = [l for l in lines if l["event"] == "step"]
-late = sorted(s["tokens_per_second"] for s in steps[len(steps) // 2:])
-evals = [round(l["loss"], 5) for l in lines if l["event"] == "eval"]
-print("RESULT", sys.argv[2], "losses", *(f"{s[\"loss\"]:.5f}" for s in steps[:4]), "...", f"{steps[-1][\"loss\"]:.5f}", "tok/s", round(late[len(late) // 2]) if late else 0,
-      "GPU GiB", round(max(s["memory_bytes"] for s in steps) / 2**30, 2), "evals", evals[:1], evals[-1:])
-' "$1" "$2"; }
+loss_of() { python3 "$folder/run_line.py" "$1" "$2"; }
 
 # The same small run on the processor and on the GPU, f32 and bf16, stopped and gone on with.
 tiny() {
@@ -92,20 +84,23 @@ tiny() {
 
 sanitizer() { HONE_TEST_DEVICE=cuda compute-sanitizer --tool memcheck --print-limit 20 test_device_ops 2>&1 | grep -a '=====' | tail -60; }
 
+races() { HONE_TEST_DEVICE=cuda compute-sanitizer --tool racecheck --print-limit 20 test_device_ops 2>&1 | grep -a '=====' | tail -40; }
+
 one_b() { [ -f "$work/1b/rows.jsonl" ] || python3 "$folder/make_model.py" llama3.2-1b "$work/1b" 200; }
 
-# Llama-3.2-1B's shape, 8 rows of 2,048 tokens a step, all trained, LoRA r16 on all seven linears.
-train_1b() {
-    rm -rf "$work/run-1b"
-    hone train --device cuda --compute bf16 --model "$work/1b" --data "$work/1b/rows.jsonl" --max-length 2048 --batch-size 8 \
-        --micro-batch-tokens 16384 --recompute "${recompute:-none}" --frozen-weights stored --lora-rank 16 --max-steps "$1" --output "$work/run-1b"
+# A step is ROWS rows of 2,048 tokens, all trained, LoRA r16 on all seven linears.
+train() { # MODEL ROWS RECOMPUTE STEPS
+    rm -rf "$work/run-$1"
+    hone train --device cuda --compute bf16 --model "$work/$1" --data "$work/$1/rows.jsonl" --max-length 2048 --batch-size "$2" \
+        --micro-batch-tokens $(($2 * 2048)) --recompute "$3" --frozen-weights stored --lora-rank 16 --max-steps "$4" --output "$work/run-$1"
 }
 
+# Llama-3.2-1B's shape.
 speed() {
     set -e
     one_b
-    for recompute in none selective; do
-        train_1b 20 | tail -12
+    for recompute in none selective block; do
+        train 1b 8 $recompute 20 | tail -5
         loss_of "$work/run-1b" "1b $recompute"
     done
 }
@@ -113,20 +108,38 @@ speed() {
 trace() {
     set -e
     one_b
-    rm -f "$out/trace.json"
-    HONE_CUDA_TRACE="$work/trace.json" train_1b 4 >/dev/null
+    rm -f "$work/trace.json"
+    HONE_CUDA_TRACE="$work/trace.json" train 1b 8 none 4 >/dev/null
     python3 "$folder/trace_table.py" "$work/trace.json"
+}
+
+decode() {
+    set -e
+    one_b
+    hone bench --device cuda --compute bf16 --model "$work/1b" --prompt-tokens 512 --max-tokens 64 | tee "$work/decode"
+    echo "RESULT $(tail -n 2 "$work/decode" | tr -s ' ' | tr '\n' ' ')"
+}
+
+# Llama-3.1-8B's shape.
+large() {
+    set -e
+    python3 "$folder/make_model.py" llama3.1-8b "$work/8b" 100
+    for recompute in none block; do
+        train 8b 4 $recompute 10 | tail -5
+        loss_of "$work/run-8b" "8b $recompute"
+    done
+    rm -rf "$work/8b"
 }
 
 floor() { [ -f "$folder/floor.py" ] && python3 "$folder/floor.py" | sed 's/^/RESULT /'; }
 
 smollm2() {
     set -e
-    cat "$work"/smollm2.part-* >"$work/smollm2.gguf" 2>/dev/null || cp "$folder/smollm2.gguf" "$work/smollm2.gguf"
+    [ -f "$work/smollm2.gguf" ] || cat "$work"/smollm2.part-* >"$work/smollm2.gguf"
     for compute in f32 bf16; do
         rm -rf "$work/run-smollm2"
-        hone train --device cuda --compute $compute --model "$work/smollm2.gguf" --data "$folder/demo/train.jsonl" --valid "$folder/demo/valid.jsonl" \
-            --epochs 1 --output "$work/run-smollm2" | tail -4
+        hone train --device cuda --compute $compute --model "$work/smollm2.gguf" --data "$folder/demo/train.jsonl" \
+            --valid "$folder/demo/valid.jsonl" --epochs 1 --output "$work/run-smollm2" | tail -4
         loss_of "$work/run-smollm2" "smollm2 $compute"
     done
 }
@@ -136,8 +149,8 @@ if [ "${HONE_GPU_STAGE-}" ]; then
     "$HONE_GPU_STAGE"
     exit $?
 fi
-for name in machine ops golden tiny sanitizer floor speed trace smollm2; do
-    case $name in ops | sanitizer) limit=150 ;; speed) limit=150 ;; *) limit=100 ;; esac
+for name in machine ops golden tiny smollm2 speed trace decode floor large sanitizer races; do
+    case $name in ops | sanitizer | races | speed | smollm2 | large) limit=150 ;; *) limit=100 ;; esac
     tail_bytes=2500
     [ $name = trace ] && tail_bytes=7000
     stage $name $limit env HONE_GPU_STAGE=$name sh "$0" "$folder" "$out"

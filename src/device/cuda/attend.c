@@ -46,9 +46,12 @@ static bool attention_grad(struct call *call, struct error *err) {
     a.dk = array_of(&call->out[1]);
     a.dv = array_of(&call->out[2]);
     a.delta = call_scratch(call, (size_t)a.tokens * (size_t)a.heads * sizeof(float));
-    if (cuda_flash_serves(a.q.type, a.head_dim))
-        a.dy16 = a.dy.type == DTYPE_BF16 ? a.dy.data
-                                         : call_scratch(call, (size_t)operand_elements(&call->in[0]) * 2);
+    if (cuda_flash_serves(a.q.type, a.head_dim)) {
+        int64_t width = (int64_t)a.heads * a.head_dim;
+        a.dy16 = a.dy;
+        if (a.dy.type != DTYPE_BF16)
+            a.dy16 = (struct array){call_scratch(call, (size_t)(a.tokens * width) * 2), DTYPE_BF16, width};
+    }
     cuda_attention_grad(&a, call->stream);
     return true;
 }
@@ -72,6 +75,7 @@ static bool cache_attention(struct call *call, struct error *err) {
                                 .kv_heads = a->kv_heads,
                                 .head_dim = a->head_dim,
                                 .scale = a->scale};
+    c.keys.stride = c.values.stride = a->head_dim;
     cuda_cache_attention(&c, call->stream);
     return true;
 }

@@ -26,15 +26,15 @@ template <int N> static __device__ inline void copies_wait() {
     asm volatile("cp.async.wait_group %0;\n" ::"n"(N));
 }
 
-/* `rows` rows from `first` on of x [tokens, stride], columns from `column` on; rows past the end are zero. */
+/* `rows` rows from `first` on of x, columns from `column` on; rows past the end are zero. */
 template <int D, int rows, int threads>
-static __device__ inline void load_tile(bf16 *tile, const void *x, int64_t first, int64_t tokens,
-                                        int64_t stride, int64_t column) {
+static __device__ inline void load_tile(bf16 *tile, const struct array &x, int64_t first, int64_t tokens,
+                                        int64_t column) {
     constexpr int chunks = D / 8;
     for (int i = threadIdx.x; i < rows * chunks; i += threads) {
         int64_t row = first + i / chunks, safe = row < tokens ? row : tokens - 1;
         copy16(tile + i / chunks * row_stride<D> + i % chunks * 8,
-               (const bf16 *)x + safe * stride + column + i % chunks * 8, row < tokens);
+               (const bf16 *)x.data + safe * x.stride + column + i % chunks * 8, row < tokens);
     }
 }
 
@@ -139,7 +139,7 @@ static __device__ inline two_rows rows_of(const struct attention &a, int64_t fir
 /* Writes [16, D] of fragments to the rows of a thread; `factor` for each of the two. */
 template <int D>
 static __device__ inline void write_tile(const struct array &out, const float (&x)[D / 8][4],
-                                         const two_rows &r, int64_t tokens, int64_t stride, int64_t column,
+                                         const two_rows &r, int64_t tokens, int64_t column,
                                          const float (&factor)[2]) {
     int at = threadIdx.x % 4 * 2;
 #pragma unroll
@@ -147,7 +147,7 @@ static __device__ inline void write_tile(const struct array &out, const float (&
         for (int i = 0; i < 2; i++) {
             if (r.row[i] >= tokens) continue;
             float low = x[n][2 * i] * factor[i], high = x[n][2 * i + 1] * factor[i];
-            int64_t to = r.row[i] * stride + column + n * 8 + at;
+            int64_t to = r.row[i] * out.stride + column + n * 8 + at;
             if (out.type == DTYPE_BF16)
                 *(uint32_t *)((bf16 *)out.data + to) = two_bf16(low, high);
             else
@@ -165,27 +165,24 @@ template <int D, int warps> static __global__ void __launch_bounds__(warps * 32)
     bf16 *q_tile = (bf16 *)memory, *k_tile = q_tile + rows * row_stride<D>, *v_tile = k_tile + 2 * tile;
     int warp = threadIdx.x / 32, h = blockIdx.y;
     int64_t q0 = (int64_t)(gridDim.x - 1 - blockIdx.x) * rows; /* the longest first */
-    int64_t q_stride = (int64_t)a.heads * D, stride = (int64_t)a.kv_heads * D,
-            column = (int64_t)h * a.kv_heads / a.heads * D;
+    int64_t column = (int64_t)h * a.kv_heads / a.heads * D;
     int64_t first = a.ranges.start[q0], last = q0 + rows < a.tokens ? q0 + rows - 1 : a.tokens - 1;
     int count = (int)((last - first) / keys + 1);
     two_rows mine = rows_of(a, q0 + warp * 16);
     int64_t warp_last = q0 + warp * 16 + 15,
             late = warp_last < a.tokens ? a.ranges.start[warp_last] : INT64_MAX;
 
-    load_tile<D, rows, threads>(q_tile, a.q.data, q0, a.tokens, q_stride, (int64_t)h * D);
-    load_tile<D, keys, threads>(k_tile, a.k.data, first, a.tokens, stride, column);
-    load_tile<D, keys, threads>(v_tile, a.v.data, first, a.tokens, stride, column);
+    load_tile<D, rows, threads>(q_tile, a.q, q0, a.tokens, (int64_t)h * D);
+    load_tile<D, keys, threads>(k_tile, a.k, first, a.tokens, column);
+    load_tile<D, keys, threads>(v_tile, a.v, first, a.tokens, column);
     copies_commit();
     uint32_t q[D / 16][4];
     float out[D / 8][4] = {}, most[2] = {-INFINITY, -INFINITY}, sum[2] = {}, c = a.scale * log2_e;
     for (int i = 0; i < count; i++) {
         int64_t j0 = first + (int64_t)i * keys;
         if (i + 1 < count) {
-            load_tile<D, keys, threads>(k_tile + (i + 1) % 2 * tile, a.k.data, j0 + keys, a.tokens, stride,
-                                        column);
-            load_tile<D, keys, threads>(v_tile + (i + 1) % 2 * tile, a.v.data, j0 + keys, a.tokens, stride,
-                                        column);
+            load_tile<D, keys, threads>(k_tile + (i + 1) % 2 * tile, a.k, j0 + keys, a.tokens, column);
+            load_tile<D, keys, threads>(v_tile + (i + 1) % 2 * tile, a.v, j0 + keys, a.tokens, column);
             copies_commit();
             copies_wait<1>();
         } else {
@@ -236,7 +233,7 @@ template <int D, int warps> static __global__ void __launch_bounds__(warps * 32)
         if (a.lse && threadIdx.x % 4 == 0 && mine.row[r] < a.tokens)
             a.lse[mine.row[r] * a.heads + h] = most[r] * a.scale + logf(sum[r]);
     }
-    write_tile<D>(a.y, out, mine, a.tokens, q_stride, (int64_t)h * D, factor);
+    write_tile<D>(a.y, out, mine, a.tokens, (int64_t)h * D, factor);
 }
 
 /* ---- gradient ---- */
@@ -249,8 +246,7 @@ template <int D> static __global__ void __launch_bounds__(128) flash_query_grad(
          *v_tile = k_tile + tile;
     int warp = threadIdx.x / 32, h = blockIdx.y;
     int64_t q0 = (int64_t)(gridDim.x - 1 - blockIdx.x) * rows;
-    int64_t q_stride = (int64_t)a.heads * D, stride = (int64_t)a.kv_heads * D,
-            column = (int64_t)h * a.kv_heads / a.heads * D;
+    int64_t column = (int64_t)h * a.kv_heads / a.heads * D;
     int64_t first = a.ranges.start[q0], last = q0 + rows < a.tokens ? q0 + rows - 1 : a.tokens - 1;
     two_rows mine = rows_of(a, q0 + warp * 16);
     int64_t warp_last = q0 + warp * 16 + 15,
@@ -261,11 +257,11 @@ template <int D> static __global__ void __launch_bounds__(128) flash_query_grad(
         lse[r] = a.lse[at] * log2_e;
         delta[r] = a.delta[at];
     }
-    load_tile<D, rows, 128>(q_tile, a.q.data, q0, a.tokens, q_stride, (int64_t)h * D);
-    load_tile<D, rows, 128>(dy_tile, a.dy16, q0, a.tokens, q_stride, (int64_t)h * D);
+    load_tile<D, rows, 128>(q_tile, a.q, q0, a.tokens, (int64_t)h * D);
+    load_tile<D, rows, 128>(dy_tile, a.dy16, q0, a.tokens, (int64_t)h * D);
     for (int64_t j0 = first; j0 <= last; j0 += keys) {
-        load_tile<D, keys, 128>(k_tile, a.k.data, j0, a.tokens, stride, column);
-        load_tile<D, keys, 128>(v_tile, a.v.data, j0, a.tokens, stride, column);
+        load_tile<D, keys, 128>(k_tile, a.k, j0, a.tokens, column);
+        load_tile<D, keys, 128>(v_tile, a.v, j0, a.tokens, column);
         copies_commit();
         copies_wait<0>();
         __syncthreads();
@@ -288,7 +284,7 @@ template <int D> static __global__ void __launch_bounds__(128) flash_query_grad(
         __syncthreads();
     }
     const float one[2] = {1, 1};
-    write_tile<D>(a.dq, dq, mine, a.tokens, q_stride, (int64_t)h * D, one);
+    write_tile<D>(a.dq, dq, mine, a.tokens, (int64_t)h * D, one);
 }
 
 /* dk, dv of a tile of 64 keys, over the tiles of rows that see them and the heads that share them: scores lie
@@ -301,17 +297,16 @@ template <int D, int rows> static __global__ void __launch_bounds__(128) flash_k
     bf16 *k_tile = (bf16 *)memory, *v_tile = k_tile + tile, *q_tile = v_tile + tile,
          *dy_tile = q_tile + row_tile;
     int warp = threadIdx.x / 32, kv = blockIdx.y, shared = a.heads / a.kv_heads;
-    int64_t j0 = (int64_t)blockIdx.x * keys, q_stride = (int64_t)a.heads * D,
-            stride = (int64_t)a.kv_heads * D;
+    int64_t j0 = (int64_t)blockIdx.x * keys;
     int64_t last_key = j0 + keys < a.tokens ? j0 + keys - 1 : a.tokens - 1, end = a.ranges.end[last_key];
     int64_t warp_first = j0 + warp * 16;
     float dk[D / 8][4] = {}, dv[D / 8][4] = {}, c = a.scale * log2_e;
-    load_tile<D, keys, 128>(k_tile, a.k.data, j0, a.tokens, stride, (int64_t)kv * D);
-    load_tile<D, keys, 128>(v_tile, a.v.data, j0, a.tokens, stride, (int64_t)kv * D);
+    load_tile<D, keys, 128>(k_tile, a.k, j0, a.tokens, (int64_t)kv * D);
+    load_tile<D, keys, 128>(v_tile, a.v, j0, a.tokens, (int64_t)kv * D);
     for (int h = kv * shared; h < (kv + 1) * shared; h++)
         for (int64_t t0 = j0; t0 < end; t0 += rows) {
-            load_tile<D, rows, 128>(q_tile, a.q.data, t0, a.tokens, q_stride, (int64_t)h * D);
-            load_tile<D, rows, 128>(dy_tile, a.dy16, t0, a.tokens, q_stride, (int64_t)h * D);
+            load_tile<D, rows, 128>(q_tile, a.q, t0, a.tokens, (int64_t)h * D);
+            load_tile<D, rows, 128>(dy_tile, a.dy16, t0, a.tokens, (int64_t)h * D);
             copies_commit();
             for (int i = threadIdx.x; i < rows; i += 128) {
                 bool there = t0 + i < a.tokens;
@@ -345,8 +340,8 @@ template <int D, int rows> static __global__ void __launch_bounds__(128) flash_k
     copies_wait<0>();
     two_rows mine = rows_of(a, warp_first);
     const float one[2] = {1, 1};
-    write_tile<D>(a.dk, dk, mine, a.tokens, stride, (int64_t)kv * D, one);
-    write_tile<D>(a.dv, dv, mine, a.tokens, stride, (int64_t)kv * D, one);
+    write_tile<D>(a.dk, dk, mine, a.tokens, (int64_t)kv * D, one);
+    write_tile<D>(a.dv, dv, mine, a.tokens, (int64_t)kv * D, one);
 }
 
 /* ---- launches ---- */

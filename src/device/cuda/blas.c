@@ -147,10 +147,10 @@ static struct key key_of(const struct product *p) {
     key.k = p->k;
     key.ldx = p->ldx;
     key.ldw = p->ldw;
-    key.ldy = p->ldy;
+    key.ldy = p->y.stride;
     key.x_alignment = alignment_of(p->x, p->ldx, p->type);
     key.w_alignment = alignment_of(p->w, p->ldw, p->type);
-    key.y_alignment = alignment_of(p->y.data, p->ldy, p->y.type);
+    key.y_alignment = alignment_of(p->y.data, p->y.stride, p->y.type);
     key.type = p->type;
     key.y_type = p->y.type;
     key.x_transposed = p->x_transposed;
@@ -222,8 +222,8 @@ static struct choice *choose(struct blas *b, const struct product *p) {
 
 static void run_plain(const struct product *p, cudaStream_t stream) {
     struct plain_product plain = {
-        .x = {(void *)(uintptr_t)p->x, p->type},
-        .w = {(void *)(uintptr_t)p->w, p->type},
+        .x = {(void *)(uintptr_t)p->x, p->type, p->ldx},
+        .w = {(void *)(uintptr_t)p->w, p->type, p->ldw},
         .y = p->y,
         .m = p->m,
         .n = p->n,
@@ -232,9 +232,9 @@ static void run_plain(const struct product *p, cudaStream_t stream) {
         .x_column = p->x_transposed ? p->ldx : 1,
         .w_row = p->w_transposed ? 1 : p->ldw,
         .w_column = p->w_transposed ? p->ldw : 1,
-        .y_row = p->ldy,
         .alpha = p->alpha,
         .beta = p->beta,
+        .addend = p->addend ? p->addend : p->y.data,
     };
     cuda_plain_product(&plain, stream);
 }
@@ -247,9 +247,9 @@ bool blas_product(struct blas *b, const struct product *p, void *workspace, cuda
         run_plain(p, stream);
         return true;
     }
-    cublasStatus_t status =
-        b->matmul(b->handle, c->product, &p->alpha, p->w, c->w, p->x, c->x, &p->beta, p->y.data, c->y,
-                  p->y.data, c->y, &c->algorithm, workspace, blas_workspace, stream);
+    cublasStatus_t status = b->matmul(b->handle, c->product, &p->alpha, p->w, c->w, p->x, c->x, &p->beta,
+                                      p->addend ? p->addend : p->y.data, c->y, p->y.data, c->y, &c->algorithm,
+                                      workspace, blas_workspace, stream);
     return status == CUBLAS_STATUS_SUCCESS ||
            error_set(err, ERROR_FAILED, "cuda", "a product of %lld x %lld x %lld failed (status %d)",
                      (long long)p->m, (long long)p->n, (long long)p->k, (int)status);

@@ -8,14 +8,15 @@
 
 enum { blas_workspace = 32 << 20 }; /* bytes; what the vendor asks for on Hopper */
 
-/* y [m, n] = alpha x w + beta y; rows `ld…` elements apart. */
+/* y [m, n] = alpha x w + beta addend (y itself where there is none); rows `ld…` elements apart. */
 struct product {
     enum dtype type; /* of x and w: f32 (without TF32) or bf16; sums are f32 */
     const void *x, *w;
     struct array y;
-    int64_t m, n, k, ldx, ldw, ldy;
-    bool x_transposed; /* x lies as [k, m] */
-    bool w_transposed; /* w lies as [n, k] */
+    int64_t m, n, k, ldx, ldw;
+    bool x_transposed;  /* x lies as [k, m] */
+    bool w_transposed;  /* w lies as [n, k] */
+    const void *addend; /* as y: type and stride; or NULL */
     float alpha, beta;
 };
 

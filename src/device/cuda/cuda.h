@@ -24,6 +24,7 @@ struct store {
     const struct state_table *table; /* must outlive the store */
     unsigned char **data;            /* [rows], on the device */
     int rows;
+    int64_t pad; /* bf16 matrices have so many more columns and rows, for an adapter's numbers (products.c) */
     unsigned char *block; /* all of them */
     unsigned char *arena; /* shared by the programs over this store */
     uint64_t arena_bytes;
@@ -35,6 +36,8 @@ bool cuda_check(cudaError_t status, const char *doing, struct error *err);
 bool cuda_wait(struct device *device, struct error *err);
 
 /* memory.c */
+bool cuda_is_padded(const struct state_row *row); /* by the store's pad, where it has one */
+uint64_t cuda_store_extra(const struct state_table *table);
 bool cuda_store_open(struct device *device, const struct state_table *table, struct store **out,
                      struct error *err);
 void cuda_store_close(struct store **store);
@@ -51,6 +54,7 @@ struct call {
     struct operand in[op_max_inputs], out[op_max_outputs];
     cudaStream_t stream;
     enum dtype compute;       /* of products */
+    int64_t pad;              /* columns that copies of operands have beyond their own */
     unsigned char *workspace; /* as many bytes as the row asked for */
     size_t used;              /* … of which are given out */
     struct ranges ranges;     /* of the run's tokens */
@@ -80,14 +84,18 @@ extern const struct cuda_kernel cuda_kernels_rows[], cuda_kernels_products[], cu
 const struct cuda_kernel *cuda_kernel_of(enum op_code op);
 
 static inline struct array array_of(const struct operand *operand) {
-    return (struct array){operand->data, operand->dtype};
+    return (struct array){operand->data, operand->dtype, operand->stride};
 }
 static inline size_t cuda_round(size_t bytes) { return (bytes + 255) & ~(size_t)255; }
 /* The next so many bytes of the workspace, 256-byte aligned. */
 void *call_scratch(struct call *call, size_t bytes);
 
+/* products.c: the rank of a node's product of low rank, rounded up to whole vectors; 0: it has none */
+int64_t cuda_node_rank(const struct graph *graph, const struct node *node);
+
 /* program.c */
 struct program;
+void cuda_arrange(const struct device *device, struct graph *graph);
 bool cuda_compile(struct device *device, const struct plan *plan, struct store *store, struct program **out,
                   struct error *err);
 bool cuda_run(struct program *program, const struct binding *binding, struct error *err);

@@ -1,73 +1,78 @@
-/* Operations element by element, or row by row without a sum; the equations are in src/op. */
+/* Operations element by element, or row by row without a sum: a block for each row; the equations are in
+ * src/op. */
 #include "base/rng.h"
 #include "device/cuda/kernel.cuh"
 
-enum { threads = 256 };
+/* Work in vectors of 8 where the width allows it. */
+#define BY_ROWS(rows, width, kernel, ...)                                                              \
+    ((width) % 8 == 0 ? kernel<8><<<(unsigned)(rows), row_threads(width, 8), 0, stream>>>(__VA_ARGS__) \
+                      : kernel<1><<<(unsigned)(rows), row_threads(width, 1), 0, stream>>>(__VA_ARGS__))
 
-/* Work in vectors of 8 where the length allows it. */
-#define BY_LANES(n, kernel, ...)                                                                 \
-    ((n) % 8 == 0 ? kernel<8><<<blocks_for((n) / 8, threads), threads, 0, stream>>>(__VA_ARGS__) \
-                  : kernel<1><<<blocks_for((n), threads), threads, 0, stream>>>(__VA_ARGS__))
-
-template <int N> static __global__ void add(struct array y, struct array a, struct array b, int64_t n) {
-    EACH(i, n / N) {
-        lanes<N> u = get<N>(a, i * N), v = get<N>(b, i * N);
+template <int N> static __global__ void add(struct array y, struct array a, struct array b, int64_t width) {
+    int64_t row = blockIdx.x;
+    COLUMNS(i, N, width) {
+        lanes<N> u = get<N>(a, row * a.stride + i), v = get<N>(b, row * b.stride + i);
         for (int j = 0; j < N; j++) u.v[j] += v.v[j];
-        put<N>(y, i * N, u);
+        put<N>(y, row * y.stride + i, u);
     }
 }
 
-void cuda_add(struct array y, struct array a, struct array b, int64_t n, cudaStream_t stream) {
-    if (n) BY_LANES(n, add, y, a, b, n);
+void cuda_add(struct array y, struct array a, struct array b, int64_t rows, int64_t width,
+              cudaStream_t stream) {
+    if (rows) BY_ROWS(rows, width, add, y, a, b, width);
 }
 
-template <int N> static __global__ void glu(struct array y, struct array gate, struct array up, int64_t n) {
-    EACH(i, n / N) {
-        lanes<N> g = get<N>(gate, i * N), u = get<N>(up, i * N);
+template <int N>
+static __global__ void glu(struct array y, struct array gate, struct array up, int64_t width) {
+    int64_t row = blockIdx.x;
+    COLUMNS(i, N, width) {
+        lanes<N> g = get<N>(gate, row * gate.stride + i), u = get<N>(up, row * up.stride + i);
         for (int j = 0; j < N; j++) g.v[j] = g.v[j] / (1 + expf(-g.v[j])) * u.v[j];
-        put<N>(y, i * N, g);
+        put<N>(y, row * y.stride + i, g);
     }
 }
 
-void cuda_glu(struct array y, struct array gate, struct array up, int64_t n, cudaStream_t stream) {
-    if (n) BY_LANES(n, glu, y, gate, up, n);
+void cuda_glu(struct array y, struct array gate, struct array up, int64_t rows, int64_t width,
+              cudaStream_t stream) {
+    if (rows) BY_ROWS(rows, width, glu, y, gate, up, width);
 }
 
 template <int N>
 static __global__ void glu_grad(struct array dgate, struct array dup, struct array gate, struct array up,
-                                struct array dy, int64_t n) {
-    EACH(i, n / N) {
-        lanes<N> g = get<N>(gate, i * N), u = get<N>(up, i * N), d = get<N>(dy, i * N);
+                                struct array dy, int64_t width) {
+    int64_t row = blockIdx.x;
+    COLUMNS(i, N, width) {
+        lanes<N> g = get<N>(gate, row * gate.stride + i), u = get<N>(up, row * up.stride + i),
+                 d = get<N>(dy, row * dy.stride + i);
         for (int j = 0; j < N; j++) {
             float sigmoid = 1 / (1 + expf(-g.v[j])), dx = d.v[j];
             d.v[j] = dx * g.v[j] * sigmoid;
             g.v[j] = dx * u.v[j] * sigmoid * (1 + g.v[j] * (1 - sigmoid));
         }
-        put<N>(dgate, i * N, g);
-        put<N>(dup, i * N, d);
+        put<N>(dgate, row * dgate.stride + i, g);
+        put<N>(dup, row * dup.stride + i, d);
     }
 }
 
 void cuda_glu_grad(struct array dgate, struct array dup, struct array gate, struct array up, struct array dy,
-                   int64_t n, cudaStream_t stream) {
-    if (n) BY_LANES(n, glu_grad, dgate, dup, gate, up, dy, n);
+                   int64_t rows, int64_t width, cudaStream_t stream) {
+    if (rows) BY_ROWS(rows, width, glu_grad, dgate, dup, gate, up, dy, width);
 }
 
 /* One thread for four channels, which one Philox call serves. */
 static __global__ void dropout(struct array y, struct array x, const int32_t *positions,
                                const uint32_t *examples, const uint32_t *random, uint32_t threshold,
-                               float scale, uint32_t module, int64_t rows, int64_t width) {
-    int64_t quads = (width + 3) / 4;
+                               float scale, uint32_t module, int64_t width) {
+    int64_t t = blockIdx.x;
     uint64_t seed = (uint64_t)random[1] << 32 | random[0];
-    EACH(i, rows * quads) {
-        int64_t t = i / quads, quad = i % quads;
-        uint32_t counter[4] = {(uint32_t)quad, (uint32_t)positions[t], examples[t], random[2] << 16 | module};
+    COLUMNS(i, 4, width) {
+        uint32_t counter[4] = {(uint32_t)(i / 4), (uint32_t)positions[t], examples[t],
+                               random[2] << 16 | module};
         uint32_t words[4];
         philox(seed, counter, words);
-        for (int j = 0; j < 4 && quad * 4 + j < width; j++) {
-            int64_t at = t * width + quad * 4 + j;
-            float value = get1(x, at);
-            put1(y, at, words[j] < threshold ? 0 : value * scale);
+        for (int j = 0; j < 4 && i + j < width; j++) {
+            float value = get1(x, t * x.stride + i + j);
+            put1(y, t * y.stride + i + j, words[j] < threshold ? 0 : value * scale);
         }
     }
 }
@@ -77,9 +82,9 @@ void cuda_dropout(struct array y, struct array x, const int32_t *positions, cons
                   cudaStream_t stream) {
     if (!rows) return;
     uint32_t threshold = (uint32_t)floor(probability * 4294967296.0);
-    dropout<<<blocks_for(rows * ((width + 3) / 4), threads), threads, 0, stream>>>(
-        y, x, positions, examples, random, threshold, (float)(1 / (1 - probability)), (uint32_t)module, rows,
-        width);
+    dropout<<<(unsigned)rows, row_threads(width, 4), 0, stream>>>(y, x, positions, examples, random,
+                                                                  threshold, (float)(1 / (1 - probability)),
+                                                                  (uint32_t)module, width);
 }
 
 /* f64: angles reach 10⁵ radians, where f32 has no digits left. */
@@ -96,18 +101,19 @@ static __global__ void rope_table(float *table, const int32_t *positions, const 
 void cuda_rope_table(float *table, const int32_t *positions, const float *frequencies, int64_t rows,
                      int64_t half, cudaStream_t stream) {
     if (rows)
-        rope_table<<<blocks_for(rows * half, threads), threads, 0, stream>>>(table, positions, frequencies,
-                                                                             rows, half);
+        rope_table<<<blocks_for(rows * half, 256), 256, 0, stream>>>(table, positions, frequencies, rows,
+                                                                     half);
 }
 
+/* width: half of all channels of a row. */
 template <int N>
-static __global__ void rope(struct array y, struct array x, const float *table, float sign, int64_t rows,
-                            int64_t heads, int64_t half) {
-    struct array angles = {(void *)table, DTYPE_F32};
-    int64_t pieces = half / N;
-    EACH(i, rows * heads * pieces) {
-        int64_t c = i % pieces * N, head = i / pieces, t = head / heads;
-        lanes<N> low = get<N>(x, head * 2 * half + c), high = get<N>(x, head * 2 * half + half + c);
+static __global__ void rope(struct array y, struct array x, const float *table, float sign, int64_t width,
+                            int half) {
+    struct array angles = {(void *)table, DTYPE_F32, 0};
+    int64_t t = blockIdx.x;
+    COLUMNS(i, N, width) {
+        int64_t c = i % half, at = i / half * 2 * half + c;
+        lanes<N> low = get<N>(x, t * x.stride + at), high = get<N>(x, t * x.stride + at + half);
         lanes<N> cosine = get<N>(angles, t * 2 * half + c), sine = get<N>(angles, t * 2 * half + half + c);
         lanes<N> first, second;
         for (int j = 0; j < N; j++) {
@@ -115,20 +121,20 @@ static __global__ void rope(struct array y, struct array x, const float *table, 
             first.v[j] = low.v[j] * cosine.v[j] - high.v[j] * s;
             second.v[j] = high.v[j] * cosine.v[j] + low.v[j] * s;
         }
-        put<N>(y, head * 2 * half + c, first);
-        put<N>(y, head * 2 * half + half + c, second);
+        put<N>(y, t * y.stride + at, first);
+        put<N>(y, t * y.stride + at + half, second);
     }
 }
 
 void cuda_rope(struct array y, struct array x, const float *table, bool inverse, int64_t rows, int64_t heads,
                int64_t head_dim, cudaStream_t stream) {
-    int64_t half = head_dim / 2, n = rows * heads * half;
+    int64_t half = head_dim / 2, width = heads * half;
     float sign = inverse ? -1.0f : 1.0f;
-    if (!n) return;
+    if (!rows || !width) return;
     if (half % 8 == 0)
-        rope<8><<<blocks_for(n / 8, threads), threads, 0, stream>>>(y, x, table, sign, rows, heads, half);
+        rope<8><<<(unsigned)rows, row_threads(width, 8), 0, stream>>>(y, x, table, sign, width, (int)half);
     else
-        rope<1><<<blocks_for(n, threads), threads, 0, stream>>>(y, x, table, sign, rows, heads, half);
+        rope<1><<<(unsigned)rows, row_threads(width, 1), 0, stream>>>(y, x, table, sign, width, (int)half);
 }
 
 /* A block for each target row; the first of several that name one token adds them all, in order. */
@@ -137,23 +143,50 @@ static __global__ void scatter(struct array dx, struct array dy, const int32_t *
                                int64_t width) {
     int64_t m = blockIdx.x;
     if (m > 0 && rows[m - 1] == rows[m]) return;
-    for (int64_t c = threadIdx.x * N; c < width; c += (int64_t)blockDim.x * N) {
-        lanes<N> sum = get<N>(dy, m * width + c);
+    COLUMNS(c, N, width) {
+        lanes<N> sum = get<N>(dy, m * dy.stride + c);
         for (int64_t k = m + 1; k < count && rows[k] == rows[m]; k++) {
-            lanes<N> more = get<N>(dy, k * width + c);
+            lanes<N> more = get<N>(dy, k * dy.stride + c);
             for (int j = 0; j < N; j++) sum.v[j] += more.v[j];
         }
-        put<N>(dx, rows[m] * width + c, sum);
+        put<N>(dx, rows[m] * dx.stride + c, sum);
     }
 }
 
 void cuda_scatter(struct array dx, struct array dy, const int32_t *rows, int64_t count, int64_t tokens,
                   int64_t width, cudaStream_t stream) {
     size_t bytes = dx.type == DTYPE_BF16 ? 2 : 4;
-    cudaMemsetAsync(dx.data, 0, (size_t)(tokens * width) * bytes, stream);
-    if (!count) return;
-    if (width % 8 == 0)
-        scatter<8><<<(unsigned)count, threads, 0, stream>>>(dx, dy, rows, count, width);
+    cudaMemsetAsync(dx.data, 0, (size_t)(tokens * dx.stride) * bytes, stream);
+    if (count) BY_ROWS(count, width, scatter, dx, dy, rows, count, width);
+}
+
+/* to [rows, columns] bf16 = factor · from, zero past `from`'s own rows and columns. */
+static __global__ void tail(__nv_bfloat16 *to, int64_t to_stride, int64_t columns, struct array from,
+                            int64_t from_rows, int64_t from_columns, float factor) {
+    int64_t row = blockIdx.x;
+    COLUMNS(c, 1, columns) {
+        float value = row < from_rows && c < from_columns ? factor * get1(from, row * from.stride + c) : 0;
+        to[row * to_stride + c] = __float2bfloat16(value);
+    }
+}
+
+/* Columns of a few numbers: a thread for each number of many rows. */
+static __global__ void narrow_tail(__nv_bfloat16 *to, int64_t to_stride, int64_t rows, int columns,
+                                   struct array from, int64_t from_columns, float factor) {
+    EACH(i, rows * columns) {
+        int64_t row = i / columns, c = i % columns;
+        float value = c < from_columns ? factor * get1(from, row * from.stride + c) : 0;
+        to[row * to_stride + c] = __float2bfloat16(value);
+    }
+}
+
+void cuda_tail(void *to, int64_t to_stride, int64_t rows, int64_t columns, struct array from,
+               int64_t from_rows, int64_t from_columns, float factor, cudaStream_t stream) {
+    if (!rows || !columns) return;
+    if (from_rows >= rows)
+        narrow_tail<<<blocks_for(rows * columns, 256), 256, 0, stream>>>(
+            (__nv_bfloat16 *)to, to_stride, rows, (int)columns, from, from_columns, factor);
     else
-        scatter<1><<<(unsigned)count, threads, 0, stream>>>(dx, dy, rows, count, width);
+        tail<<<(unsigned)rows, row_threads(columns, 1), 0, stream>>>((__nv_bfloat16 *)to, to_stride, columns,
+                                                                     from, from_rows, from_columns, factor);
 }

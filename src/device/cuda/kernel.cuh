@@ -80,6 +80,13 @@ template <int N> __device__ inline void put(const struct array &a, int64_t at, c
 __device__ inline float get1(const struct array &a, int64_t at) { return get<1>(a, at).v[0]; }
 __device__ inline void put1(const struct array &a, int64_t at, float x) { put<1>(a, at, {{x}}); }
 
+/* 2^x, to 2 units in the last place; 0 for -∞. */
+__device__ inline float exp2_of(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 template <class T> __device__ inline T warp_sum(T x) {
     for (int step = 16; step; step /= 2) x += __shfl_xor_sync(~0u, x, step);
     return x;
@@ -108,6 +115,15 @@ __device__ inline float block_max(float x) {
     __syncthreads();
     return warp_max(lane < warps ? part[lane] : part[0]);
 }
+
+/* Threads for a row: enough that each reads a vector or two. */
+static inline unsigned row_threads(int64_t width, int lanes) {
+    int64_t wanted = (width / lanes + 31) / 32 * 32;
+    return (unsigned)(wanted < 32 ? 32 : wanted > 512 ? 512 : wanted);
+}
+/* The columns of a row, N at a time, over the threads of its block. */
+#define COLUMNS(i, N, width) \
+    for (int64_t i = (int64_t)threadIdx.x * (N); i < (width); i += (int64_t)blockDim.x * (N))
 
 /* Blocks of `threads` for n items, as many as the grid can have; kernels go on from there in strides. */
 static inline unsigned blocks_for(int64_t n, int threads) {

@@ -20,6 +20,7 @@ extern "C" {
 struct array {
     void *data; /* NULL: absent */
     enum dtype type;
+    int64_t stride; /* elements from a row to the next */
 };
 
 /* ---- types.cu: stored types ---- */
@@ -37,10 +38,12 @@ void cuda_take_rows(struct array y, struct array x, const int32_t *index, int64_
 /* dx [tokens, width] = 0, then dx[rows[m]] += dy[m]; rows ascend. */
 void cuda_scatter(struct array dx, struct array dy, const int32_t *rows, int64_t count, int64_t tokens,
                   int64_t width, cudaStream_t stream);
-void cuda_add(struct array y, struct array a, struct array b, int64_t n, cudaStream_t stream);
-void cuda_glu(struct array y, struct array gate, struct array up, int64_t n, cudaStream_t stream);
+void cuda_add(struct array y, struct array a, struct array b, int64_t rows, int64_t width,
+              cudaStream_t stream);
+void cuda_glu(struct array y, struct array gate, struct array up, int64_t rows, int64_t width,
+              cudaStream_t stream);
 void cuda_glu_grad(struct array dgate, struct array dup, struct array gate, struct array up, struct array dy,
-                   int64_t n, cudaStream_t stream);
+                   int64_t rows, int64_t width, cudaStream_t stream);
 /* random: u32 [4] of INPUT_RANDOM. */
 void cuda_dropout(struct array y, struct array x, const int32_t *positions, const uint32_t *examples,
                   const uint32_t *random, double probability, int module, int64_t rows, int64_t width,
@@ -50,6 +53,10 @@ void cuda_rope_table(float *table, const int32_t *positions, const float *freque
 void cuda_rope(struct array y, struct array x, const float *table, bool inverse, int64_t rows, int64_t heads,
                int64_t head_dim, cudaStream_t stream);
 
+/* to [rows, columns] bf16 = factor · from [from_rows, from_columns], zero beyond that. */
+void cuda_tail(void *to, int64_t to_stride, int64_t rows, int64_t columns, struct array from,
+               int64_t from_rows, int64_t from_columns, float factor, cudaStream_t stream);
+
 /* ---- norm.cu ---- */
 
 /* w of any type; rstd may be NULL. */
@@ -57,6 +64,15 @@ void cuda_norm(struct array y, float *rstd, struct array x, struct array w, floa
                int64_t width, cudaStream_t stream);
 void cuda_norm_grad(struct array dx, struct array dy, struct array x, struct array w, const float *rstd,
                     struct array addend, int64_t rows, int64_t width, cudaStream_t stream);
+
+/* ---- gradients.cu ---- */
+
+/* sums [width] += Σ_t dy[t] (· x[t] · rstd[t], where x is there) */
+void cuda_column_sums(float *sums, struct array dy, struct array x, const float *rstd, int64_t rows,
+                      int64_t width, cudaStream_t stream);
+/* dw[ids[t]] += dy[t] */
+void cuda_embedding_grad(struct array dw, struct array dy, const int32_t *ids, int64_t tokens, int64_t width,
+                         cudaStream_t stream);
 
 /* ---- thin.cu ---- */
 
@@ -68,12 +84,13 @@ struct thin {
     int64_t rows, columns, rank, along, across;
 };
 void cuda_thin(const struct thin *thin, cudaStream_t stream);
-/* y [m, n] = alpha x w + beta y, elements of x at i · x_row + k · x_column, of w at k · w_row + j · w_column:
- * for products that the library refuses. */
+/* y [m, n] = alpha x w + beta addend, elements of x at i · x_row + k · x_column, of w at k · w_row + j ·
+ * w_column: for products that the library refuses. */
 struct plain_product {
     struct array x, w, y;
-    int64_t m, n, k, x_row, x_column, w_row, w_column, y_row;
+    int64_t m, n, k, x_row, x_column, w_row, w_column;
     float alpha, beta;
+    const void *addend; /* as y, or y itself */
 };
 void cuda_plain_product(const struct plain_product *product, cudaStream_t stream);
 
@@ -92,8 +109,8 @@ struct attention {
     int64_t tokens;
     int heads, kv_heads, head_dim;
     float scale;
-    float *delta; /* [T, H] scratch of the gradient */
-    void *dy16;   /* dy in bf16: itself, or scratch [T, H·d]; NULL: not on tensor cores */
+    float *delta;      /* [T, H] scratch of the gradient */
+    struct array dy16; /* dy in bf16: itself, or scratch [T, H·d]; absent: not on tensor cores */
 };
 /* Head widths up to 256. */
 void cuda_attention(const struct attention *a, cudaStream_t stream);
@@ -105,7 +122,7 @@ bool cuda_flash_grad(const struct attention *a, cudaStream_t stream);
 
 struct cache_attention {
     struct array q, k, v, y;
-    struct array keys, values; /* [slots, K, context, d] */
+    struct array keys, values; /* [slots, K, context, d]; stride: d */
     const int32_t *segments, *slots, *past;
     struct ranges ranges;
     int64_t tokens, context;

@@ -46,13 +46,12 @@ static double product_rate(struct device *device, const struct timer *timer, enu
     struct product product = {.type = type,
                               .x = block,
                               .w = block + x,
-                              .y = {block + x + w, type},
+                              .y = {block + x + w, type, n},
                               .m = m,
                               .n = n,
                               .k = k,
                               .ldx = k,
                               .ldw = k,
-                              .ldy = n,
                               .w_transposed = true,
                               .alpha = 1};
     bool ok = blas_product(device->blas, &product, block + x + w + y, device->stream, &ignored);

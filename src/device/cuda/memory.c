@@ -23,14 +23,66 @@ bool cuda_allocate(void **out, uint64_t bytes, const char *what, struct error *e
                      "End other programs on this GPU, or give --memory, --max-length or --recompute block.");
 }
 
+/* ---- rows of bf16 matrices are wider, and there are more of them, where an adapter is to fit in: products.c
+ */
+
+enum { most_pad = 128 }; /* graph_fold folds no larger rank */
+
+static int64_t pad_of(const struct state_table *table) {
+    int64_t most = 0;
+    for (int i = 0; i < table->count; i++) {
+        const struct state_row *row = &table->rows[i];
+        if (row->class != STATE_TRAINED || row->parent < 0 || row->rank != 2) continue;
+        int64_t rank = row->dim[0] < row->dim[1] ? row->dim[0] : row->dim[1];
+        if (rank <= most_pad && rank > most) most = rank;
+    }
+    return (most + 7) & ~(int64_t)7;
+}
+
+bool cuda_is_padded(const struct state_row *row) {
+    return (row->class == STATE_MAPPED || row->class == STATE_WEIGHT) && row->dtype == DTYPE_BF16 &&
+           row->rank == 2 && row->parent < 0;
+}
+
+static bool stored_bytes(const struct state_row *row, int64_t pad, uint64_t *out) {
+    uint64_t bytes = row->bytes;
+    if (cuda_is_padded(row) &&
+        (!checked_mul((uint64_t)(row->dim[0] + pad), (uint64_t)(row->dim[1] + pad) * 2, &bytes)))
+        return false;
+    return checked_align(bytes, 64, out);
+}
+
+uint64_t cuda_store_extra(const struct state_table *table) {
+    uint64_t extra = 0, bytes;
+    int64_t pad = pad_of(table);
+    for (int i = 0; i < table->count; i++)
+        if (table->rows[i].parent < 0 && stored_bytes(&table->rows[i], pad, &bytes))
+            extra += bytes - ((table->rows[i].bytes + 63) & ~(uint64_t)63);
+    return extra;
+}
+
+/* Copies `bytes` from the beginning of a row, in or out; whole rows of the matrix where it is padded. */
+static bool copy_row(struct store *store, int row, void *to, const void *from, size_t bytes,
+                     enum cudaMemcpyKind kind, struct error *err) {
+    const struct state_row *r = &store->table->rows[row];
+    cudaStream_t stream = store->device->stream;
+    bool in = kind == cudaMemcpyHostToDevice;
+    const char *doing = in ? "copy to the GPU" : "copy from the GPU";
+    if (!store->pad || !cuda_is_padded(r))
+        return cuda_check(cudaMemcpyAsync(to, from, bytes, kind, stream), doing, err);
+    size_t width = (size_t)r->dim[1] * 2, wide = width + (size_t)store->pad * 2;
+    return cuda_check(
+        cudaMemcpy2DAsync(to, in ? wide : width, from, in ? width : wide, width, bytes / width, kind, stream),
+        doing, err);
+}
+
 static bool fill_mapped(struct store *store, struct error *err) {
     bool ok = true;
     for (int i = 0; ok && i < store->rows; i++) {
         const struct state_row *row = &store->table->rows[i];
         if (row->class == STATE_MAPPED)
-            ok = cuda_check(cudaMemcpyAsync(store->data[i], row->mapped, (size_t)row->bytes,
-                                            cudaMemcpyHostToDevice, store->device->stream),
-                            "copy weights to the GPU", err);
+            ok = copy_row(store, i, store->data[i], row->mapped, (size_t)row->bytes, cudaMemcpyHostToDevice,
+                          err);
     }
     return ok && cuda_wait(store->device, err);
 }
@@ -45,11 +97,12 @@ bool cuda_store_open(struct device *device, const struct state_table *table, str
     store->table = table;
     store->rows = table->count;
     store->data = mem_calloc((size_t)table->count + 1, sizeof *store->data);
-    uint64_t total = 0;
+    uint64_t total = 0, bytes = 0;
+    store->pad = pad_of(table);
     bool ok = store->data || error_no_memory(err, "store", 0);
     for (int i = 0; ok && i < table->count; i++)
         if (table->rows[i].parent < 0 &&
-            !checked_add(total, (table->rows[i].bytes + 63) & ~(uint64_t)63, &total))
+            (!stored_bytes(&table->rows[i], store->pad, &bytes) || !checked_add(total, bytes, &total)))
             ok = error_no_memory(err, "store", 0);
     ok = ok && cuda_allocate((void **)&store->block, total, "the model with its state", err) &&
          cuda_check(cudaMemsetAsync(store->block, 0, (size_t)total, device->stream), "clear memory", err);
@@ -57,7 +110,7 @@ bool cuda_store_open(struct device *device, const struct state_table *table, str
     for (int i = 0; ok && i < table->count; i++) {
         if (table->rows[i].parent >= 0) continue;
         store->data[i] = store->block + at;
-        at += (table->rows[i].bytes + 63) & ~(uint64_t)63;
+        at += stored_bytes(&table->rows[i], store->pad, &bytes) ? bytes : 0;
     }
     for (int i = 0; ok && i < table->count; i++)
         if (table->rows[i].parent >= 0)
@@ -95,16 +148,12 @@ static bool row_range(const struct store *store, int row, size_t bytes, struct e
 
 bool cuda_upload(struct store *store, int row, const void *data, size_t bytes, struct error *err) {
     return row_range(store, row, bytes, err) &&
-           cuda_check(
-               cudaMemcpyAsync(store->data[row], data, bytes, cudaMemcpyHostToDevice, store->device->stream),
-               "copy to the GPU", err) &&
+           copy_row(store, row, store->data[row], data, bytes, cudaMemcpyHostToDevice, err) &&
            cuda_wait(store->device, err);
 }
 
 bool cuda_download(struct store *store, int row, void *data, size_t bytes, struct error *err) {
     return row_range(store, row, bytes, err) &&
-           cuda_check(
-               cudaMemcpyAsync(data, store->data[row], bytes, cudaMemcpyDeviceToHost, store->device->stream),
-               "copy from the GPU", err) &&
+           copy_row(store, row, data, store->data[row], bytes, cudaMemcpyDeviceToHost, err) &&
            cuda_wait(store->device, err);
 }

@@ -5,25 +5,19 @@
 template <int N>
 static __global__ void norm(struct array y, float *rstd, struct array x, struct array w, float epsilon,
                             int64_t width) {
-    int64_t row = blockIdx.x, base = row * width;
+    int64_t row = blockIdx.x;
     float squares = 0;
-    for (int64_t i = threadIdx.x * N; i < width; i += (int64_t)blockDim.x * N) {
-        lanes<N> a = get<N>(x, base + i);
+    COLUMNS(i, N, width) {
+        lanes<N> a = get<N>(x, row * x.stride + i);
         for (int j = 0; j < N; j++) squares = fmaf(a.v[j], a.v[j], squares);
     }
     float r = 1 / sqrtf(block_sum(squares) / (float)width + epsilon);
     if (rstd && !threadIdx.x) rstd[row] = r;
-    for (int64_t i = threadIdx.x * N; i < width; i += (int64_t)blockDim.x * N) {
-        lanes<N> a = get<N>(x, base + i), b = get<N>(w, i);
+    COLUMNS(i, N, width) {
+        lanes<N> a = get<N>(x, row * x.stride + i), b = get<N>(w, i);
         for (int j = 0; j < N; j++) a.v[j] = a.v[j] * r * b.v[j];
-        put<N>(y, base + i, a);
+        put<N>(y, row * y.stride + i, a);
     }
-}
-
-/* Threads for a row: enough that each reads a vector or two. */
-static unsigned row_threads(int64_t width, int lanes) {
-    int64_t wanted = (width / lanes + 31) / 32 * 32;
-    return (unsigned)(wanted < 32 ? 32 : wanted > 512 ? 512 : wanted);
 }
 
 void cuda_norm(struct array y, float *rstd, struct array x, struct array w, float epsilon, int64_t rows,
@@ -38,18 +32,19 @@ void cuda_norm(struct array y, float *rstd, struct array x, struct array w, floa
 template <int N>
 static __global__ void norm_grad(struct array dx, struct array dy, struct array x, struct array w,
                                  const float *rstd, struct array addend, int64_t width) {
-    int64_t row = blockIdx.x, base = row * width;
+    int64_t row = blockIdx.x;
     float r = rstd[row], sum = 0;
-    for (int64_t i = threadIdx.x * N; i < width; i += (int64_t)blockDim.x * N) {
-        lanes<N> d = get<N>(dy, base + i), a = get<N>(x, base + i), b = get<N>(w, i);
+    COLUMNS(i, N, width) {
+        lanes<N> d = get<N>(dy, row * dy.stride + i), a = get<N>(x, row * x.stride + i), b = get<N>(w, i);
         for (int j = 0; j < N; j++) sum = fmaf(d.v[j] * b.v[j], a.v[j], sum);
     }
     float shift = block_sum(sum) / (float)width * r * r * r;
-    for (int64_t i = threadIdx.x * N; i < width; i += (int64_t)blockDim.x * N) {
-        lanes<N> d = get<N>(dy, base + i), a = get<N>(x, base + i), b = get<N>(w, i), c = {};
-        if (addend.data) c = get<N>(addend, base + i);
+    COLUMNS(i, N, width) {
+        lanes<N> d = get<N>(dy, row * dy.stride + i), a = get<N>(x, row * x.stride + i), b = get<N>(w, i),
+                 c = {};
+        if (addend.data) c = get<N>(addend, row * addend.stride + i);
         for (int j = 0; j < N; j++) d.v[j] = r * d.v[j] * b.v[j] - a.v[j] * shift + c.v[j];
-        put<N>(dx, base + i, d);
+        put<N>(dx, row * dx.stride + i, d);
     }
 }
 

@@ -1,58 +1,74 @@
 /* Linear products, their gradients, and the head. The library multiplies operands of one type: what is stored
- * otherwise is decoded into the workspace first, whole. The product of low rank, bias and addend are laid
- * into y by one launch (thin.cu), and the product of full width is added to that. */
+ * otherwise is decoded into the workspace first, whole.
+ *
+ * A product with an adapter, y = α x wᵀ + β low upᵀ, is one of the library's where it can be: with bf16, the
+ * rows of x and w end in room for a few more numbers, and
+ *
+ *   y = α [x | low] [w | β/α up]ᵀ          dx = α [dy | low] [w ; β/α down]
+ *
+ * where low, up and down are copied there just before (they are small). So the result is written once, and
+ * nothing is read to be added to. Otherwise the product of low rank, with bias and addend, is laid into y by
+ * a launch of its own (thin.cu), and the product of full width is added to that. */
 #include "device/cuda/blas.h"
 #include "device/cuda/cuda.h"
 
 /* ---- operands in the compute type ---- */
 
+enum { most_pad = 128 }; /* a copy has at most so many more rows and columns */
+
 static size_t type_bytes(enum dtype type) { return type == DTYPE_BF16 ? 2 : 4; }
 
-static int64_t planned_elements(const struct value *value) {
-    int64_t n = 1;
-    for (int i = 0; i < value->rank; i++) n *= value->dim[i];
-    return n;
+int64_t cuda_node_rank(const struct graph *graph, const struct node *node) {
+    int low = node->op == OP_LINEAR ? 4 : node->op == OP_LINEAR_GRAD_X ? 3 : -1;
+    if (low < 0 || node->input[low] < 0 || operand_compute(graph, node) != DTYPE_BF16) return 0;
+    return (graph->values[node->input[low]].dim[1] + 7) & ~(int64_t)7;
 }
 
 /* Room for a decoded copy of input i of a node; 0: it is read where it lies. */
 static size_t copy_bytes(const struct graph *graph, const struct node *node, int i, enum dtype compute) {
     const struct value *value = &graph->values[node->input[i]];
-    return value->dtype == compute ? 0 : cuda_round((size_t)planned_elements(value) * type_bytes(compute));
+    size_t rows = (size_t)value->dim[0] + most_pad,
+           width = (size_t)(value->rank > 1 ? value->dim[1] : 1) + most_pad;
+    return value->dtype == compute ? 0 : cuda_round(rows * width * type_bytes(compute));
 }
 
-/* Input i as the product reads it. The last copy of an activation is kept for the nodes that follow:
- * gradients read the same dy two or three times. */
-static const void *operand(struct call *call, int i) {
+/* Input i as the product reads it; copies are call->pad wider and longer than it is. The last copy of an
+ * activation is kept for the nodes that follow: gradients read the same dy two or three times. */
+static struct array operand(struct call *call, int i) {
     const struct operand *in = &call->in[i];
     struct converted *last = call->last;
     int id = call->node->input[i];
-    if (in->dtype == call->compute) return in->data;
+    if (in->dtype == call->compute) return array_of(in);
     bool transient = call->graph->values[id].kind == VALUE_TRANSIENT;
+    int64_t rows = in->dim[0], width = in->rank > 1 ? in->dim[1] : 1;
+    struct array copy = {NULL, call->compute, width + call->pad};
     /* Where this node would put it, too: behind the library's room. */
     if (transient && last->value == id && last->type == call->compute && call->used == blas_workspace &&
         last->data == call->workspace + blas_workspace) {
         call->used = (size_t)(last->end - call->workspace);
-        return last->data;
+        copy.data = last->data;
+        return copy;
     }
-    int64_t rows = in->dim[0], width = in->rank > 1 ? in->dim[1] : 1;
-    size_t bytes = (size_t)(rows * width) * type_bytes(call->compute);
-    struct array copy = {call_scratch(call, bytes), call->compute};
+    size_t bytes = (size_t)((rows + call->pad) * copy.stride) * type_bytes(call->compute);
+    copy.data = call_scratch(call, bytes);
     cuda_decode(copy, array_of(in), rows, width, call->stream);
     if (transient)
         *last =
             (struct converted){id, call->compute, copy.data, (unsigned char *)copy.data + cuda_round(bytes)};
-    return copy.data;
+    return copy;
 }
 
 /* ---- linear ---- */
 
-/* What y holds before the product is added to it: true when it holds something. */
-static bool lay(struct call *call, const struct thin *thin) {
-    if (!thin->low.data && !thin->bias.data && !thin->addend.data) return false;
-    bool there = !thin->low.data && !thin->bias.data && thin->addend.data == thin->y.data &&
-                 thin->addend.type == thin->y.type;
-    if (!there) cuda_thin(thin, call->stream);
-    return true;
+/* Prepares what the product is added to; beta says whether there is something. */
+static void lay(struct call *call, const struct thin *thin, struct product *p) {
+    p->beta = thin->low.data || thin->bias.data || thin->addend.data ? 1 : 0;
+    bool plain = !thin->low.data && !thin->bias.data && thin->addend.type == thin->y.type &&
+                 thin->addend.stride == thin->y.stride;
+    if (plain)
+        p->addend = thin->addend.data; /* where it lies, y or elsewhere */
+    else if (p->beta > 0)
+        cuda_thin(thin, call->stream);
 }
 
 static size_t two_operands(const struct graph *graph, const struct node *node) {
@@ -60,84 +76,92 @@ static size_t two_operands(const struct graph *graph, const struct node *node) {
     return blas_workspace + copy_bytes(graph, node, 0, compute) + copy_bytes(graph, node, 1, compute);
 }
 
-static bool linear(struct call *call, struct error *err) {
-    const struct operand *x = &call->in[0], *w = &call->in[1], *up = &call->in[5], *y = &call->out[0];
-    int64_t in = w->dim[1], out = w->dim[0];
+/* Element `numbers` of an array on. */
+static void *behind(const struct array *array, int64_t numbers) {
+    return (char *)array->data + numbers * (int64_t)type_bytes(array->type);
+}
+
+/* Puts the adapter's numbers behind those of x and w; false where there is no room. */
+static bool join(struct call *call, struct product *p, struct array x, struct array w,
+                 const struct thin *thin) {
+    int64_t rank = cuda_node_rank(call->graph, call->node);
+    if (!rank || !thin->low.data || p->alpha == 0 || x.stride < p->k + rank) return false;
+    if (w.stride < (p->w_transposed ? p->k : p->n) + rank) return false; /* nor has it more rows, then */
+    float factor = thin->beta / p->alpha;
+    cuda_tail(behind(&x, p->k), x.stride, p->m, rank, thin->low, p->m, thin->rank, 1, call->stream);
+    if (p->w_transposed)
+        cuda_tail(behind(&w, p->k), w.stride, p->n, rank, thin->up, p->n, thin->rank, factor, call->stream);
+    else
+        cuda_tail(behind(&w, p->k * w.stride), w.stride, rank, p->n, thin->up, thin->rank, p->n, factor,
+                  call->stream);
+    p->k += rank;
+    return true;
+}
+
+/* y = α x w + what `thin` says. */
+static bool full_and_thin(struct call *call, struct product *p, struct thin *thin, struct error *err) {
     void *library = call_scratch(call, blas_workspace);
-    if (!x->dim[0]) return true;
-    struct thin thin = {.y = array_of(y),
-                        .low = array_of(&call->in[4]),
+    if (!p->m) return true;
+    struct array x = operand(call, 0), w = operand(call, 1);
+    p->type = call->compute;
+    p->x = x.data;
+    p->w = w.data;
+    p->ldx = x.stride;
+    p->ldw = w.stride;
+    p->alpha = call->node->attributes.alpha;
+    thin->y = p->y;
+    thin->beta = call->node->attributes.beta;
+    thin->rows = p->m;
+    thin->columns = p->n;
+    if (join(call, p, x, w, thin)) thin->low.data = NULL;
+    lay(call, thin, p);
+    return blas_product(call->device->blas, p, library, call->stream, err);
+}
+
+static bool linear(struct call *call, struct error *err) {
+    const struct operand *w = &call->in[1], *up = &call->in[5];
+    struct thin thin = {.low = array_of(&call->in[4]),
                         .up = array_of(up),
                         .bias = array_of(&call->in[2]),
                         .addend = array_of(&call->in[3]),
-                        .beta = call->node->attributes.beta,
-                        .rows = x->dim[0],
-                        .columns = out,
                         .rank = up->dim[1],
                         .along = 1,
-                        .across = up->dim[1]};
-    struct product product = {.type = call->compute,
-                              .x = operand(call, 0),
-                              .w = operand(call, 1),
-                              .y = array_of(y),
-                              .m = x->dim[0],
-                              .n = out,
-                              .k = in,
-                              .ldx = in,
-                              .ldw = in,
-                              .ldy = out,
-                              .w_transposed = true,
-                              .alpha = call->node->attributes.alpha};
-    product.beta = lay(call, &thin) ? 1 : 0;
-    return blas_product(call->device->blas, &product, library, call->stream, err);
+                        .across = up->stride};
+    struct product product = {.y = array_of(&call->out[0]),
+                              .m = call->in[0].dim[0],
+                              .n = w->dim[0],
+                              .k = w->dim[1],
+                              .w_transposed = true};
+    return full_and_thin(call, &product, &thin, err);
 }
 
 static bool linear_grad_x(struct call *call, struct error *err) {
-    const struct operand *dy = &call->in[0], *w = &call->in[1], *down = &call->in[4], *dx = &call->out[0];
-    int64_t in = w->dim[1], out = w->dim[0];
-    void *library = call_scratch(call, blas_workspace);
-    if (!dy->dim[0]) return true;
-    struct thin thin = {.y = array_of(dx),
-                        .low = array_of(&call->in[3]),
+    const struct operand *w = &call->in[1], *down = &call->in[4];
+    struct thin thin = {.low = array_of(&call->in[3]),
                         .up = array_of(down),
                         .addend = array_of(&call->in[2]),
-                        .beta = call->node->attributes.beta,
-                        .rows = dy->dim[0],
-                        .columns = in,
                         .rank = down->dim[0],
-                        .along = in,
+                        .along = down->stride,
                         .across = 1};
-    struct product product = {.type = call->compute,
-                              .x = operand(call, 0),
-                              .w = operand(call, 1),
-                              .y = array_of(dx),
-                              .m = dy->dim[0],
-                              .n = in,
-                              .k = out,
-                              .ldx = out,
-                              .ldw = in,
-                              .ldy = in,
-                              .alpha = call->node->attributes.alpha};
-    product.beta = lay(call, &thin) ? 1 : 0;
-    return blas_product(call->device->blas, &product, library, call->stream, err);
+    struct product product = {
+        .y = array_of(&call->out[0]), .m = call->in[0].dim[0], .n = w->dim[1], .k = w->dim[0]};
+    return full_and_thin(call, &product, &thin, err);
 }
 
 static bool linear_grad_w(struct call *call, struct error *err) {
-    const struct operand *x = &call->in[0], *dw = &call->in[2];
+    const struct operand *rows = &call->in[0], *dw = &call->in[2];
     void *library = call_scratch(call, blas_workspace);
-    if (!x->dim[0]) return true;
-    int64_t in = dw->dim[1], out = dw->dim[0];
-    const void *left = operand(call, 1), *right = operand(call, 0);
+    if (!rows->dim[0]) return true;
+    struct array dy = operand(call, 1), x = operand(call, 0);
     struct product product = {.type = call->compute,
-                              .x = left,
-                              .w = right,
+                              .x = dy.data,
+                              .w = x.data,
                               .y = array_of(dw),
-                              .m = out,
-                              .n = in,
-                              .k = x->dim[0],
-                              .ldx = out,
-                              .ldw = in,
-                              .ldy = in,
+                              .m = dw->dim[0],
+                              .n = dw->dim[1],
+                              .k = rows->dim[0],
+                              .ldx = dy.stride,
+                              .ldw = x.stride,
                               .x_transposed = true,
                               .alpha = call->node->attributes.alpha,
                               .beta = 1};
@@ -165,14 +189,14 @@ static size_t head_workspace(const struct graph *graph, const struct node *node)
 }
 
 struct head {
-    struct product logits, dx;
+    struct product logits, dx, dw; /* without y: not wanted */
     struct logits rows;
     int64_t size_x, size_dx; /* bytes of a row */
 };
 
 static bool head_piece(struct call *call, const struct head *head, int64_t first, int64_t rows, void *library,
                        struct error *err) {
-    struct product logits = head->logits, dx = head->dx;
+    struct product logits = head->logits, dx = head->dx, dw = head->dw;
     struct logits piece = head->rows;
     logits.x = (const char *)logits.x + first * head->size_x;
     logits.m = dx.m = piece.rows = rows;
@@ -181,9 +205,11 @@ static bool head_piece(struct call *call, const struct head *head, int64_t first
     if (piece.dlogp) piece.dlogp += first;
     if (!blas_product(call->device->blas, &logits, library, call->stream, err)) return false;
     cuda_logits(&piece, call->stream);
-    if (!dx.y.data) return true;
-    dx.y.data = (char *)dx.y.data + first * head->size_dx;
-    return blas_product(call->device->blas, &dx, library, call->stream, err);
+    dx.y.data = dx.y.data ? (char *)dx.y.data + first * head->size_dx : NULL;
+    dw.w = logits.x;
+    dw.k = rows;
+    return (!dx.y.data || blas_product(call->device->blas, &dx, library, call->stream, err)) &&
+           (!dw.y.data || blas_product(call->device->blas, &dw, library, call->stream, err));
 }
 
 static bool head_rows(struct call *call, bool gradient, struct error *err) {
@@ -191,32 +217,40 @@ static bool head_rows(struct call *call, bool gradient, struct error *err) {
     int64_t rows = x->dim[0], width = w->dim[1], vocabulary = w->dim[0], stride = logit_stride(vocabulary);
     void *library = call_scratch(call, blas_workspace);
     if (!rows) return true;
-    const void *left = operand(call, 0), *right = operand(call, 1);
+    struct array left = operand(call, 0), right = operand(call, 1);
     int64_t piece = piece_rows(rows, vocabulary);
     float *room = call_scratch(call, (size_t)(piece * stride) * sizeof *room);
     bool half = call->compute == DTYPE_BF16;
     struct head head = {
         .logits = {.type = call->compute,
-                   .x = left,
-                   .w = right,
-                   .y = {room, DTYPE_F32},
+                   .x = left.data,
+                   .w = right.data,
+                   .y = {room, DTYPE_F32, stride},
                    .n = vocabulary,
                    .k = width,
-                   .ldx = width,
-                   .ldw = width,
-                   .ldy = stride,
+                   .ldx = left.stride,
+                   .ldw = right.stride,
                    .w_transposed = true,
                    .alpha = 1},
         .dx = {.type = call->compute,
                .x = room,
-               .w = right,
-               .y = gradient ? array_of(dx) : (struct array){NULL, DTYPE_F32},
+               .w = right.data,
+               .y = gradient ? array_of(dx) : (struct array){NULL, DTYPE_F32, 0},
                .n = width,
                .k = vocabulary,
                .ldx = half ? 2 * stride : stride,
-               .ldw = width,
-               .ldy = width,
+               .ldw = right.stride,
                .alpha = 1},
+        .dw = {.type = call->compute,
+               .x = room,
+               .y = gradient ? array_of(&call->in[4]) : (struct array){NULL, DTYPE_F32, 0},
+               .m = vocabulary,
+               .n = width,
+               .ldx = half ? 2 * stride : stride,
+               .ldw = left.stride,
+               .x_transposed = true,
+               .alpha = 1,
+               .beta = 1},
         .rows = {.logits = room,
                  .vocabulary = vocabulary,
                  .stride = stride,
@@ -224,8 +258,8 @@ static bool head_rows(struct call *call, bool gradient, struct error *err) {
                  .dlogp = gradient ? call->in[3].data : NULL,
                  .logp = call->out[0].data,
                  .bf16 = half},
-        .size_x = width * (int64_t)type_bytes(call->compute),
-        .size_dx = gradient ? width * (int64_t)type_bytes(dx->dtype) : 0,
+        .size_x = left.stride * (int64_t)type_bytes(call->compute),
+        .size_dx = gradient && dx->data ? dx->stride * (int64_t)type_bytes(dx->dtype) : 0,
     };
     bool ok = true;
     for (int64_t first = 0; ok && first < rows; first += piece)

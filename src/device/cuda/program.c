@@ -30,6 +30,7 @@ struct program {
     unsigned runs;
     struct converted last;
     struct trace *trace; /* NULL: not asked for */
+    int64_t pad;         /* the largest of all nodes' ranks */
 };
 
 const struct cuda_kernel *cuda_kernel_of(enum op_code op) {
@@ -81,6 +82,32 @@ void *call_scratch(struct call *call, size_t bytes) {
     /* A copy that this overlaps is gone. */
     if (last->value >= 0 && at < last->end && last->data < call->workspace + call->used) last->value = -1;
     return at;
+}
+
+/* Rows of what a product with an adapter reads get room for the adapter's numbers (products.c). What may
+ * lie on another value is made as wide as that, so that it still may. */
+void cuda_arrange(const struct device *device, struct graph *graph) {
+    (void)device;
+    for (int n = 0; n < graph->node_count; n++) {
+        const struct node *node = &graph->nodes[n];
+        int64_t rank = cuda_node_rank(graph, node);
+        struct value *x = rank ? &graph->values[node->input[0]] : NULL;
+        if (x && x->kind == VALUE_TRANSIENT && x->dtype == DTYPE_BF16 && x->rank == 2 && !x->keep &&
+            x->padding < rank)
+            x->padding = (int)rank;
+    }
+    for (int n = graph->node_count - 1; n >= 0; n--) {
+        const struct node *node = &graph->nodes[n];
+        for (int o = 0; o < node->outputs; o++) {
+            int under = op_row(node->op)->overwrite[o];
+            if (under < 0 || node->input[under] < 0 || node->output[o] < 0) continue;
+            struct value *in = &graph->values[node->input[under]];
+            const struct value *out = &graph->values[node->output[o]];
+            if (in->kind == VALUE_TRANSIENT && in->dtype == out->dtype && in->rank == 2 && !in->keep &&
+                in->padding < out->padding)
+                in->padding = out->padding;
+        }
+    }
 }
 
 /* ---- compile ---- */
@@ -153,6 +180,8 @@ bool cuda_compile(struct device *device, const struct plan *plan, struct store *
     for (size_t n = 0; ok && n < nodes; n++) {
         ok = cuda_supports(device, plan->graph, &plan->graph->nodes[n], err);
         program->kernels[n] = cuda_kernel_of(plan->graph->nodes[n].op);
+        int64_t rank = cuda_node_rank(plan->graph, &plan->graph->nodes[n]);
+        if (rank > program->pad) program->pad = rank;
     }
     ok = ok && cuda_reserve(store, plan->arena_bytes + plan->workspace_bytes, err) &&
          open_inputs(program, err) && make_tables(program, err) &&
@@ -226,11 +255,12 @@ static struct operand place(const struct program *program, const struct binding 
     if (id < 0) return (struct operand){0};
     const struct value *value = &program->plan->graph->values[id];
     struct operand operand = operand_bound(value, binding);
-    if (value->kind == VALUE_STATE)
+    if (value->kind == VALUE_STATE) {
         operand.data = program->store->data[value->which];
-    else if (value->kind == VALUE_INPUT)
-        operand.data = program->inputs + program->offset[value->which];
-    else if (program->plan->offset[id] != UINT64_MAX)
+        if (cuda_is_padded(&program->store->table->rows[value->which])) operand.stride += program->store->pad;
+    }
+    if (value->kind == VALUE_INPUT) operand.data = program->inputs + program->offset[value->which];
+    if (value->kind == VALUE_TRANSIENT && program->plan->offset[id] != UINT64_MAX)
         operand.data = program->store->arena + program->plan->offset[id];
     return operand;
 }
@@ -245,6 +275,7 @@ static bool run_node(struct program *program, const struct binding *binding, int
                         .node = node,
                         .stream = device->stream,
                         .compute = operand_compute(graph, node),
+                        .pad = program->pad,
                         .workspace = program->store->arena + cuda_round((size_t)program->plan->arena_bytes),
                         .last = &program->last,
                         .table = program->tables[n].data,
@@ -282,8 +313,13 @@ bool cuda_read(struct program *program, int value, void *data, size_t bytes, str
     if (value < 0 || value >= plan->graph->value_count || plan->offset[value] == UINT64_MAX ||
         bytes > plan->bytes[value])
         return error_set(err, ERROR_INTERNAL, "program", "value %d cannot be read", value);
-    return cuda_check(cudaMemcpyAsync(data, program->store->arena + plan->offset[value], bytes,
-                                      cudaMemcpyDeviceToHost, program->store->device->stream),
-                      "copy from the GPU", err) &&
-           cuda_wait(program->store->device, err);
+    const struct value *v = &plan->graph->values[value];
+    const unsigned char *from = program->store->arena + plan->offset[value];
+    cudaStream_t stream = program->store->device->stream;
+    size_t element = dtype_row(v->dtype)->bytes, width = (size_t)(v->rank > 1 ? v->dim[1] : 1) * element;
+    cudaError_t status = v->padding
+                             ? cudaMemcpy2DAsync(data, width, from, width + (size_t)v->padding * element,
+                                                 width, bytes / width, cudaMemcpyDeviceToHost, stream)
+                             : cudaMemcpyAsync(data, from, bytes, cudaMemcpyDeviceToHost, stream);
+    return cuda_check(status, "copy from the GPU", err) && cuda_wait(program->store->device, err);
 }

@@ -32,6 +32,27 @@ static bool norm_grad(struct call *call, struct error *err) {
     return true;
 }
 
+static bool norm_grad_w(struct call *call, struct error *err) {
+    (void)err;
+    cuda_column_sums(call->in[3].data, array_of(&call->in[0]), array_of(&call->in[1]), call->in[2].data,
+                     call->in[0].dim[0], width_of(&call->in[0]), call->stream);
+    return true;
+}
+
+static bool bias_grad(struct call *call, struct error *err) {
+    (void)err;
+    cuda_column_sums(call->in[1].data, array_of(&call->in[0]), (struct array){NULL, DTYPE_F32, 0}, NULL,
+                     call->in[0].dim[0], width_of(&call->in[0]), call->stream);
+    return true;
+}
+
+static bool embedding_grad(struct call *call, struct error *err) {
+    (void)err;
+    cuda_embedding_grad(array_of(&call->in[2]), array_of(&call->in[0]), call->in[1].data, call->in[0].dim[0],
+                        width_of(&call->in[0]), call->stream);
+    return true;
+}
+
 static bool rope_table(struct call *call, struct error *err) {
     (void)err;
     cuda_rope_table(call->out[0].data, call->in[0].data, call->in[1].data, call->in[0].dim[0],
@@ -50,23 +71,23 @@ static bool rope(struct call *call, struct error *err) {
 
 static bool glu(struct call *call, struct error *err) {
     (void)err;
-    cuda_glu(array_of(&call->out[0]), array_of(&call->in[0]), array_of(&call->in[1]),
-             operand_elements(&call->in[0]), call->stream);
+    cuda_glu(array_of(&call->out[0]), array_of(&call->in[0]), array_of(&call->in[1]), call->in[0].dim[0],
+             width_of(&call->in[0]), call->stream);
     return true;
 }
 
 static bool glu_grad(struct call *call, struct error *err) {
     (void)err;
     cuda_glu_grad(array_of(&call->out[0]), array_of(&call->out[1]), array_of(&call->in[0]),
-                  array_of(&call->in[1]), array_of(&call->in[2]), operand_elements(&call->in[0]),
+                  array_of(&call->in[1]), array_of(&call->in[2]), call->in[0].dim[0], width_of(&call->in[0]),
                   call->stream);
     return true;
 }
 
 static bool add(struct call *call, struct error *err) {
     (void)err;
-    cuda_add(array_of(&call->out[0]), array_of(&call->in[0]), array_of(&call->in[1]),
-             operand_elements(&call->in[0]), call->stream);
+    cuda_add(array_of(&call->out[0]), array_of(&call->in[0]), array_of(&call->in[1]), call->in[0].dim[0],
+             width_of(&call->in[0]), call->stream);
     return true;
 }
 
@@ -91,11 +112,21 @@ static bool zero(struct call *call, struct error *err) {
 }
 
 const struct cuda_kernel cuda_kernels_rows[] = {
-    {OP_EMBEDDING, take_rows, NULL, NULL}, {OP_GATHER, take_rows, NULL, NULL},
-    {OP_SCATTER, scatter, NULL, NULL},     {OP_NORM, norm, NULL, NULL},
-    {OP_NORM_GRAD, norm_grad, NULL, NULL}, {OP_ROPE_TABLE, rope_table, NULL, NULL},
-    {OP_ROPE, rope, NULL, NULL},           {OP_GLU, glu, NULL, NULL},
-    {OP_GLU_GRAD, glu_grad, NULL, NULL},   {OP_ADD, add, NULL, NULL},
-    {OP_DROPOUT, dropout, NULL, NULL},     {OP_LOSS, loss, NULL, NULL},
-    {OP_ZERO, zero, NULL, NULL},           {.run = NULL},
+    {OP_EMBEDDING, take_rows, NULL, NULL},
+    {OP_GATHER, take_rows, NULL, NULL},
+    {OP_SCATTER, scatter, NULL, NULL},
+    {OP_NORM, norm, NULL, NULL},
+    {OP_NORM_GRAD, norm_grad, NULL, NULL},
+    {OP_NORM_GRAD_W, norm_grad_w, NULL, NULL},
+    {OP_BIAS_GRAD, bias_grad, NULL, NULL},
+    {OP_EMBEDDING_GRAD, embedding_grad, NULL, NULL},
+    {OP_ROPE_TABLE, rope_table, NULL, NULL},
+    {OP_ROPE, rope, NULL, NULL},
+    {OP_GLU, glu, NULL, NULL},
+    {OP_GLU_GRAD, glu_grad, NULL, NULL},
+    {OP_ADD, add, NULL, NULL},
+    {OP_DROPOUT, dropout, NULL, NULL},
+    {OP_LOSS, loss, NULL, NULL},
+    {OP_ZERO, zero, NULL, NULL},
+    {.run = NULL},
 };

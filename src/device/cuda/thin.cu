@@ -38,7 +38,7 @@ template <int N> static __global__ void __launch_bounds__(threads) lay(struct th
     if (t.low.data)
         tile_product(
             sum, row, column, t.rows, t.columns, t.rank,
-            [&](int64_t i, int64_t k) { return get1(t.low, i * t.rank + k); },
+            [&](int64_t i, int64_t k) { return get1(t.low, i * t.low.stride + k); },
             [&](int64_t k, int64_t j) { return get1(t.up, k * t.along + j * t.across); });
     for (int i = 0; i < 4; i++)
         for (int j = 0; j < 4; j += N) {
@@ -49,10 +49,10 @@ template <int N> static __global__ void __launch_bounds__(threads) lay(struct th
             if (t.bias.data) more = get<N>(t.bias, c);
             for (int n = 0; n < N; n++) y.v[n] += more.v[n];
             if (t.addend.data) {
-                more = get<N>(t.addend, r * t.columns + c);
+                more = get<N>(t.addend, r * t.addend.stride + c);
                 for (int n = 0; n < N; n++) y.v[n] += more.v[n];
             }
-            put<N>(t.y, r * t.columns + c, y);
+            put<N>(t.y, r * t.y.stride + c, y);
         }
 }
 
@@ -75,13 +75,14 @@ static __global__ void __launch_bounds__(threads) plain(struct plain_product p) 
         sum, row, column, p.m, p.n, p.k,
         [&](int64_t i, int64_t k) { return get1(p.x, i * p.x_row + k * p.x_column); },
         [&](int64_t k, int64_t j) { return get1(p.w, k * p.w_row + j * p.w_column); });
+    const struct array addend = {(void *)p.addend, p.y.type, p.y.stride};
     for (int i = 0; i < 4; i++)
         for (int j = 0; j < 4; j++) {
             int64_t r = row + threadIdx.x / 16 * 4 + i, c = column + threadIdx.x % 16 * 4 + j;
             if (r >= p.m || c >= p.n) continue;
             float value = p.alpha * sum[i][j];
-            if (p.beta != 0) value += p.beta * get1(p.y, r * p.y_row + c);
-            put1(p.y, r * p.y_row + c, value);
+            if (p.beta != 0) value += p.beta * get1(addend, r * p.y.stride + c);
+            put1(p.y, r * p.y.stride + c, value);
         }
 }
 

@@ -9,8 +9,7 @@ enum { timed_runs = 6 };
 
 struct trace {
     struct device *device;
-    struct fs_appender file;
-    bool opened;
+    const char *path;
     cudaEvent_t *events; /* [nodes + 1]; the first is the run's beginning */
     int nodes, runs;
     double at; /* microseconds of all runs so far: where the next one is drawn */
@@ -18,18 +17,15 @@ struct trace {
 
 bool trace_open(struct trace **out, struct device *device, int nodes, struct error *err) {
     const char *path = getenv("HONE_CUDA_TRACE");
-    struct fs_info info;
     *out = NULL;
     if (!path || !*path) return true;
     struct trace *trace = mem_calloc(1, sizeof *trace);
     if (!trace) return error_no_memory(err, "cuda", sizeof *trace);
     trace->device = device;
+    trace->path = path;
     trace->nodes = nodes;
     trace->events = mem_calloc((size_t)nodes + 1, sizeof *trace->events);
     bool ok = trace->events || error_no_memory(err, "cuda", (size_t)nodes * sizeof *trace->events);
-    ok = ok && fs_stat(path, &info, err) && fs_appender_open(&trace->file, path, info.size, err);
-    trace->opened = ok;
-    if (ok && !info.size) ok = fs_appender_write(&trace->file, "[\n", 2, err);
     for (int i = 0; ok && i <= nodes; i++)
         ok = cuda_check(cudaEventCreate(&trace->events[i]), "make an event", err);
     if (!ok) trace_close(&trace);
@@ -42,7 +38,6 @@ void trace_close(struct trace **handle) {
     if (!trace) return;
     for (int i = 0; trace->events && i <= trace->nodes; i++)
         if (trace->events[i]) cudaEventDestroy(trace->events[i]);
-    if (trace->opened) fs_appender_close(&trace->file);
     mem_free(trace->events);
     mem_free(trace);
     *handle = NULL;
@@ -67,6 +62,18 @@ static void write_name(const struct graph *graph, const struct node *node, struc
     }
 }
 
+/* Other programs append to the same file: it is opened for each run. */
+static bool append(const char *path, const struct buf *text, struct error *err) {
+    struct fs_info info;
+    struct fs_appender file;
+    if (text->failed) return error_no_memory(err, "cuda", 0);
+    if (!fs_stat(path, &info, err) || !fs_appender_open(&file, path, info.size, err)) return false;
+    bool ok = (info.size || fs_appender_write(&file, "[\n", 2, err)) &&
+              fs_appender_write(&file, text->data, text->size, err);
+    fs_appender_close(&file);
+    return ok;
+}
+
 bool trace_end(struct trace *trace, const struct graph *graph, struct error *err) {
     struct buf text = {0};
     if (!cuda_wait(trace->device, err)) return false;
@@ -81,8 +88,7 @@ bool trace_end(struct trace *trace, const struct graph *graph, struct error *err
                    trace->at + (double)begin * 1e3, ((double)end - (double)begin) * 1e3);
         if (n + 1 == trace->nodes) trace->at += (double)end * 1e3;
     }
-    bool ok = !text.failed ? fs_appender_write(&trace->file, text.data ? text.data : "", text.size, err)
-                           : error_no_memory(err, "cuda", 0);
+    bool ok = append(trace->path, &text, err);
     buf_release(&text);
     return ok;
 }

@@ -3,8 +3,6 @@
 #include "device/cuda/kernel.cuh"
 #include "tensor/block_scales.h"
 
-enum { threads = 256 };
-
 /* What a type's blocks are; tensor/dtype.c has the same, for the host. */
 struct block_shape {
     int elements, bytes;
@@ -91,23 +89,21 @@ static __device__ inline float element(enum dtype type, const uint8_t *at, int i
     }
 }
 
-/* y[row] = x[index ? index[row] : row] */
+/* y[row] = x[index ? index[row] : row]; the rows of a type with blocks lie one behind the other. */
 template <int N>
 static __global__ void take(struct array y, struct array x, struct block_shape shape, const int32_t *index,
-                            int64_t rows, int64_t width) {
-    int64_t pieces = width / N;
-    EACH(i, rows * pieces) {
-        int64_t row = i / pieces, column = i % pieces * N,
-                source = (index ? index[row] : row) * width + column;
+                            int64_t width) {
+    int64_t row = blockIdx.x, source = index ? index[row] : row;
+    COLUMNS(i, N, width) {
         lanes<N> out;
         if (shape.elements == 1) {
-            out = get<N>(x, source);
+            out = get<N>(x, source * x.stride + i);
         } else {
-            const uint8_t *at = (const uint8_t *)x.data + source / shape.elements * shape.bytes;
-            int first = (int)(source % shape.elements);
+            const uint8_t *at = (const uint8_t *)x.data + (source * width + i) / shape.elements * shape.bytes;
+            int first = (int)(i % shape.elements);
             for (int j = 0; j < N; j++) out.v[j] = element(x.type, at, first + j);
         }
-        put<N>(y, row * width + column, out);
+        put<N>(y, row * y.stride + i, out);
     }
 }
 
@@ -116,10 +112,9 @@ void cuda_take_rows(struct array y, struct array x, const int32_t *index, int64_
     struct block_shape shape;
     if (!rows || !shape_of(x.type, &shape)) return;
     if (width % 8 == 0)
-        take<8>
-            <<<blocks_for(rows * width / 8, threads), threads, 0, stream>>>(y, x, shape, index, rows, width);
+        take<8><<<(unsigned)rows, row_threads(width, 8), 0, stream>>>(y, x, shape, index, width);
     else
-        take<1><<<blocks_for(rows * width, threads), threads, 0, stream>>>(y, x, shape, index, rows, width);
+        take<1><<<(unsigned)rows, row_threads(width, 1), 0, stream>>>(y, x, shape, index, width);
 }
 
 void cuda_decode(struct array y, struct array x, int64_t rows, int64_t width, cudaStream_t stream) {
