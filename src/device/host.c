@@ -93,12 +93,20 @@ void *host_workspace(const struct host_memory *memory) {
     return memory->store->arena + memory->plan->arena_bytes;
 }
 
+static void take_state(const struct store *store, int row, struct operand *out) {
+    const int *part = store->table->rows[row].part;
+    out->data = store->data[row];
+    for (int p = 0; p < tensor_parts; p++)
+        if (part[p] >= 0)
+            out->part[p] = (struct stored_part){store->data[part[p]], store->table->rows[part[p]].dtype};
+}
+
 struct operand host_operand(const struct host_memory *memory, const struct binding *binding, int id) {
     if (id < 0) return (struct operand){0};
     const struct value *value = &memory->plan->graph->values[id];
     struct operand operand = operand_bound(value, binding);
     if (value->kind == VALUE_STATE)
-        operand.data = memory->store->data[value->which];
+        take_state(memory->store, value->which, &operand);
     else if (value->kind == VALUE_INPUT)
         operand.data = (void *)(uintptr_t)binding->inputs[value->which];
     else if (memory->plan->offset[id] != UINT64_MAX)

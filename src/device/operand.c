@@ -34,6 +34,13 @@ bool operands_check(const struct graph *graph, const struct binding *binding, st
     return true;
 }
 
+struct stored operand_stored(const struct operand *operand) {
+    struct stored out = {
+        .dtype = operand->dtype, .columns = operand->dim[operand->rank - 1], .codes = operand->data};
+    memcpy(out.part, operand->part, sizeof out.part);
+    return out;
+}
+
 int64_t operand_elements(const struct operand *operand) {
     int64_t n = 1;
     for (int i = 0; i < operand->rank; i++) n *= operand->dim[i];

@@ -3,13 +3,15 @@
 #define HONE_DEVICE_OPERAND_H
 
 #include "device/device.h"
+#include "tensor/stored.h"
 
 struct operand {
     void *data; /* NULL: absent. 64-byte aligned for transients and state, any alignment for mapped weights */
     enum dtype dtype;
     int rank;
-    int64_t dim[op_max_rank]; /* actual, not planned, in dim[0] */
-    int64_t stride;           /* elements from a row to the next */
+    int64_t dim[op_max_rank];              /* actual, not planned, in dim[0] */
+    int64_t stride;                        /* elements from a row to the next */
+    struct stored_part part[tensor_parts]; /* of a weight whose scales lie apart (tensor/stored.h) */
 };
 
 /* Everything but where it lies. */
@@ -18,6 +20,8 @@ struct operand operand_bound(const struct value *value, const struct binding *bi
 bool operands_check(const struct graph *graph, const struct binding *binding, struct error *err);
 /* What stands between two operations: ERROR_INTERRUPTED when the run is to be left. */
 bool operands_go_on(const struct binding *binding, struct error *err);
+/* A matrix of any stored type. */
+struct stored operand_stored(const struct operand *operand);
 int64_t operand_elements(const struct operand *operand);
 /* What a product is made in: bf16 when one of the activations that it reads is stored so or its attribute
  * says so; otherwise f32. */

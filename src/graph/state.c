@@ -28,6 +28,7 @@ static bool set_bytes(struct state_row *row) {
 static int add(struct state_table *table, struct state_row *row, const int64_t *dim, const char *name) {
     memcpy(row->dim, dim, (size_t)row->rank * sizeof *dim);
     snprintf(row->name, sizeof row->name, "%s", name);
+    for (int p = 0; p < tensor_parts; p++) row->part[p] = -1;
     if (table->failed || !set_bytes(row)) {
         table->failed = true;
         return -1;
@@ -62,9 +63,14 @@ int state_add_mapped(struct state_table *table, const void *data, enum dtype dty
 int state_add_part(struct state_table *table, int parent, uint64_t offset, int rank, const int64_t *dim,
                    const char *name) {
     if (table->failed || parent < 0) return -1;
-    const struct state_row *whole = &table->rows[parent];
+    return state_add_piece(table, parent, offset, table->rows[parent].dtype, rank, dim, name);
+}
+
+int state_add_piece(struct state_table *table, int parent, uint64_t offset, enum dtype dtype, int rank,
+                    const int64_t *dim, const char *name) {
+    if (table->failed || parent < 0) return -1;
     struct state_row row = {
-        .class = whole->class, .dtype = whole->dtype, .rank = rank, .parent = parent, .offset = offset};
+        .class = table->rows[parent].class, .dtype = dtype, .rank = rank, .parent = parent, .offset = offset};
     int index = add(table, &row, dim, name);
     if (index >= 0 && !checked_range(offset, row.bytes, table->rows[parent].bytes)) {
         table->failed = true;

@@ -4,6 +4,7 @@
 #define HONE_GRAPH_STATE_H
 
 #include "op/op.h"
+#include "tensor/tensor.h"
 
 enum state_class {
     STATE_MAPPED,  /* weights read where the file is mapped; no bytes of ours */
@@ -23,9 +24,11 @@ struct state_row {
     int rank;
     int64_t dim[op_max_rank];
     uint64_t bytes;
-    const void *mapped; /* STATE_MAPPED: where the numbers lie; any alignment */
-    int parent;         /* -1, or the row of the contiguous block that this row is a part of … */
-    uint64_t offset;    /* … at this byte */
+    const void *mapped;     /* STATE_MAPPED: where the numbers lie; any alignment */
+    int parent;             /* -1, or the row of the contiguous block that this row is a part of … */
+    uint64_t offset;        /* … at this byte */
+    int part[tensor_parts]; /* of a weight's codes: the rows of what lies apart from them; -1: there is none
+                             */
 };
 
 struct state_table {
@@ -43,6 +46,9 @@ int state_add_mapped(struct state_table *table, const void *data, enum dtype dty
                      const int64_t *dim, const char *name);
 int state_add_part(struct state_table *table, int parent, uint64_t offset, int rank, const int64_t *dim,
                    const char *name);
+/* The same of another type than the block's. */
+int state_add_piece(struct state_table *table, int parent, uint64_t offset, enum dtype dtype, int rank,
+                    const int64_t *dim, const char *name);
 int state_find(const struct state_table *table, const char *name); /* -1: none */
 /* Bytes that the store allocates for a class (each row rounded up to 64; parts count in their parent). */
 uint64_t state_class_bytes(const struct state_table *table, enum state_class class);

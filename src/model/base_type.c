@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-static const char as_stored[] = "as-stored";
+static const char as_stored[] = "as-stored", qlora_type[] = "nf4";
 
 static bool is_linear(enum weight_role role) {
     for (int m = 0; m < module_count; m++)
@@ -36,7 +36,7 @@ static bool check_rows(const struct model *model, enum dtype dtype, struct error
                       weight->name);
             error_why(err, "its rows have %lld elements, which blocks of %u do not divide",
                       (long long)weight->dim[1], row->block);
-            return error_fix(err, "Choose a type with smaller blocks.");
+            return error_fix(err, "Choose a type with smaller blocks; int8 takes rows of any length.");
         }
     return true;
 }
@@ -60,14 +60,18 @@ bool base_type_choose(struct base_choice *out, const struct model *model, const 
     *out = (struct base_choice){.dtype = DTYPE_F32, .name = as_stored};
     if (wish->name && strcmp(wish->name, as_stored)) return named(out, model, wish->name, "--base-type", err);
     if (wish->name && (!wish->quantised || quantised)) return true;
-    if (wish->name || (wish->quantised && !quantised && !wish->adapter)) {
+    if (wish->name) {
         error_set(err, ERROR_USAGE, "train", "--method qlora needs a quantised base");
         error_why(err, "%s is stored in %s", model->path,
                   plain ? dtype_row(plain->dtype)->name : "no layers");
-        return error_fix(err, "Name a type to quantise it to: --base-type q8_0.");
+        return error_fix(err, "Leave --base-type out, which means nf4 then, or choose --method lora.");
     }
-    out->reason = quantised ? "the file is quantised" : "the weights' own type";
-    if (!wish->adapter || !plain) return true;
-    out->reason = "of --adapter";
-    return !strcmp(wish->adapter, as_stored) || named(out, model, wish->adapter, "the adapter's base", err);
+    const char *adapter = plain ? wish->adapter : NULL,
+               *own = wish->quantised && !quantised ? qlora_type : NULL;
+    out->reason = adapter     ? "of --adapter"
+                  : own       ? "--method qlora on float weights"
+                  : quantised ? "the file is quantised"
+                              : "the weights' own type";
+    if (!adapter && !own) return true;
+    return named(out, model, adapter ? adapter : own, adapter ? "the adapter's base" : "--method qlora", err);
 }

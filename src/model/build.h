@@ -2,6 +2,7 @@
 #ifndef HONE_MODEL_BUILD_H
 #define HONE_MODEL_BUILD_H
 
+#include "base/thread.h"
 #include "graph/graph.h"
 #include "graph/state.h"
 #include "model/method.h"
@@ -56,14 +57,15 @@ void model_state_release(struct model_state *state);
 /* A module's part of this kind; NULL: it has none. `module`: layer · module_count + module. */
 const struct trained_part *model_state_part(const struct model_state *state, size_t module,
                                             enum part_kind kind);
-/* The bytes of a row of class STATE_WEIGHT (frequencies, decoded, un-permuted or widened copies) or of a
- * weight that is trained, as many as the row says. */
-bool model_state_make(const struct model_state *state, int row, void *out, struct error *err);
+/* The bytes of a row of class STATE_WEIGHT that is no part of another (frequencies; quantised, decoded,
+ * un-permuted or widened copies) or of a weight that is trained, as many as the row says. */
+bool model_state_make(const struct model_state *state, int row, void *out, struct pool *pool,
+                      struct error *err);
 
 /* A weight's numbers rounded to `base` (its stored type: not at all), as `dtype`: a float, or one of the two;
- * rows in Hugging Face's order. */
+ * rows in Hugging Face's order. `pool` may be NULL. */
 bool model_weight_make(const struct model *model, size_t index, enum dtype base, enum dtype dtype, void *out,
-                       struct error *err);
+                       struct pool *pool, struct error *err);
 
 enum graph_kind {
     GRAPH_TRAIN,  /* loss and gradients of a micro-batch, added to state */

@@ -11,6 +11,7 @@
 #include "model/model_internal.h"
 #include "model/rope.h"
 #include "tensor/rowcodec.h"
+#include "tensor/stored.h"
 
 const struct tensor *model_weight(const struct model *model, enum weight_role role, int64_t layer) {
     if (role == WEIGHT_HEAD && model->config.tied) role = WEIGHT_EMBEDDING;
@@ -38,7 +39,7 @@ static bool weight_load(struct model *model, const struct weight_name *row, int6
                          (long long)tensor->dim[0], (long long)(tensor->rank > 1 ? tensor->dim[1] : 0),
                          (long long)dim[0], (long long)dim[1]);
     }
-    if (!rowcodec(tensor->dtype))
+    if (!rowcodec(tensor->dtype) && !dtype_row(tensor->dtype)->quantised)
         return error_set(err, ERROR_INPUT, "model", "%s: the tensor %s is of type %s, weights are not",
                          model->path, name, dtype_row(tensor->dtype)->name);
     model->weights[layout_index(&model->config, row->role, layer)] = *tensor;
@@ -201,7 +202,10 @@ bool model_digest(const struct model *model, struct digest *out, struct error *e
 
 void model_rope_frequencies(const struct model *model, float *out) {
     const struct tensor *factors = model_weight(model, WEIGHT_ROPE_FACTORS, 0);
-    if (factors) rowcodec(factors->dtype)->decode(factors->data, out, model->config.head_dim / 2);
+    if (factors) {
+        struct stored stored = stored_of(factors);
+        stored_decode(&stored, 0, 0, model->config.head_dim / 2, out);
+    }
     rope_frequencies(&model->config, factors ? out : NULL, out);
 }
 

@@ -8,6 +8,7 @@
 #include "model/rope.h"
 #include "model/save_internal.h"
 #include "tensor/rowcodec.h"
+#include "tensor/stored.h"
 
 enum { slab_bytes = 4 << 20, task_elements = 1 << 15 };
 
@@ -101,14 +102,11 @@ static int64_t hub_row(const struct save_stream *stream, const struct save_item 
     return item->interleaved ? layout_row_from_gguf(r, stream->save->model->config.head_dim) : r;
 }
 
-static const unsigned char *stored_row(const struct save_stream *stream, const struct save_item *item,
-                                       int64_t hub) {
+static int64_t stored_row(const struct save_stream *stream, const struct save_item *item, int64_t hub) {
     const struct model *model = stream->save->model;
-    const struct tensor *stored = &model->weights[item->weight];
     enum weight_role role = layout_role(&model->config, item->weight);
     bool there = model->permuted && (role == WEIGHT_Q || role == WEIGHT_K);
-    int64_t row = there ? layout_row_to_gguf(hub, model->config.head_dim) : hub;
-    return (const unsigned char *)stored->data + (uint64_t)row * row_bytes(stored);
+    return there ? layout_row_to_gguf(hub, model->config.head_dim) : hub;
 }
 
 /* One row: made in `out`, `line` and `again` are the worker's. */
@@ -120,18 +118,22 @@ static void make_row(const struct save_stream *stream, int64_t r, float *line, f
                         *stored = &save->model->weights[item->weight];
     int64_t n = columns_of(tensor), hub = hub_row(stream, item, r);
     const struct rowcodec *codec = rowcodec(tensor->dtype);
+    const struct stored view = stored_of(stored);
     bool made = save->row && save->row(save->user, item->weight, hub, line);
     *report = (struct row_report){.state = ROW_GOOD};
     if (!made && !stored->rank)
         rope_factors(&save->model->config, line);
     else if (!made)
-        rowcodec(stored->dtype)->decode(stored_row(stream, item, hub), line, n);
+        stored_decode(&view, stored_row(stream, item, hub), 0, n, line);
     if (!all_finite(line, n)) {
         report->state = ROW_NOT_FINITE;
         return;
     }
     if (!made && item->copied)
-        memcpy(out, stored_row(stream, item, hub), (size_t)row_bytes(tensor));
+        memcpy(out,
+               (const unsigned char *)stored->data +
+                   (uint64_t)stored_row(stream, item, hub) * row_bytes(stored),
+               (size_t)row_bytes(tensor));
     else
         codec->encode(line, out, n);
     codec->decode(out, again, n);

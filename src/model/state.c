@@ -7,7 +7,8 @@
 #include "model/base_type.h"
 #include "model/build.h"
 #include "model/layout.h"
-#include "tensor/rowcodec.h"
+#include "model/weight_make.h"
+#include "tensor/stored.h"
 
 /* Norms and biases are small: kept as f32, so that kernels read one type. */
 static bool is_vector(const struct tensor *weight) { return weight->rank == 1; }
@@ -27,6 +28,46 @@ static bool is_trained(const struct model_state *state, size_t weight) {
     return state->method.weights && state->method.weights[weight];
 }
 
+static void link_part(struct model_state *state, int weight, enum tensor_part part, int row) {
+    if (weight >= 0 && row >= 0) state->table.rows[weight].part[part] = row;
+}
+
+/* Read where the file is mapped, and so is what lies apart from the codes. */
+static int add_mapped(struct model_state *state, const struct tensor *weight) {
+    int row =
+        state_add_mapped(&state->table, weight->data, weight->dtype, weight->rank, weight->dim, weight->name);
+    for (int p = 0; p < tensor_parts; p++) {
+        const struct tensor *part = weight->part[p];
+        if (part)
+            link_part(
+                state, row, (enum tensor_part)p,
+                state_add_mapped(&state->table, part->data, part->dtype, part->rank, part->dim, part->name));
+    }
+    return row;
+}
+
+/* Made while the model is loaded: one block, and its pieces. */
+static int add_apart(struct model_state *state, enum dtype dtype, const struct tensor *weight) {
+    struct state_table *table = &state->table;
+    struct stored_layout layout;
+    if (!stored_layout(&layout, dtype, weight->dim[0], weight->dim[1], DTYPE_F32)) {
+        table->failed = true;
+        return -1;
+    }
+    int64_t bytes = (int64_t)layout.bytes;
+    int block = state_add(table, STATE_WEIGHT, DTYPE_U8, 1, &bytes, weight->name);
+    const struct stored_piece *codes = &layout.codes;
+    int row = state_add_piece(table, block, codes->offset, dtype, codes->rank, codes->dim, weight->name);
+    for (int p = 0; p < tensor_parts; p++) {
+        const struct stored_piece *piece = &layout.part[p];
+        if (piece->rank)
+            link_part(state, row, (enum tensor_part)p,
+                      state_add_piece(table, block, piece->offset, piece->dtype, piece->rank, piece->dim,
+                                      piece->suffix));
+    }
+    return row;
+}
+
 static void add_weights(struct model_state *state) {
     const struct model *model = state->model;
     for (size_t i = 0; i < layout_count(&model->config); i++) {
@@ -37,13 +78,14 @@ static void add_weights(struct model_state *state) {
         enum dtype base = base_of(state, role, weight), dtype = base;
         if (is_vector(weight)) dtype = DTYPE_F32;
         if (state->decoded && role < WEIGHT_LAYER_ROLES && !is_vector(weight)) dtype = state->compute;
-        if (is_vector(weight) || dtype != weight->dtype || base != dtype || is_permuted(model, role)) {
+        bool made = is_vector(weight) || dtype != weight->dtype || base != dtype || is_permuted(model, role);
+        if (made && dtype_row(dtype)->form != FORM_BLOCK)
+            state->weights[i] = add_apart(state, dtype, weight);
+        else if (made)
             state->weights[i] =
                 state_add(&state->table, STATE_WEIGHT, dtype, weight->rank, weight->dim, weight->name);
-        } else {
-            state->weights[i] = state_add_mapped(&state->table, weight->data, weight->dtype, weight->rank,
-                                                 weight->dim, weight->name);
-        }
+        else
+            state->weights[i] = add_mapped(state, weight);
     }
     int64_t half = model->config.head_dim / 2;
     state->frequencies = state_add(&state->table, STATE_WEIGHT, DTYPE_F32, 1, &half, "rope.frequencies");
@@ -213,54 +255,29 @@ void model_state_release(struct model_state *state) {
     memset(state, 0, sizeof *state);
 }
 
-/* Row of the file that holds row `r`. */
-static int64_t source_row(const struct model *model, enum weight_role role, int64_t r) {
-    return is_permuted(model, role) ? layout_row_to_gguf(r, model->config.head_dim) : r;
-}
-
 bool model_weight_make(const struct model *model, size_t index, enum dtype base, enum dtype dtype, void *out,
-                       struct error *err) {
-    const struct tensor *weight = &model->weights[index];
-    int64_t rows = weight->rank == 2 ? weight->dim[0] : 1, columns = weight->dim[weight->rank - 1];
-    uint64_t from = weight->bytes / (uint64_t)rows, to = 0;
-    enum weight_role role = layout_role(&model->config, index);
-    float *line = mem_array((size_t)columns, sizeof *line);
-    void *rounded = mem_array((size_t)columns, sizeof *line); /* no type takes more */
-    if (!line || !rounded || !dtype_bytes(dtype, (uint64_t)columns, &to)) {
-        mem_free(line);
-        mem_free(rounded);
-        return error_no_memory(err, "model", (uint64_t)columns * sizeof *line);
-    }
-    for (int64_t r = 0; r < rows; r++) {
-        const unsigned char *source =
-            (const unsigned char *)weight->data + (uint64_t)source_row(model, role, r) * from;
-        unsigned char *target = (unsigned char *)out + (uint64_t)r * to;
-        if (dtype == weight->dtype && base == dtype) {
-            memcpy(target, source, to);
-        } else {
-            rowcodec(weight->dtype)->decode(source, line, columns);
-            if (base != weight->dtype && base != dtype) {
-                rowcodec(base)->encode(line, rounded, columns);
-                rowcodec(base)->decode(rounded, line, columns);
-            }
-            rowcodec(dtype)->encode(line, target, columns);
-        }
-    }
-    mem_free(line);
-    mem_free(rounded);
-    return true;
+                       struct pool *pool, struct error *err) {
+    bool permuted = is_permuted(model, layout_role(&model->config, index));
+    struct weight_work work = {.source = &model->weights[index],
+                               .base = base,
+                               .dtype = dtype,
+                               .head_dim = permuted ? model->config.head_dim : 0};
+    return weight_make(&work, out, pool, err);
 }
 
-bool model_state_make(const struct model_state *state, int row, void *out, struct error *err) {
+bool model_state_make(const struct model_state *state, int row, void *out, struct pool *pool,
+                      struct error *err) {
+    const struct state_row *rows = state->table.rows;
+    const struct model *model = state->model;
     if (row == state->frequencies) {
-        model_rope_frequencies(state->model, out);
+        model_rope_frequencies(model, out);
         return true;
     }
-    const struct model *model = state->model;
     for (size_t i = 0; i < layout_count(&model->config); i++) {
+        int made = state->weights[i];
+        if (made < 0 || (made != row && rows[made].parent != row)) continue;
         enum dtype base = base_of(state, layout_role(&model->config, i), &model->weights[i]);
-        if (state->weights[i] == row)
-            return model_weight_make(model, i, base, state->table.rows[row].dtype, out, err);
+        return model_weight_make(model, i, base, rows[made].dtype, out, pool, err);
     }
     return error_set(err, ERROR_INTERNAL, "model", "state row %d is no weight", row);
 }

@@ -76,18 +76,29 @@ uint64_t program_bytes(const struct engine_program *program) {
     return program->plan.arena_bytes + program->plan.workspace_bytes;
 }
 
+/* Quantising takes seconds: as many threads as the device has, whose own sleep meanwhile. */
+static bool open_pool(const struct engine *engine, struct pool **out, struct error *err) {
+    json_t *described = NULL;
+    if (!engine->ops->describe(engine->device, &described, err)) return false;
+    int threads = (int)json_integer_value(json_object_get(described, "threads"));
+    json_decref(described);
+    return pool_open(out, threads > 0 ? threads : 1, err);
+}
+
 static bool fill_weights(struct engine *engine, struct error *err) {
     const struct state_table *table = &engine->state.table;
-    bool ok = true;
+    struct pool *pool = NULL;
+    bool ok = open_pool(engine, &pool, err);
     for (int i = 0; ok && i < table->count; i++) {
-        if (table->rows[i].class != STATE_WEIGHT) continue;
+        if (table->rows[i].class != STATE_WEIGHT || table->rows[i].parent >= 0) continue;
         size_t bytes = (size_t)table->rows[i].bytes;
         void *copy = mem_alloc(bytes);
-        if (!copy) return error_no_memory(err, "model", bytes);
-        ok = model_state_make(&engine->state, i, copy, err) &&
+        ok = (copy || error_no_memory(err, "model", bytes)) &&
+             model_state_make(&engine->state, i, copy, pool, err) &&
              engine->ops->upload(engine->store, i, copy, bytes, err);
         mem_free(copy);
     }
+    pool_close(&pool);
     return ok;
 }
 
@@ -266,7 +277,7 @@ bool engine_load_adapter(struct engine *engine, const struct peft *peft, struct 
 
 static bool init_part(struct engine *engine, const struct trained_part *part, uint64_t seed, float *out,
                       struct error *err) {
-    if (part->kind == PART_WEIGHT) return model_state_make(&engine->state, part->row, out, err);
+    if (part->kind == PART_WEIGHT) return model_state_make(&engine->state, part->row, out, NULL, err);
     method_init_a(&engine->state.method, &engine->model->config, seed, (int64_t)(part->of / module_count),
                   (int)(part->of % module_count), out);
     return true;

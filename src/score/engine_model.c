@@ -79,7 +79,7 @@ static bool load_part(struct engine *engine, const struct model *model, const st
                          "%s: the weight %s is missing, of another shape or not f32", model->path, row->name);
     float *numbers = mem_map(bytes, 0);
     if (!numbers) return error_no_memory(err, "model", bytes);
-    bool ok = model_weight_make(model, part->of, DTYPE_F32, DTYPE_F32, numbers, err) &&
+    bool ok = model_weight_make(model, part->of, DTYPE_F32, DTYPE_F32, numbers, NULL, err) &&
               engine->ops->upload(engine->store, part->row, numbers, bytes, err);
     mem_unmap(numbers, bytes);
     return ok;

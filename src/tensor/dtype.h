@@ -19,6 +19,8 @@ enum dtype {
     DTYPE_F64, /* only inside the reference device */
     DTYPE_I32,
     DTYPE_U32,
+    DTYPE_U8,
+    DTYPE_I8,
     DTYPE_Q4_0, /* 32 elements: f16 d, 16 bytes of nibbles;           w = d (q - 8) */
     DTYPE_Q4_1, /* 32 elements: f16 d, f16 m, 16 bytes of nibbles;    w = d q + m */
     DTYPE_Q5_0, /* 32 elements: f16 d, 4 bytes of fifth bits, nibbles; w = d (q - 16) */
@@ -34,14 +36,34 @@ enum dtype {
     DTYPE_IQ4_NL, /* 32 elements: f16 d, 16 bytes of nibbles;           w = d level(q) */
     DTYPE_IQ4_XS, /* 256 elements: f16 d, eight 6-bit scales, nibbles;   w = d s level(q) */
     DTYPE_MXFP4,  /* 32 elements: exponent e, 16 bytes of nibbles;      w = 2^(e - 127) e2m1(q) */
+    /* codes, with scales and offsets apart (stored.h) */
+    DTYPE_NF4,  /* bitsandbytes: nibbles, a level of 16 times the scale of 64 numbers */
+    DTYPE_INT8, /* bitsandbytes: signed bytes, a scale for each row */
+#define DTYPE_MLX(bits) DTYPE_MLX##bits##_G32, DTYPE_MLX##bits##_G64, DTYPE_MLX##bits##_G128
+    DTYPE_MLX(2), /* MLX: codes of so many bits; a scale and an offset for each group of a row */
+    DTYPE_MLX(3),
+    DTYPE_MLX(4),
+    DTYPE_MLX(5),
+    DTYPE_MLX(6),
+    DTYPE_MLX(8),
+#undef DTYPE_MLX
     DTYPE_COUNT
+};
+
+/* How the numbers of a type are found. */
+enum dtype_form {
+    FORM_BLOCK,  /* by the codes alone: a row codec (rowcodec.h) */
+    FORM_LEVELS, /* the rest with what lies apart (stored.h): nf4, */
+    FORM_ROWS,   /* int8, */
+    FORM_AFFINE, /* MLX's */
 };
 
 struct dtype_row {
     const char *name; /* GGUF's name in lower case: "q4_1" */
-    uint32_t block;   /* elements in a block */
+    uint32_t block;   /* elements in a block; of codes where scales lie apart */
     uint32_t bytes;   /* bytes of a block */
     bool quantised;
+    enum dtype_form form;
 };
 
 const struct dtype_row *dtype_row(enum dtype dtype);

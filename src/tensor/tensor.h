@@ -6,6 +6,9 @@
 
 enum { tensor_max_rank = 4, tensor_max_name = 256 };
 
+/* What lies apart from the codes of a type that is no row of blocks (stored.h). */
+enum tensor_part { PART_SCALES, PART_OFFSETS, PART_LEVELS, PART_FACTORS, tensor_parts };
+
 /* Shapes are written slowest dimension first, as PyTorch prints them: a linear weight is [out, in].
  * (GGUF stores them the other way round; its reader turns them.) */
 struct tensor {
@@ -15,6 +18,7 @@ struct tensor {
     int64_t dim[tensor_max_rank];
     const void *data; /* may be unaligned when it lies in a mapped file */
     uint64_t bytes;
+    const struct tensor *part[tensor_parts]; /* NULL: there is none */
 };
 
 /* Product of the dimensions; false on overflow. */

@@ -177,20 +177,26 @@ def trained_parameters(model):
     return {k.replace(".default", ""): p for k, p in model.named_parameters() if p.requires_grad}
 
 
-def load_base(directory):
-    return AutoModelForCausalLM.from_pretrained(directory, attn_implementation="eager", dtype=torch.float32)
+def load_base(directory, rounded=None):
+    """`rounded`: what becomes of the weight of each linear of a layer."""
+    model = AutoModelForCausalLM.from_pretrained(directory, attn_implementation="eager", dtype=torch.float32)
+    with torch.no_grad():
+        for module in model.model.layers.modules() if rounded else ():
+            if isinstance(module, torch.nn.Linear):
+                module.weight.copy_(rounded(module.weight))
+    return model
 
 
-def load_adapter(directory, adapter):
-    return PeftModel.from_pretrained(load_base(directory), adapter, is_trainable=True).train()  # nothing drops out
+def load_adapter(directory, adapter, rounded=None):
+    return PeftModel.from_pretrained(load_base(directory, rounded), adapter, is_trainable=True).train()  # nothing drops out
 
 
-def compute(base, directory, name, examples, rng):
+def compute(base, directory, name, examples, rng, rounded=None, **more):
     """What the model in `base` with the adapter in `directory` computes, into `directory`."""
-    tensors, facts = {}, dict(model=name)
+    tensors, facts = {}, dict(model=name, **more)
     sequences = [rng.integers(0, VOCABULARY, n).tolist() for n in LENGTHS]
     facts["sequences"], facts["examples"] = sequences, examples
-    model = load_adapter(base, directory / "adapter")
+    model = load_adapter(base, directory / "adapter", rounded)
     with torch.no_grad():
         for i, ids in enumerate(sequences):
             x = torch.tensor([ids])
@@ -209,7 +215,7 @@ def compute(base, directory, name, examples, rng):
         tensors[f"gradient.{key}"] = p.grad.clone()
     facts["gradient_norm"] = float(torch.linalg.vector_norm(torch.cat([p.grad.reshape(-1) for p in trained_parameters(model).values()])))
 
-    model = load_adapter(base, directory / "adapter")
+    model = load_adapter(base, directory / "adapter", rounded)
     parameters = trained_parameters(model)
     optimizer = torch.optim.AdamW(parameters.values(), lr=LEARNING_RATE, weight_decay=0.0)
     steps = []

@@ -2,7 +2,7 @@
 """Writes variants/<name>/: adapters of other forms than plain LoRA, as PEFT itself writes them, on the tiny models of
 data/, and what PEFT computes with them. Needs what make_models.py needs; what the files hold stands in README.md.
 
-    python3 tests/golden/make_variants.py [OTHER]"""
+    python3 tests/golden/make_variants.py [OTHER [NAME…]]"""
 import json
 import os
 import pathlib
@@ -10,7 +10,9 @@ import sys
 
 import numpy as np
 import torch
+from bitsandbytes import functional
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 
 import make_models
 
@@ -26,7 +28,35 @@ VARIANTS = {
     "some-layers": ("llama-tied", dict(r=3, lora_alpha=6, target_modules=["k_proj", "down_proj"], layers_to_transform=[1],
                                        init_lora_weights="gaussian")),
     "some-paths": ("llama-scaled", dict(r=2, lora_alpha=2, target_modules=r".*layers\.(0\.self_attn\.[qk]_proj|1\.mlp\.[gu].*)")),
+    "nf4": ("llama-tied", dict(r=4, lora_alpha=8, target_modules=make_models.TARGETS)),
+    "int8": ("qwen2", dict(r=4, lora_alpha=8, target_modules=make_models.TARGETS)),
 }
+
+
+def nf4(weight):
+    """With scales as bitsandbytes quantises them but in its kernel for f32 on a CPU, which takes some that are not the nearest; in f64
+    it goes another way. Flat, for the reason in format/make_stored.py."""
+    codes, state = functional.quantize_4bit(weight.contiguous(), quant_type="nf4")
+    offset, levels = state.absmax.mean(), functional.create_dynamic_map()
+    scales, factors = torch.ops.bitsandbytes.quantize_blockwise((state.absmax - offset).double(), levels, 256)
+    state.absmax = functional.dequantize_blockwise(scales, absmax=factors, code=levels, blocksize=256) + offset
+    state.shape = torch.Size([weight.numel()])
+    return functional.dequantize_4bit(codes, state).reshape(weight.shape)
+
+
+def int8(weight):
+    codes, scales, _ = functional.int8_vectorwise_quant(weight.half().contiguous())
+    return functional.int8_vectorwise_dequant(codes, scales)
+
+
+# The base's linears as bitsandbytes rounds them, in f32: what its layers compute, without their own rounding of inputs.
+ROUNDED = {"nf4": nf4, "int8": int8}
+
+
+def note_base(directory, base_type):
+    """hone keeps the base type of an adapter in the metadata of its tensors."""
+    path = directory / "adapter_model.safetensors"
+    save_file(load_file(path), path, metadata={"format": "pt", "base_type": base_type})
 
 
 def make_adapter(directory, base, settings, rng):
@@ -53,12 +83,17 @@ def main():
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     for number, (name, (base, settings)) in enumerate(VARIANTS.items()):
+        if sys.argv[2:] and name not in sys.argv[2:]:
+            continue
         rng = np.random.default_rng(2000 + number)
         directory = out / name
         directory.mkdir(parents=True, exist_ok=True)
         examples = json.loads((DATA / base / "golden.json").read_text())["examples"]
         make_adapter(directory / "adapter", DATA / base, settings, rng)
-        make_models.compute(DATA / base, directory, base, examples, rng)
+        rounded = ROUNDED.get(name)
+        make_models.compute(DATA / base, directory, base, examples, rng, rounded, **({"base_type": name} if rounded else {}))
+        if rounded:
+            note_base(directory / "adapter", name)
         facts = json.loads((directory / "golden.json").read_text())
         print(name, "on", base, "loss", facts["loss"], "norm", facts["gradient_norm"])
 

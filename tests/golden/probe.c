@@ -21,6 +21,7 @@ bool probe_open(struct probe *p, const char *model, const char *adapter, const s
                                   .train = adapter || o->full,
                                   .slots = o->with_logits,
                                   .context = o->tokens};
+    if (!engine_base_of(p->adapter, o->base_type, p->model, &state.base, err)) return false;
     p->ops = device_find(o->device, err);
     if (!p->ops || !p->ops->open(&p->device, &device, err) ||
         !engine_open(&p->engine, p->ops, p->device, p->model, &p->method, &state, err))

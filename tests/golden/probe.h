@@ -26,8 +26,9 @@ struct probe_options {
     bool decoded;
     enum graph_keep keep;
     int64_t tokens;
-    bool with_logits; /* a cache and a program for logits too */
-    bool full;        /* every weight is trained */
+    const char *base_type; /* as --base-type; NULL: the adapter's, else as stored */
+    bool with_logits;      /* a cache and a program for logits too */
+    bool full;             /* every weight is trained */
 };
 
 /* adapter NULL: the plain model, without gradients unless `full`. */

@@ -15,6 +15,7 @@
 #include "device/cpu/gemm.h"
 #include "device/cpu/kernel.h"
 #include "tensor/rowcodec.h"
+#include "tensor/stored.h"
 
 enum { guard = 64, most_threads = 4 };
 
@@ -24,6 +25,7 @@ struct trial {
     struct gemm gemm;
     bool with_addend, with_bias, y_is_addend;
     unsigned char *x, *w, *addend, *low, *up; /* as stored */
+    struct stored w_view;
     float *bias;
     double *x_value, *w_value, *addend_value, *low_value, *up_value;
     size_t y_bytes;
@@ -35,22 +37,32 @@ static float random_value(void) {
     return (float)((double)(state_of_random >> 33) / 2147483648.0 * 2 - 1);
 }
 
-/* A stored block of rows × columns and what its elements are. */
-static unsigned char *random_block(enum dtype dtype, int64_t rows, int64_t columns, double **values) {
-    size_t row_bytes = (size_t)(columns / dtype_row(dtype)->block * dtype_row(dtype)->bytes),
-           count = (size_t)(rows * columns);
-    unsigned char *stored = mem_alloc((size_t)rows * row_bytes + 1);
-    float *row = mem_array((size_t)columns + 1, sizeof *row);
+/* A stored matrix and what its elements are. The codes begin the bytes that are returned. */
+static unsigned char *random_matrix(enum dtype dtype, int64_t rows, int64_t columns, struct stored *view,
+                                    double **values) {
+    struct stored_layout layout;
+    struct stored_encoder encoder;
+    struct error err;
+    size_t count = (size_t)(rows * columns);
+    assert_true(stored_layout(&layout, dtype, rows, columns, DTYPE_BF16));
+    unsigned char *bytes = mem_alloc((size_t)layout.bytes + 1);
+    float *numbers = mem_array(count + 1, sizeof *numbers);
     *values = mem_array(count + 1, sizeof **values);
-    assert_true(stored && row && *values);
-    for (int64_t r = 0; r < rows; r++) {
-        for (int64_t c = 0; c < columns; c++) row[c] = random_value();
-        rowcodec(dtype)->encode(row, stored + (size_t)r * row_bytes, columns);
-        rowcodec(dtype)->decode(stored + (size_t)r * row_bytes, row, columns);
-        for (int64_t c = 0; c < columns; c++) (*values)[r * columns + c] = (double)row[c];
-    }
-    mem_free(row);
-    return stored;
+    assert_true(bytes && numbers && *values);
+    for (size_t i = 0; i < count; i++) numbers[i] = random_value();
+    assert_ok(stored_encoder_open(&encoder, &layout, bytes, &err), &err);
+    if (count) stored_encode(&encoder, 0, rows, numbers);
+    if (count) stored_encoder_finish(&encoder);
+    *view = stored_in(&layout, bytes);
+    for (int64_t r = 0; r < rows && columns; r++) stored_decode(view, r, 0, columns, numbers + r * columns);
+    for (size_t i = 0; i < count; i++) (*values)[i] = (double)numbers[i];
+    mem_free(numbers);
+    return bytes;
+}
+
+static unsigned char *random_block(enum dtype dtype, int64_t rows, int64_t columns, double **values) {
+    struct stored view;
+    return random_matrix(dtype, rows, columns, &view, values);
 }
 
 static void trial_open(struct trial *t) {
@@ -61,7 +73,7 @@ static void trial_open(struct trial *t) {
     g->ldy = g->n + 3;
     g->alpha = 0.75f;
     t->x = random_block(g->x_type, turned ? g->k : g->m, g->ldx, &t->x_value);
-    t->w = random_block(g->w_type, g->form == GEMM_NT ? g->n : g->k, g->ldw, &t->w_value);
+    t->w = random_matrix(g->w_type, g->form == GEMM_NT ? g->n : g->k, g->ldw, &t->w_view, &t->w_value);
     t->addend = random_block(g->addend_type, g->m, g->ldy, &t->addend_value);
     t->bias = mem_array((size_t)g->n + 1, sizeof *t->bias);
     for (int64_t j = 0; j < g->n; j++) t->bias[j] = random_value();
@@ -73,6 +85,7 @@ static void trial_open(struct trial *t) {
     g->up = t->up;
     g->x = t->x;
     g->w = t->w;
+    g->w_parts = t->w_view.part;
     g->bias = t->with_bias ? t->bias : NULL;
     t->y_bytes = (size_t)(g->m * g->ldy) * dtype_row(g->y_type)->bytes;
 }
@@ -179,8 +192,10 @@ static void trial_do(struct trial *t) {
 }
 
 static const enum dtype stored[] = {
-    DTYPE_F32,  DTYPE_F16,  DTYPE_BF16, DTYPE_Q4_0, DTYPE_Q4_1, DTYPE_Q5_0,   DTYPE_Q5_1,   DTYPE_Q8_0,
-    DTYPE_Q2_K, DTYPE_Q3_K, DTYPE_Q4_K, DTYPE_Q5_K, DTYPE_Q6_K, DTYPE_IQ4_NL, DTYPE_IQ4_XS, DTYPE_MXFP4};
+    DTYPE_F32,      DTYPE_F16,      DTYPE_BF16,     DTYPE_Q4_0,     DTYPE_Q4_1,      DTYPE_Q5_0,
+    DTYPE_Q5_1,     DTYPE_Q8_0,     DTYPE_Q2_K,     DTYPE_Q3_K,     DTYPE_Q4_K,      DTYPE_Q5_K,
+    DTYPE_Q6_K,     DTYPE_IQ4_NL,   DTYPE_IQ4_XS,   DTYPE_MXFP4,    DTYPE_NF4,       DTYPE_INT8,
+    DTYPE_MLX2_G64, DTYPE_MLX3_G32, DTYPE_MLX4_G64, DTYPE_MLX5_G32, DTYPE_MLX6_G128, DTYPE_MLX8_G32};
 static const int64_t shapes[][3] = {
     {0, 5, 7},    {5, 0, 7},     {3, 4, 0},      {20, 40, 0},    {1, 1, 1},     {1, 37, 65},
     {2, 16, 32},  {3, 33, 96},   {7, 70, 31},    {8, 130, 64},   {9, 31, 33},   {13, 64, 16},
@@ -253,16 +268,19 @@ static void rows_of_stored_types_decode_to_the_same_bits(void **state) {
     for (size_t w = 0; w < sizeof stored / sizeof *stored; w++)
         for (size_t s = 0; s < sizeof sets / sizeof *sets; s++) {
             if ((sets[s] & cpu_features()) != sets[s]) continue;
-            int64_t block_elements = dtype_row(stored[w])->block,
-                    count = block_elements > 1 ? 3 * block_elements : 77;
+            int64_t block_elements = dtype_row(stored[w])->block, rows = 3,
+                    count = block_elements > 2 ? 3 * block_elements : 78;
             double *values;
-            unsigned char *block = random_block(stored[w], 1, count, &values);
+            struct stored view;
+            unsigned char *block = random_matrix(stored[w], rows, count, &view, &values);
             float out[3 * 256 + 1];
             out[count] = 42;
-            cpu_row_load(out, block, stored[w], count, sets[s]);
-            for (int64_t i = 0; i < count; i++)
-                if ((double)out[i] != values[i])
-                    fail_msg("%s element %d", dtype_row(stored[w])->name, (int)i);
+            for (int64_t r = 0; r < rows; r++) {
+                cpu_stored_load(out, &view, r, 0, count, sets[s]);
+                for (int64_t i = 0; i < count; i++)
+                    if ((double)out[i] != values[r * count + i])
+                        fail_msg("%s row %d element %d", dtype_row(stored[w])->name, (int)r, (int)i);
+            }
             assert_true(out[count] == 42);
             mem_free(block);
             mem_free(values);

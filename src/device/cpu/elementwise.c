@@ -3,6 +3,7 @@
 #include "device/cpu/elementwise_body.h"
 
 #include "device/cpu/elementwise_kernels.h"
+#include "tensor/stored_parts.h"
 
 /* A row of the norm's weight, when it is not stored as f32. */
 static size_t norm_workspace(const struct graph *graph, const struct node *node, int threads) {
@@ -32,15 +33,16 @@ static void rope_table_c(const struct cpu_call *call) {
     rows_run(call, call->in[0].dim[0], 2 * call->in[1].dim[0], NULL, rope_table_task);
 }
 
-/* Rows of any stored type to f32 or bf16. `buffer` holds a row; unused for f32. */
-static void convert_row(const struct cpu_call *call, void *out, enum dtype out_type, const void *in,
-                        enum dtype in_type, int64_t width, float *buffer) {
-    if (in_type == out_type) {
-        memcpy(out, in, (size_t)width * (out_type == DTYPE_BF16 ? 2 : 4));
+/* A row of any stored type to f32 or bf16. `buffer` holds a row; unused for f32. */
+static void convert_row(const struct cpu_call *call, void *out, enum dtype out_type, const struct stored *in,
+                        int64_t row, float *buffer) {
+    int64_t width = in->columns;
+    if (in->dtype == out_type) {
+        memcpy(out, stored_codes(in, row, 0), (size_t)width * (out_type == DTYPE_BF16 ? 2 : 4));
     } else if (out_type == DTYPE_F32) {
-        cpu_row_load(out, in, in_type, width, call->features);
+        cpu_stored_load(out, in, row, 0, width, call->features);
     } else {
-        cpu_row_load(buffer, in, in_type, width, call->features);
+        cpu_stored_load(buffer, in, row, 0, width, call->features);
         cpu_row_store(out, buffer, out_type, width, call->features);
     }
 }
@@ -55,12 +57,10 @@ static void take_rows_task(void *user, int task, int worker) {
     const struct row_job *job = user;
     const struct operand *table = &job->call->in[0], *y = &job->call->out[0];
     const int32_t *index = job->call->in[1].data;
-    const struct dtype_row *type = dtype_row(table->dtype);
-    size_t bytes = (size_t)job->width / type->block * type->bytes;
+    const struct stored stored = operand_stored(table);
     float *buffer = (float *)job->call->workspace + worker * job->width;
     for (int64_t t = task * job->rows_per_task; t < last_row(job, task); t++)
-        convert_row(job->call, row_out(y, t, job->width), y->dtype,
-                    (const char *)table->data + (size_t)index[t] * bytes, table->dtype, job->width, buffer);
+        convert_row(job->call, row_out(y, t, job->width), y->dtype, &stored, index[t], buffer);
 }
 
 static void take_rows_c(const struct cpu_call *call) {
@@ -85,19 +85,19 @@ static void scatter_task(void *user, int task, int worker) {
     const struct row_job *job = user;
     const struct operand *dy = &job->call->in[0], *dx = &job->call->out[0];
     const int32_t *rows = job->call->in[1].data;
+    const struct stored from = operand_stored(dy);
     int64_t count = job->call->in[1].dim[0], first = task * job->rows_per_task, end = last_row(job, task);
     float *buffer = (float *)job->call->workspace + worker * job->width;
     memset(row_out(dx, first, job->width), 0, (size_t)((end - first) * job->width) * element_bytes(dx));
     for (int64_t m = lower_bound(rows, count, first); m < count && rows[m] < end; m++) {
         void *out = row_out(dx, rows[m], job->width);
-        const void *in = row_of(dy, m, job->width);
         if (m > 0 && rows[m - 1] == rows[m])
             for (int64_t i = 0; i < job->width; i += lanes)
                 v_write(out, is_bf16(dx), i, job->width - i,
                         v_read(out, is_bf16(dx), i, job->width - i) +
-                            v_read(in, is_bf16(dy), i, job->width - i));
+                            v_read(row_of(dy, m, job->width), is_bf16(dy), i, job->width - i));
         else
-            convert_row(job->call, out, dx->dtype, in, dy->dtype, job->width, buffer);
+            convert_row(job->call, out, dx->dtype, &from, m, buffer);
     }
 }
 

@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 #include "base/thread.h"
-#include "tensor/dtype.h"
+#include "tensor/stored.h"
 
 /* Which operand order a product has.
  *   GEMM_NT  y[m,n] = α x[m,k] · w[n,k]ᵀ + …   forward
@@ -30,8 +30,9 @@ struct gemm {
     const void *w; /* any stored type for NT and NN (rows as stored: n rows of k, or k rows of n); f32 or bf16
                       for TN */
     enum dtype w_type;
-    int64_t ldw; /* elements between rows */
-    void *y;     /* f32 or bf16 */
+    int64_t ldw;                       /* elements between rows */
+    const struct stored_part *w_parts; /* [tensor_parts], of a type whose scales lie apart; else NULL */
+    void *y;                           /* f32 or bf16 */
     enum dtype y_type;
     int64_t ldy;
     float alpha;
@@ -44,6 +45,7 @@ struct gemm {
     enum dtype low_type;
     const void *up; /* [n, rank] for NT, [rank, n] for NN, rows contiguous */
     enum dtype up_type;
+    const struct stored_part *up_parts; /* as w_parts: a frozen weight that is narrow enough is folded too */
     float beta;
 };
 

@@ -2,7 +2,6 @@
 #include <string.h>
 
 #include "device/cpu/gemm_finish.h"
-#include "tensor/rowcodec.h"
 
 enum { rows_c = 4, columns_c = 16 };
 
@@ -40,8 +39,7 @@ static void few_row_c(const struct gemm_few *few, int64_t row, float *sums) {
     for (int64_t k = 0; k < few->k; k += chunk) {
         float w[chunk] = {0};
         int64_t count = gemm_min(chunk, few->k - k);
-        rowcodec(few->w_type)
-            ->decode(few->w + (size_t)row * few->row_bytes + gemm_row_bytes(few->w_type, k), w, count);
+        stored_decode(&few->stored, row, k, count, w);
         for (int i = 0; i < few->rows; i++)
             for (int64_t j = 0; j < gemm_up(count, lanes); j += lanes)
                 for (int l = 0; l < lanes; l++) parts[i][l] += w[j + l] * few->x[i * few->ldx + k + j + l];

@@ -81,7 +81,7 @@ static struct gemm_few take_x(const struct gemm_kernel *kernel, const struct gem
     memset(to, 0, (size_t)(rows * wide) * sizeof *to);
     for (int64_t r = 0; r < m; r++)
         cpu_row_load(to + r * wide, (const char *)x->data + r * x->ld * size, x->dtype, k, features);
-    struct gemm_few few = {.x = to, .ldx = wide, .k = k, .rows = rows};
+    struct gemm_few few = {.x = to, .ldx = wide, .k = k, .rows = rows, .features = features};
     if (kernel->round && integers) {
         float *factors = to + rows * wide;
         int16_t *ints = (int16_t *)(void *)(factors + gemm_up(rows, 4) * wide / 16);
@@ -93,9 +93,10 @@ static struct gemm_few take_x(const struct gemm_kernel *kernel, const struct gem
 }
 
 static struct gemm_few take_w(const struct gemm_weight *w, struct gemm_few few) {
-    few.w = w->data;
+    few.stored = w->stored;
+    few.w = w->stored.codes;
     few.row_bytes = (size_t)w->row_bytes;
-    few.w_type = w->dtype;
+    few.w_type = w->stored.dtype;
     return few;
 }
 

@@ -57,6 +57,40 @@ static inline __attribute__((always_inline)) void dots(const struct gemm_few *fe
             sums[i * gemm_few_width + s * gemm_few_count] = few_total(lanes[s][i]);
 }
 
+/* The same where scales lie apart: some numbers of each row are decoded at a time, and then as f32 are. */
+static inline __attribute__((always_inline)) void apart_dots(const struct gemm_few *few, int64_t row,
+                                                             int64_t apart, const int x_rows,
+                                                             const int beside, unsigned features,
+                                                             float *sums) {
+    enum { chunk = 256 };
+    _Alignas(64) float w[4][chunk];
+    few_sum lanes[4][8];
+#pragma GCC unroll 8
+    for (int s = 0; s < beside; s++)
+#pragma GCC unroll 8
+        for (int i = 0; i < x_rows; i++) lanes[s][i] = (few_sum){0};
+    for (int64_t k = 0; k < few->k; k += chunk) {
+        int64_t count = gemm_min(chunk, few->k - k), wide = gemm_up(count, 32);
+        for (int s = 0; s < beside; s++) {
+            cpu_stored_load(w[s], &few->stored, row + s * apart, k, count, features);
+            memset(w[s] + count, 0, (size_t)(wide - count) * sizeof **w);
+        }
+        for (int64_t b = 0; b < wide; b += 32)
+#pragma GCC unroll 8
+            for (int s = 0; s < beside; s++) {
+                few_block block = few_load((const uint8_t *)(w[s] + b), DTYPE_F32, 0);
+#pragma GCC unroll 8
+                for (int i = 0; i < x_rows; i++)
+                    lanes[s][i] = few_multiply(&block, few->x + k + b + i * few->ldx, lanes[s][i]);
+            }
+    }
+#pragma GCC unroll 8
+    for (int s = 0; s < beside; s++)
+#pragma GCC unroll 8
+        for (int i = 0; i < x_rows; i++)
+            sums[i * gemm_few_width + s * gemm_few_count] = few_total(lanes[s][i]);
+}
+
 /* All streams' rows, `beside` streams at a time. */
 #define FEW_STREAMS(dots, x_rows, beside, ...)                                                              \
     for (int j = 0; j < count; j++) {                                                                       \
@@ -81,6 +115,16 @@ static inline __attribute__((always_inline)) void dots(const struct gemm_few *fe
     }
 BLOCK_TYPES_DECODED(FEW)
 
+static void few_apart(const struct gemm_few *few, int64_t first, int64_t apart, int streams, int count,
+                      float *sums) {
+    switch (few->rows) {
+    case 1: FEW_STREAMS(apart_dots, 1, 4, few->features);
+    case 2: FEW_STREAMS(apart_dots, 2, 4, few->features);
+    case 4: FEW_STREAMS(apart_dots, 4, 2, few->features);
+    default: FEW_STREAMS(apart_dots, 8, 1, few->features);
+    }
+}
+
 #include "device/cpu/gemm_few_ints.h"
 
 #define FEW_CASE(name, dtype, bytes) \
@@ -90,7 +134,7 @@ static void few_run_rows(const struct gemm_few *few, int64_t first, int64_t apar
                          float *sums) {
     switch (few->w_type) {
         BLOCK_TYPES(FEW_CASE)
-    default: break; /* every type that has a codec is in the table */
+    default: few_apart(few, first, apart, streams, count, sums);
     }
 }
 

@@ -36,9 +36,11 @@ struct gemm_tile {
 
 /* Few rows of x against rows of w in their stored type. */
 struct gemm_few {
-    const unsigned char *w;
+    struct stored stored;   /* w */
+    const unsigned char *w; /* its codes */
     size_t row_bytes;
     enum dtype w_type;
+    unsigned features;
     const float *x; /* [rows, ldx] f32; zeros from k to the next multiple of 32, which is ldx */
     int64_t ldx, k;
     int rows; /* 1, 2, 4 or 8 */

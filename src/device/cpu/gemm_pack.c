@@ -2,12 +2,22 @@
 
 #include <string.h>
 
+#include "tensor/stored_parts.h"
+
+static struct gemm_weight weight_of(const void *codes, enum dtype dtype, int64_t columns, int64_t rows,
+                                    const struct stored_part *parts) {
+    struct gemm_weight w = {
+        {.dtype = dtype, .columns = columns, .codes = codes}, gemm_row_bytes(dtype, columns), rows};
+    if (parts) memcpy(w.stored.part, parts, sizeof w.stored.part);
+    return w;
+}
+
 struct gemm_operands gemm_operands(const struct gemm *g) {
     bool rows_are_outputs = g->form == GEMM_NT;
-    int64_t up_row = gemm_row_bytes(g->up_type, rows_are_outputs ? g->rank : g->n);
     return (struct gemm_operands){
-        .w = {g->w, g->w_type, gemm_row_bytes(g->w_type, g->ldw), rows_are_outputs ? g->n : g->k},
-        .up = {g->up, g->up_type, up_row, rows_are_outputs ? g->n : g->rank},
+        .w = weight_of(g->w, g->w_type, g->ldw, rows_are_outputs ? g->n : g->k, g->w_parts),
+        .up = weight_of(g->up, g->up_type, rows_are_outputs ? g->rank : g->n,
+                        rows_are_outputs ? g->n : g->rank, g->up_parts),
         .x = {g->x, g->x_type, g->ldx, g->form == GEMM_TN},
         .low = {g->low, g->low_type, g->rank, false},
     };
@@ -30,25 +40,25 @@ static void pack_sixteen(const struct gemm_packing *p, const struct gemm_weight 
     float decoded[16 * (gemm_chunk + 16)];
     uint16_t halves[16 * 2 * (gemm_chunk / 2 + 16)];
     int64_t rows = gemm_max(0, gemm_min(16, w->rows - row));
-    bool as_it_lies = rows == 16 && !kernel->pairs && !p->round && w->dtype == DTYPE_F32;
+    bool as_it_lies = rows == 16 && !kernel->pairs && !p->round && w->stored.dtype == DTYPE_F32;
     if (rows < 16) {
         memset(decoded, 0, sizeof decoded);
         memset(halves, 0, sizeof halves);
     }
     for (int64_t k = 0; k < kc; k += gemm_chunk) {
         int64_t count = gemm_min(gemm_chunk, kc - k);
-        const unsigned char *from =
-            (const unsigned char *)w->data + row * w->row_bytes + gemm_row_bytes(w->dtype, k0 + k);
         for (int64_t r = 0; !as_it_lies && r < rows; r++) {
-            cpu_row_load(decoded + r * stride, from + r * w->row_bytes, w->dtype, count, p->features);
+            cpu_stored_load(decoded + r * stride, &w->stored, row + r, k0 + k, count, p->features);
             if (p->round) round_row(decoded + r * stride, count, p->features);
             if (!kernel->pairs) continue;
             uint16_t *half = halves + r * stride;
             cpu_row_store(half, decoded + r * stride, DTYPE_BF16, count, p->features);
             half[count] = 0;
         }
-        const void *source = as_it_lies ? (const void *)from : kernel->pairs ? (const void *)halves : decoded;
-        int64_t units = gemm_units(kernel, count), apart = as_it_lies      ? w->row_bytes / 4
+        const void *source = as_it_lies      ? (const void *)stored_codes(&w->stored, row, k0 + k)
+                             : kernel->pairs ? (const void *)halves
+                                             : decoded;
+        int64_t units = gemm_units(kernel, count), apart = as_it_lies      ? w->stored.columns
                                                            : kernel->pairs ? stride / 2
                                                                            : stride;
         kernel->transpose(source, apart, to + gemm_units(kernel, k) * kernel->columns, kernel->columns,
@@ -67,8 +77,7 @@ static void load_slab_row(const struct gemm_packing *p, const struct gemm_weight
         memset(out, 0, (size_t)count * sizeof *out);
         return;
     }
-    const unsigned char *from = (const unsigned char *)w->data + row * w->row_bytes;
-    cpu_row_load(out, from + gemm_row_bytes(w->dtype, column), w->dtype, count, p->features);
+    cpu_stored_load(out, &w->stored, row, column, count, p->features);
     if (p->round) round_row(out, count, p->features);
 }
 

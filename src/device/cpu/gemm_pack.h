@@ -14,8 +14,7 @@ struct gemm_packing {
 
 /* Stored rows of w: n of them for NT, k for NN and TN. */
 struct gemm_weight {
-    const void *data;
-    enum dtype dtype;
+    struct stored stored;
     int64_t row_bytes, rows;
 };
 

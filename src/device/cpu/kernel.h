@@ -11,6 +11,7 @@
 
 #include "base/thread.h"
 #include "device/host.h"
+#include "tensor/stored.h"
 
 /* CPU features that kernels ask for; a bit each. */
 enum cpu_feature {
@@ -71,6 +72,9 @@ static inline int64_t cpu_task_owner(const int32_t *starts, int64_t count, int t
 /* Rows to and from f32, for the stored types (vectorised where the CPU can; bit-equal to
  * tensor/rowcodec.h). */
 void cpu_row_load(float *out, const void *source, enum dtype dtype, int64_t elements, unsigned features);
+/* Of a weight of any type (tensor/stored.h: stored_decode). */
+void cpu_stored_load(float *out, const struct stored *stored, int64_t row, int64_t column, int64_t count,
+                     unsigned features);
 void cpu_row_store(void *out, const float *source, enum dtype dtype, int64_t elements,
                    unsigned features); /* f32, bf16 */
 

@@ -43,6 +43,7 @@ static struct gemm linear_product(const struct cpu_call *call, const float *bias
         .w = w->data,
         .w_type = w->dtype,
         .ldw = w->dim[1],
+        .w_parts = w->part,
         .y = y->data,
         .y_type = y->dtype,
         .ldy = w->dim[0],
@@ -55,6 +56,7 @@ static struct gemm linear_product(const struct cpu_call *call, const float *bias
         .low_type = low->dtype,
         .up = up->data,
         .up_type = up->dtype,
+        .up_parts = up->part,
         .beta = call->attributes->beta,
     };
 }
@@ -101,6 +103,7 @@ static void grad_x_run(const struct cpu_call *call) {
         .w = w->data,
         .w_type = w->dtype,
         .ldw = w->dim[1],
+        .w_parts = w->part,
         .y = dx->data,
         .y_type = dx->dtype,
         .ldy = w->dim[1],
@@ -112,6 +115,7 @@ static void grad_x_run(const struct cpu_call *call) {
         .low_type = low->dtype,
         .up = down->data,
         .up_type = down->dtype,
+        .up_parts = down->part,
         .beta = call->attributes->beta,
     };
     call->gemm->run(&product, 1, call->pool, call->workspace, call->features);

@@ -4,6 +4,7 @@
 
 #include "device/cpu/kernel.h"
 #include "tensor/rowcodec.h"
+#include "tensor/stored_parts.h"
 
 void cpu_row_load(float *out, const void *source, enum dtype dtype, int64_t elements, unsigned features) {
     if (dtype == DTYPE_F32) {
@@ -22,6 +23,25 @@ void cpu_row_load(float *out, const void *source, enum dtype dtype, int64_t elem
 #endif
     (void)features;
     rowcodec(dtype)->decode(source, out, elements);
+}
+
+void cpu_stored_load(float *out, const struct stored *stored, int64_t row, int64_t column, int64_t count,
+                     unsigned features) {
+    if (dtype_row(stored->dtype)->form == FORM_BLOCK) {
+        cpu_row_load(out, stored_codes(stored, row, column), stored->dtype, count, features);
+        return;
+    }
+#if defined(__x86_64__)
+    if (features & CPU_AVX512) {
+        stored_load_avx512(out, stored, row, column, count);
+        return;
+    }
+    if (features & CPU_AVX2) {
+        stored_load_avx2(out, stored, row, column, count);
+        return;
+    }
+#endif
+    stored_decode(stored, row, column, count, out);
 }
 
 void cpu_row_store(void *out, const float *source, enum dtype dtype, int64_t elements, unsigned features) {

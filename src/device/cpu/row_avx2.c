@@ -1,6 +1,7 @@
 #if defined(__x86_64__)
 #include "device/cpu/block_avx2.h"
 #include "device/cpu/row.h"
+#include "tensor/stored_parts.h"
 
 static inline __attribute__((always_inline)) void row_block(float *out, const uint8_t *at,
                                                             const enum dtype dtype, int group) {
@@ -12,6 +13,68 @@ static inline __attribute__((always_inline)) void row_block(float *out, const ui
 
 void row_load_avx2(float *out, const void *source, enum dtype dtype, int64_t elements) {
     load_row(out, source, dtype, elements);
+}
+
+typedef struct {
+    __m256 low, high;
+} stored_table;
+
+static inline stored_table table_scaled(const float levels[16], float scale) {
+    __m256 factor = _mm256_set1_ps(scale);
+    return (stored_table){_mm256_mul_ps(_mm256_loadu_ps(levels), factor),
+                          _mm256_mul_ps(_mm256_loadu_ps(levels + 8), factor)};
+}
+
+/* Three bits of an index choose in each half of the table, the fourth between them. The high nibble is the
+ * first of two. */
+static inline void sixteen_levels(float *out, const uint8_t *codes, const stored_table *table) {
+    __m128i two = _mm_loadl_epi64((const __m128i *)(const void *)codes);
+    __m128i order = _mm_unpacklo_epi8(_mm_srli_epi16(two, 4), two);
+    for (int i = 0; i < 2; i++, order = _mm_srli_si128(order, 8)) {
+        __m256i index = _mm256_cvtepu8_epi32(order);
+        __m256 low = _mm256_permutevar8x32_ps(table->low, index),
+               high = _mm256_permutevar8x32_ps(table->high, index);
+        __m256 fourth = _mm256_castsi256_ps(_mm256_slli_epi32(index, 28));
+        _mm256_storeu_ps(out + 8 * i, _mm256_blendv_ps(low, high, fourth));
+    }
+}
+
+static inline void sixteen_bytes(float *out, const uint8_t *codes, float scale) {
+    for (int i = 0; i < 16; i += 8) {
+        __m128i bytes = _mm_loadl_epi64((const __m128i *)(const void *)(codes + i));
+        __m256 q = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes));
+        q = _mm256_mul_ps(q, _mm256_set1_ps(scale));
+        _mm256_storeu_ps(out + i, _mm256_mul_ps(q, _mm256_set1_ps(stored_int8_unit)));
+    }
+}
+
+/* Each code lies in two neighbouring bytes, which become the low ones of its 32 bits and are shifted down. */
+static inline __attribute__((always_inline)) void sixteen_affine(float *out, const uint8_t *codes,
+                                                                 const int bits, float scale, float offset) {
+    _Alignas(32) uint8_t pick[32];
+    for (int i = 0; i < 8; i++) {
+        pick[4 * i] = (uint8_t)(i * bits / 8);
+        pick[4 * i + 1] = (uint8_t)(i * bits / 8 + 1); /* past the last byte: zeros, or of no weight */
+        pick[4 * i + 2] = pick[4 * i + 3] = 0x80;      /* zero */
+    }
+    const __m256i shift = _mm256_and_si256(
+        _mm256_mullo_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32(bits)),
+        _mm256_set1_epi32(7));
+    for (int i = 0; i < 16; i += 8, codes += bits) {
+        uint8_t eight[16] = {0};
+        memcpy(eight, codes, (size_t)bits);
+        __m256i both = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)eight));
+        __m256i q = _mm256_shuffle_epi8(both, _mm256_load_si256((const __m256i *)(const void *)pick));
+        q = _mm256_and_si256(_mm256_srlv_epi32(q, shift), _mm256_set1_epi32((1 << bits) - 1));
+        __m256 product = _mm256_mul_ps(_mm256_set1_ps(scale), _mm256_cvtepi32_ps(q));
+        _mm256_storeu_ps(out + i, _mm256_add_ps(product, _mm256_set1_ps(offset)));
+    }
+}
+
+#include "device/cpu/row_stored_body.h"
+
+void stored_load_avx2(float *out, const struct stored *stored, int64_t row, int64_t column, int64_t count) {
+    load_stored(out, stored, row, column, count);
 }
 
 /* Round to nearest, ties to even; NaN stays NaN. */

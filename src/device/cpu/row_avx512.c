@@ -1,6 +1,7 @@
 #if defined(__x86_64__)
 #include "device/cpu/block_avx512.h"
 #include "device/cpu/row.h"
+#include "tensor/stored_parts.h"
 
 static inline __attribute__((always_inline)) void row_block(float *out, const uint8_t *at,
                                                             const enum dtype dtype, int group) {
@@ -13,6 +14,51 @@ static inline __attribute__((always_inline)) void row_block(float *out, const ui
 
 void row_load_avx512(float *out, const void *source, enum dtype dtype, int64_t elements) {
     load_row(out, source, dtype, elements);
+}
+
+typedef __m512 stored_table;
+
+static inline __m512 table_scaled(const float levels[16], float scale) {
+    return _mm512_mul_ps(_mm512_loadu_ps(levels), _mm512_set1_ps(scale));
+}
+
+/* The high nibble is the first of two. Only four bits of an index count. */
+static inline void sixteen_levels(float *out, const uint8_t *codes, const __m512 *table) {
+    __m128i two = _mm_loadl_epi64((const __m128i *)(const void *)codes);
+    __m128i order = _mm_unpacklo_epi8(_mm_srli_epi16(two, 4), two);
+    _mm512_storeu_ps(out, _mm512_permutexvar_ps(_mm512_cvtepu8_epi32(order), *table));
+}
+
+static inline void sixteen_bytes(float *out, const uint8_t *codes, float scale) {
+    __m512 q = block512_bytes(_mm_loadu_si128((const __m128i *)(const void *)codes));
+    q = _mm512_mul_ps(q, _mm512_set1_ps(scale));
+    _mm512_storeu_ps(out, _mm512_mul_ps(q, _mm512_set1_ps(stored_int8_unit)));
+}
+
+/* Each code lies in two neighbouring bytes, which become its 16 bits and are shifted down. */
+static inline __attribute__((always_inline)) void sixteen_affine(float *out, const uint8_t *codes,
+                                                                 const int bits, float scale, float offset) {
+    _Alignas(32) uint8_t pick[32];
+    _Alignas(32) uint16_t shift[16];
+    for (int i = 0; i < 16; i++) {
+        pick[2 * i] = (uint8_t)(i * bits / 8);
+        pick[2 * i + 1] = (uint8_t)(i * bits / 8 + 1); /* past the last byte: zeros, or of no weight */
+        shift[i] = (uint16_t)(i * bits % 8);
+    }
+    __m128i bytes = _mm_maskz_loadu_epi8((__mmask16)((1u << 2 * bits) - 1), codes);
+    __m256i both = _mm256_broadcastsi128_si256(bytes);
+    __m256i pairs = _mm256_shuffle_epi8(both, _mm256_load_si256((const __m256i *)(const void *)pick));
+    pairs = _mm256_srlv_epi16(pairs, _mm256_load_si256((const __m256i *)(const void *)shift));
+    pairs = _mm256_and_si256(pairs, _mm256_set1_epi16((short)((1 << bits) - 1)));
+    __m512 q = _mm512_cvtepi32_ps(_mm512_cvtepu16_epi32(pairs));
+    q = _mm512_mul_ps(_mm512_set1_ps(scale), q);
+    _mm512_storeu_ps(out, _mm512_add_ps(q, _mm512_set1_ps(offset)));
+}
+
+#include "device/cpu/row_stored_body.h"
+
+void stored_load_avx512(float *out, const struct stored *stored, int64_t row, int64_t column, int64_t count) {
+    load_stored(out, stored, row, column, count);
 }
 
 /* Round to nearest, ties to even, in integers: the instruction of AVX512_BF16 would flush subnormals. */

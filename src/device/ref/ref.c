@@ -61,8 +61,10 @@ static bool load(double **out, const struct operand *operand, struct error *err)
     const struct rowcodec *codec = rowcodec(operand->dtype);
     if (ok && operand->dtype == DTYPE_F64) {
         memcpy(*out, operand->data, (size_t)n * sizeof **out);
-    } else if (ok && codec) {
-        codec->decode(operand->data, row, n);
+    } else if (ok && (codec || dtype_row(operand->dtype)->quantised)) {
+        struct stored stored = operand_stored(operand);
+        for (int64_t r = 0; n && r < n / stored.columns; r++)
+            stored_decode(&stored, r, 0, stored.columns, row + r * stored.columns);
         for (int64_t i = 0; i < n; i++) (*out)[i] = (double)row[i];
     } else {
         for (int64_t i = 0; ok && i < n; i++)
