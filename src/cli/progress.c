@@ -155,6 +155,13 @@ static void resume(struct cli *cli, const json_t *event) {
     putchar('\n');
 }
 
+static void early_stop(struct cli *cli, const json_t *event) {
+    (void)cli;
+    printf("step %.0f  ended: %.0f evaluations without improvement; the best, at step %.0f, is the result\n",
+           json_get_number(event, "step"), json_get_number(event, "evaluations"),
+           json_get_number(event, "best_step"));
+}
+
 static void done(struct cli *cli, const json_t *event) {
     char seconds[32], memory[32];
     printf("Done in %s: loss %.4f", print_seconds(json_get_number(event, "seconds"), seconds),
@@ -190,16 +197,10 @@ void progress_event(struct cli *cli, const json_t *event) {
     static const struct {
         const char *event;
         void (*show)(struct cli *cli, const json_t *event);
-    } rows[] = {{"recipe", recipe},
-                {"plan", plan},
-                {"step", step},
-                {"eval", eval},
-                {"checkpoint", checkpoint},
-                {"warning", warning},
-                {"nonfinite", nonfinite},
-                {"resume", resume},
-                {"done", done},
-                {"convert", convert}};
+    } rows[] = {
+        {"recipe", recipe},         {"plan", plan},       {"step", step},           {"eval", eval},
+        {"checkpoint", checkpoint}, {"warning", warning}, {"nonfinite", nonfinite}, {"resume", resume},
+        {"early_stop", early_stop}, {"done", done},       {"convert", convert}};
     const char *name = json_get_text(event, "event");
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         if (strcmp(name, rows[i].event) != 0) continue;

@@ -37,6 +37,7 @@ static const struct {
                 {"tokens", offsetof(struct progress, tokens), INT64_MAX, false},
                 {"best_step", offsetof(struct progress, best_step), INT32_MAX, false},
                 {"evaluated", offsetof(struct progress, evaluated), INT32_MAX, true},
+                {"stale", offsetof(struct progress, stale), INT32_MAX, true},
                 {"skipped", offsetof(struct progress, skipped), INT32_MAX, true},
                 {"skipped_in_row", offsetof(struct progress, skipped_in_row), INT32_MAX, true},
                 {"rollbacks", offsetof(struct progress, rollbacks), 1000, true}};
@@ -112,6 +113,10 @@ static bool write_optimizer(struct engine *engine, const char *directory, struct
     return ok;
 }
 
+static void path_of(int64_t step, char out[64]) {
+    snprintf(out, 64, "checkpoints/step-%08lld", (long long)step);
+}
+
 static bool file_record(const char *directory, const char *name, json_t *records, struct error *err) {
     struct digest digest;
     struct fs_info info;
@@ -164,7 +169,7 @@ static bool write_manifest(const char *directory, bool full, struct error *err) 
 bool checkpoint_save(struct engine *engine, const char *run, const struct progress *progress,
                      const char *base_model, char path[64], struct error *err) {
     struct error ignored;
-    snprintf(path, 64, "checkpoints/step-%08lld", (long long)progress->step);
+    path_of(progress->step, path);
     struct buf partial = {0};
     bool full = is_full(engine);
     char *final = fs_join(run, path), *trained = NULL;
@@ -343,6 +348,25 @@ static bool load_one(struct engine *engine, const char *directory, struct progre
         return false;
     step = (int32_t)(out->step - out->skipped);
     return engine->ops->upload(engine->store, engine->state.step, &step, sizeof step, err);
+}
+
+bool checkpoint_load_step(struct engine *engine, const char *run, int64_t step, struct progress *out,
+                          struct error *err) {
+    char name[64];
+    path_of(step, name);
+    char *path = fs_join(run, name);
+    bool ok = path ? load_one(engine, path, out, err) : error_no_memory(err, "checkpoint", 0);
+    mem_free(path);
+    return ok;
+}
+
+bool checkpoint_check(const struct engine *engine, const char *run, int64_t step, struct error *err) {
+    char name[64];
+    path_of(step, name);
+    char *path = fs_join(run, name);
+    bool ok = path ? check_manifest(path, is_full(engine), err) : error_no_memory(err, "checkpoint", 0);
+    mem_free(path);
+    return ok;
 }
 
 bool checkpoint_load(struct engine *engine, const char *run, struct progress *out, bool *found,

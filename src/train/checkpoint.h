@@ -25,6 +25,7 @@ struct progress {
     double eval_loss, best_loss; /* NAN: never measured */
     int64_t best_step;           /* 0: none */
     int64_t evaluated;           /* the step after which eval_loss was measured; 0: never */
+    int64_t stale;               /* evaluations since one was an improvement */
     double seconds;              /* spent training so far */
 };
 
@@ -39,6 +40,11 @@ bool checkpoint_prune(const char *run, int64_t keep, const struct progress *now,
  * damaged. A run whose checkpoints are all damaged is an error. */
 bool checkpoint_load(struct engine *engine, const char *run, struct progress *out, bool *found,
                      void (*skipped)(void *user, const char *message), void *user, struct error *err);
+/* The same of one step alone. */
+bool checkpoint_load_step(struct engine *engine, const char *run, int64_t step, struct progress *out,
+                          struct error *err);
+/* Whether its digests hold. Errors: ERROR_INPUT. */
+bool checkpoint_check(const struct engine *engine, const char *run, int64_t step, struct error *err);
 /* Bytes that one takes on disk. */
 uint64_t checkpoint_bytes(const struct engine *engine);
 

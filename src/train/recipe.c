@@ -112,6 +112,11 @@ bool recipe_check(struct recipe *recipe, unsigned uses, struct error *err) {
     if (!recipe->resume && (!recipe_owned_check(recipe, err) || !update_check(recipe, err))) return false;
     if (!recipe_fits(recipe, err)) return false;
     if (recipe->resume) return true; /* the rest comes from the run's own recipe */
+    if (recipe->early_stopping_threshold > 0 && !recipe->early_stopping) {
+        error_set(err, ERROR_USAGE, "settings",
+                  "--early-stopping-threshold is not read without --early-stopping");
+        return error_fix(err, "Leave it out, or give --early-stopping 3.");
+    }
     return need(recipe->model != NULL, "model",
                 "Name a model: one that `hone pull` stored, a GGUF file or a directory.", err) &&
            need(recipe->data.count != 0, "data", "Name the training rows: --data rows.jsonl.", err);
@@ -160,6 +165,12 @@ static bool fit_again(struct recipe *recipe, struct error *err) {
     return true;
 }
 
+/* What another value does to the stored run: how often it is measured matters where that can end it. */
+static enum setting_effect effect_on(const struct recipe *stored, const struct setting *row) {
+    bool ends = stored->early_stopping > 0 && row->offset == offsetof(struct recipe, eval_every);
+    return ends ? SETTING_RESULT : row->effect;
+}
+
 bool recipe_continue(struct recipe *recipe, const struct recipe *stored, json_t *changed, struct error *err) {
     struct settings to = recipe_settings(recipe);
     struct settings from = {recipe_rows, recipe_row_count, (void *)(uintptr_t)stored,
@@ -168,8 +179,9 @@ bool recipe_continue(struct recipe *recipe, const struct recipe *stored, json_t 
     for (size_t i = 0; i < recipe_row_count; i++) {
         const struct setting *row = &recipe_rows[i];
         if (recipe->states[i].origin != ORIGIN_GIVEN || row->uses & (USE_INVOKE | USE_FACT)) continue;
-        if (row->effect == SETTING_HARMLESS || setting_equal(row, recipe, stored)) continue;
-        if (row->effect == SETTING_RESULT) return refuse_change(row, recipe, stored, err);
+        enum setting_effect effect = effect_on(stored, row);
+        if (effect == SETTING_HARMLESS || setting_equal(row, recipe, stored)) continue;
+        if (effect == SETTING_RESULT) return refuse_change(row, recipe, stored, err);
         if (!note_change(row, recipe, stored, changed, err)) return false;
         if (row->offset == offsetof(struct recipe, memory)) other_memory = true;
     }

@@ -121,7 +121,9 @@ struct recipe {
 
     /* measuring and saving */
     int64_t eval_every, save_every; /* steps; 0: auto */
-    int64_t keep;                   /* last checkpoints kept, besides the best */
+    int64_t early_stopping;         /* evaluations without improvement; 0: off */
+    double early_stopping_threshold;
+    int64_t keep; /* last checkpoints kept, besides the best */
 
     /* facts, set by the trainer before step 1 */
     char *model_digest, *adapter_digest, *data_digest, *valid_digest, *template_digest;

@@ -204,6 +204,10 @@ bool run_read(struct run *run, struct recipe *recipe, const struct trainer_host 
     if (!inputs_open(&run->inputs, recipe, host->model_path, remember_warning, run, err) ||
         !open_device(run, err))
         return false;
+    if (recipe->early_stopping && !run->inputs.held_out.count) {
+        error_set(err, ERROR_USAGE, "train", "--early-stopping needs held-out rows");
+        return error_fix(err, "Give --valid FILE, or --valid-split 0.1.");
+    }
     return !run->resumed || recipe_same_facts(recipe, &run->stored, run->changed, err);
 }
 
@@ -251,6 +255,22 @@ bool run_start_engine(struct run *run, struct error *err) {
            batch_open(&run->batch, run->plan.micro_batch_tokens, run->plan.segments, err);
 }
 
+/* With early stopping the result is the best checkpoint's: one that is lost cannot be it. */
+static bool forget_lost_best(struct run *run, struct error *err) {
+    struct progress *p = &run->progress;
+    char text[error_text_size + 64], reason[error_text_size];
+    if (!run->recipe->early_stopping || !p->best_step || p->best_step == p->step ||
+        checkpoint_check(&run->programs.engine, run->recipe->output, p->best_step, err))
+        return true;
+    if (err->code != ERROR_INPUT) return false;
+    error_format(err, reason, sizeof reason);
+    snprintf(text, sizeof text, "the best checkpoint is lost, the best from here on counts: %s", reason);
+    remember_warning(run, text);
+    p->best_step = 0;
+    p->best_loss = NAN;
+    return true;
+}
+
 /* `there`: there may be checkpoints. */
 static bool load_start(struct run *run, bool there, struct error *err) {
     bool found = false;
@@ -258,7 +278,7 @@ static bool load_start(struct run *run, bool there, struct error *err) {
                                   remember_warning, run, err))
         return false;
     if (found) run->saved_at = run->progress.step;
-    if (found) return true;
+    if (found) return forget_lost_best(run, err);
     return run->inputs.adapter ? engine_load_adapter(&run->programs.engine, run->inputs.adapter, err)
                                : engine_init_trained(&run->programs.engine, (uint64_t)run->recipe->seed, err);
 }
@@ -318,8 +338,7 @@ bool run_begin(struct run *run, struct error *err) {
     return ok;
 }
 
-static json_t *card_facts(const struct run *run) {
-    const struct progress *p = &run->progress;
+static json_t *card_facts(const struct run *run, const struct progress *p) {
     json_t *card = json_pack("{s:I, s:I, s:I}", "steps", (json_int_t)p->step, "examples",
                              (json_int_t)run->inputs.train.count, "tokens", (json_int_t)p->tokens);
     if (!isnan(p->loss)) json_object_put(&card, "training loss", json_real(p->loss));
@@ -332,8 +351,9 @@ const char *run_result_name(const struct run *run) {
     return run->recipe->method == TUNING_FULL ? "model" : "adapter";
 }
 
-static bool write_adapter(struct run *run, const char *directory, struct error *err) {
-    json_t *card = card_facts(run);
+static bool write_adapter(struct run *run, const struct progress *reached, const char *directory,
+                          struct error *err) {
+    json_t *card = card_facts(run, reached);
     bool ok = card || error_no_memory(err, "train", 0);
     ok = ok && fs_make_directories(directory, err) &&
          engine_save_adapter(&run->programs.engine, directory, run->host->base_model, card, err) &&
@@ -343,7 +363,7 @@ static bool write_adapter(struct run *run, const char *directory, struct error *
     return ok;
 }
 
-bool run_write_result(struct run *run, struct error *err) {
+bool run_write_result(struct run *run, const struct progress *reached, struct error *err) {
     struct error ignored;
     struct buf name = {0};
     buf_printf(&name, "%s.partial", run_result_name(run));
@@ -352,7 +372,7 @@ bool run_write_result(struct run *run, struct error *err) {
     bool ok = (final && partial) || error_no_memory(err, "train", 0);
     ok = ok && fs_remove_tree(partial, err) &&
          (run->recipe->method == TUNING_FULL ? engine_save_model(&run->programs.engine, partial, false, err)
-                                             : write_adapter(run, partial, err)) &&
+                                             : write_adapter(run, reached, partial, err)) &&
          fs_remove_tree(final, err) && fs_rename(partial, final, err);
     if (!ok && partial) fs_remove_tree(partial, &ignored);
     buf_release(&name);

@@ -82,8 +82,8 @@ bool run_tell_warnings(const struct run *run, struct events *events, struct erro
 bool run_rehearse(struct run *run, struct error *err);
 /* What the result is called in the output directory: "adapter" or "model". */
 const char *run_result_name(const struct run *run);
-/* OUTPUT/adapter or OUTPUT/model, complete or not at all. */
-bool run_write_result(struct run *run, struct error *err);
+/* OUTPUT/adapter or OUTPUT/model, complete or not at all, from the store; `reached`: where that state was. */
+bool run_write_result(struct run *run, const struct progress *reached, struct error *err);
 void run_close(struct run *run);
 void run_sample_memory(struct run *run);
 

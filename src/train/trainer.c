@@ -10,6 +10,19 @@
 
 /* ---- measuring and saving ---- */
 
+static void note_evaluation(struct run *run, double loss) {
+    struct progress *p = &run->progress;
+    bool improved = isfinite(loss) && !(loss >= p->best_loss - run->recipe->early_stopping_threshold);
+    p->evaluated = p->step;
+    p->eval_loss = loss;
+    p->stale = improved ? 0 : p->stale + 1;
+    if (isfinite(loss) && !(loss >= p->best_loss)) { /* at first it is NaN */
+        p->best_loss = loss;
+        p->best_step = p->step;
+    }
+    if (run->saved_at == p->step) run->saved_at = -1; /* that checkpoint does not know it */
+}
+
 static bool evaluate(struct run *run, struct error *err) {
     struct score score;
     const struct examples *held = &run->inputs.held_out;
@@ -20,12 +33,7 @@ static bool evaluate(struct run *run, struct error *err) {
         return false;
     double seconds = clock_seconds() - start;
     run->progress.seconds += seconds;
-    run->progress.evaluated = run->progress.step;
-    run->progress.eval_loss = score.loss;
-    if (run->progress.step && isfinite(score.loss) && !(score.loss >= run->progress.best_loss)) {
-        run->progress.best_loss = score.loss;
-        run->progress.best_step = run->progress.step;
-    }
+    note_evaluation(run, score.loss);
     run_sample_memory(run);
     run->events.step = run->progress.step;
     const struct tfevents_scalar scalar = {"eval/loss", score.loss};
@@ -81,22 +89,30 @@ static bool next_epoch(struct run *run, struct error *err) {
 
 static bool stopped(const struct run *run) { return run->host->stop && atomic_load(run->host->stop); }
 
+static bool out_of_patience(const struct run *run) {
+    return run->recipe->early_stopping && run->progress.stale >= run->recipe->early_stopping;
+}
+
+/* What is due after a step; after a resume, what a stop before it left out. */
+static bool settle(struct run *run, struct error *err) {
+    const struct progress *p = &run->progress;
+    bool end = p->step == run->plan.steps;
+    if (!p->step) return true;
+    if ((end || due(p->step, run->recipe->eval_every)) && !evaluate(run, err)) return false;
+    bool best = run->recipe->early_stopping && p->best_step == p->step;
+    return !(end || best || out_of_patience(run) || due(p->step, run->recipe->save_every)) || save(run, err);
+}
+
 static bool train_loop(struct run *run, struct error *err) {
     struct progress *p = &run->progress;
-    /* One that a stop broke off after the step is made up for, so that what follows from it follows again. */
-    if (p->step && due(p->step, run->recipe->eval_every) && !evaluate(run, err)) return false;
-    while (p->step < run->plan.steps) {
+    for (;;) {
+        if (!settle(run, err)) return false;
+        if (p->step == run->plan.steps || out_of_patience(run)) return true;
         if (stopped(run))
             return error_set(err, ERROR_INTERRUPTED, "train", "stopped after step %lld of %lld",
                              (long long)p->step, (long long)run->plan.steps);
-        int64_t before = p->step;
         if (!next_epoch(run, err) || !run_step(run, err)) return false;
-        if (p->step <= before) continue; /* it went back */
-        bool end = p->step == run->plan.steps;
-        if ((end || due(p->step, run->recipe->eval_every)) && !evaluate(run, err)) return false;
-        if ((end || due(p->step, run->recipe->save_every)) && !save(run, err)) return false;
     }
-    return evaluate(run, err);
 }
 
 /* What was reached is kept when the user or --nan-policy stops the run. */
@@ -111,13 +127,31 @@ static bool save_stopped(struct run *run, struct error *err) {
     return false;
 }
 
-static bool finish(struct run *run, json_t **result, struct error *err) {
-    struct progress *p = &run->progress;
-    if (!run_write_result(run, err)) return false;
+static bool tell_early_stop(struct run *run, struct error *err) {
+    const struct progress *p = &run->progress;
     json_t *fields =
-        json_pack("{s:o, s:f, s:s, s:I, s:I, s:o}", "loss", json_number(p->loss), "seconds", p->seconds,
-                  run_result_name(run), run_result_name(run), "steps", (json_int_t)p->step, "tokens",
-                  (json_int_t)p->tokens, "eval_loss", json_number(p->eval_loss));
+        json_pack("{s:I, s:I}", "evaluations", (json_int_t)p->stale, "best_step", (json_int_t)p->best_step);
+    if (!isnan(p->best_loss)) json_object_put(&fields, "best_loss", json_real(p->best_loss));
+    run->events.step = p->step;
+    return events_emit(&run->events, "early_stop", fields, err);
+}
+
+/* The store's state becomes what the result is of: the last step's, or with early stopping the best one's. */
+static bool choose_result(struct run *run, struct progress *reached, struct error *err) {
+    const struct progress *p = &run->progress;
+    *reached = *p;
+    if (out_of_patience(run) && !tell_early_stop(run, err)) return false;
+    return !run->recipe->early_stopping || !p->best_step || p->best_step == p->step ||
+           checkpoint_load_step(&run->programs.engine, run->recipe->output, p->best_step, reached, err);
+}
+
+static bool finish(struct run *run, json_t **result, struct error *err) {
+    struct progress *p = &run->progress, reached;
+    if (!choose_result(run, &reached, err) || !run_write_result(run, &reached, err)) return false;
+    json_t *fields = json_pack("{s:o, s:f, s:s, s:I, s:I, s:I, s:o}", "loss", json_number(reached.loss),
+                               "seconds", p->seconds, run_result_name(run), run_result_name(run), "steps",
+                               (json_int_t)p->step, "tokens", (json_int_t)p->tokens, "result_step",
+                               (json_int_t)reached.step, "eval_loss", json_number(reached.eval_loss));
     if (!fields) return error_no_memory(err, "train", 0);
     *result = json_incref(fields);
     run->events.step = p->step;

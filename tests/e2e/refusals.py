@@ -312,7 +312,7 @@ def unknown_out_of_range_and_conflicting_settings_are_refused():
     (here / "r.yaml").write_text("epoch: 3\n")
     rows = [([*train, "--lora-rnk", "4"], "--lora-rank"), ([*train, "--lora_r", "4"], "--lora-rank"), ([*train, "--lora-dropout", "1.5"], "1.5"),
             ([*train, "--lora-rank", "0"], "between"), ([*train, "--lora-rank", "9" * 30], "lora-rank"), ([*train, "--learning-rate", "nan"], "nan"),
-            ([*train, "--schedule", "cos"], "cosine"), ([*train, "--lora-targets", "nothing"], 'no linear module "nothing"'),
+            ([*train, "--schedule", "cos"], "cosine"), ([*train, "--early-stopping", "3"], "held-out rows"), ([*train, "--lora-targets", "nothing"], 'no linear module "nothing"'),
             ([*train, "--lora-targets", "q_proj("], "q_proj("), ([*train, "--lora-layers", "3"], "2 layers"),
             ([*train, "--lora-rank", "17"], "smaller side of model.layers.0.self_attn.k_proj"),
             ([*train, "--lora-rank-pattern", "q_proj"], "PATTERN=NUMBER"), ([*train, "--lora-rank-pattern", "q_proj=1.5"], "PATTERN=NUMBER"),
@@ -423,8 +423,25 @@ def a_changed_recipe_is_refused_on_resume():
                                (["--data", "rows.jsonl"], "data"), (["--model", golden / "llama-untied"], "model"), (["--valid-split", "0.3"], "valid-split"),
                                (["--no-shuffle"], "shuffle")):
         refused([*resume, *arguments], 2, mention, "started with")
+    shutil.rmtree(here / "run")
+    done(*TRAIN, "--max-steps", "2", "--valid-split", "0.3", "--early-stopping", "5", "--output", "run")
+    for arguments, mention in ((["--eval-every", "7"], "eval-every"), (["--early-stopping", "6"], "early-stopping"),
+                               (["--early-stopping-threshold", "1"], "early-stopping-threshold")):
+        refused([*resume, *arguments], 2, mention, "started with")
     (here / "run/recipe.yaml").write_text("model: [\n")
     refused(resume, 2, "recipe.yaml")
+
+
+@case
+def a_lost_best_checkpoint_is_told_and_the_next_one_counts():
+    flags = [*TRAIN, "--max-steps", "12", "--valid-split", "0.3", "--learning-rate", "0.05", "--schedule", "constant", "--eval-every", "2", "--early-stopping", "9"]
+    done(*flags, "--output", "run")
+    best = [e["result_step"] for e in events("run") if e["event"] == "done"][-1]
+    assert best < 12, "the run must overfit"
+    shutil.rmtree(here / f"run/checkpoints/step-{best:08d}")
+    done("train", "--output", "run", "--resume")
+    assert any("best checkpoint is lost" in e["message"] for e in events("run") if e["event"] == "warning")
+    assert [e["result_step"] for e in events("run") if e["event"] == "done"][-1] == 12
 
 
 @case

@@ -234,21 +234,6 @@ def full_fine_tuning_keeps_the_container_and_resumes_with_the_same_bits():
 
 
 @case
-def every_optimizer_resumes_with_the_same_bits():
-    """Back to an older checkpoint, as if the process had been killed after it."""
-    tiny = pathlib.Path(__file__).resolve().parent.parent / "golden/data/llama-tied"
-    for name in ("adamw", "sgd", "lion", "adafactor"):
-        flags = ["train", "--model", tiny, "--data", tiny / "rows.jsonl", "--optimizer", name, "--lora-rank", "4", "--batch-size", "4",
-                 "--epochs", "9", "--max-steps", "7", "--save-every", "3", "--output", f"opt-{name}", "--threads"]
-        run(*flags, 1)
-        whole = adapter_digest(f"opt-{name}")
-        for path in (f"opt-{name}/checkpoints/step-00000007", f"opt-{name}/adapter"):
-            subprocess.run(["rm", "-r", str(work / path)], check=True)
-        run(*flags, 3, "--resume")
-        assert events(f"opt-{name}", "resume")[-1]["from_step"] == 6 and adapter_digest(f"opt-{name}") == whole, name
-
-
-@case
 def a_directory_in_use_and_a_changed_recipe_are_refused():
     run("train", *TRAIN, "--output", "whole", status=2)
     done = run("train", *TRAIN, "--learning-rate", "0.01", "--output", "whole", "--resume", status=2)

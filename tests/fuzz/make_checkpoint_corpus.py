@@ -32,7 +32,7 @@ config = {"base_model_name_or_path": "model", "bias": "none", "fan_in_fan_out": 
 adapter = {MODULE % (i, ab): (shape, floats(HIDDEN, 3 + i)) for i in range(LAYERS)
            for ab, shape in (("A", [1, HIDDEN]), ("B", [HIDDEN, 1]))}
 moments = {"moment1": ([PARAMETERS], floats(PARAMETERS, 5)), "moment2": ([PARAMETERS], floats(PARAMETERS, 7))}
-state = {"version": 1, "step": 2, "epoch": 0, "cursor": 6, "tokens": 320, "best_step": 2, "loss": 3.5,
+state = {"version": 1, "step": 2, "epoch": 0, "cursor": 6, "tokens": 320, "best_step": 2, "evaluated": 2, "stale": 0, "loss": 3.5,
          "eval_loss": 3.25, "best_loss": 3.25, "seconds": 1.5}
 
 
@@ -71,4 +71,5 @@ seed("state_beyond", state={**state, "step": 2**31})
 seed("state_text", state={**state, "step": "2"})
 seed("state_real", state={**state, "cursor": 6.0})
 seed("state_bare", state={k: state[k] for k in ("version", "step", "epoch", "cursor", "tokens", "best_step")})
+seed("state_stale", state={**state, "stale": "many"})
 seed("state_list", state=[])

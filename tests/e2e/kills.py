@@ -1,0 +1,137 @@
+#!/usr/bin/env python3
+"""kill -9 and Ctrl-C at random moments, and the bits of an undisturbed run.
+
+    tests/e2e/kills.py HONE [CASE …]        (HONE_TEST_KILLS=N: so many kills a case, 12 otherwise)
+
+Each case is a run of a tiny model that saves after every step or nearly so. It is started, killed after a random time (or
+interrupted, when it saves and leaves), resumed, killed again …, and in the end left alone. Then the result, the losses of every step and evaluation (of a step
+that was done twice the later line counts) and what ended the run must be those of a run that nobody disturbed."""
+import hashlib
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+from cases import case, run_cases  # beside this file
+
+hone = pathlib.Path(sys.argv[1]).resolve()
+golden = pathlib.Path(__file__).resolve().parent.parent / "golden/data"
+work = pathlib.Path(tempfile.mkdtemp(prefix="hone-kills-"))
+environment = {**os.environ, "HONE_HOME": str(work / "home")}
+kills = int(os.environ.get("HONE_TEST_KILLS", "12"))
+moments = random.Random(5)
+LLAMA = golden / "llama-tied"
+TRAIN = ["--model", LLAMA, "--data", LLAMA / "rows.jsonl", "--valid-split", "0.3", "--batch-size", "4", "--epochs", "90", "--lora-rank", "4",
+         "--lora-dropout", "0.1"]
+OPTIMIZERS = ("adamw", "sgd", "lion", "adafactor")
+count = {"all": 0, "inside a save": 0}
+
+
+def start(directory, flags):
+    return subprocess.Popen([str(x) for x in [hone, "train", *TRAIN, *flags, "--output", directory, "--resume"]], cwd=work, env=environment,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
+
+
+def finish(process, what):
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 0, f"{what}: status {process.returncode}: {error.decode(errors='replace')[-500:]}"
+
+
+def told(directory):
+    """The last word on each step: its loss and rate, the held-out loss, the end."""
+    words = {}
+    for event in map(json.loads, (work / directory / "events.jsonl").read_text().splitlines()):
+        facts = {k: event.get(k) for k in ("loss", "learning_rate", "gradient_norm", "best_step", "best_loss", "evaluations", "result_step", "eval_loss")}
+        if event["event"] in ("step", "eval", "early_stop", "done"):
+            words[event["event"], event["step"]] = facts
+    return words
+
+
+def digest(directory):
+    return hashlib.sha256((work / directory / "adapter/adapter_model.safetensors").read_bytes()).hexdigest()
+
+
+def is_saving(directory):
+    try:
+        return any(entry.name.endswith(".partial") for entry in os.scandir(work / directory / "checkpoints"))
+    except FileNotFoundError:
+        return False
+
+
+def wait_for_save(process, directory, end):
+    """Until one of the next checkpoints is begun, and a little longer."""
+    for wanted in [True, False] * moments.randint(0, 2) + [True]:
+        while process.poll() is None and time.time() < end and is_saving(directory) != wanted:
+            pass
+    time.sleep(moments.uniform(0, 0.001))
+
+
+def kill(process, directory, longest):
+    """At a random moment, or inside a save; False: the run was faster."""
+    if moments.random() < 0.5:
+        wait_for_save(process, directory, time.time() + longest)
+    else:
+        time.sleep(moments.uniform(0, longest / 4))
+    if process.poll() is not None:
+        return False
+    polite = moments.random() < 0.3
+    process.send_signal(signal.SIGINT if polite else signal.SIGKILL)
+    _, error = process.communicate(timeout=120)
+    if polite:
+        assert process.returncode in (0, 130), (process.returncode, error[-500:])
+    count["all"] += 1
+    count["inside a save"] += is_saving(directory)
+    return True
+
+
+def survives(name, *flags):
+    """The undisturbed run's events."""
+    begin = time.time()
+    finish(start(f"{name}-whole", flags), name)
+    longest = time.time() - begin
+    for _ in range(kills):
+        process = start(name, flags)
+        if not kill(process, name, longest):
+            finish(process, name)
+            break
+    else:
+        finish(start(name, flags), name)
+    want, got = told(f"{name}-whole"), told(name)
+    assert got.keys() == want.keys(), (name, sorted(got.keys() ^ want.keys()))
+    for word in want:
+        assert got[word] == want[word], (name, word, want[word], got[word])
+    assert digest(name) == digest(f"{name}-whole"), name
+    return want
+
+
+@case
+def every_optimizer_goes_on_with_the_same_bits():
+    for name in OPTIMIZERS:
+        survives(name, "--optimizer", name, "--max-steps", 30, "--save-every", 1, "--eval-every", 5)
+
+
+@case
+def early_stopping_ends_at_the_same_step_with_the_same_result():
+    ends = survives("stopping", "--schedule", "constant", "--learning-rate", 0.01, "--max-steps", 90, "--eval-every", 2, "--save-every", 1,
+                    "--early-stopping", 6, "--early-stopping-threshold", 0.01)
+    done = [facts for (event, _), facts in ends.items() if event == "done"]
+    stops = [facts for (event, _), facts in ends.items() if event == "early_stop"]
+    assert len(stops) == 1 and done[0]["result_step"] == stops[0]["best_step"], (stops, done)
+    best = json.loads((work / f"stopping/checkpoints/step-{stops[0]['best_step']:08d}/state.json").read_text())
+    assert best["eval_loss"] == stops[0]["best_loss"] == min(f["loss"] for (e, _), f in ends.items() if e == "eval"), (best, stops)
+
+
+def main():
+    failed = run_cases(sys.argv[2:])
+    print(", ".join(f"{number} {what}" for what, number in count.items()))
+    shutil.rmtree(work, ignore_errors=True)
+    return failed
+
+
+sys.exit(main())
