@@ -66,7 +66,7 @@ def is_saving(directory):
 
 def wait_for_save(process, directory, end):
     """Until one of the next checkpoints is begun, and a little longer."""
-    for wanted in [True, False] * moments.randint(0, 2) + [True]:
+    for wanted in [True, False] * moments.randint(0, 5) + [True]:
         while process.poll() is None and time.time() < end and is_saving(directory) != wanted:
             pass
     time.sleep(moments.uniform(0, 0.001))
