@@ -58,6 +58,7 @@ static const struct foreign names[] = {
     {"learningrate", "learning-rate", NULL, NULL},
     {"learn_rate", "learning-rate", NULL, NULL},
     {"learning_rate_multiplier", "learning-rate", "", "It is the rate itself, not a multiplier."},
+    {"loraplus_lr_ratio", "loraplus-ratio", NULL, NULL},
     {"lr_scheduler_type", "schedule", scheduler_values, NULL},
     {"lr_scheduler", "schedule", scheduler_values, NULL},
     {"lr_schedule", "schedule", scheduler_values, NULL},

@@ -16,6 +16,8 @@ struct builder {
 
 static int state_value(struct builder *b, int row, bool trained) {
     if (row < 0) return -1;
+    if (b->kind == GRAPH_SCORE)
+        row = model_state_average(b->state, row); /* measured is what will be written */
     const struct state_row *r = &b->state->table.rows[row];
     int value = graph_state(b->graph, row, r->dtype, r->rank, r->dim, r->name);
     if (value >= 0 && trained) b->graph->values[value].needs_gradient = true;
@@ -211,6 +213,10 @@ static void build_update(struct builder *b, struct built_graph *out) {
     out->state_norms[0] = kept_norm(b, update[3], "trained_norm");
     for (int s = 0; s < optimizer_most_states; s++)
         out->state_norms[1 + s] = kept_norm(b, update[5 + s], "state_norm");
+    if (state->average >= 0) {
+        int average[5] = {update[0], update[1], update[2], update[3], state_value(b, state->average, false)};
+        graph_emit(b->graph, OP_AVERAGE, average, NULL, DTYPE_F32, "average");
+    }
     int loss = state_value(b, b->state->loss, false);
     graph_emit(b->graph, OP_ZERO, &gradient, NULL, DTYPE_F32, "zero");
     graph_emit(b->graph, OP_ZERO, &loss, NULL, DTYPE_F64, "zero");

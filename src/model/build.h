@@ -5,6 +5,7 @@
 #include "base/thread.h"
 #include "graph/graph.h"
 #include "graph/state.h"
+#include "model/groups.h"
 #include "model/method.h"
 #include "model/optimizer.h"
 
@@ -28,8 +29,11 @@ struct model_state {
     struct method method; /* a copy */
     int *weights;         /* as model->weights; -1: absent */
     int frequencies;
-    int trained, gradient;     /* the contiguous blocks; -1 where there are none */
-    struct op_parts parts;     /* of the blocks */
+    int trained, gradient; /* the contiguous blocks; -1 where there are none */
+    int average;           /* the block of the moving average, its parts' rows behind it as behind `trained`;
+                              -1: none is kept */
+    struct op_parts parts; /* of the blocks */
+    struct group *groups;  /* [parts.groups] when training */
     struct trained_part *list; /* [parts.count] */
     int *first; /* [modules + 1]: a module's parts are list[first[m]] to list[first[m + 1] - 1] */
     int moments[optimizer_most_states]; /* the optimizer's, as its row names them; -1: none */
@@ -47,13 +51,17 @@ struct state_options {
     enum dtype base; /* a quantised type: what float linears of layers become; else they stay as they are */
     bool train;      /* gradients and the optimizer's state too */
     struct optimizer optimizer;
-    int64_t slots, context; /* > 0: a cache of this many sequences and tokens each */
+    const struct group_rules *groups; /* when training; NULL: one group, as the run's numbers say */
+    bool average;                     /* keep a moving average of the trained values */
+    int64_t slots, context;           /* > 0: a cache of this many sequences and tokens each */
 };
 
 /* The method may be all zero: the plain model. Model must outlive the state. */
 bool model_state_build(struct model_state *out, const struct model *model, const struct method *method,
                        const struct state_options *options, struct error *err);
 void model_state_release(struct model_state *state);
+/* The row of the average of a trained row; the row itself when no average is kept. */
+int model_state_average(const struct model_state *state, int row);
 /* A module's part of this kind; NULL: it has none. `module`: layer · module_count + module. */
 const struct trained_part *model_state_part(const struct model_state *state, size_t module,
                                             enum part_kind kind);

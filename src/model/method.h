@@ -77,14 +77,15 @@ void method_release(struct method *method);
 /* The same rank and alpha everywhere. */
 bool method_same_parts(const struct method *a, const struct method *b);
 
-/* The value of the first pattern that matches a module's path; `otherwise` when none does. */
+/* The value of the first pattern that matches a module's path; `otherwise` when none does. `used`: NULL, or
+ * where every pattern that does is noted. */
 struct method_matcher;
 bool method_matcher_open(struct method_matcher **out, const struct method_pattern *patterns, size_t count,
                          struct error *err);
 void method_matcher_close(struct method_matcher **matcher);
 /* Makes an error of method_matcher_open about a pattern one of the flag that gave it. */
 bool method_bad_regex(const char *flag, struct error *err);
-bool method_match(struct method_matcher *matcher, const char *path, double otherwise, double *out,
+bool method_match(struct method_matcher *matcher, const char *path, double otherwise, double *out, bool *used,
                   struct error *err);
 
 /* Factor of the update of a part. */

@@ -52,8 +52,7 @@ void method_matcher_close(struct method_matcher **handle) {
     mem_free(matcher);
 }
 
-/* The value of the first pattern that matches. `used`: NULL, or where every one that does is noted. */
-static bool match(struct method_matcher *matcher, const char *path, double otherwise, double *out, bool *used,
+bool method_match(struct method_matcher *matcher, const char *path, double otherwise, double *out, bool *used,
                   struct error *err) {
     size_t size = strlen(path), first, end;
     bool any = false, found;
@@ -67,11 +66,6 @@ static bool match(struct method_matcher *matcher, const char *path, double other
         any |= found;
     }
     return true;
-}
-
-bool method_match(struct method_matcher *matcher, const char *path, double otherwise, double *out,
-                  struct error *err) {
-    return match(matcher, path, otherwise, out, NULL, err);
 }
 
 bool method_bad_regex(const char *flag, struct error *err) {
@@ -135,10 +129,11 @@ static bool build_part(struct building *b, int64_t layer, int m, struct method_p
     double attached, rank, alpha;
     if (r->layers && layer < b->config->layers - r->layers) return true;
     module_path(layer, m, path);
-    if (!match(b->matchers[LIST_TARGETS], path, 0, &attached, b->used[LIST_TARGETS], err)) return false;
+    if (!method_match(b->matchers[LIST_TARGETS], path, 0, &attached, b->used[LIST_TARGETS], err))
+        return false;
     if (attached <= 0) return true;
-    if (!match(b->matchers[LIST_RANKS], path, (double)r->rank, &rank, b->used[LIST_RANKS], err) ||
-        !match(b->matchers[LIST_ALPHAS], path, r->alpha, &alpha, b->used[LIST_ALPHAS], err))
+    if (!method_match(b->matchers[LIST_RANKS], path, (double)r->rank, &rank, b->used[LIST_RANKS], err) ||
+        !method_match(b->matchers[LIST_ALPHAS], path, r->alpha, &alpha, b->used[LIST_ALPHAS], err))
         return false;
     *out = (struct method_part){.rank = (int64_t)rank, .alpha = alpha};
     return true;

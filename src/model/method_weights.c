@@ -14,7 +14,7 @@ static bool open_pattern(struct method_matcher **out, const struct method_patter
 
 static bool matches(struct method_matcher *matcher, const char *path, bool *out, struct error *err) {
     double value;
-    if (!method_match(matcher, path, 0, &value, err)) return false;
+    if (!method_match(matcher, path, 0, &value, NULL, err)) return false;
     *out |= value > 0;
     return true;
 }

@@ -151,19 +151,24 @@ static void list_parts(struct model_state *state) {
     }
 }
 
-/* A block and the rows of its parts. */
+/* A block and, behind its row, those of its parts. */
 static int add_block(struct model_state *state, enum state_class class, const char *name) {
     int64_t elements = block_elements(state);
     int block = state_add(&state->table, class, DTYPE_F32, 1, &elements, name);
     for (int i = 0; i < state->parts.count; i++) {
         const struct op_part *part = &state->parts.items[i];
-        struct trained_part *trained = &state->list[i];
         const int64_t dim[2] = {part->rows, part->columns};
-        int row = state_add_part(&state->table, block, (uint64_t)part->offset * sizeof(float), trained->rank,
-                                 dim, part->name);
-        *(class == STATE_GRADIENT ? &trained->gradient : &trained->row) = row;
+        int row = state_add_part(&state->table, block, (uint64_t)part->offset * sizeof(float),
+                                 state->list[i].rank, dim, part->name);
+        if (class == STATE_TRAINED) state->list[i].row = row;
+        if (class == STATE_GRADIENT) state->list[i].gradient = row;
     }
     return block;
+}
+
+int model_state_average(const struct model_state *state, int row) {
+    bool trained = row >= 0 && state->table.rows[row].class == STATE_TRAINED;
+    return trained && state->average >= 0 ? row - state->trained + state->average : row;
 }
 
 const struct trained_part *model_state_part(const struct model_state *state, size_t module,
@@ -188,10 +193,10 @@ static void add_optimizer(struct model_state *state, int64_t elements) {
     }
 }
 
-static void add_trained(struct model_state *state, bool train) {
+static void add_trained(struct model_state *state, bool train, bool average) {
     struct state_table *table = &state->table;
     int64_t one = 1;
-    state->trained = state->gradient = state->step = state->loss = -1;
+    state->trained = state->gradient = state->average = state->step = state->loss = -1;
     for (int s = 0; s < optimizer_most_states; s++) state->moments[s] = -1;
     list_parts(state);
     if (state->parts.count) state->trained = add_block(state, STATE_TRAINED, "trained");
@@ -199,6 +204,7 @@ static void add_trained(struct model_state *state, bool train) {
         if (state->list[i].kind == PART_WEIGHT) state->weights[state->list[i].of] = state->list[i].row;
     if (!train) return;
     state->gradient = add_block(state, STATE_GRADIENT, "gradient");
+    if (average) state->average = add_block(state, STATE_OPTIMIZER, "average");
     add_optimizer(state, block_elements(state));
     state->step = state_add(table, STATE_OPTIMIZER, DTYPE_I32, 1, &one, "step");
     state->loss = state_add(table, STATE_OPTIMIZER, DTYPE_F64, 1, &one, "loss");
@@ -237,11 +243,12 @@ bool model_state_build(struct model_state *out, const struct model *model, const
     }
     out->cache_v = out->cache_k + layers;
     add_weights(out);
-    add_trained(out, options->train);
+    add_trained(out, options->train, options->average);
     if (options->slots > 0) add_cache(out, options->slots, options->context);
-    if (!out->table.failed) return true;
-    model_state_release(out);
-    return error_no_memory(err, "model", 0);
+    bool ok = !out->table.failed || error_no_memory(err, "model", 0);
+    if (ok && options->groups) ok = groups_assign(&out->parts, options->groups, &out->groups, err);
+    if (!ok) model_state_release(out);
+    return ok;
 }
 
 void model_state_release(struct model_state *state) {
@@ -252,6 +259,7 @@ void model_state_release(struct model_state *state) {
     mem_free(state->list);
     mem_free(state->cache_k);
     mem_free(state->parts.items);
+    mem_free(state->groups);
     memset(state, 0, sizeof *state);
 }
 

@@ -32,6 +32,7 @@ static const struct op_row *const rows[OP_COUNT] = {
     [OP_SGD] = &op_sgd_row,
     [OP_LION] = &op_lion_row,
     [OP_ADAFACTOR] = &op_adafactor_row,
+    [OP_AVERAGE] = &op_average_row,
     [OP_ZERO] = &op_zero_row,
 };
 

@@ -60,7 +60,9 @@ enum op_code {
     OP_SGD,       /* momentum [P] or none */
     OP_LION,      /* m [P] */
     OP_ADAFACTOR, /* factors [optimizer_factors of all parts] */
-    OP_ZERO,      /* state [any] = 0 */
+    OP_AVERAGE, /* norm [1], hyper, step [1] i32, parameters [P], state average [P]: after an update, a + (1 -
+                   d) (p - a); p after the first one */
+    OP_ZERO,    /* state [any] = 0 */
     OP_COUNT
 };
 
@@ -215,6 +217,6 @@ extern const struct op_row op_embedding_row, op_embedding_grad_row, op_add_row, 
 extern const struct op_row op_glu_row, op_glu_grad_row;
 extern const struct op_row op_head_row, op_head_grad_row, op_loss_row;
 extern const struct op_row op_gradient_norm_row, op_adamw_row, op_sgd_row, op_lion_row, op_adafactor_row;
-extern const struct op_row op_zero_row;
+extern const struct op_row op_average_row, op_zero_row;
 
 #endif

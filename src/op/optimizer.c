@@ -11,6 +11,9 @@
  * Lion (Chen et al. 2023, algorithm 2):
  *   p  = p (1 - lr · decay);  p -= lr · sign(β1 m + (1-β1) g);  m = β2 m + (1-β2) g
  *
+ * Moving average of the parameters as torch.optim.swa_utils' AveragedModel with get_ema_multi_avg_fn, moved
+ * after each update: a = p after the first one, then a += (1 - d) (p - a).
+ *
  * A norm that is not finite changes nothing, the step counter included. */
 #include <math.h>
 
@@ -132,6 +135,22 @@ const struct op_row op_lion_row = {
     .state_writes = 1u << 2 | 1u << 3 | 1u << 5,
     .overwrite = {-1, -1, -1, -1},
     .reference = lion_reference,
+};
+
+static void average_reference(const struct reference_call *call) {
+    if (!isfinite(call->in[0].data[0])) return;
+    double keep = call->in[2].data[0] > 1 ? call->in[1].data[HYPER_AVERAGE] : 0;
+    for (int64_t i = 0; i < elements(&call->in[3]); i++)
+        call->in[4].data[i] += (1 - keep) * (call->in[3].data[i] - call->in[4].data[i]);
+}
+
+const struct op_row op_average_row = {
+    .name = "average",
+    .inputs = 5,
+    .outputs = 0,
+    .state_writes = 1u << 4,
+    .overwrite = {-1, -1, -1, -1},
+    .reference = average_reference,
 };
 
 static void zero_reference(const struct reference_call *call) {

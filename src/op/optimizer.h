@@ -39,6 +39,7 @@ enum hyper {
     HYPER_DECAY_RATE, /* Adafactor: β₂ = 1 - t^-this */
     HYPER_CLIP,       /* Adafactor: most root mean square of an update */
     HYPER_SCALE,      /* Adafactor: 1: the rate is relative to the part's root mean square */
+    HYPER_AVERAGE,    /* decay of the moving average of the parameters; that of group 0 counts */
     HYPER_COLUMNS = 16
 };
 

@@ -171,8 +171,8 @@ static bool read_part(const struct peft *peft, const struct peft_pair *pair, str
                       struct method_matcher *alphas, struct method_part *out, struct error *err) {
     const struct peft_config *config = peft_config(peft);
     double rank, alpha;
-    if (!method_match(ranks, pair->module, (double)config->rank, &rank, err) ||
-        !method_match(alphas, pair->module, config->alpha, &alpha, err))
+    if (!method_match(ranks, pair->module, (double)config->rank, &rank, NULL, err) ||
+        !method_match(alphas, pair->module, config->alpha, &alpha, NULL, err))
         return false;
     if ((int64_t)rank != pair->a.dim[0])
         return error_set(err, ERROR_INPUT, "adapter",
@@ -299,6 +299,18 @@ bool engine_init_trained(struct engine *engine, uint64_t seed, struct error *err
     return true;
 }
 
+bool engine_init_average(struct engine *engine, struct error *err) {
+    const struct model_state *state = &engine->state;
+    if (state->average < 0) return true;
+    size_t bytes = (size_t)state->table.rows[state->trained].bytes;
+    void *numbers = mem_map(bytes, 0); /* pages that are given back */
+    bool ok = numbers || error_no_memory(err, "adapter", bytes);
+    ok = ok && engine->ops->download(engine->store, state->trained, numbers, bytes, err) &&
+         engine->ops->upload(engine->store, state->average, numbers, bytes, err);
+    mem_unmap(numbers, bytes);
+    return ok;
+}
+
 static bool download(struct engine *engine, int row, const char *name, float **at, struct tensor *out,
                      struct error *err) {
     const struct state_row *r = &engine->state.table.rows[row];
@@ -346,7 +358,7 @@ static bool config_of(const struct engine *engine, const char *base_model, struc
     return true;
 }
 
-bool engine_save_adapter(struct engine *engine, const char *directory, const char *base_model,
+bool engine_save_adapter(struct engine *engine, const char *directory, bool average, const char *base_model,
                          const json_t *card, struct error *err) {
     const struct model_state *state = &engine->state;
     size_t parts = (size_t)engine->model->config.layers * module_count, count = 0;
@@ -365,8 +377,10 @@ bool engine_save_adapter(struct engine *engine, const char *directory, const cha
         if (!a) continue;
         module_path((int64_t)(i / module_count), (int)(i % module_count), paths[count]);
         pairs[count].module = paths[count];
-        ok = download(engine, a->row, "a", &at, &pairs[count].a, err) &&
-             download(engine, b->row, "b", &at, &pairs[count].b, err);
+        ok = download(engine, average ? model_state_average(state, a->row) : a->row, "a", &at,
+                      &pairs[count].a, err) &&
+             download(engine, average ? model_state_average(state, b->row) : b->row, "b", &at,
+                      &pairs[count].b, err);
         count++;
     }
     ok = ok && peft_write(directory, &config, pairs, count, card, err);

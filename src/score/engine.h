@@ -59,12 +59,16 @@ bool engine_load_adapter(struct engine *engine, const struct peft *peft, struct 
 /* Where training begins: PEFT's initial adapter for `seed`, and the model's weights as f32 where they are
  * trained whole. */
 bool engine_init_trained(struct engine *engine, uint64_t seed, struct error *err);
-bool engine_save_adapter(struct engine *engine, const char *directory, const char *base_model,
+/* `average`: the moving average's numbers where one is kept, which is what the run's result is. */
+bool engine_save_adapter(struct engine *engine, const char *directory, bool average, const char *base_model,
                          const json_t *card, struct error *err);
+/* The moving average, if one is kept, begins at the trained values. */
+bool engine_init_average(struct engine *engine, struct error *err);
 
 /* The model whose weights are trained, into a directory that is not there yet, in the container of the one
  * that it began as. `masters`: trained weights as f32, from which engine_load_model restores every bit; else
- * in the type that they were stored in, quantised ones as bf16. */
+ * in the type that they were stored in, quantised ones as bf16, and their moving average where one is kept.
+ */
 bool engine_save_model(struct engine *engine, const char *directory, bool masters, struct error *err);
 bool engine_load_model(struct engine *engine, const char *directory, struct error *err);
 

@@ -49,7 +49,10 @@ bool engine_save_model(struct engine *engine, const char *directory, bool master
     char *file = model->gguf ? fs_join(directory, gguf_name) : mem_strdup(directory);
     json_t *report = NULL;
     bool ok = (saving.block && types && file) || error_no_memory(err, "model", bytes);
-    ok = ok && engine->ops->download(engine->store, state->trained, saving.block, bytes, err) &&
+    ok = ok &&
+         engine->ops->download(engine->store,
+                               masters ? state->trained : model_state_average(state, state->trained),
+                               saving.block, bytes, err) &&
          (!model->gguf || fs_make_directories(directory, err));
     if (ok) {
         struct save save = {.model = model,

@@ -67,16 +67,20 @@ static bool write_state(const char *directory, const struct progress *p, struct 
     return ok;
 }
 
-/* The optimizer's state as tensors, named as its row names it; `rows` are those of the state table. */
-static size_t list_moments(const struct engine *engine, int rows[optimizer_most_states],
-                           struct tensor tensors[optimizer_most_states], uint64_t *largest) {
+enum { most_moments = optimizer_most_states + 1 };
+
+/* The optimizer's state as tensors, named as its row names it, and the moving average; `rows` are those of
+ * the state table. */
+static size_t list_moments(const struct engine *engine, int rows[most_moments],
+                           struct tensor tensors[most_moments], uint64_t *largest) {
     const struct model_state *state = &engine->state;
     size_t count = 0;
     *largest = 0;
-    for (int s = 0; s < optimizer_most_states; s++) {
-        if (state->moments[s] < 0) continue;
-        const struct state_row *row = &state->table.rows[state->moments[s]];
-        rows[count] = state->moments[s];
+    for (int s = 0; s < most_moments; s++) {
+        int at = s < optimizer_most_states ? state->moments[s] : state->average;
+        if (at < 0) continue;
+        const struct state_row *row = &state->table.rows[at];
+        rows[count] = at;
         tensors[count++] = (struct tensor){
             .name = row->name, .dtype = row->dtype, .rank = 1, .dim = {row->dim[0]}, .bytes = row->bytes};
         if (row->bytes > *largest) *largest = row->bytes;
@@ -87,7 +91,7 @@ static size_t list_moments(const struct engine *engine, int rows[optimizer_most_
 /* One at a time, in pages that are given back, so that saving takes what the plan says of it. */
 struct moments {
     struct engine *engine;
-    int rows[optimizer_most_states];
+    int rows[most_moments];
     void *copy;
 };
 
@@ -101,7 +105,7 @@ static bool emit_moment(void *user, size_t index, struct fs_writer *file, struct
 
 static bool write_optimizer(struct engine *engine, const char *directory, struct error *err) {
     struct moments moments = {.engine = engine};
-    struct tensor tensors[optimizer_most_states];
+    struct tensor tensors[most_moments];
     uint64_t largest;
     size_t count = list_moments(engine, moments.rows, tensors, &largest), bytes = (size_t)largest + 64;
     char *path = fs_join(directory, "optimizer.safetensors");
@@ -178,7 +182,7 @@ bool checkpoint_save(struct engine *engine, const char *run, const struct progre
     if (!ok) error_no_memory(err, "checkpoint", 0);
     ok = ok && fs_remove_tree(partial.data, err) && fs_make_directories(full ? partial.data : trained, err) &&
          (full ? engine_save_model(engine, trained, true, err)
-               : engine_save_adapter(engine, trained, base_model, NULL, err)) &&
+               : engine_save_adapter(engine, trained, false, base_model, NULL, err)) &&
          write_optimizer(engine, partial.data, err) && write_state(partial.data, progress, err) &&
          write_manifest(partial.data, full, err);
     /* One of this step may stand there from before a resume: it is replaced by the same bits. */
@@ -298,8 +302,8 @@ static bool read_state(const char *directory, struct progress *out, struct error
 
 static bool read_optimizer(struct engine *engine, const char *directory, struct error *err) {
     struct safetensors *file = NULL;
-    struct tensor tensors[optimizer_most_states];
-    int rows[optimizer_most_states];
+    struct tensor tensors[most_moments];
+    int rows[most_moments];
     uint64_t largest;
     size_t count = list_moments(engine, rows, tensors, &largest);
     char *path = fs_join(directory, "optimizer.safetensors");

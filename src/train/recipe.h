@@ -88,15 +88,18 @@ struct recipe {
     int lora_init; /* enum method_init, model/method.h */
 
     /* optimizer */
-    double learning_rate;                             /* 0: auto */
-    int schedule;                                     /* enum schedule */
-    double min_learning_rate_ratio;                   /* what the rate falls to, in its peak */
-    int64_t cosine_cycles;                            /* cosine-restarts */
-    double wsd_decay_ratio;                           /* share of all steps */
-    int wsd_shape;                                    /* enum wsd_shape */
-    double warmup_ratio, weight_decay, max_grad_norm; /* max_grad_norm 0: no clipping */
-    int nan_policy;                                   /* enum nan_policy */
-    int optimizer;                                    /* enum optimizer_kind, model/optimizer.h */
+    double learning_rate;                                         /* 0: auto */
+    struct text_list learning_rate_pattern, weight_decay_pattern; /* "PATTERN=NUMBER" */
+    double loraplus_ratio;                                        /* B's rate in A's */
+    double ema_decay;                                             /* 0: no average is kept */
+    int schedule;                                                 /* enum schedule */
+    double min_learning_rate_ratio;                               /* what the rate falls to, in its peak */
+    int64_t cosine_cycles;                                        /* cosine-restarts */
+    double wsd_decay_ratio;                                       /* share of all steps */
+    int wsd_shape;                                                /* enum wsd_shape */
+    double warmup_ratio, weight_decay, max_grad_norm;             /* max_grad_norm 0: no clipping */
+    int nan_policy;                                               /* enum nan_policy */
+    int optimizer;                                                /* enum optimizer_kind, model/optimizer.h */
     double adam_beta1, adam_beta2, adam_epsilon;
     double lion_beta1, lion_beta2;
     double momentum, dampening; /* sgd */

@@ -15,28 +15,32 @@ static bool is_given(struct recipe *recipe, const char *name) {
 /* ---- settings to rules ---- */
 
 /* "PATTERN=NUMBER"; the pattern may hold = too. */
-static bool read_pattern(const char *item, bool whole, struct method_pattern *out, struct arena *arena) {
+static bool read_pattern(const char *item, enum pattern_numbers numbers, struct method_pattern *out,
+                         struct arena *arena) {
     const char *mark = strrchr(item, '=');
     char *end;
     if (!mark || mark == item || !mark[1]) return false;
     out->value = strtod(mark + 1, &end);
     out->pattern = arena_strndup(arena, item, (size_t)(mark - item));
-    bool number = !*end && isfinite(out->value) && out->value > 0 && out->value <= 1e6;
-    return number && (!whole || floor(out->value) >= out->value);
+    if (*end || !isfinite(out->value) || out->value > 1e6) return false;
+    if (numbers == PATTERN_NOT_NEGATIVE) return out->value >= 0;
+    return out->value > 0 && (numbers == PATTERN_POSITIVE || floor(out->value) >= out->value);
 }
 
-static bool read_patterns(const struct text_list *list, const char *name, bool whole,
-                          struct method_pattern **out, size_t *count, struct arena *arena,
-                          struct error *err) {
+bool recipe_patterns(const struct text_list *list, const char *name, enum pattern_numbers numbers,
+                     struct method_pattern **out, size_t *count, struct arena *arena, struct error *err) {
+    static const char *const words[] = {[PATTERN_WHOLE] = "whole number above 0",
+                                        [PATTERN_POSITIVE] = "number above 0",
+                                        [PATTERN_NOT_NEGATIVE] = "number that is not negative"};
     *out = arena_array(arena, list->count + 1, sizeof **out);
     if (!*out) return error_no_memory(err, "train", list->count * sizeof **out);
     for (; *count < list->count; ++*count) {
         struct method_pattern *pattern = &(*out)[*count];
-        bool ok = read_pattern(list->items[*count], whole, pattern, arena);
+        bool ok = read_pattern(list->items[*count], numbers, pattern, arena);
         if (ok && !pattern->pattern) return error_no_memory(err, "train", strlen(list->items[*count]));
         if (ok) continue;
-        error_set(err, ERROR_USAGE, "settings", "--%s: \"%.80s\" is not PATTERN=NUMBER with a %s above 0",
-                  name, list->items[*count], whole ? "whole number" : "number");
+        error_set(err, ERROR_USAGE, "settings", "--%s: \"%.80s\" is not PATTERN=NUMBER with a %s", name,
+                  list->items[*count], words[numbers]);
         return error_fix(err, "Write it as --%s q_proj=8.", name);
     }
     return true;
@@ -56,10 +60,10 @@ static bool read_rules(struct method_rules *out, const struct recipe *recipe, st
         if (!out->targets) return error_no_memory(err, "train", out->target_count);
         for (size_t i = 0; i < out->target_count; i++) out->targets[i] = recipe->lora_targets.items[i];
     }
-    return read_patterns(&recipe->lora_rank_pattern, "lora-rank-pattern", true, &out->ranks, &out->rank_count,
-                         arena, err) &&
-           read_patterns(&recipe->lora_alpha_pattern, "lora-alpha-pattern", false, &out->alphas,
-                         &out->alpha_count, arena, err);
+    return recipe_patterns(&recipe->lora_rank_pattern, "lora-rank-pattern", PATTERN_WHOLE, &out->ranks,
+                           &out->rank_count, arena, err) &&
+           recipe_patterns(&recipe->lora_alpha_pattern, "lora-alpha-pattern", PATTERN_POSITIVE, &out->alphas,
+                           &out->alpha_count, arena, err);
 }
 
 /* ---- an adapter to settings ---- */

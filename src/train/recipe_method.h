@@ -15,4 +15,10 @@ bool recipe_method(struct method *out, struct recipe *recipe, const struct model
 bool recipe_base(enum dtype *out, struct recipe *recipe, const struct model *model,
                  const struct peft *adapter, struct error *err);
 
+/* Which numbers a pattern takes. */
+enum pattern_numbers { PATTERN_WHOLE, PATTERN_POSITIVE, PATTERN_NOT_NEGATIVE };
+/* A setting's "PATTERN=NUMBER" items, in `arena`; `name` is its own. Errors: ERROR_USAGE. */
+bool recipe_patterns(const struct text_list *list, const char *name, enum pattern_numbers numbers,
+                     struct method_pattern **out, size_t *count, struct arena *arena, struct error *err);
+
 #endif

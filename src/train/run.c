@@ -244,6 +244,12 @@ static bool write_recipe(struct run *run, struct error *err) {
     return ok;
 }
 
+static bool open_hyper(struct run *run, struct error *err) {
+    size_t groups = (size_t)run->programs.engine.state.parts.groups;
+    run->hyper = mem_array(groups * HYPER_COLUMNS, sizeof *run->hyper);
+    return run->hyper || error_no_memory(err, "train", groups * HYPER_COLUMNS * sizeof *run->hyper);
+}
+
 bool run_start_engine(struct run *run, struct error *err) {
     struct run_programs *p = &run->programs;
     const uint64_t sizes[] = {program_bytes(&p->train), program_bytes(&p->update), program_bytes(&p->score)};
@@ -252,7 +258,8 @@ bool run_start_engine(struct run *run, struct error *err) {
         if (sizes[i] > arena) arena = sizes[i];
     return engine_start(&p->engine, arena, err) && program_compile(&p->train, &p->engine, err) &&
            program_compile(&p->update, &p->engine, err) && program_compile(&p->score, &p->engine, err) &&
-           batch_open(&run->batch, run->plan.micro_batch_tokens, run->plan.segments, err);
+           batch_open(&run->batch, run->plan.micro_batch_tokens, run->plan.segments, err) &&
+           open_hyper(run, err);
 }
 
 /* With early stopping the result is the best checkpoint's: one that is lost cannot be it. */
@@ -279,8 +286,10 @@ static bool load_start(struct run *run, bool there, struct error *err) {
         return false;
     if (found) run->saved_at = run->progress.step;
     if (found) return forget_lost_best(run, err);
-    return run->inputs.adapter ? engine_load_adapter(&run->programs.engine, run->inputs.adapter, err)
-                               : engine_init_trained(&run->programs.engine, (uint64_t)run->recipe->seed, err);
+    struct engine *engine = &run->programs.engine;
+    bool ok = run->inputs.adapter ? engine_load_adapter(engine, run->inputs.adapter, err)
+                                  : engine_init_trained(engine, (uint64_t)run->recipe->seed, err);
+    return ok && engine_init_average(engine, err);
 }
 
 static bool tell_from(const struct run *run, size_t first, struct events *events, struct error *err) {
@@ -356,7 +365,7 @@ static bool write_adapter(struct run *run, const struct progress *reached, const
     json_t *card = card_facts(run, reached);
     bool ok = card || error_no_memory(err, "train", 0);
     ok = ok && fs_make_directories(directory, err) &&
-         engine_save_adapter(&run->programs.engine, directory, run->host->base_model, card, err) &&
+         engine_save_adapter(&run->programs.engine, directory, true, run->host->base_model, card, err) &&
          model_write_text(run->inputs.model, run->inputs.render.source, run->inputs.render.source_size,
                           directory, err);
     json_decref(card);
@@ -389,6 +398,7 @@ void run_close(struct run *run) {
     inputs_close(&run->inputs);
     fs_lock_close(&run->lock);
     mem_free(run->order);
+    mem_free(run->hyper);
     json_decref(run->changed);
     json_decref(run->warnings);
     recipe_release(&run->stored);

@@ -33,6 +33,7 @@ struct run {
     int64_t saved_at; /* step; -1: never */
     bool halted;      /* by --nan-policy, with a state that is good */
     uint32_t *order;
+    float *hyper;     /* INPUT_HYPER */
     uint64_t highest; /* memory, as peak_bytes counts it */
     struct patience {
         double begun, expected; /* of the step under way: when, and seconds that it will take */

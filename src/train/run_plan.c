@@ -6,6 +6,7 @@
 
 #include "base/process.h"
 #include "base/text.h"
+#include "train/recipe_groups.h"
 #include "train/run_profile.h"
 
 enum {
@@ -37,21 +38,27 @@ static int64_t longest_example(const struct inputs *inputs) {
 static bool plan_programs(struct run_programs *out, const struct choice *choice, const struct recipe *recipe,
                           const struct inputs *inputs, enum dtype compute, const struct device_ops *ops,
                           struct device *device, struct error *err) {
+    struct arena arena = {0};
+    struct group_rules groups;
     struct state_options options = {
         .compute = compute,
         .decoded = choice->decoded,
         .train = true,
         .base = inputs->base,
-        .optimizer = {(enum optimizer_kind)recipe->optimizer, recipe->momentum > 0}};
+        .optimizer = {(enum optimizer_kind)recipe->optimizer, recipe->momentum > 0},
+        .groups = &groups,
+        .average = recipe->ema_decay > 0};
     int64_t segments = recipe->batch_size > 64 ? recipe->batch_size : 64;
     if (segments > choice->tokens) segments = choice->tokens;
     struct graph_sizes sizes = {
         .tokens = choice->tokens, .targets = choice->tokens, .segments = segments, .keep = choice->keep};
     memset(out, 0, sizeof *out);
-    bool ok = engine_open(&out->engine, ops, device, inputs->model, &inputs->method, &options, err) &&
+    bool ok = recipe_groups(&groups, recipe, &arena, err) &&
+              engine_open(&out->engine, ops, device, inputs->model, &inputs->method, &options, err) &&
               program_plan(&out->train, &out->engine, GRAPH_TRAIN, &sizes, err) &&
               program_plan(&out->update, &out->engine, GRAPH_UPDATE, &sizes, err) &&
               program_plan(&out->score, &out->engine, GRAPH_SCORE, &sizes, err);
+    arena_release(&arena);
     if (!ok) run_programs_release(out);
     return ok;
 }

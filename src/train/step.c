@@ -91,9 +91,9 @@ static bool read_state_norms(struct run *run, struct step *step, struct error *e
 static bool run_update(struct run *run, struct step *step, struct error *err) {
     struct engine *engine = &run->programs.engine;
     struct engine_program *update = &run->programs.update;
-    float hyper[HYPER_COLUMNS];
-    update_hyper(run->recipe, step->rate, hyper);
-    struct binding binding = {.inputs = {[INPUT_HYPER] = hyper}};
+    const struct model_state *state = &engine->state;
+    update_hyper(run->recipe, step->rate, state->groups, state->parts.groups, run->hyper);
+    struct binding binding = {.inputs = {[INPUT_HYPER] = run->hyper}};
     step->norm = NAN;
     if (!engine->ops->download(engine->store, engine->state.loss, &step->loss, sizeof step->loss, err))
         return false;

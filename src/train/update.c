@@ -10,11 +10,12 @@ bool update_check(const struct recipe *recipe, struct error *err) {
     return error_fix(err, "Leave it out, or give --momentum 0.9 --dampening 0.");
 }
 
-void update_hyper(const struct recipe *r, double rate, float out[HYPER_COLUMNS]) {
+/* One group's row. */
+static void set_hyper(const struct recipe *r, double rate, double decay, float out[HYPER_COLUMNS]) {
     bool lion = r->optimizer == OPTIMIZER_LION;
     memset(out, 0, HYPER_COLUMNS * sizeof *out);
     out[HYPER_RATE] = (float)rate;
-    out[HYPER_DECAY] = (float)r->weight_decay;
+    out[HYPER_DECAY] = (float)decay;
     out[HYPER_MAX_NORM] = (float)r->max_grad_norm;
     out[HYPER_BETA1] = (float)(lion ? r->lion_beta1 : r->adam_beta1);
     out[HYPER_BETA2] = (float)(lion ? r->lion_beta2 : r->adam_beta2);
@@ -25,4 +26,11 @@ void update_hyper(const struct recipe *r, double rate, float out[HYPER_COLUMNS])
     out[HYPER_DECAY_RATE] = (float)r->adafactor_decay_rate;
     out[HYPER_CLIP] = (float)r->adafactor_clip;
     out[HYPER_SCALE] = r->adafactor_scale;
+    out[HYPER_AVERAGE] = (float)r->ema_decay;
+}
+
+void update_hyper(const struct recipe *recipe, double rate, const struct group *groups, int count,
+                  float *out) {
+    for (int g = 0; g < count; g++)
+        set_hyper(recipe, rate * groups[g].rate, groups[g].decay, out + g * HYPER_COLUMNS);
 }

@@ -2,11 +2,12 @@
 #ifndef HONE_TRAIN_UPDATE_H
 #define HONE_TRAIN_UPDATE_H
 
-#include "op/optimizer.h"
+#include "model/groups.h"
 #include "train/recipe.h"
 
-/* The row of INPUT_HYPER for a step with this learning rate. */
-void update_hyper(const struct recipe *recipe, double rate, float out[HYPER_COLUMNS]);
+/* INPUT_HYPER [groups, HYPER_COLUMNS] for a step with this learning rate. */
+void update_hyper(const struct recipe *recipe, double rate, const struct group *groups, int count,
+                  float *out);
 /* Refuses numbers that do not go together. Errors: ERROR_USAGE. */
 bool update_check(const struct recipe *recipe, struct error *err);
 

@@ -127,6 +127,15 @@ def early_stopping_ends_at_the_same_step_with_the_same_result():
     assert best["eval_loss"] == stops[0]["best_loss"] == min(f["loss"] for (e, _), f in ends.items() if e == "eval"), (best, stops)
 
 
+@case
+def groups_and_the_average_go_on_with_the_same_bits():
+    """The result is the average of the best evaluation, not what the checkpoint trains on."""
+    survives("average", "--learning-rate", 0.01, "--max-steps", 40, "--eval-every", 4, "--save-every", 1, "--early-stopping", 3, "--ema-decay", 0.8,
+             "--loraplus-ratio", 4, "--weight-decay", 0.1, "--weight-decay-pattern", "layers\\.0\\..*=0,lora_B=0.2", "--learning-rate-pattern", "down_proj=0.5")
+    last = sorted((work / "average/checkpoints").iterdir())[-1]
+    assert hashlib.sha256((last / "adapter/adapter_model.safetensors").read_bytes()).hexdigest() != digest("average")
+
+
 def main():
     failed = run_cases(sys.argv[2:])
     print(", ".join(f"{number} {what}" for what, number in count.items()))

@@ -312,7 +312,9 @@ def unknown_out_of_range_and_conflicting_settings_are_refused():
     (here / "r.yaml").write_text("epoch: 3\n")
     rows = [([*train, "--lora-rnk", "4"], "--lora-rank"), ([*train, "--lora_r", "4"], "--lora-rank"), ([*train, "--lora-dropout", "1.5"], "1.5"),
             ([*train, "--lora-rank", "0"], "between"), ([*train, "--lora-rank", "9" * 30], "lora-rank"), ([*train, "--learning-rate", "nan"], "nan"),
-            ([*train, "--schedule", "cos"], "cosine"), ([*train, "--early-stopping", "3"], "held-out rows"), ([*train, "--lora-targets", "nothing"], 'no linear module "nothing"'),
+            ([*train, "--schedule", "cos"], "cosine"), ([*train, "--early-stopping", "3"], "held-out rows"),
+            ([*train, "--learning-rate-pattern", "nothing=2"], 'called "nothing"'), ([*train, "--weight-decay-pattern", "q_proj=-1"], "not negative"),
+            ([*train, "--weight-decay-pattern", "(=1"], "regular expression"), ([*train, "--learning-rate-pattern", "2"], "PATTERN=NUMBER"), ([*train, "--lora-targets", "nothing"], 'no linear module "nothing"'),
             ([*train, "--lora-targets", "q_proj("], "q_proj("), ([*train, "--lora-layers", "3"], "2 layers"),
             ([*train, "--lora-rank", "17"], "smaller side of model.layers.0.self_attn.k_proj"),
             ([*train, "--lora-rank-pattern", "q_proj"], "PATTERN=NUMBER"), ([*train, "--lora-rank-pattern", "q_proj=1.5"], "PATTERN=NUMBER"),

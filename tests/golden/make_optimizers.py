@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Ten steps of each optimizer as torch and transformers take them, from the same start and gradients.
 
-    python3 make_optimizers.py [OUTPUT.json]        (torch, transformers; see README.md)
+    python3 make_optimizers.py [OUTPUT.json]        (torch, transformers, peft; see README.md)
 
 Lion is in neither: it is written down here as its paper does (Chen et al. 2023, algorithm 2)."""
 import json
@@ -9,9 +9,12 @@ import pathlib
 import sys
 
 import torch
+from peft.optimizers import create_loraplus_optimizer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers.optimization import Adafactor
 
 SHAPES, STEPS, MOST = [(5, 7), (16, 3), (9,)], 10, 1.5
+NAMES = ["layers.0.q_proj.lora_A", "layers.0.q_proj.lora_B", "layers.0.q_proj.lora_magnitude_vector"]
 
 
 class Lion(torch.optim.Optimizer):
@@ -47,6 +50,36 @@ CASES = [
 ]
 
 
+class Adapter(torch.nn.Module):
+    """The three tensors under PEFT's names."""
+
+    def __init__(self, tensors):
+        super().__init__()
+        for name, tensor in zip(NAMES, tensors):
+            owner = self
+            for word in name.split(".") + ["default"]:
+                if not hasattr(owner, word):
+                    owner.add_module(word, torch.nn.Module())
+                owner = getattr(owner, word)
+            owner.weight = torch.nn.Parameter(tensor.clone())
+
+
+def groups_case(start, gradients):
+    """LoRA+ as PEFT groups the parameters, with the average of swa_utils beside it."""
+    model = Adapter(start)
+    optimizer = create_loraplus_optimizer(model, torch.optim.AdamW, lr=1e-2, loraplus_lr_ratio=8, loraplus_weight_decay=0.1, foreach=False)
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.7))
+    parameters = list(model.parameters())
+    for step in gradients:
+        for p, g in zip(parameters, step):
+            p.grad = g.clone()
+        torch.nn.utils.clip_grad_norm_(parameters, MOST)
+        optimizer.step()
+        average.update_parameters(model)
+    return {"optimizer": "adamw", "hyper": {"rate": 1e-2, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "max_norm": MOST, "average": 0.7},
+            "names": NAMES, "b_ratio": 8, "decay": 0.1, "after": flat(parameters), "average_after": flat(average.module.parameters())}
+
+
 def flat(tensors):
     return [x for t in tensors for x in t.detach().flatten().tolist()]
 
@@ -66,6 +99,7 @@ def main():
             torch.nn.utils.clip_grad_norm_(parameters, MOST)
             optimizer.step()
         cases.append({"optimizer": name, "hyper": {**hyper, "max_norm": MOST}, "after": flat(parameters)})
+    cases.append(groups_case(start, gradients))
     facts = {"shapes": [[s[0], s[1] if len(s) > 1 else 1] for s in SHAPES], "start": flat(start),
              "gradients": [flat(g) for g in gradients], "cases": cases}
     out.write_text(json.dumps(facts) + "\n")

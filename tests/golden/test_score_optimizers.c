@@ -10,10 +10,12 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "base/mem.h"
 #include "device/device.h"
+#include "model/groups.h"
 #include "model/optimizer.h"
 
-enum { most_values = 256 };
+enum { most_values = 256, most_groups = 4 };
 
 struct table {
     struct op_part items[8];
@@ -29,7 +31,8 @@ static const struct {
                {"beta2", HYPER_BETA2},       {"epsilon", HYPER_EPSILON},
                {"momentum", HYPER_MOMENTUM}, {"dampening", HYPER_DAMPENING},
                {"nesterov", HYPER_NESTEROV}, {"decay_rate", HYPER_DECAY_RATE},
-               {"clip", HYPER_CLIP},         {"scale", HYPER_SCALE}};
+               {"clip", HYPER_CLIP},         {"scale", HYPER_SCALE},
+               {"average", HYPER_AVERAGE}};
 
 static void read_parts(struct table *t, const json_t *shapes) {
     const json_t *shape;
@@ -75,9 +78,11 @@ static void build(struct graph *graph, struct state_table *state, struct table *
     int gradients = graph_state(graph, 2, DTYPE_F32, 1, &t->elements, "gradients");
     int norm =
         graph_output(graph, graph_emit(graph, OP_GRADIENT_NORM, &gradients, NULL, DTYPE_F32, "norm"), 0);
-    int inputs[op_max_inputs] = {norm, graph_input(graph, INPUT_HYPER, DTYPE_F32, COUNT_FIXED, HYPER_COLUMNS),
-                                 graph_state(graph, 0, DTYPE_I32, 1, &one, "step"),
-                                 graph_state(graph, 1, DTYPE_F32, 1, &t->elements, "parameters"), gradients};
+    int inputs[op_max_inputs] = {
+        norm,
+        graph_input(graph, INPUT_HYPER, DTYPE_F32, COUNT_FIXED, (int64_t)t->parts.groups * HYPER_COLUMNS),
+        graph_state(graph, 0, DTYPE_I32, 1, &one, "step"),
+        graph_state(graph, 1, DTYPE_F32, 1, &t->elements, "parameters"), gradients};
     for (int s = 0; s < optimizer_most_states; s++) {
         int64_t size = row->states[s].elements ? 0 : t->elements;
         inputs[5 + s] = -1;
@@ -90,6 +95,33 @@ static void build(struct graph *graph, struct state_table *state, struct table *
         inputs[5 + s] = graph_state(graph, at, DTYPE_F32, 1, &size, row->states[s].name);
     }
     assert_true(graph_emit(graph, row->op, inputs, &attributes, DTYPE_F32, "update") >= 0);
+    int average = state_add(state, STATE_OPTIMIZER, DTYPE_F32, 1, &t->elements, "average");
+    inputs[4] = graph_state(graph, average, DTYPE_F32, 1, &t->elements, "average");
+    assert_true(graph_emit(graph, OP_AVERAGE, inputs, NULL, DTYPE_F32, "average") >= 0);
+}
+
+/* INPUT_HYPER: the case's numbers, and of its groups where its parts have names. */
+static void read_hyper(const json_t *one, struct table *t, float hyper[most_groups][HYPER_COLUMNS]) {
+    const json_t *numbers = json_object_get(one, "hyper"), *name;
+    struct group *groups;
+    struct group_rules rules = {.decay = json_number_value(json_object_get(one, "decay")),
+                                .b_ratio = json_number_value(json_object_get(one, "b_ratio"))};
+    struct error err;
+    size_t i;
+    memset(hyper, 0, sizeof *hyper * most_groups);
+    for (int g = 0; g < most_groups; g++)
+        for (i = 0; i < sizeof columns / sizeof *columns; i++)
+            hyper[g][columns[i].column] = (float)json_number_value(json_object_get(numbers, columns[i].name));
+    if (!json_object_get(one, "names")) return;
+    json_array_foreach(json_object_get(one, "names"), i, name)
+        snprintf(t->items[i].name, sizeof t->items[i].name, "%s", json_string_value(name));
+    assert_ok(groups_assign(&t->parts, &rules, &groups, &err), &err);
+    assert_in_range(t->parts.groups, 2, most_groups);
+    for (int g = 0; g < t->parts.groups; g++) {
+        hyper[g][HYPER_RATE] *= (float)groups[g].rate;
+        hyper[g][HYPER_DECAY] = (float)groups[g].decay;
+    }
+    mem_free(groups);
 }
 
 static const struct device_ops *ops;
@@ -100,7 +132,8 @@ static size_t ask_workspace(const void *device, const struct graph *graph, const
 
 /* The block after all steps. */
 static void take_steps(const json_t *golden, const json_t *one, const char *device_name,
-                       const struct device_options *options, float out[most_values]) {
+                       const struct device_options *options, float out[most_values],
+                       float average[most_values]) {
     struct error err;
     struct table t;
     struct graph graph;
@@ -109,13 +142,12 @@ static void take_steps(const json_t *golden, const json_t *one, const char *devi
     struct device *device;
     struct store *store;
     struct program *program;
-    float hyper[HYPER_COLUMNS] = {0}, values[most_values];
-    const json_t *numbers = json_object_get(one, "hyper"), *gradient;
+    float hyper[most_groups][HYPER_COLUMNS], values[most_values];
+    const json_t *gradient;
     size_t i;
-    for (i = 0; i < sizeof columns / sizeof *columns; i++)
-        hyper[columns[i].column] = (float)json_number_value(json_object_get(numbers, columns[i].name));
     read_parts(&t, json_object_get(golden, "shapes"));
-    build(&graph, &state, &t, &optimizer_rows[kind_of(one)], hyper[HYPER_MOMENTUM] > 0);
+    read_hyper(one, &t, hyper);
+    build(&graph, &state, &t, &optimizer_rows[kind_of(one)], hyper[0][HYPER_MOMENTUM] > 0);
     ops = device_find(device_name, &err);
     assert_ok(ops && ops->open(&device, options, &err), &err);
     assert_ok(plan_build(&plan, &graph, ask_workspace, device, &err), &err);
@@ -131,13 +163,25 @@ static void take_steps(const json_t *golden, const json_t *one, const char *devi
         assert_ok(ops->upload(store, 2, values, bytes, &err) && ops->run(program, &binding, &err), &err);
     }
     memset(out, 0, most_values * sizeof *out);
-    assert_ok(ops->download(store, 1, out, bytes, &err), &err);
+    memset(average, 0, most_values * sizeof *average);
+    assert_ok(ops->download(store, 1, out, bytes, &err) &&
+                  ops->download(store, state.count - 1, average, bytes, &err),
+              &err);
     ops->program_close(&program);
     ops->store_close(&store);
     ops->close(&device);
     plan_release(&plan);
     graph_release(&graph);
     state_table_release(&state);
+}
+
+static void check_equal(const struct table *t, const json_t *flat, const float *got, const char *what) {
+    float want[most_values];
+    spread(t, flat, want);
+    for (int64_t i = 0; i < t->elements; i++)
+        if (!(fabsf(got[i] - want[i]) <= 1e-5f))
+            fail_msg("%s: value %lld is %.9g, torch's %.9g", what, (long long)i, (double)got[i],
+                     (double)want[i]);
 }
 
 static void ten_steps_equal_torch(void **unused) {
@@ -155,22 +199,25 @@ static void ten_steps_equal_torch(void **unused) {
     assert_ok(json_read_file(&golden, TEST_DATA "/golden/optimizers.json", 0, &err), &err);
     json_array_foreach(json_object_get(golden, "cases"), c, one) {
         struct table t;
-        float want[most_values], got[most_values], first[most_values];
+        float got[most_values], average[most_values], first[2][most_values];
         read_parts(&t, json_object_get(golden, "shapes"));
-        spread(&t, json_object_get(one, "after"), want);
         for (size_t v = 0; v < sizeof variants / sizeof *variants; v++) {
-            take_steps(golden, one, variants[v].device, &variants[v].options, got);
-            for (int64_t i = 0; i < t.elements; i++)
-                if (!(fabsf(got[i] - want[i]) <= 1e-5f))
-                    fail_msg("case %zu (%s) on %s (%s masked): value %lld is %.9g, torch's %.9g", c,
-                             optimizer_rows[kind_of(one)].name, variants[v].device,
-                             variants[v].options.mask ? variants[v].options.mask : "nothing", (long long)i,
-                             (double)got[i], (double)want[i]);
+            char what[128];
+            snprintf(what, sizeof what, "case %zu (%s) on %s (%s masked)", c,
+                     json_string_value(json_object_get(one, "optimizer")), variants[v].device,
+                     variants[v].options.mask ? variants[v].options.mask : "nothing");
+            take_steps(golden, one, variants[v].device, &variants[v].options, got, average);
+            check_equal(&t, json_object_get(one, "after"), got, what);
+            if (json_object_get(one, "average_after"))
+                check_equal(&t, json_object_get(one, "average_after"), average, what);
         }
         for (int threads = 1; threads <= 4; threads++) {
             struct device_options options = {.threads = threads};
-            take_steps(golden, one, "cpu", &options, threads > 1 ? got : first);
-            if (threads > 1) assert_memory_equal(first, got, sizeof first);
+            take_steps(golden, one, "cpu", &options, threads > 1 ? got : first[0],
+                       threads > 1 ? average : first[1]);
+            if (threads == 1) continue;
+            assert_memory_equal(first[0], got, sizeof got);
+            assert_memory_equal(first[1], average, sizeof average);
         }
     }
     assert_true(c >= OPTIMIZER_KINDS);

@@ -372,6 +372,13 @@ static int64_t build_update(struct trial *trial, const struct sizes *z, enum dty
     return n;
 }
 
+static void build_average(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
+    int64_t slots;
+    build_update(trial, z, a, b, &slots);
+    float *hyper = (float *)(void *)trial->in[1].data;
+    hyper[HYPER_AVERAGE] = 0.9f;
+}
+
 static void build_adamw(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
     int64_t slots, n = build_update(trial, z, a, b, &slots);
     add_state(trial, DTYPE_F32, 1, n, 1, 1, 1);
@@ -521,6 +528,7 @@ static build_case *const builders[OP_COUNT] = {
     [OP_CACHE_ATTENTION] = build_cache_attention,
     [OP_GRADIENT_NORM] = build_gradient_norm,
     [OP_ADAMW] = build_adamw,
+    [OP_AVERAGE] = build_average,
     [OP_SGD] = build_sgd,
     [OP_LION] = build_lion,
     [OP_ADAFACTOR] = build_adafactor,

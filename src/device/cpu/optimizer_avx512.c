@@ -7,4 +7,5 @@ void adamw_avx512(const struct cpu_call *call) { adamw_run(call); }
 void sgd_avx512(const struct cpu_call *call) { sgd_run(call); }
 void lion_avx512(const struct cpu_call *call) { lion_run(call); }
 void adafactor_avx512(const struct cpu_call *call) { adafactor_run(call); }
+void average_avx512(const struct cpu_call *call) { average_run(call); }
 #endif

@@ -178,6 +178,35 @@ static void adamw_run(const struct cpu_call *call) { update_each(call, adamw_pie
 static void sgd_run(const struct cpu_call *call) { update_each(call, sgd_piece); }
 static void lion_run(const struct cpu_call *call) { update_each(call, lion_piece); }
 
+struct average_job {
+    const float *parameters;
+    float *average;
+    int64_t elements;
+    float fresh;
+};
+
+static void average_task(void *user, int task, int worker) {
+    (void)worker;
+    const struct average_job *job = user;
+    int64_t at = (int64_t)task * optimizer_piece, end = at + piece_length(job->elements, task);
+    for (int64_t i = at; i < end; i += lanes) {
+        vf p = v_read(job->parameters, false, i, end - i), a = v_read(job->average, false, i, end - i);
+        v_write(job->average, false, i, end - i, job->fresh < 1 ? a + (p - a) * job->fresh : p);
+    }
+}
+
+/* Runs after the update, which has moved the step counter. */
+static void average_run(const struct cpu_call *call) {
+    if (!isfinite(*(const float *)call->in[0].data)) return;
+    double keep =
+        *(const int32_t *)call->in[2].data > 1 ? (double)((const float *)call->in[1].data)[HYPER_AVERAGE] : 0;
+    struct average_job job = {.parameters = call->in[3].data,
+                              .average = call->in[4].data,
+                              .elements = optimizer_elements(&call->in[3]),
+                              .fresh = (float)(1 - keep)};
+    pool_run(call->pool, (int)optimizer_pieces(job.elements), average_task, &job);
+}
+
 /* Adafactor: a task is a whole part, since its sums run over rows and columns. */
 
 /* r and c of one matrix move by its squares; returns the mean of r. */
