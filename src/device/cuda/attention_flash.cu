@@ -8,9 +8,13 @@
  * by one warp in a fixed order, and nothing is summed in memory.
  *
  * Fragments of mma.m16n8k16: a thread of lane l has rows l/4 and l/4 + 8, columns 2 (l%4) and the next. */
+#include <climits>
+
 #include "device/cuda/kernel.cuh"
 
 typedef __nv_bfloat16 bf16;
+
+constexpr int warps = 4, threads = 32 * warps; /* of a block */
 
 /* ---- tiles in shared memory: rows of D numbers, 16 bytes apart from a multiple of 128, so that the eight
  * rows of a fragment lie in different banks ---- */
@@ -78,36 +82,46 @@ static __device__ inline void multiply(float (&c)[4], const uint32_t (&a)[4], ui
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-/* sums [16, 8 N] += left yᵀ: `left` gives the left fragment of 16 columns. */
-template <int D, int N, class L>
-static __device__ inline void times_rows(float (&sum)[N][4], L left, const bf16 *y) {
+/* sums [16 M, 8 N] += left yᵀ; left(a, m, k) gives the m-th fragment of 16 columns. A fragment of y serves M
+ * of them: reading shared memory would otherwise take longer than multiplying. */
+template <int D, int M, int N, class L>
+static __device__ inline void times_rows(float (&sum)[M][N][4], L left, const bf16 *y) {
 #pragma unroll
     for (int k = 0; k < D / 16; k++) {
-        uint32_t a[4], b[4];
-        left(a, k);
+        uint32_t a[M][4], b[4];
+#pragma unroll
+        for (int m = 0; m < M; m++) left(a[m], m, k);
 #pragma unroll
         for (int n = 0; n < N / 2; n++) {
             right_rows<D>(b, y, n * 16, k * 16);
-            multiply(sum[2 * n], a, b[0], b[1]);
-            multiply(sum[2 * n + 1], a, b[2], b[3]);
+#pragma unroll
+            for (int m = 0; m < M; m++) {
+                multiply(sum[m][2 * n], a[m], b[0], b[1]);
+                multiply(sum[m][2 * n + 1], a[m], b[2], b[3]);
+            }
         }
     }
 }
 
-/* out [16, D] += p y, p [16, 8 N] in registers, rounded to bf16. */
-template <int D, int N>
-static __device__ inline void times_columns(float (&out)[D / 8][4], const float (&p)[N][4], const bf16 *y) {
+/* out [16 M, D] += p y, p [16 M, 8 N] in registers, rounded to bf16. */
+template <int D, int M, int N>
+static __device__ inline void times_columns(float (&out)[M][D / 8][4], const float (&p)[M][N][4],
+                                            const bf16 *y) {
 #pragma unroll
     for (int k = 0; k < N / 2; k++) {
-        uint32_t a[4] = {two_bf16(p[2 * k][0], p[2 * k][1]), two_bf16(p[2 * k][2], p[2 * k][3]),
-                         two_bf16(p[2 * k + 1][0], p[2 * k + 1][1]),
-                         two_bf16(p[2 * k + 1][2], p[2 * k + 1][3])};
+        uint32_t a[M][4], b[4];
+#pragma unroll
+        for (int m = 0; m < M; m++)
+            for (int i = 0; i < 4; i++)
+                a[m][i] = two_bf16(p[m][2 * k + i / 2][i % 2 * 2], p[m][2 * k + i / 2][i % 2 * 2 + 1]);
 #pragma unroll
         for (int n = 0; n < D / 16; n++) {
-            uint32_t b[4];
             right_columns<D>(b, y, k * 16, n * 16);
-            multiply(out[2 * n], a, b[0], b[1]);
-            multiply(out[2 * n + 1], a, b[2], b[3]);
+#pragma unroll
+            for (int m = 0; m < M; m++) {
+                multiply(out[m][2 * n], a[m], b[0], b[1]);
+                multiply(out[m][2 * n + 1], a[m], b[2], b[3]);
+            }
         }
     }
 }
@@ -123,64 +137,121 @@ static __device__ inline float quad_max(float x) {
 
 constexpr float log2_e = 1.44269504f;
 
-/* The two rows of a thread: their numbers, where their keys begin. A row past the end sees no key. */
-struct two_rows {
-    int64_t row[2], start[2];
+/* A thread's rows, two of each fragment, and where their keys begin. A row past the end sees no key. */
+template <int M> struct own_rows {
+    int row[M][2], start[M][2];
+    int first, last, late; /* of the warp: first and last row, where the last one's keys begin */
 };
-static __device__ inline two_rows rows_of(const struct attention &a, int64_t first) {
-    two_rows r;
-    for (int i = 0; i < 2; i++) {
-        r.row[i] = first + threadIdx.x % 32 / 4 + 8 * i;
-        r.start[i] = r.row[i] < a.tokens ? a.ranges.start[r.row[i]] : INT64_MAX;
-    }
+template <int M> static __device__ inline own_rows<M> rows_from(const struct attention &a, int first) {
+    own_rows<M> r = {.first = first, .last = first + 16 * M - 1};
+    r.late = r.last < a.tokens ? a.ranges.start[r.last] : INT_MAX;
+    for (int m = 0; m < M; m++)
+        for (int i = 0; i < 2; i++) {
+            r.row[m][i] = first + 16 * m + threadIdx.x % 32 / 4 + 8 * i;
+            r.start[m][i] = r.row[m][i] < a.tokens ? a.ranges.start[r.row[m][i]] : INT_MAX;
+        }
     return r;
 }
 
-/* Writes [16, D] of fragments to the rows of a thread; `factor` for each of the two. */
-template <int D>
-static __device__ inline void write_tile(const struct array &out, const float (&x)[D / 8][4],
-                                         const two_rows &r, int64_t tokens, int64_t column,
-                                         const float (&factor)[2]) {
+/* Writes [16 M, D] of fragments to the rows of a thread; `factor` for each of them. */
+template <int D, int M>
+static __device__ inline void write_tile(const struct array &out, const float (&x)[M][D / 8][4],
+                                         const own_rows<M> &r, int64_t tokens, int64_t column,
+                                         const float (&factor)[M][2]) {
     int at = threadIdx.x % 4 * 2;
 #pragma unroll
-    for (int n = 0; n < D / 8; n++)
-        for (int i = 0; i < 2; i++) {
-            if (r.row[i] >= tokens) continue;
-            float low = x[n][2 * i] * factor[i], high = x[n][2 * i + 1] * factor[i];
-            int64_t to = r.row[i] * out.stride + column + n * 8 + at;
-            if (out.type == DTYPE_BF16)
-                *(uint32_t *)((bf16 *)out.data + to) = two_bf16(low, high);
-            else
-                *(float2 *)((float *)out.data + to) = make_float2(low, high);
-        }
+    for (int m = 0; m < M; m++)
+        for (int n = 0; n < D / 8; n++)
+            for (int i = 0; i < 2; i++) {
+                if (r.row[m][i] >= tokens) continue;
+                float low = x[m][n][2 * i] * factor[m][i], high = x[m][n][2 * i + 1] * factor[m][i];
+                int64_t to = r.row[m][i] * out.stride + column + n * 8 + at;
+                if (out.type == DTYPE_BF16)
+                    *(uint32_t *)((bf16 *)out.data + to) = two_bf16(low, high);
+                else
+                    *(float2 *)((float *)out.data + to) = make_float2(low, high);
+            }
 }
+
+template <int M> struct ones {
+    float v[M][2];
+    __device__ ones() {
+        for (int m = 0; m < M; m++) v[m][0] = v[m][1] = 1;
+    }
+};
 
 /* ---- forward ---- */
 
-constexpr int keys = 64; /* of a tile */
+/* Scores of a tile of keys that begins at j0: weights in their place, and what was summed before scaled to
+ * the new maximum. c: scale · log2 e. */
+template <int D, int M, int N>
+static __device__ inline void soften(float (&s)[M][N][4], float (&out)[M][D / 8][4], float (&most)[M][2],
+                                     float (&sum)[M][2], float c) {
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int r = 0; r < 2; r++) {
+            float top = most[m][r];
+#pragma unroll
+            for (int n = 0; n < N; n++) top = fmaxf(top, fmaxf(s[m][n][2 * r], s[m][n][2 * r + 1]));
+            top = quad_max(top);
+            float shift = top == -INFINITY ? 0 : top * c, keep = exp2_of(fmaf(most[m][r], c, -shift));
+            most[m][r] = top;
+            sum[m][r] *= keep;
+#pragma unroll
+            for (int n = 0; n < N; n++)
+                for (int e = 2 * r; e < 2 * r + 2; e++) {
+                    s[m][n][e] = exp2_of(fmaf(s[m][n][e], c, -shift));
+                    sum[m][r] += s[m][n][e];
+                }
+#pragma unroll
+            for (int n = 0; n < D / 8; n++) {
+                out[m][n][2 * r] *= keep;
+                out[m][n][2 * r + 1] *= keep;
+            }
+        }
+}
 
-template <int D, int warps> static __global__ void __launch_bounds__(warps * 32) flash(struct attention a) {
-    constexpr int threads = warps * 32, rows = warps * 16, tile = keys * row_stride<D>;
+/* Scores of keys that a row does not see become -∞. */
+template <int M, int N>
+static __device__ inline void hide(float (&s)[M][N][4], const own_rows<M> &mine, int j0) {
+#pragma unroll
+    for (int m = 0; m < M; m++)
+        for (int n = 0; n < N; n++)
+            for (int e = 0; e < 4; e++) {
+                int j = j0 + n * 8 + threadIdx.x % 4 * 2 + e % 2;
+                if (j > mine.row[m][e / 2] || j < mine.start[m][e / 2]) s[m][n][e] = -INFINITY;
+            }
+}
+
+template <int D, int M, int keys>
+static __global__ void __launch_bounds__(threads, 2) flash(struct attention a) {
+    constexpr int rows = warps * 16 * M, tile = keys * row_stride<D>;
+    constexpr bool held = D <= 64; /* the rows' fragments stay in registers */
     extern __shared__ __align__(128) unsigned char memory[];
     bf16 *q_tile = (bf16 *)memory, *k_tile = q_tile + rows * row_stride<D>, *v_tile = k_tile + 2 * tile;
     int warp = threadIdx.x / 32, h = blockIdx.y;
-    int64_t q0 = (int64_t)(gridDim.x - 1 - blockIdx.x) * rows; /* the longest first */
+    int q0 = (int)(gridDim.x - 1 - blockIdx.x) * rows; /* the longest first */
     int64_t column = (int64_t)h * a.kv_heads / a.heads * D;
-    int64_t first = a.ranges.start[q0], last = q0 + rows < a.tokens ? q0 + rows - 1 : a.tokens - 1;
-    int count = (int)((last - first) / keys + 1);
-    two_rows mine = rows_of(a, q0 + warp * 16);
-    int64_t warp_last = q0 + warp * 16 + 15,
-            late = warp_last < a.tokens ? a.ranges.start[warp_last] : INT64_MAX;
-
+    int first = a.ranges.start[q0], last = q0 + rows < a.tokens ? q0 + rows - 1 : (int)a.tokens - 1;
+    own_rows<M> mine = rows_from<M>(a, q0 + warp * 16 * M);
     load_tile<D, rows, threads>(q_tile, a.q, q0, a.tokens, (int64_t)h * D);
     load_tile<D, keys, threads>(k_tile, a.k, first, a.tokens, column);
     load_tile<D, keys, threads>(v_tile, a.v, first, a.tokens, column);
     copies_commit();
-    uint32_t q[D / 16][4];
-    float out[D / 8][4] = {}, most[2] = {-INFINITY, -INFINITY}, sum[2] = {}, c = a.scale * log2_e;
-    for (int i = 0; i < count; i++) {
-        int64_t j0 = first + (int64_t)i * keys;
-        if (i + 1 < count) {
+    uint32_t q[held ? M : 1][D / 16][4];
+    float out[M][D / 8][4] = {}, most[M][2], sum[M][2] = {}, c = a.scale * log2_e;
+    for (int m = 0; m < M; m++) most[m][0] = most[m][1] = -INFINITY;
+    auto left = [&](uint32_t(&f)[4], int m, int k) {
+        if constexpr (held) {
+            for (int e = 0; e < 4; e++) f[e] = q[m][k][e];
+        } else {
+            left_of<D>(f, q_tile, (warp * M + m) * 16, k * 16);
+        }
+    };
+    for (int j0 = first, i = 0; j0 <= last; j0 += keys, i++) {
+        const bf16 *k_now = k_tile + i % 2 * tile, *v_now = v_tile + i % 2 * tile;
+        if (j0 + keys <= last) {
             load_tile<D, keys, threads>(k_tile + (i + 1) % 2 * tile, a.k, j0 + keys, a.tokens, column);
             load_tile<D, keys, threads>(v_tile + (i + 1) % 2 * tile, a.v, j0 + keys, a.tokens, column);
             copies_commit();
@@ -189,183 +260,195 @@ template <int D, int warps> static __global__ void __launch_bounds__(warps * 32)
             copies_wait<0>();
         }
         __syncthreads();
-        if (!i)
-            for (int k = 0; k < D / 16; k++) left_of<D>(q[k], q_tile, warp * 16, k * 16);
-        if (j0 <= warp_last) {
-            float s[keys / 8][4] = {};
-            times_rows<D>(
-                s,
-                [&](uint32_t(&f)[4], int k) {
-                    for (int e = 0; e < 4; e++) f[e] = q[k][e];
-                },
-                k_tile + i % 2 * tile);
-            if (j0 + keys - 1 > q0 + warp * 16 || j0 < late)
-                for (int n = 0; n < keys / 8; n++)
-                    for (int e = 0; e < 4; e++) {
-                        int64_t j = j0 + n * 8 + threadIdx.x % 4 * 2 + e % 2;
-                        if (j > mine.row[e / 2] || j < mine.start[e / 2]) s[n][e] = -INFINITY;
-                    }
-            for (int r = 0; r < 2; r++) {
-                float top = most[r];
-                for (int n = 0; n < keys / 8; n++) top = fmaxf(top, fmaxf(s[n][2 * r], s[n][2 * r + 1]));
-                top = quad_max(top);
-                float shift = top == -INFINITY ? 0 : top * c, keep = exp2f(most[r] * c - shift);
-                most[r] = top;
-                sum[r] *= keep;
-                for (int n = 0; n < keys / 8; n++)
-                    for (int e = 2 * r; e < 2 * r + 2; e++) {
-                        s[n][e] = exp2f(fmaf(s[n][e], c, -shift));
-                        sum[r] += s[n][e];
-                    }
-                for (int n = 0; n < D / 8; n++) {
-                    out[n][2 * r] *= keep;
-                    out[n][2 * r + 1] *= keep;
-                }
-            }
-            times_columns<D>(out, s, v_tile + i % 2 * tile);
+        if constexpr (held)
+            if (!i)
+                for (int m = 0; m < M; m++)
+                    for (int k = 0; k < D / 16; k++) left_of<D>(q[m][k], q_tile, (warp * M + m) * 16, k * 16);
+        if (j0 <= mine.last) {
+            float s[M][keys / 8][4] = {};
+            times_rows<D>(s, left, k_now);
+            if (j0 + keys - 1 > mine.first || j0 < mine.late) hide(s, mine, j0);
+            soften<D>(s, out, most, sum, c);
+            times_columns<D>(out, s, v_now);
         }
         __syncthreads();
     }
-    float factor[2];
-    for (int r = 0; r < 2; r++) {
-        sum[r] = quad_sum(sum[r]);
-        factor[r] = 1 / sum[r];
-        if (a.lse && threadIdx.x % 4 == 0 && mine.row[r] < a.tokens)
-            a.lse[mine.row[r] * a.heads + h] = most[r] * a.scale + logf(sum[r]);
-    }
+    float factor[M][2];
+    for (int m = 0; m < M; m++)
+        for (int r = 0; r < 2; r++) {
+            sum[m][r] = quad_sum(sum[m][r]);
+            factor[m][r] = 1 / sum[m][r];
+            if (a.lse && threadIdx.x % 4 == 0 && mine.row[m][r] < a.tokens)
+                a.lse[(int64_t)mine.row[m][r] * a.heads + h] = most[m][r] * a.scale + logf(sum[m][r]);
+        }
     write_tile<D>(a.y, out, mine, a.tokens, (int64_t)h * D, factor);
 }
 
 /* ---- gradient ---- */
 
-/* dq of a tile of 64 rows: dq = ds k, ds = p (dy vᵀ - delta) scale. */
-template <int D> static __global__ void __launch_bounds__(128) flash_query_grad(struct attention a) {
-    constexpr int rows = 64, tile = 64 * row_stride<D>;
+/* dq of a tile of rows: dq = ds k, ds = p (dy vᵀ - delta) scale. */
+template <int D, int M, int keys>
+static __global__ void __launch_bounds__(threads, 2) flash_query_grad(struct attention a) {
+    constexpr int rows = warps * 16 * M, row_tile = rows * row_stride<D>, tile = keys * row_stride<D>;
     extern __shared__ __align__(128) unsigned char memory[];
-    bf16 *q_tile = (bf16 *)memory, *dy_tile = q_tile + tile, *k_tile = dy_tile + tile,
-         *v_tile = k_tile + tile;
-    int warp = threadIdx.x / 32, h = blockIdx.y;
-    int64_t q0 = (int64_t)(gridDim.x - 1 - blockIdx.x) * rows;
+    bf16 *q_tile = (bf16 *)memory, *dy_tile = q_tile + row_tile, *k_tile = dy_tile + row_tile,
+         *v_tile = k_tile + 2 * tile;
+    int warp = threadIdx.x / 32, h = blockIdx.y, q0 = (int)(gridDim.x - 1 - blockIdx.x) * rows;
     int64_t column = (int64_t)h * a.kv_heads / a.heads * D;
-    int64_t first = a.ranges.start[q0], last = q0 + rows < a.tokens ? q0 + rows - 1 : a.tokens - 1;
-    two_rows mine = rows_of(a, q0 + warp * 16);
-    int64_t warp_last = q0 + warp * 16 + 15,
-            late = warp_last < a.tokens ? a.ranges.start[warp_last] : INT64_MAX;
-    float lse[2], delta[2], dq[D / 8][4] = {}, c = a.scale * log2_e;
-    for (int r = 0; r < 2; r++) {
-        int64_t at = (mine.row[r] < a.tokens ? mine.row[r] : a.tokens - 1) * a.heads + h;
-        lse[r] = a.lse[at] * log2_e;
-        delta[r] = a.delta[at];
-    }
-    load_tile<D, rows, 128>(q_tile, a.q, q0, a.tokens, (int64_t)h * D);
-    load_tile<D, rows, 128>(dy_tile, a.dy16, q0, a.tokens, (int64_t)h * D);
-    for (int64_t j0 = first; j0 <= last; j0 += keys) {
-        load_tile<D, keys, 128>(k_tile, a.k, j0, a.tokens, column);
-        load_tile<D, keys, 128>(v_tile, a.v, j0, a.tokens, column);
-        copies_commit();
-        copies_wait<0>();
+    int first = a.ranges.start[q0], last = q0 + rows < a.tokens ? q0 + rows - 1 : (int)a.tokens - 1;
+    own_rows<M> mine = rows_from<M>(a, q0 + warp * 16 * M);
+    float lse[M][2], delta[M][2], dq[M][D / 8][4] = {}, c = a.scale * log2_e;
+    for (int m = 0; m < M; m++)
+        for (int r = 0; r < 2; r++) {
+            int64_t row = mine.row[m][r] < a.tokens ? mine.row[m][r] : a.tokens - 1;
+            lse[m][r] = a.lse[row * a.heads + h] * log2_e;
+            delta[m][r] = a.delta[row * a.heads + h];
+        }
+    load_tile<D, rows, threads>(q_tile, a.q, q0, a.tokens, (int64_t)h * D);
+    load_tile<D, rows, threads>(dy_tile, a.dy16, q0, a.tokens, (int64_t)h * D);
+    load_tile<D, keys, threads>(k_tile, a.k, first, a.tokens, column);
+    load_tile<D, keys, threads>(v_tile, a.v, first, a.tokens, column);
+    copies_commit();
+    for (int j0 = first, i = 0; j0 <= last; j0 += keys, i++) {
+        const bf16 *k_now = k_tile + i % 2 * tile, *v_now = v_tile + i % 2 * tile;
+        if (j0 + keys <= last) {
+            load_tile<D, keys, threads>(k_tile + (i + 1) % 2 * tile, a.k, j0 + keys, a.tokens, column);
+            load_tile<D, keys, threads>(v_tile + (i + 1) % 2 * tile, a.v, j0 + keys, a.tokens, column);
+            copies_commit();
+            copies_wait<1>();
+        } else {
+            copies_wait<0>();
+        }
         __syncthreads();
-        if (j0 <= warp_last) {
-            float s[keys / 8][4] = {}, dp[keys / 8][4] = {};
+        if (j0 <= mine.last) {
+            float s[M][keys / 8][4] = {}, dp[M][keys / 8][4] = {};
             times_rows<D>(
-                s, [&](uint32_t(&f)[4], int k) { left_of<D>(f, q_tile, warp * 16, k * 16); }, k_tile);
+                s, [&](uint32_t(&f)[4], int m, int k) { left_of<D>(f, q_tile, (warp * M + m) * 16, k * 16); },
+                k_now);
             times_rows<D>(
-                dp, [&](uint32_t(&f)[4], int k) { left_of<D>(f, dy_tile, warp * 16, k * 16); }, v_tile);
-            bool partial = j0 + keys - 1 > q0 + warp * 16 || j0 < late;
-            for (int n = 0; n < keys / 8; n++)
-                for (int e = 0; e < 4; e++) {
-                    int64_t j = j0 + n * 8 + threadIdx.x % 4 * 2 + e % 2;
-                    bool seen = !partial || (j <= mine.row[e / 2] && j >= mine.start[e / 2]);
-                    float p = seen ? exp2f(fmaf(s[n][e], c, -lse[e / 2])) : 0;
-                    s[n][e] = p * (dp[n][e] - delta[e / 2]) * a.scale;
-                }
-            times_columns<D>(dq, s, k_tile);
+                dp,
+                [&](uint32_t(&f)[4], int m, int k) { left_of<D>(f, dy_tile, (warp * M + m) * 16, k * 16); },
+                v_now);
+            if (j0 + keys - 1 > mine.first || j0 < mine.late) hide(s, mine, j0);
+#pragma unroll
+            for (int m = 0; m < M; m++)
+                for (int n = 0; n < keys / 8; n++)
+                    for (int e = 0; e < 4; e++) {
+                        float p = exp2_of(fmaf(s[m][n][e], c, -lse[m][e / 2])); /* 0 for what is hidden */
+                        s[m][n][e] = p * (dp[m][n][e] - delta[m][e / 2]) * a.scale;
+                    }
+            times_columns<D>(dq, s, k_now);
         }
         __syncthreads();
     }
-    const float one[2] = {1, 1};
-    write_tile<D>(a.dq, dq, mine, a.tokens, (int64_t)h * D, one);
+    write_tile<D>(a.dq, dq, mine, a.tokens, (int64_t)h * D, ones<M>().v);
 }
 
-/* dk, dv of a tile of 64 keys, over the tiles of rows that see them and the heads that share them: scores lie
+/* What a tile of rows brings beside q and dy. */
+template <int rows> struct row_facts {
+    float lse[rows], delta[rows];
+    int start[rows];
+};
+
+template <int rows>
+static __device__ inline void load_facts(row_facts<rows> &facts, const struct attention &a, int t0, int h) {
+    for (int i = threadIdx.x; i < rows; i += threads) {
+        bool there = t0 + i < a.tokens;
+        int64_t at = ((int64_t)t0 + i) * a.heads + h;
+        facts.lse[i] = there ? a.lse[at] * log2_e : 0;
+        facts.delta[i] = there ? a.delta[at] : 0;
+        facts.start[i] = there ? a.ranges.start[t0 + i] : INT_MAX; /* sees no key */
+    }
+}
+
+/* dk, dv of a tile of keys, over the tiles of rows that see them and the heads that share them: scores lie
  * transposed, a key a row. */
-template <int D, int rows> static __global__ void __launch_bounds__(128) flash_key_grad(struct attention a) {
-    constexpr int tile = keys * row_stride<D>, row_tile = rows * row_stride<D>;
+template <int D, int M, int rows>
+static __global__ void __launch_bounds__(threads, 2) flash_key_grad(struct attention a) {
+    constexpr int keys = warps * 16 * M, tile = keys * row_stride<D>, row_tile = rows * row_stride<D>;
     extern __shared__ __align__(128) unsigned char memory[];
-    __shared__ float lse[rows], delta[rows];
-    __shared__ int start[rows];
+    __shared__ row_facts<rows> facts[2];
     bf16 *k_tile = (bf16 *)memory, *v_tile = k_tile + tile, *q_tile = v_tile + tile,
-         *dy_tile = q_tile + row_tile;
-    int warp = threadIdx.x / 32, kv = blockIdx.y, shared = a.heads / a.kv_heads;
-    int64_t j0 = (int64_t)blockIdx.x * keys;
-    int64_t last_key = j0 + keys < a.tokens ? j0 + keys - 1 : a.tokens - 1, end = a.ranges.end[last_key];
-    int64_t warp_first = j0 + warp * 16;
-    float dk[D / 8][4] = {}, dv[D / 8][4] = {}, c = a.scale * log2_e;
-    load_tile<D, keys, 128>(k_tile, a.k, j0, a.tokens, (int64_t)kv * D);
-    load_tile<D, keys, 128>(v_tile, a.v, j0, a.tokens, (int64_t)kv * D);
-    for (int h = kv * shared; h < (kv + 1) * shared; h++)
-        for (int64_t t0 = j0; t0 < end; t0 += rows) {
-            load_tile<D, rows, 128>(q_tile, a.q, t0, a.tokens, (int64_t)h * D);
-            load_tile<D, rows, 128>(dy_tile, a.dy16, t0, a.tokens, (int64_t)h * D);
-            copies_commit();
-            for (int i = threadIdx.x; i < rows; i += 128) {
-                bool there = t0 + i < a.tokens;
-                int64_t at = (t0 + i) * a.heads + h;
-                lse[i] = there ? a.lse[at] * log2_e : 0;
-                delta[i] = there ? a.delta[at] : 0;
-                start[i] = there ? a.ranges.start[t0 + i] : INT32_MAX; /* sees no key */
-            }
+         *dy_tile = q_tile + 2 * row_tile;
+    int warp = threadIdx.x / 32, kv = blockIdx.y, shared = a.heads / a.kv_heads, j0 = (int)blockIdx.x * keys;
+    int last_key = j0 + keys < a.tokens ? j0 + keys - 1 : (int)a.tokens - 1, end = a.ranges.end[last_key];
+    int warp_first = j0 + warp * 16 * M, warp_last = warp_first + 16 * M - 1;
+    int tiles = (end - j0 + rows - 1) / rows, count = tiles * shared;
+    float dk[M][D / 8][4] = {}, dv[M][D / 8][4] = {}, c = a.scale * log2_e;
+    auto load = [&](int i) {
+        int h = kv * shared + i / tiles, t0 = j0 + i % tiles * rows, slot = i % 2;
+        load_tile<D, rows, threads>(q_tile + slot * row_tile, a.q, t0, a.tokens, (int64_t)h * D);
+        load_tile<D, rows, threads>(dy_tile + slot * row_tile, a.dy16, t0, a.tokens, (int64_t)h * D);
+        load_facts(facts[slot], a, t0, h);
+        copies_commit();
+    };
+    load_tile<D, keys, threads>(k_tile, a.k, j0, a.tokens, (int64_t)kv * D);
+    load_tile<D, keys, threads>(v_tile, a.v, j0, a.tokens, (int64_t)kv * D);
+    load(0);
+    for (int i = 0; i < count; i++) {
+        const bf16 *q_now = q_tile + i % 2 * row_tile, *dy_now = dy_tile + i % 2 * row_tile;
+        const row_facts<rows> &fact = facts[i % 2];
+        int t0 = j0 + i % tiles * rows;
+        if (i + 1 < count) {
+            load(i + 1);
+            copies_wait<1>();
+        } else {
             copies_wait<0>();
-            __syncthreads();
-            if (t0 + rows > warp_first) {
-                float s[rows / 8][4] = {}, dp[rows / 8][4] = {};
-                times_rows<D>(
-                    s, [&](uint32_t(&f)[4], int k) { left_of<D>(f, k_tile, warp * 16, k * 16); }, q_tile);
-                times_rows<D>(
-                    dp, [&](uint32_t(&f)[4], int k) { left_of<D>(f, v_tile, warp * 16, k * 16); }, dy_tile);
+        }
+        __syncthreads();
+        if (t0 + rows > warp_first) {
+            float s[M][rows / 8][4] = {}, dp[M][rows / 8][4] = {};
+            times_rows<D>(
+                s, [&](uint32_t(&f)[4], int m, int k) { left_of<D>(f, k_tile, (warp * M + m) * 16, k * 16); },
+                q_now);
+            times_rows<D>(
+                dp,
+                [&](uint32_t(&f)[4], int m, int k) { left_of<D>(f, v_tile, (warp * M + m) * 16, k * 16); },
+                dy_now);
+            bool partial = t0 < warp_last || fact.start[rows - 1] > warp_first;
+#pragma unroll
+            for (int m = 0; m < M; m++)
                 for (int n = 0; n < rows / 8; n++)
                     for (int e = 0; e < 4; e++) {
-                        int i = n * 8 + threadIdx.x % 4 * 2 + e % 2;
-                        int64_t j = warp_first + threadIdx.x % 32 / 4 + e / 2 * 8;
-                        bool seen = j <= t0 + i && j >= start[i];
-                        float p = seen ? exp2f(fmaf(s[n][e], c, -lse[i])) : 0;
-                        s[n][e] = p;
-                        dp[n][e] = p * (dp[n][e] - delta[i]) * a.scale;
+                        int at = n * 8 + threadIdx.x % 4 * 2 + e % 2;
+                        int j = warp_first + m * 16 + threadIdx.x % 32 / 4 + e / 2 * 8;
+                        float p = exp2_of(fmaf(s[m][n][e], c, -fact.lse[at]));
+                        if (partial && (j > t0 + at || j < fact.start[at])) p = 0;
+                        s[m][n][e] = p;
+                        dp[m][n][e] = p * (dp[m][n][e] - fact.delta[at]) * a.scale;
                     }
-                times_columns<D>(dv, s, dy_tile);
-                times_columns<D>(dk, dp, q_tile);
-            }
-            __syncthreads();
+            times_columns<D>(dv, s, dy_now);
+            times_columns<D>(dk, dp, q_now);
         }
-    copies_wait<0>();
-    two_rows mine = rows_of(a, warp_first);
-    const float one[2] = {1, 1};
-    write_tile<D>(a.dk, dk, mine, a.tokens, (int64_t)kv * D, one);
-    write_tile<D>(a.dv, dv, mine, a.tokens, (int64_t)kv * D, one);
+        __syncthreads();
+    }
+    own_rows<M> mine = rows_from<M>(a, warp_first);
+    write_tile<D>(a.dk, dk, mine, a.tokens, (int64_t)kv * D, ones<M>().v);
+    write_tile<D>(a.dv, dv, mine, a.tokens, (int64_t)kv * D, ones<M>().v);
 }
 
 /* ---- launches ---- */
 
 /* More shared memory than 48 KiB has to be asked for; it is cheap to ask again. */
 template <class K>
-static void launch(K kernel, dim3 grid, int threads, int tile_rows, int width, const struct attention &a,
-                   cudaStream_t stream) {
+static void launch(K kernel, int64_t tokens, int tile, int heads, int tile_rows, int width,
+                   const struct attention &a, cudaStream_t stream) {
     int bytes = tile_rows * (width + 8) * (int)sizeof(bf16);
     cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-    kernel<<<grid, threads, bytes, stream>>>(a);
+    kernel<<<dim3((unsigned)((tokens + tile - 1) / tile), (unsigned)heads), threads, bytes, stream>>>(a);
 }
 
-static unsigned tiles_of(int64_t tokens, int rows) { return (unsigned)((tokens + rows - 1) / rows); }
-
-template <int D, int warps> static void forward(const struct attention &a, cudaStream_t stream) {
-    launch(flash<D, warps>, dim3(tiles_of(a.tokens, warps * 16), (unsigned)a.heads), warps * 32,
-           warps * 16 + 4 * keys, D, a, stream);
+template <int D, int M, int keys> static void forward(const struct attention &a, cudaStream_t stream) {
+    constexpr int rows = warps * 16 * M;
+    launch(flash<D, M, keys>, a.tokens, rows, a.heads, rows + 4 * keys, D, a, stream);
 }
 
-template <int D, int rows> static void backward(const struct attention &a, cudaStream_t stream) {
-    launch(flash_query_grad<D>, dim3(tiles_of(a.tokens, 64), (unsigned)a.heads), 128, 4 * 64, D, a, stream);
-    launch(flash_key_grad<D, rows>, dim3(tiles_of(a.tokens, keys), (unsigned)a.kv_heads), 128,
-           2 * (keys + rows), D, a, stream);
+/* M, `step`: fragments of a warp and the tile that is stepped over, of dq and of dk and dv. */
+template <int D, int M, int keys, int rows>
+static void backward(const struct attention &a, cudaStream_t stream) {
+    constexpr int tile = warps * 16 * M;
+    launch(flash_query_grad<D, M, keys>, a.tokens, tile, a.heads, 2 * tile + 4 * keys, D, a, stream);
+    launch(flash_key_grad<D, M, rows>, a.tokens, tile, a.kv_heads, 2 * tile + 4 * rows, D, a, stream);
 }
 
 bool cuda_flash_serves(enum dtype type, int head_dim) {
@@ -375,10 +458,10 @@ bool cuda_flash_serves(enum dtype type, int head_dim) {
 bool cuda_flash(const struct attention *a, cudaStream_t stream) {
     if (!a->tokens) return true;
     switch (a->head_dim) {
-    case 64: forward<64, 8>(*a, stream); return true;
-    case 80: forward<80, 4>(*a, stream); return true;
-    case 96: forward<96, 4>(*a, stream); return true;
-    case 128: forward<128, 4>(*a, stream); return true;
+    case 64: forward<64, 2, 64>(*a, stream); return true;
+    case 80: forward<80, 1, 64>(*a, stream); return true;
+    case 96: forward<96, 1, 64>(*a, stream); return true;
+    case 128: forward<128, 2, 32>(*a, stream); return true;
     default: return false;
     }
 }
@@ -386,10 +469,10 @@ bool cuda_flash(const struct attention *a, cudaStream_t stream) {
 bool cuda_flash_grad(const struct attention *a, cudaStream_t stream) {
     if (!a->tokens) return true;
     switch (a->head_dim) {
-    case 64: backward<64, 64>(*a, stream); return true;
-    case 80: backward<80, 32>(*a, stream); return true;
-    case 96: backward<96, 32>(*a, stream); return true;
-    case 128: backward<128, 32>(*a, stream); return true;
+    case 64: backward<64, 2, 64, 32>(*a, stream); return true;
+    case 80: backward<80, 1, 32, 32>(*a, stream); return true;
+    case 96: backward<96, 1, 32, 32>(*a, stream); return true;
+    case 128: backward<128, 1, 32, 32>(*a, stream); return true;
     default: return false;
     }
 }

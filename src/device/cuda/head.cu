@@ -3,6 +3,19 @@
 
 enum { threads = 512, step = threads * 4 };
 
+/* e^x; 0 for -∞. */
+static __device__ inline float exp_of(float x) { return exp2_of(x * 1.44269504f); }
+
+/* Four logits; -∞ past the end. Rows begin at multiples of 64. */
+static __device__ inline void four(float (&x)[4], const float *row, int64_t at, int64_t n) {
+    if (at + 4 <= n) {
+        float4 v = *(const float4 *)(row + at);
+        x[0] = v.x, x[1] = v.y, x[2] = v.z, x[3] = v.w;
+    } else {
+        for (int j = 0; j < 4; j++) x[j] = at + j < n ? row[at + j] : -INFINITY;
+    }
+}
+
 /* The larger of two maxima, and the sums of exp(l - maximum) below it. */
 static __device__ inline void join(float &most, float &sum, float other_most, float other_sum) {
     float larger = fmaxf(most, other_most);
@@ -16,14 +29,14 @@ static __device__ float log_sum(const float *row, int64_t n) {
     __shared__ float mosts[32], sums[32];
     float most = -INFINITY, sum = 0;
     for (int64_t i = threadIdx.x * 4; i < n; i += step) {
-        float x[4], top = -INFINITY;
-        for (int j = 0; j < 4; j++) {
-            x[j] = i + j < n ? row[i + j] : -INFINITY;
-            top = fmaxf(top, x[j]);
+        float x[4];
+        four(x, row, i, n);
+        float top = fmaxf(fmaxf(x[0], x[1]), fmaxf(x[2], x[3]));
+        if (top > most) {
+            sum *= exp_of(most - top);
+            most = top;
         }
-        float part = 0;
-        for (int j = 0; j < 4; j++) part += i + j < n ? expf(x[j] - top) : 0;
-        join(most, sum, top, part);
+        for (int j = 0; j < 4; j++) sum += exp_of(x[j] - most);
     }
     for (int d = 16; d; d /= 2) {
         float other = __shfl_xor_sync(~0u, most, d), more = __shfl_xor_sync(~0u, sum, d);
@@ -55,10 +68,12 @@ static __global__ void __launch_bounds__(threads) rows_of(struct logits l) {
     for (int64_t first = 0; first < l.vocabulary; first += step) {
         int64_t i = first + threadIdx.x * 4;
         float x[4];
-        for (int j = 0; j < 4; j++) x[j] = i + j < l.vocabulary ? row[i + j] : 0;
+        four(x, row, i, l.vocabulary);
         __syncthreads();
-        for (int j = 0; j < 4; j++)
-            if (i + j < l.vocabulary) put1(out, i + j, weight * ((i + j == target) - expf(x[j] - lse)));
+        lanes<4> dl;
+        for (int j = 0; j < 4; j++) dl.v[j] = weight * ((i + j == target) - exp_of(x[j] - lse));
+        if (i < l.vocabulary)
+            put<4>(out, i, dl); /* past the vocabulary: the room behind it, which nobody reads */
     }
 }
 
