@@ -18,8 +18,8 @@ static const char metadata_key[] = "__metadata__";
 static const struct {
     const char *name;
     enum dtype dtype;
-} types[] = {{"F32", DTYPE_F32}, {"F16", DTYPE_F16}, {"BF16", DTYPE_BF16},
-             {"F64", DTYPE_F64}, {"I32", DTYPE_I32}, {"U32", DTYPE_U32}};
+} types[] = {{"F32", DTYPE_F32}, {"F16", DTYPE_F16}, {"BF16", DTYPE_BF16}, {"F64", DTYPE_F64},
+             {"I32", DTYPE_I32}, {"U32", DTYPE_U32}, {"U8", DTYPE_U8},     {"I8", DTYPE_I8}};
 enum { type_count = sizeof types / sizeof *types };
 
 struct safetensors {

@@ -5,8 +5,7 @@
 
 #include "model/family.h"
 
-/* What each channel pair's frequency is divided by, as the configuration's scaling says: out[head_dim / 2].
- */
+/* What each channel pair's frequency is divided by, by the configuration's scaling: out[head_dim / 2]. */
 void rope_factors(const struct model_config *config, float *out);
 /* Rotation per position of each channel pair, out[head_dim / 2], by these divisors, which may be `out`; NULL:
  * by the configuration's scaling. */

@@ -10,23 +10,28 @@
 
 /* ---- the report ---- */
 
+/* Each weight once, whatever pieces it is written in. */
+static bool is_weight_of(const struct save_list *list, size_t i) {
+    return list->items[i].piece == PIECE_ALL || list->items[i].piece == PIECE_CODES;
+}
+
 static json_t *count_types(const struct save_list *list) {
     json_t *types = json_object();
     for (int dtype = 0; dtype < DTYPE_COUNT; dtype++) {
         json_int_t count = 0;
-        for (size_t i = 0; i < list->count; i++) count += (int)list->tensors[i].dtype == dtype;
+        for (size_t i = 0; i < list->count; i++)
+            count += is_weight_of(list, i) && (int)list->items[i].type == dtype;
         if (count) json_object_put(&types, dtype_row((enum dtype)dtype)->name, json_integer(count));
     }
     return types;
 }
 
 static bool fell_back(const struct save_list *list, size_t i) {
-    return list->items[i].wanted != list->tensors[i].dtype;
+    return is_weight_of(list, i) && list->items[i].wanted != list->items[i].type;
 }
 
 static bool same_fallback(const struct save_list *list, size_t a, size_t b) {
-    return list->items[a].wanted == list->items[b].wanted &&
-           list->tensors[a].dim[1] == list->tensors[b].dim[1];
+    return list->items[a].wanted == list->items[b].wanted && list->items[a].columns == list->items[b].columns;
 }
 
 /* An object for each type and length of row that it does not divide. */
@@ -40,9 +45,9 @@ static json_t *list_fallbacks(const struct save_list *list) {
         for (size_t j = i; j < list->count; j++)
             if (fell_back(list, j) && same_fallback(list, i, j))
                 json_list_add(&names, json_string(list->tensors[j].name));
-        json_list_add(&out, json_pack("{s:s, s:s, s:I, s:o}", "type", dtype_row(list->tensors[i].dtype)->name,
+        json_list_add(&out, json_pack("{s:s, s:s, s:I, s:o}", "type", dtype_row(list->items[i].type)->name,
                                       "in_place_of", dtype_row(list->items[i].wanted)->name, "row",
-                                      (json_int_t)list->tensors[i].dim[1], "tensors", names));
+                                      (json_int_t)list->items[i].columns, "tensors", names));
     }
     return out;
 }
@@ -90,10 +95,10 @@ static bool written_bytes(const char *path, uint64_t *out, struct error *err) {
 
 static bool make_report(const struct save *save, const struct save_list *list,
                         const struct save_stream *stream, json_t **report, struct error *err) {
-    uint64_t bytes, elements, parameters = 0;
+    uint64_t bytes, parameters = 0;
     if (!written_bytes(save->path, &bytes, err)) return false;
     for (size_t i = 0; i < list->count; i++)
-        if (tensor_elements(&list->tensors[i], &elements)) parameters += elements;
+        if (is_weight_of(list, i)) parameters += (uint64_t)(list->items[i].rows * list->items[i].columns);
     *report =
         json_pack("{s:I, s:I, s:f, s:f, s:o, s:o, s:o}", "bytes", (json_int_t)bytes, "parameters",
                   (json_int_t)parameters, "bits_per_weight", 8 * (double)list->bytes / (double)parameters,

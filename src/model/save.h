@@ -20,8 +20,8 @@ struct save_type {
     /* In place of this type where a row is no whole number of its blocks, as in llama.cpp's
      * tensor_type_fallback; and where a row is no whole number of that one's: f16. */
     enum dtype fallback;
-    enum dtype
-        head; /* of the head, or of the embedding that serves as one: every logit depends on all of it */
+    enum dtype head; /* of the head, or of an embedding that serves as one: every logit depends on it */
+    bool linears;    /* the type is of linear layers alone: an embedding beside a head is as the head */
 };
 extern const struct save_type save_types[];
 extern const size_t save_type_count;
@@ -30,15 +30,13 @@ bool save_type_find(const char *name, enum container to, const struct save_type 
 const char *container_name(enum container container); /* "gguf", "safetensors", "mlx" */
 
 /* Where numbers come from, when not from the model's own files: row `row` (in Hugging Face's order) of the
- * weight `index` (model/layout.h) as f32. Called from several threads at once. False: as the files have it.
- */
+ * weight `index` (model/layout.h) as f32. Called from several threads. False: as the files have it. */
 typedef bool save_row(void *user, size_t index, int64_t row, float *out);
 
 struct save {
     const struct model *model;
     enum container to;
-    const struct save_type
-        *type; /* NULL: each weight as it is stored, and bf16 where `to` cannot hold that */
+    const struct save_type *type; /* NULL: each weight as stored, and bf16 where `to` cannot hold that */
     const enum dtype
         *types;           /* [weights of model/layout.h] what each is stored as, instead; NULL: by `type` */
     const char *path;     /* a file for GGUF, else a directory; must not exist */

@@ -2,70 +2,67 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/checked.h"
 #include "base/mem.h"
 #include "base/thread.h"
 #include "model/layout.h"
 #include "model/rope.h"
 #include "model/save_internal.h"
 #include "tensor/rowcodec.h"
-#include "tensor/stored.h"
 
 enum { slab_bytes = 4 << 20, task_elements = 1 << 15 };
 
-enum row_state { ROW_GOOD, ROW_NOT_FINITE, ROW_TOO_LARGE };
-
-/* What a row tells; summed in the order of rows, so that the sums do not depend on threads. */
-struct row_report {
-    double change, squares;
-    enum row_state state;
-};
-
-struct save_stream {
-    const struct save *save;
-    const struct save_list *list;
-    struct pool *pool;
-    float *lines; /* [threads, 2, longest row]: a worker's row, and what is read back of it */
-    size_t longest;
-    unsigned char *slab;
-    struct row_report *reports;
-    uint64_t done;
-    double change, squares;
-    /* the slab that is being made */
-    size_t index;
-    int64_t first, rows, per_task;
-};
-
-static int64_t columns_of(const struct tensor *tensor) { return tensor->dim[tensor->rank - 1]; }
-static int64_t rows_of(const struct tensor *tensor) { return tensor->rank == 2 ? tensor->dim[0] : 1; }
-static uint64_t row_bytes(const struct tensor *tensor) { return tensor->bytes / (uint64_t)rows_of(tensor); }
+static uint64_t row_bytes(const struct save_stream *stream, size_t index) {
+    return stream->list->tensors[index].bytes / (uint64_t)stream->list->items[index].rows;
+}
 
 /* At least a row. */
-static int64_t slab_rows(const struct tensor *tensor) {
-    int64_t rows = (int64_t)(slab_bytes / row_bytes(tensor));
-    return rows < 1 ? 1 : rows < rows_of(tensor) ? rows : rows_of(tensor);
+static int64_t slab_rows(const struct save_stream *stream, size_t index) {
+    int64_t rows = (int64_t)(slab_bytes / row_bytes(stream, index)), all = stream->list->items[index].rows;
+    return rows < 1 ? 1 : rows < all ? rows : all;
+}
+
+/* What the largest slab takes. */
+static bool measure(const struct save_stream *stream, uint64_t *bytes, int64_t *rows, uint64_t *elements) {
+    *bytes = *elements = 1;
+    *rows = 1;
+    for (size_t i = 0; i < stream->list->count; i++) {
+        const struct save_item *item = &stream->list->items[i];
+        uint64_t b, e;
+        int64_t r;
+        if (item->piece > PIECE_CODES) continue;
+        if (item->piece == PIECE_ALL) {
+            r = slab_rows(stream, i);
+            b = (uint64_t)r * row_bytes(stream, i);
+            e = 2 * (uint64_t)item->columns;
+        } else if (!save_pieces_need(item, &b, &r, &e)) {
+            return false;
+        }
+        *bytes = b > *bytes ? b : *bytes;
+        *rows = r > *rows ? r : *rows;
+        *elements = e > *elements ? e : *elements;
+    }
+    return true;
 }
 
 bool save_stream_open(struct save_stream **out, const struct save *save, const struct save_list *list,
                       struct error *err) {
     struct save_stream *stream = *out = mem_calloc(1, sizeof *stream);
-    uint64_t largest = 0;
-    int64_t most = 1;
+    uint64_t bytes = 0, elements = 0, lines;
+    int64_t rows = 0;
     if (!stream) return error_no_memory(err, "model", sizeof *stream);
     stream->save = save;
     stream->list = list;
-    for (size_t i = 0; i < list->count; i++) {
-        const struct tensor *tensor = &list->tensors[i];
-        int64_t rows = slab_rows(tensor);
-        uint64_t bytes = (uint64_t)rows * row_bytes(tensor);
-        if ((size_t)columns_of(tensor) > stream->longest) stream->longest = (size_t)columns_of(tensor);
-        if (bytes > largest) largest = bytes;
-        if (rows > most) most = rows;
-    }
     int threads = save->threads > 0 ? save->threads : thread_cores();
-    stream->lines = mem_array((size_t)threads * 2 * stream->longest, sizeof *stream->lines);
-    stream->slab = mem_alloc((size_t)largest);
-    stream->reports = mem_array((size_t)most, sizeof *stream->reports);
-    bool ok = (stream->lines && stream->slab && stream->reports) || error_no_memory(err, "model", largest);
+    bool ok = measure(stream, &bytes, &rows, &elements) &&
+              checked_mul(elements * sizeof(float), (uint64_t)threads, &lines);
+    if (ok) {
+        stream->line_elements = (size_t)elements;
+        stream->lines = mem_alloc((size_t)lines);
+        stream->slab = mem_alloc((size_t)bytes);
+        stream->reports = mem_array((size_t)rows, sizeof *stream->reports);
+    }
+    ok = (stream->lines && stream->slab && stream->reports) || error_no_memory(err, "model", bytes);
     ok = ok && pool_open(&stream->pool, threads, err);
     if (!ok) save_stream_close(out);
     return ok;
@@ -97,46 +94,36 @@ static bool all_finite(const float *line, int64_t n) {
     return most < 0x7f800000u;
 }
 
-/* The stored row `r` of the file that is written, in Hugging Face's order. */
+/* Row `r` of the file that is written, in Hugging Face's order. */
 static int64_t hub_row(const struct save_stream *stream, const struct save_item *item, int64_t r) {
     return item->interleaved ? layout_row_from_gguf(r, stream->save->model->config.head_dim) : r;
 }
 
+/* Where that row lies in the model's own file. */
 static int64_t stored_row(const struct save_stream *stream, const struct save_item *item, int64_t hub) {
     const struct model *model = stream->save->model;
     enum weight_role role = layout_role(&model->config, item->weight);
-    bool there = model->permuted && (role == WEIGHT_Q || role == WEIGHT_K);
-    return there ? layout_row_to_gguf(hub, model->config.head_dim) : hub;
+    bool interleaved = model->permuted && (role == WEIGHT_Q || role == WEIGHT_K);
+    return interleaved ? layout_row_to_gguf(hub, model->config.head_dim) : hub;
 }
 
-/* One row: made in `out`, `line` and `again` are the worker's. */
-static void make_row(const struct save_stream *stream, int64_t r, float *line, float *again,
-                     unsigned char *out, struct row_report *report) {
+bool save_read_row(const struct save_stream *stream, const struct save_item *item, int64_t r, float *line,
+                   struct row_report *report) {
     const struct save *save = stream->save;
-    const struct save_item *item = &stream->list->items[stream->index];
-    const struct tensor *tensor = &stream->list->tensors[stream->index],
-                        *stored = &save->model->weights[item->weight];
-    int64_t n = columns_of(tensor), hub = hub_row(stream, item, r);
-    const struct rowcodec *codec = rowcodec(tensor->dtype);
-    const struct stored view = stored_of(stored);
+    const struct tensor *tensor = &save->model->weights[item->weight];
+    int64_t hub = hub_row(stream, item, r);
     bool made = save->row && save->row(save->user, item->weight, hub, line);
-    *report = (struct row_report){.state = ROW_GOOD};
-    if (!made && !stored->rank)
+    if (!made && !tensor->rank) {
         rope_factors(&save->model->config, line);
-    else if (!made)
-        stored_decode(&view, stored_row(stream, item, hub), 0, n, line);
-    if (!all_finite(line, n)) {
-        report->state = ROW_NOT_FINITE;
-        return;
+    } else if (!made) {
+        struct stored stored = stored_of(tensor);
+        stored_decode(&stored, stored_row(stream, item, hub), 0, item->columns, line);
     }
-    if (!made && item->copied)
-        memcpy(out,
-               (const unsigned char *)stored->data +
-                   (uint64_t)stored_row(stream, item, hub) * row_bytes(stored),
-               (size_t)row_bytes(tensor));
-    else
-        codec->encode(line, out, n);
-    codec->decode(out, again, n);
+    *report = (struct row_report){.state = all_finite(line, item->columns) ? ROW_GOOD : ROW_NOT_FINITE};
+    return !made;
+}
+
+void save_compare_row(const float *line, const float *again, int64_t n, struct row_report *report) {
     if (!all_finite(again, n)) report->state = ROW_TOO_LARGE;
     for (int64_t i = 0; i < n; i++) {
         double was = (double)line[i], change = was - (double)again[i];
@@ -145,57 +132,89 @@ static void make_row(const struct save_stream *stream, int64_t r, float *line, f
     }
 }
 
+/* One row: made in `out`, `line` and `again` are the worker's. */
+static void make_row(const struct save_stream *stream, int64_t r, float *line, float *again,
+                     unsigned char *out, struct row_report *report) {
+    const struct save_item *item = &stream->list->items[stream->index];
+    const struct rowcodec *codec = rowcodec(item->type);
+    uint64_t bytes = row_bytes(stream, stream->index);
+    bool stored = save_read_row(stream, item, r, line, report);
+    if (report->state != ROW_GOOD) return;
+    if (stored && item->copied)
+        memcpy(out,
+               (const unsigned char *)stream->save->model->weights[item->weight].data +
+                   (uint64_t)stored_row(stream, item, hub_row(stream, item, r)) * bytes,
+               (size_t)bytes);
+    else
+        codec->encode(line, out, item->columns);
+    codec->decode(out, again, item->columns);
+    save_compare_row(line, again, item->columns, report);
+}
+
 static void make_rows(void *user, int task, int worker) {
     struct save_stream *stream = user;
-    const struct tensor *tensor = &stream->list->tensors[stream->index];
-    float *line = stream->lines + (size_t)worker * 2 * stream->longest;
+    float *line = stream->lines + (size_t)worker * stream->line_elements,
+          *again = line + stream->list->items[stream->index].columns;
     int64_t begin = task * stream->per_task, end = begin + stream->per_task;
     if (end > stream->rows) end = stream->rows;
     for (int64_t r = begin; r < end; r++)
-        make_row(stream, stream->first + r, line, line + stream->longest,
-                 stream->slab + (uint64_t)r * row_bytes(tensor), &stream->reports[r]);
+        make_row(stream, stream->first + r, line, again,
+                 stream->slab + (uint64_t)r * row_bytes(stream, stream->index), &stream->reports[r]);
 }
 
 static bool refuse_row(const struct save_stream *stream, enum row_state state, struct error *err) {
     const struct save_item *item = &stream->list->items[stream->index];
-    const struct tensor *tensor = &stream->list->tensors[stream->index],
-                        *stored = &stream->save->model->weights[item->weight];
+    const struct tensor *stored = &stream->save->model->weights[item->weight];
+    const char *path = stream->save->model->path,
+               *name = stored->data ? stored->name : stream->list->tensors[stream->index].name;
     if (state == ROW_NOT_FINITE) {
-        error_set(err, ERROR_INPUT, "model", "%s: the tensor %s holds NaN or infinity",
-                  stream->save->model->path, stored->data ? stored->name : tensor->name);
+        error_set(err, ERROR_INPUT, "model", "%s: the tensor %s holds NaN or infinity", path, name);
         return error_fix(err, "The model is damaged or its training diverged; take another copy.");
     }
-    error_set(err, ERROR_INPUT, "model", "%s: the tensor %s holds numbers too large for %s",
-              stream->save->model->path, stored->data ? stored->name : tensor->name,
-              dtype_row(tensor->dtype)->name);
+    error_set(err, ERROR_INPUT, "model", "%s: the tensor %s holds numbers too large for %s", path, name,
+              dtype_row(item->type)->name);
     return error_fix(err, "Choose a type with a wider range: bf16 or f32.");
+}
+
+bool save_take_reports(struct save_stream *stream, int64_t count, struct error *err) {
+    for (int64_t r = 0; r < count; r++) {
+        const struct row_report *report = &stream->reports[r];
+        if (report->state != ROW_GOOD) return refuse_row(stream, report->state, err);
+        stream->change += report->change;
+        stream->squares += report->squares;
+    }
+    return true;
+}
+
+bool save_tell_progress(const struct save_stream *stream, struct error *err) {
+    const struct save *save = stream->save;
+    return !save->progress || save->progress(save->user, stream->done, stream->list->bytes, err);
+}
+
+static bool emit_rows(struct save_stream *stream, const struct save_item *item, struct fs_writer *file,
+                      struct error *err) {
+    int64_t per_task = task_elements / item->columns, most = slab_rows(stream, stream->index);
+    stream->per_task = per_task < 1 ? 1 : per_task;
+    for (int64_t at = 0; at < item->rows; at += stream->rows) {
+        stream->first = at;
+        stream->rows = item->rows - at < most ? item->rows - at : most;
+        if (!save_tell_progress(stream, err)) return false;
+        pool_run(stream->pool, (int)((stream->rows + stream->per_task - 1) / stream->per_task), make_rows,
+                 stream);
+        uint64_t bytes = (uint64_t)stream->rows * row_bytes(stream, stream->index);
+        if (!save_take_reports(stream, stream->rows, err) ||
+            !fs_writer_write(file, stream->slab, (size_t)bytes, err))
+            return false;
+        stream->done += bytes;
+    }
+    return true;
 }
 
 bool save_emit(void *user, size_t index, struct fs_writer *file, struct error *err) {
     struct save_part *part = user;
     struct save_stream *stream = part->stream;
-    const struct save *save = stream->save;
     stream->index = part->first + index;
-    const struct tensor *tensor = &stream->list->tensors[stream->index];
-    int64_t per_task = task_elements / columns_of(tensor);
-    stream->per_task = per_task < 1 ? 1 : per_task;
-    for (int64_t at = 0; at < rows_of(tensor); at += stream->rows) {
-        int64_t left = rows_of(tensor) - at, most = slab_rows(tensor);
-        stream->first = at;
-        stream->rows = left < most ? left : most;
-        if (save->progress && !save->progress(save->user, stream->done, stream->list->bytes, err))
-            return false;
-        pool_run(stream->pool, (int)((stream->rows + stream->per_task - 1) / stream->per_task), make_rows,
-                 stream);
-        for (int64_t r = 0; r < stream->rows; r++) {
-            if (stream->reports[r].state != ROW_GOOD)
-                return refuse_row(stream, stream->reports[r].state, err);
-            stream->change += stream->reports[r].change;
-            stream->squares += stream->reports[r].squares;
-        }
-        uint64_t bytes = (uint64_t)stream->rows * row_bytes(tensor);
-        if (!fs_writer_write(file, stream->slab, (size_t)bytes, err)) return false;
-        stream->done += bytes;
-    }
-    return true;
+    const struct save_item *item = &stream->list->items[stream->index];
+    return item->piece == PIECE_ALL ? emit_rows(stream, item, file, err)
+                                    : save_emit_piece(stream, item, file, err);
 }
