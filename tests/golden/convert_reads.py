@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What `hone convert` writes, as others read it: llama.cpp, the gguf package, transformers and MLX.
+"""What `hone convert` writes, as others read it: llama.cpp, the gguf package, transformers, bitsandbytes and MLX.
 
     convert_reads.py HONE        needs torch, transformers, gguf, llama-cpp-python and mlx (any of the last two may be
                                  absent: its cases are then named as skipped)
@@ -127,6 +127,29 @@ def types(work):
         print(f"      {type_name}: {report['bits_per_weight']:.2f} bits, relative error {report['relative_error']:.4f}, logits off by {worst(want, exact):.3f}")
 
 
+def apart(work):
+    """Types whose scales lie apart: MLX's own reading of its types, and bitsandbytes' layers out of transformers."""
+    config, name = work / "config.json", "model.layers.1.mlp.down_proj"
+    drawn = load_file(work / "f32-back/model.safetensors")[f"{name}.weight"]
+    norm = float(np.linalg.norm(drawn))
+    for bits, most in ((2, 0.5), (3, 0.2), (4, 0.1), (5, 0.05), (6, 0.03), (8, 0.01)):
+        if not importlib.util.find_spec("mlx"):
+            break
+        import mlx.core as mx
+        convert("--config", config, "--random-weights", "--seed", 3, "--to", "mlx", "--type", f"mlx-{bits}bit", "--output", work / f"mlx-{bits}bit")
+        arrays = mx.load(str(work / f"mlx-{bits}bit/model.safetensors"))
+        read = mx.dequantize(arrays[f"{name}.weight"], arrays[f"{name}.scales"], arrays[f"{name}.biases"], group_size=64, bits=bits)
+        check(f"mlx-{bits}bit: error of what MLX reads", float(np.linalg.norm(np.array(read.astype(mx.float32)) - drawn)) / norm, most)
+    for kind, most in (("nf4", 0.1), ("int8", 0.01)):
+        if not importlib.util.find_spec("bitsandbytes"):
+            break
+        convert("--config", config, "--random-weights", "--seed", 3, "--to", "safetensors", "--type", kind, "--output", work / kind)
+        layer = AutoModelForCausalLM.from_pretrained(work / kind, device_map="cpu").model.layers[1].mlp.down_proj
+        with torch.no_grad():
+            read = layer(torch.eye(drawn.shape[1], dtype=torch.bfloat16)).float().T.numpy()
+        check(f"{kind}: error of what bitsandbytes computes with ({type(layer).__name__})", float(np.linalg.norm(read - drawn)) / norm, most)
+
+
 def random(work):
     config = work / "config.json"
     convert("--config", config, "--random-weights", "--seed", 3, "--to", "safetensors", "--type", "f32", "--output", work / "random")
@@ -144,13 +167,14 @@ def random(work):
 
 
 hone = pathlib.Path(sys.argv[1]).resolve()
-for module in ("llama_cpp", "mlx"):
+for module in ("llama_cpp", "mlx", "bitsandbytes"):
     if not importlib.util.find_spec(module):
         print("skip", module, "is not installed")
 with tempfile.TemporaryDirectory() as directory:
     for model in MODELS:
         tiny(model, pathlib.Path(directory))
     types(pathlib.Path(directory))
+    apart(pathlib.Path(directory))
     random(pathlib.Path(directory))
 print(f"{failed} failed")
 sys.exit(failed != 0)
