@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "device/cuda/cuda.h"
+#include "device/cuda/replay.h"
 #include "device/cuda/trace.h"
 
 enum { slots = 4 }; /* runs whose inputs may be on their way */
@@ -29,6 +30,7 @@ struct program {
     cudaEvent_t copied[slots];
     unsigned runs;
     struct converted last;
+    struct replays replays;
     struct trace *trace; /* NULL: not asked for */
     int64_t pad;         /* the largest of all nodes' ranks */
 };
@@ -203,6 +205,7 @@ void cuda_program_close(struct program **handle) {
     }
     cudaFree(program->inputs);
     trace_close(&program->trace);
+    replays_release(&program->replays);
     mem_free(program->kernels);
     mem_free(program->tables);
     mem_free(program);
@@ -291,9 +294,16 @@ static bool run_node(struct program *program, const struct binding *binding, int
                                               op_row(node->op)->name, cudaGetErrorString(status));
 }
 
-bool cuda_run(struct program *program, const struct binding *binding, struct error *err) {
+struct pass {
+    struct program *program;
+    const struct binding *binding;
+};
+
+static bool run_nodes(void *user, struct error *err) {
+    const struct pass *pass = user;
+    struct program *program = pass->program;
+    const struct binding *binding = pass->binding;
     const struct graph *graph = program->plan->graph;
-    if (!operands_check(graph, binding, err) || !copy_inputs(program, binding, err)) return false;
     program->last.value = -1;
     bool ok = true, timed = trace_begin(program->trace);
     for (int n = 0; ok && n < graph->node_count; n++) {
@@ -302,6 +312,22 @@ bool cuda_run(struct program *program, const struct binding *binding, struct err
         if (ok && binding->after) ok = binding->after(binding->user, n, err);
     }
     return ok && (!timed || trace_end(program->trace, graph, err));
+}
+
+bool cuda_run(struct program *program, const struct binding *binding, struct error *err) {
+    enum { worth = 3 }; /* runs with the same counts before they are recorded */
+    cudaStream_t stream = program->store->device->stream;
+    struct pass pass = {program, binding};
+    if (!operands_go_on(binding, err) || !operands_check(program->plan->graph, binding, err) ||
+        !copy_inputs(program, binding, err))
+        return false;
+    if (binding->after || program->trace) return run_nodes(&pass, err);
+    struct replay *entry = replay_find(&program->replays, binding, program->store->arena);
+    if (!entry->graph && !entry->refused && ++entry->seen == worth &&
+        !replay_record(entry, stream, run_nodes, &pass, err))
+        return false;
+    return entry->graph ? cuda_check(cudaGraphLaunch(entry->graph, stream), "launch a graph", err)
+                        : run_nodes(&pass, err);
 }
 
 bool cuda_finish(struct program *program, struct error *err) {
