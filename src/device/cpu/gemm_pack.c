@@ -118,20 +118,39 @@ static void store_units(const struct gemm_packing *p, unsigned char *to, const f
     if (count & 1) memset(to + 2 * count, 0, 2);
 }
 
+/* A row of x, stored [k, m], as f32; zeros past the last. */
+static void load_turned(const struct gemm_packing *p, const struct gemm_activation *x, int64_t k,
+                        int64_t last, int64_t row, int64_t rows, float *out) {
+    const char *from = (const char *)x->data + (k * x->ld + row) * (int64_t)dtype_row(x->dtype)->bytes;
+    if (k < last)
+        cpu_row_load(out, from, x->dtype, rows, p->features);
+    else
+        memset(out, 0, (size_t)rows * sizeof *out);
+    if (p->round) round_row(out, rows, p->features);
+}
+
+/* Sixteen units of k of some rows of m at a time are made as rows of k, then turned. */
 static void pack_turned(const struct gemm_packing *p, const struct gemm_activation *x, int64_t row,
                         int64_t end, int64_t k0, int64_t kc, unsigned char *to, int64_t stride) {
-    const int64_t size = dtype_row(x->dtype)->bytes, unit = p->kernel->pairs ? 2 : 4;
-    float buffer[16], turned[16 * 16];
-    for (int64_t r = row; r < end; r += 16)
-        for (int64_t k = 0; k < kc; k += 16) {
-            int64_t rows = gemm_min(16, end - r), count = gemm_min(16, kc - k);
-            for (int64_t kk = 0; kk < count; kk++) {
-                const char *from = (const char *)x->data + ((k0 + k + kk) * x->ld + r) * size;
-                cpu_row_load(buffer, from, x->dtype, rows, p->features);
-                for (int64_t i = 0; i < rows; i++) turned[i * 16 + kk] = buffer[i];
+    enum { wide = 64 };
+    const int pair = p->kernel->pairs ? 2 : 1;
+    float even[wide] = {0}, odd[wide] = {0};
+    uint32_t units[16 * wide];
+    for (int64_t r = row; r < end; r += wide)
+        for (int64_t k = 0; k < kc; k += 16 * pair) {
+            int64_t rows = gemm_min(wide, end - r);
+            for (int u = 0; u < 16; u++) {
+                int64_t at = k0 + k + u * pair;
+                load_turned(p, x, at, k0 + kc, r, rows, even);
+                if (pair == 1) {
+                    memcpy(units + u * wide, even, sizeof even);
+                    continue;
+                }
+                load_turned(p, x, at + 1, k0 + kc, r, rows, odd);
+                p->kernel->pair(even, odd, units + u * wide, wide);
             }
-            for (int64_t i = 0; i < rows; i++)
-                store_units(p, to + (r + i - row) * stride + k * unit, turned + i * 16, count);
+            uint32_t *out = (uint32_t *)(void *)(to + (r - row) * stride) + k / pair;
+            p->kernel->transpose(units, wide, out, stride / 4, rows);
         }
 }
 
