@@ -136,6 +136,20 @@ def groups_and_the_average_go_on_with_the_same_bits():
     assert hashlib.sha256((last / "adapter/adapter_model.safetensors").read_bytes()).hexdigest() != digest("average")
 
 
+@case
+def what_is_measured_is_the_average_that_is_written():
+    for method, result in (("lora", "adapter"), ("full", "model")):
+        rows = ["--model", LLAMA, "--data", LLAMA / "rows.jsonl"]
+        flags = ["train", *rows, "--method", method, "--valid", LLAMA / "rows.jsonl", "--max-steps", 6, "--batch-size", 4, "--epochs", 9,
+                 "--learning-rate", 0.01, "--ema-decay", 0.9, "--compute", "f32", "--output", f"measured-{method}"]
+        subprocess.run([str(x) for x in [hone, *flags]], cwd=work, env=environment, check=True, capture_output=True)
+        logged = [facts["loss"] for (event, _), facts in told(f"measured-{method}").items() if event == "eval"][-1]
+        chosen = ["--adapter", f"measured-{method}/adapter"] if method == "lora" else ["--model", f"measured-{method}/model"]
+        command = [hone, "eval", *(rows if method == "lora" else rows[2:]), *chosen, "--compute", "f32", "--json"]
+        loss = json.loads(subprocess.run([str(x) for x in command], cwd=work, env=environment, check=True, capture_output=True).stdout)["loss"]
+        assert abs(loss - logged) <= 1e-5 * logged, (method, logged, loss)
+
+
 def main():
     failed = run_cases(sys.argv[2:])
     print(", ".join(f"{number} {what}" for what, number in count.items()))
