@@ -118,13 +118,18 @@ def every_optimizer_goes_on_with_the_same_bits():
 
 @case
 def early_stopping_ends_at_the_same_step_with_the_same_result():
-    ends = survives("stopping", "--schedule", "constant", "--learning-rate", 0.01, "--max-steps", 90, "--eval-every", 2, "--save-every", 1,
-                    "--early-stopping", 6, "--early-stopping-threshold", 0.01)
+    flags = ["--schedule", "constant", "--learning-rate", 0.01, "--max-steps", 90, "--eval-every", 2, "--save-every", 1,
+             "--early-stopping", 6, "--early-stopping-threshold", 0.01]
+    ends = survives("stopping", *flags)
     done = [facts for (event, _), facts in ends.items() if event == "done"]
     stops = [facts for (event, _), facts in ends.items() if event == "early_stop"]
     assert len(stops) == 1 and done[0]["result_step"] == stops[0]["best_step"], (stops, done)
     best = json.loads((work / f"stopping/checkpoints/step-{stops[0]['best_step']:08d}/state.json").read_text())
     assert best["eval_loss"] == stops[0]["best_loss"] == min(f["loss"] for (e, _), f in ends.items() if e == "eval"), (best, stops)
+    # From the checkpoint before the last: its patience is nearly out already.
+    shutil.rmtree(sorted((work / "stopping/checkpoints").iterdir())[-1])
+    finish(start("stopping", flags), "stopping")
+    assert told("stopping") == ends
 
 
 @case
