@@ -2,9 +2,9 @@
 
 #include <string.h>
 
-#include "base/arena.h"
 #include "base/fs.h"
 #include "base/mem.h"
+#include "format/hub_internal.h"
 #include "format/names_internal.h"
 #include "format/safetensors.h"
 
@@ -210,7 +210,7 @@ static bool open_files(struct hub *hub, const char *directory, struct error *err
     return read_object(hub, "generation_config.json", largest_config, &hub->generation, err) &&
            map_text(hub, "tokenizer.json", &hub->tokenizer, err) &&
            map_text(hub, "tokenizer_config.json", &hub->tokenizer_config, err) && read_template(hub, err) &&
-           open_weights(hub, err) && index_tensors(hub, err);
+           hub_check_quantised(hub, err) && open_weights(hub, err) && index_tensors(hub, err);
 }
 
 bool hub_open(struct hub **out, const char *directory, struct error *err) {
@@ -238,6 +238,12 @@ void hub_close(struct hub **hub) {
     json_decref(closing->generation);
     arena_release(&closing->arena);
     mem_free(closing);
+}
+
+const char *hub_directory(const struct hub *hub) { return hub->directory; }
+
+struct arena *hub_arena(struct hub *hub) {
+    return &hub->arena;
 }
 
 const json_t *hub_config(const struct hub *hub) { return hub->config; }

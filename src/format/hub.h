@@ -18,6 +18,10 @@ const json_t *hub_generation_config(const struct hub *hub); /* may be NULL */
 size_t hub_tensor_count(const struct hub *hub);
 const struct tensor *hub_tensor(const struct hub *hub, size_t index);
 const struct tensor *hub_find_tensor(const struct hub *hub, const char *name);
+/* A weight as the model means it: what is stored in several tensors (bitsandbytes' nf4 and int8, MLX's types)
+ * is put together, with the shape of the matrix; lives as long as the handle. Errors: ERROR_INPUT naming the
+ * tensor whose parts do not fit, or the type that is not read. */
+bool hub_find_weight(struct hub *hub, const char *name, struct tensor *out, bool *found, struct error *err);
 uint64_t hub_file_bytes(const struct hub *hub); /* of all mapped weight files */
 /* Texts; NULL when the file is absent or empty. Owned by the handle, in the mapped file: not NUL-terminated,
  * save the template, and not checked to be UTF-8. The template: chat_template.jinja, else

@@ -23,12 +23,24 @@ static const struct tensor *find(const struct model *model, const char *name) {
     return model->gguf ? gguf_find_tensor(model->gguf, name) : hub_find_tensor(model->hub, name);
 }
 
+/* The same, where a directory's weight may be several tensors put together in *made. */
+static bool find_weight(struct model *model, const char *name, struct tensor *made, const struct tensor **out,
+                        struct error *err) {
+    bool found = true;
+    *out = model->hub ? made : find(model, name);
+    if (model->hub && !hub_find_weight(model->hub, name, made, &found, err)) return false;
+    if (!found) *out = NULL;
+    return true;
+}
+
 static bool weight_load(struct model *model, const struct weight_name *row, int64_t layer,
                         struct error *err) {
     char name[tensor_max_name];
     int64_t dim[2];
     if (!layout_name(row, model->gguf != NULL, layer, name)) return true;
-    const struct tensor *tensor = find(model, name);
+    const struct tensor *tensor;
+    struct tensor made;
+    if (!find_weight(model, name, &made, &tensor, err)) return false;
     if (!tensor && (row->optional || (row->role == WEIGHT_HEAD && model->config.tied))) return true;
     if (!tensor)
         return error_set(err, ERROR_INPUT, "model", "%s: the tensor %s is missing", model->path, name);
@@ -192,6 +204,11 @@ bool model_digest(const struct model *model, struct digest *out, struct error *e
             if (!weight->rank) continue;
             digest_bytes(weight->data, (size_t)weight->bytes, out);
             buf_printf(&all, "%s %s\n", weight->name, out->hex);
+            for (int p = 0; p < tensor_parts; p++) {
+                if (!weight->part[p]) continue;
+                digest_bytes(weight->part[p]->data, (size_t)weight->part[p]->bytes, out);
+                buf_printf(&all, "%s %s\n", weight->part[p]->name, out->hex);
+            }
         }
     }
     bool ok = !all.failed;
@@ -220,8 +237,12 @@ uint64_t model_parameters(const struct model *model) {
 uint64_t model_token_bytes(const struct model *model) {
     uint64_t total = 0;
     size_t count = layout_count(&model->config);
-    for (size_t i = 0; i < count; i++)
-        if (model->weights[i].rank) total += (uint64_t)model->weights[i].bytes;
+    for (size_t i = 0; i < count; i++) {
+        const struct tensor *weight = &model->weights[i];
+        if (weight->rank) total += weight->bytes;
+        for (int p = 0; weight->rank && p < tensor_parts; p++)
+            total += weight->part[p] ? weight->part[p]->bytes : 0;
+    }
     const struct tensor *embedding = model_weight(model, WEIGHT_EMBEDDING, 0);
     if (!model->config.tied)
         total -= (uint64_t)embedding->bytes / (uint64_t)embedding->dim[0] * (uint64_t)(embedding->dim[0] - 1);

@@ -124,10 +124,6 @@ bool model_config_hub(struct model *model, const json_t *config, struct error *e
     if (activation && strcmp(activation, "silu") && strcmp(activation, "swish"))
         return error_set(err, ERROR_INPUT, "model", "%s: config.json: hidden_act \"%.40s\" is not supported",
                          model->path, activation);
-    if (json_is_object(json_object_get(config, "quantization_config")))
-        return error_set(err, ERROR_INPUT, "model",
-                         "%s: config.json: quantised checkpoints (quantization_config) are not supported",
-                         model->path);
     return read_rope(model, config, err) &&
            (model->family->check(c, config, err) || error_about(err, model->path));
 }

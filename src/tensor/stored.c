@@ -96,18 +96,19 @@ static bool place(struct stored_layout *layout, struct stored_piece *piece, cons
 
 static bool place_levels(struct stored_layout *out, int64_t rows, int64_t columns) {
     int64_t blocks = (rows * columns + nf4_block - 1) / nf4_block;
-    return place(out, &out->part[PART_SCALES], ".absmax", DTYPE_U8, 1, blocks, 0) &&
-           place(out, &out->part[PART_LEVELS], ".nested_quant_map", DTYPE_F32, 1, nf4_scale_levels, 0) &&
-           place(out, &out->part[PART_FACTORS], ".nested_absmax", DTYPE_F32, 1,
+    return place(out, &out->part[PART_SCALES], ".weight.absmax", DTYPE_U8, 1, blocks, 0) &&
+           place(out, &out->part[PART_LEVELS], ".weight.nested_quant_map", DTYPE_F32, 1, nf4_scale_levels,
+                 0) &&
+           place(out, &out->part[PART_FACTORS], ".weight.nested_absmax", DTYPE_F32, 1,
                  (blocks + nf4_outer_block - 1) / nf4_outer_block, 0) &&
-           place(out, &out->part[PART_OFFSETS], ".nested_offset", DTYPE_F32, 1, 1, 0);
+           place(out, &out->part[PART_OFFSETS], ".weight.nested_offset", DTYPE_F32, 1, 1, 0);
 }
 
 bool stored_layout(struct stored_layout *out, enum dtype dtype, int64_t rows, int64_t columns,
                    enum dtype scales) {
     const struct dtype_row *type = dtype_row(dtype);
     *out = (struct stored_layout){0};
-    if (!place(out, &out->codes, "", dtype, 2, rows, columns)) return false;
+    if (!place(out, &out->codes, ".weight", dtype, 2, rows, columns)) return false;
     switch (type->form) {
     case FORM_LEVELS: return place_levels(out, rows, columns);
     case FORM_ROWS: return place(out, &out->part[PART_SCALES], ".SCB", DTYPE_F32, 1, rows, 0);

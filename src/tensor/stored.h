@@ -45,10 +45,10 @@ struct stored stored_of(const struct tensor *tensor);
  * at the end of a row. */
 void stored_decode(const struct stored *stored, int64_t row, int64_t column, int64_t count, float *out);
 
-/* The pieces that a matrix is stored in, one after the other, each at a multiple of 64 bytes. Their names
- * follow that of the weight in safetensors files: "weight.absmax". */
+/* The pieces that a matrix is stored in, one after the other, each at a multiple of 64 bytes. */
 struct stored_piece {
-    const char *suffix; /* "" for the codes */
+    const char *suffix; /* what follows the module's path in safetensors files: ".weight", ".SCB"; nf4's
+                           offset stands in bitsandbytes' quant_state instead */
     enum dtype dtype;
     int rank; /* 0: there is none */
     int64_t dim[2];

@@ -333,7 +333,7 @@ def unknown_out_of_range_and_conflicting_settings_are_refused():
             ([*train, "--adapter", LLAMA / "adapter", "--lora-alpha", "5.5"], "lora-alpha 5.5 conflicts with the alpha 8"),
             ([*train, "--adapter", LLAMA / "adapter", "--lora-targets", "q_proj"], "lora-targets conflicts with the targets q_proj,"),
  ([*train, "--template-arg", "x"], "NAME=VALUE"),
-            ([*train, "--recipe", "r.yaml"], "r.yaml:1"), (["eval", "--device", "gpu"], "cpu"), ([*train, "--epochs"], "epochs"),
+            ([*train, "--recipe", "r.yaml"], "r.yaml:1"), (["eval", "--model", LLAMA, "--data", LLAMA / "rows.jsonl", "--device", "gpu"], "cpu"), ([*train, "--epochs"], "epochs"),
             ([*train, "--columns", "nonsense"], "columns"), ([*train, "stray"], "stray"), (["train", "--output", "out"], "--model"),
             (["train", "--model", LLAMA, "--output", "out"], "--data"), (TRAIN, "--output"), (["trian"], "train"),
             (["generate", "--model", LLAMA], "--prompt"), (["generate", "--model", LLAMA, "--prompt", "a", "--batch", "b"], "exclude"),
