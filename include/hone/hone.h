@@ -101,8 +101,8 @@ HONE_API char *hone_settings_markdown(void);
 struct hone_job;
 
 /* Makes a job of a command: "doctor", "pull", "data check", "data stats", "data preview", "train", "plan",
- * "eval", "generate", "convert", "settings", "bench". Nothing is read yet. Errors: HONE_USAGE for an unknown
- * command. */
+ * "eval", "generate", "convert", "settings", "bench", "report". Nothing is read yet. Errors: HONE_USAGE for
+ * an unknown command. */
 HONE_API bool hone_job_open(struct hone_job **out, const char *command, struct hone_error *err);
 /* Frees the job and everything it gave. Not while hone_job_run is running. */
 HONE_API void hone_job_close(struct hone_job **job);

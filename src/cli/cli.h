@@ -43,7 +43,7 @@ struct command {
 /* A row per file. */
 extern const struct command command_doctor, command_pull, command_data_check, command_data_stats,
     command_data_preview, command_plan, command_train, command_eval, command_generate, command_chat,
-    command_bench, command_convert, command_settings;
+    command_bench, command_convert, command_report, command_settings;
 
 /* Opens the job, takes the flags, runs it, shows the result. argv[0] is the first word after the command.
  * SIGINT and SIGTERM cancel the job; a second one leaves at once. */

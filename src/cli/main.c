@@ -11,7 +11,7 @@ static const struct command *const commands[] = {
     &command_doctor,     &command_pull,                              /* get started */
     &command_data_check, &command_data_stats, &command_data_preview, /* data */
     &command_plan,       &command_train,                             /* train */
-    &command_eval,       &command_bench,                             /* measure */
+    &command_eval,       &command_bench,      &command_report,       /* measure */
     &command_generate,   &command_chat,                              /* use */
     &command_convert,    &command_settings,                          /* hand over */
 };

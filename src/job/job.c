@@ -18,6 +18,7 @@ const struct job_kind job_kinds[] = {
     {"chat", USE_CHAT, job_chat},
     {"bench", USE_BENCH, job_bench},
     {"convert", USE_CONVERT, job_convert},
+    {"report", USE_REPORT, job_report},
     {"settings", USE_SETTINGS, job_settings},
 };
 const size_t job_kind_count = sizeof job_kinds / sizeof *job_kinds;

@@ -67,6 +67,7 @@ bool job_generate(struct job *job, struct error *err);
 bool job_chat(struct job *job, struct error *err); /* refuses: a conversation is a session */
 bool job_bench(struct job *job, struct error *err);
 bool job_convert(struct job *job, struct error *err);
+bool job_report(struct job *job, struct error *err);
 bool job_settings(struct job *job, struct error *err);
 
 #endif

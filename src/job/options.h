@@ -28,6 +28,7 @@ struct options {
     uint64_t shard_size;   /* convert: largest file of weights in a directory; 0: auto */
     char *command;         /* settings: of one command */
     bool markdown;         /* settings */
+    char *run, *report;    /* report: a directory, and the file to write */
     bool compare, profile; /* plan */
     struct text_list runs; /* plan: directories of runs */
     bool json;             /* for the view: what is printed */

@@ -27,11 +27,12 @@ enum recipe_use {
     USE_SETTINGS = 1 << 10,
     USE_BENCH = 1 << 11,
     USE_CONVERT = 1 << 12,
+    USE_REPORT = 1 << 13,
     USE_FACT = 1 << 20,   /* stands in recipe.yaml alone */
     USE_INVOKE = 1 << 21, /* says how this process runs; not written to recipe.yaml */
     USE_RUN = USE_TRAIN | USE_PLAN,
     USE_DATA = USE_CHECK | USE_STATS | USE_PREVIEW,
-    USE_EVERY = (1 << 13) - 1,
+    USE_EVERY = (1 << 14) - 1,
 };
 
 enum schedule {

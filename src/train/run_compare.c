@@ -107,6 +107,16 @@ static bool add_measured(json_t *rows, const char *directory, struct events *lis
     return ok && (found || events_warn(listener, text, err));
 }
 
+/* Before anything takes time. */
+static bool check_runs(const struct trainer_host *host, struct error *err) {
+    for (size_t i = 0; host->runs && i < host->runs->count; i++) {
+        struct run_log log;
+        if (!run_log_open(&log, host->runs->items[i], err)) return false;
+        run_log_close(&log);
+    }
+    return true;
+}
+
 static bool has_run(const char *directory) {
     char *path = directory ? fs_join(directory, "events.jsonl") : NULL;
     bool there = path && fs_kind_of(path) == FS_FILE;
@@ -158,9 +168,11 @@ bool trainer_compare(struct recipe *recipe, const struct trainer_host *host, jso
         json_decref(rows);
         return error_no_memory(err, "plan", 0);
     }
-    bool ok = list_values(&axes[0], recipe, err) && list_values(&axes[1], recipe, err) &&
-              run_read(&run, recipe, host, true, err) && run_tell_warnings(&run, &listener, err) &&
-              add_rows(&run, &given, axes, rows, err) &&
+    memset(&run, 0, sizeof run);
+    run.lock = -1;
+    bool ok = check_runs(host, err) && list_values(&axes[0], recipe, err) &&
+              list_values(&axes[1], recipe, err) && run_read(&run, recipe, host, true, err) &&
+              run_tell_warnings(&run, &listener, err) && add_rows(&run, &given, axes, rows, err) &&
               add_all_measured(&run, given.output, rows, &listener, err);
     if (ok) {
         *result = json_pack("{s:O}", "rows", rows);

@@ -16,7 +16,7 @@ static void *roomy(void *items, size_t *capacity, size_t count, size_t size, str
                       ? mem_realloc(items, bytes)
                       : NULL;
     if (!moved) {
-        error_no_memory(err, "report", bytes);
+        error_no_memory(err, "run", bytes);
         return NULL;
     }
     *capacity = larger;
@@ -121,7 +121,7 @@ static bool read_lines(struct run_log *log, const struct fs_map *map, const char
         text = line_end + 1;
     }
     if (log->lines > log->damaged) return true;
-    error_set(err, ERROR_INPUT, "report", "%s holds no event", path);
+    error_set(err, ERROR_INPUT, "run", "%s holds no event", path);
     return error_fix(err, "Name the directory of a run that has begun.");
 }
 
@@ -129,10 +129,10 @@ bool run_log_open(struct run_log *out, const char *directory, struct error *err)
     struct fs_map map;
     memset(out, 0, sizeof *out);
     char *path = fs_join(directory, "events.jsonl");
-    if (!path) return error_no_memory(err, "report", 0);
+    if (!path) return error_no_memory(err, "run", 0);
     bool ok = false;
     if (fs_kind_of(path) == FS_NOTHING) {
-        error_set(err, ERROR_INPUT, "report", "%s is not the directory of a run: it has no events.jsonl",
+        error_set(err, ERROR_INPUT, "run", "%s is not the directory of a run: it has no events.jsonl",
                   directory);
         error_fix(err, "Name a directory that hone train wrote: its --output.");
     } else if (fs_map_open(&map, path, err)) {

@@ -4,6 +4,7 @@
     tests/e2e/memory.py HONE [CASE ...]
 
 Runs in a temporary directory; every case prints "ok" or what it saw, and the last line counts them."""
+import html.parser
 import json
 import os
 import pathlib
@@ -86,6 +87,77 @@ def flags_that_do_not_go_together_are_refused():
     assert "--compare" in run("plan", *TRAIN, "--run", "block", status=2).stderr
     assert "--profile" in run("plan", *TRAIN, "--compare", "--profile", status=2).stderr
     assert "events.jsonl" in run("plan", *TRAIN, "--compare", "--run", "nowhere", status=3).stderr
+
+
+class Page(html.parser.HTMLParser):
+    """What a page refers to, runs and says."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.references, self.text = [], [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.references += [value for name, value in attributes if name in ("src", "href", "srcset", "action", "xlink:href")]
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def report(directory):
+    result = answer("report", directory)
+    text = (here / result["path"]).read_text()
+    page = Page(text)
+    assert not page.references and "script" not in page.tags and "url(" not in text and "@import" not in text, page.references
+    assert "nan" not in text.replace("nanoseconds", "").lower().split('<section class="box wide"')[0], "a number that is none in a chart"
+    return result, page
+
+
+@case
+def a_report_is_one_page_with_every_chart():
+    result, page = report("block")
+    assert result["done"] and result["steps"] == 5 and page.tags.count("svg") == 6, (result, page.tags.count("svg"))
+    for words in ("Loss", "Learning rate", "Gradient norm", "tokens a second", "Memory over one step", "measured", "Events", "lora-rank"):
+        assert words in page.text, words
+    assert str(here) not in page.text and str(TINY) not in page.text, "a path of this machine"
+
+
+def write_run(directory, lines, end="\n"):
+    (here / directory).mkdir()
+    (here / directory / "events.jsonl").write_text("\n".join(map(json.dumps, lines)) + end)
+
+
+def step(number, **fields):
+    return {"event": "step", "step": number, "loss": 3.0 - number * 1e-6, "learning_rate": 1e-3, "gradient_norm": 1.0, "tokens": 10, "seconds": 1,
+            "tokens_per_second": 10.0, "memory_bytes": 1 << 20, **fields}
+
+
+@case
+def a_report_of_a_broken_run_says_so_and_escapes_what_it_shows():
+    evil = "<script>alert(1)</script> \u202e & \x07"
+    write_run("torn", [step(1), step(2, gradient_norm=-1.0), {"event": "warning", "step": 2, "message": evil}, {"event": "<i>odd</i>", "step": 2}],
+              end="\n{\"event\":\"st")
+    result, page = report("torn")
+    assert not result["done"] and "torn" in page.text and "alert(1)" in page.text and "script" not in page.tags and "<i>odd</i>" in page.text, result
+    assert "\u202e" not in page.text and "\x07" not in page.text
+    write_run("begun", [{"event": "plan", "step": 0, "peak_bytes": 1}])
+    assert report("begun")[0]["steps"] == 0
+
+
+@case
+def a_report_of_a_long_run_stays_small():
+    write_run("long", [step(n) for n in range(1, 100001)])
+    result, _ = report("long")
+    assert result["steps"] == 100000 and (here / "long/report.html").stat().st_size < 300_000
+
+
+@case
+def a_report_is_written_where_it_is_wanted_or_refused():
+    assert answer("report", "block", "--output", "page.html")["path"] == "page.html" and (here / "page.html").stat().st_size > 0
+    assert "events.jsonl" in run("report", "nowhere", status=3).stderr
+    assert "directory" in run("report", status=2).stderr
+    assert "cannot" in run("report", "block", "--output", "no/such/page.html", status=4).stderr
 
 
 failed = run_cases(sys.argv[2:])
