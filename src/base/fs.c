@@ -1,4 +1,4 @@
-#include "base/fs.h"
+#include "base/fs_internal.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -25,8 +25,7 @@ void fs_set_fault(fs_fault fault, void *user) {
     fault_hook = fault;
 }
 
-/* True when the call must fail; errno is set then. */
-static bool refused(const char *call, const char *path) {
+bool fs_refused(const char *call, const char *path) {
     int number = fault_hook ? fault_hook(fault_user, call, path) : 0;
     if (number) errno = number;
     return number != 0;
@@ -42,7 +41,7 @@ static bool write_error(struct error *err, const char *doing, const char *path) 
 
 static int open_retry(const char *path, int flags, mode_t mode) {
     int fd;
-    if (refused("open", path)) return -1;
+    if (fs_refused("open", path)) return -1;
     do fd = open(path, flags | O_CLOEXEC, mode);
     while (fd < 0 && errno == EINTR);
     return fd;
@@ -50,7 +49,7 @@ static int open_retry(const char *path, int flags, mode_t mode) {
 
 static bool write_all(int fd, const char *path, const void *data, size_t size) {
     const char *at = data;
-    if (refused("write", path)) return false;
+    if (fs_refused("write", path)) return false;
     while (size) {
         ssize_t n = write(fd, at, size > 1u << 30 ? 1u << 30 : size);
         if (n < 0 && errno == EINTR) continue;
@@ -65,7 +64,7 @@ static bool write_all(int fd, const char *path, const void *data, size_t size) {
 }
 
 static bool sync_fd(int fd, const char *path) {
-    if (refused("fsync", path)) return false;
+    if (fs_refused("fsync", path)) return false;
     return fsync(fd) == 0;
 }
 
@@ -88,7 +87,7 @@ bool fs_map_open(struct fs_map *map, const char *path, struct error *err) {
     int fd = open_retry(path, O_RDONLY, 0);
     if (fd < 0) return read_error(err, "open", path);
     bool ok = false;
-    if (refused("fstat", path) || fstat(fd, &st) != 0) {
+    if (fs_refused("fstat", path) || fstat(fd, &st) != 0) {
         read_error(err, "read", path);
     } else if (S_ISDIR(st.st_mode)) {
         error_set(err, ERROR_INPUT, "file", "%s is a directory, a file is needed", path);
@@ -97,8 +96,8 @@ bool fs_map_open(struct fs_map *map, const char *path, struct error *err) {
     } else if (st.st_size == 0) {
         ok = true;
     } else {
-        void *data = refused("mmap", path) ? MAP_FAILED
-                                           : mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+        void *data = fs_refused("mmap", path) ? MAP_FAILED
+                                              : mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (data == MAP_FAILED) {
             read_error(err, "map", path);
         } else {
@@ -123,7 +122,7 @@ bool fs_read(const char *path, size_t limit, struct buf *out, struct error *err)
     int fd = open_retry(path, O_RDONLY, 0);
     if (fd < 0) return read_error(err, "open", path);
     for (;;) {
-        ssize_t n = refused("read", path) ? -1 : read(fd, block, sizeof block);
+        ssize_t n = fs_refused("read", path) ? -1 : read(fd, block, sizeof block);
         if (n < 0 && errno == EINTR) continue;
         if (n < 0) {
             read_error(err, "read", path);
@@ -222,7 +221,7 @@ bool fs_appender_open(struct fs_appender *appender, const char *path, uint64_t k
     if (!appender->path) return error_no_memory(err, "file", 0);
     appender->fd = open_retry(path, O_WRONLY | O_CREAT, 0644);
     bool ok = appender->fd >= 0;
-    if (ok) ok = !refused("ftruncate", path) && ftruncate(appender->fd, (off_t)keep) == 0;
+    if (ok) ok = !fs_refused("ftruncate", path) && ftruncate(appender->fd, (off_t)keep) == 0;
     if (ok) ok = lseek(appender->fd, 0, SEEK_END) >= 0;
     if (ok) return true;
     write_error(err, "open", path);
@@ -253,7 +252,7 @@ void fs_appender_close(struct fs_appender *appender) {
 bool fs_stat(const char *path, struct fs_info *info, struct error *err) {
     struct stat st;
     memset(info, 0, sizeof *info);
-    if (refused("stat", path) || stat(path, &st) != 0) {
+    if (fs_refused("stat", path) || stat(path, &st) != 0) {
         if (errno == ENOENT || errno == ENOTDIR) return true;
         return read_error(err, "look at", path);
     }
@@ -283,7 +282,7 @@ bool fs_make_directories(const char *path, struct error *err) {
         if (*at != '/' && *at) continue;
         char held = *at;
         *at = '\0';
-        if (refused("mkdir", copy) || (mkdir(copy, 0755) != 0 && errno != EEXIST))
+        if (fs_refused("mkdir", copy) || (mkdir(copy, 0755) != 0 && errno != EEXIST))
             ok = write_error(err, "create directory", copy);
         else if (fs_kind_of(copy) != FS_DIRECTORY)
             ok = error_set(err, ERROR_INPUT, "file", "%s exists and is not a directory", copy);
@@ -304,7 +303,7 @@ bool fs_sync_directory(const char *path, struct error *err) {
 }
 
 bool fs_rename(const char *from, const char *to, struct error *err) {
-    if (refused("rename", to) || rename(from, to) != 0) return write_error(err, "rename to", to);
+    if (fs_refused("rename", to) || rename(from, to) != 0) return write_error(err, "rename to", to);
     char *directory = fs_directory_of(to);
     if (!directory) return error_no_memory(err, "file", 0);
     bool ok = fs_sync_directory(directory, err);
@@ -313,7 +312,7 @@ bool fs_rename(const char *from, const char *to, struct error *err) {
 }
 
 bool fs_remove(const char *path, struct error *err) {
-    if (!refused("unlink", path) && unlink(path) == 0) return true;
+    if (!fs_refused("unlink", path) && unlink(path) == 0) return true;
     return errno == ENOENT || write_error(err, "remove", path);
 }
 
@@ -332,7 +331,7 @@ static bool remove_below(const char *path, int depth, struct error *err) {
         mem_free(child);
     }
     fs_list_close(&list);
-    if (ok && (refused("rmdir", path) || rmdir(path) != 0)) ok = write_error(err, "remove", path);
+    if (ok && (fs_refused("rmdir", path) || rmdir(path) != 0)) ok = write_error(err, "remove", path);
     return ok;
 }
 
@@ -341,7 +340,7 @@ bool fs_remove_tree(const char *path, struct error *err) { return remove_below(p
 void fs_remove_empty(const char *path, size_t keep) {
     char *copy = mem_strdup(path);
     for (size_t size = copy ? strlen(copy) : 0; size > keep; size = strlen(copy)) {
-        if (refused("rmdir", copy) || rmdir(copy) != 0) break;
+        if (fs_refused("rmdir", copy) || rmdir(copy) != 0) break;
         char *slash = strrchr(copy, '/');
         if (!slash || slash == copy) break;
         while (slash > copy && slash[-1] == '/') slash--;
@@ -352,7 +351,7 @@ void fs_remove_empty(const char *path, size_t keep) {
 
 bool fs_free_bytes(const char *path, uint64_t *out, struct error *err) {
     struct statvfs st;
-    if (refused("statvfs", path) || statvfs(path, &st) != 0) return read_error(err, "look at", path);
+    if (fs_refused("statvfs", path) || statvfs(path, &st) != 0) return read_error(err, "look at", path);
     *out = (uint64_t)st.f_bavail * (uint64_t)st.f_frsize;
     return true;
 }
@@ -362,7 +361,7 @@ bool fs_symlink(const char *target, const char *path, struct error *err) {
     char *temporary = fs_partial(path);
     if (!temporary) return error_no_memory(err, "file", strlen(path));
     bool ok = fs_remove(temporary, err);
-    if (ok && (refused("symlink", path) || symlink(target, temporary) != 0))
+    if (ok && (fs_refused("symlink", path) || symlink(target, temporary) != 0))
         ok = write_error(err, "link", path);
     if (ok && !fs_rename(temporary, path, err)) {
         fs_remove(temporary, &ignored);
@@ -376,7 +375,7 @@ static int name_order(const void *a, const void *b) { return strcmp(*(char *cons
 
 bool fs_list_open(struct fs_list *list, const char *path, struct error *err) {
     memset(list, 0, sizeof *list);
-    DIR *directory = refused("opendir", path) ? NULL : opendir(path);
+    DIR *directory = fs_refused("opendir", path) ? NULL : opendir(path);
     if (!directory) return read_error(err, "list", path);
     size_t capacity = 0;
     bool ok = true;
@@ -418,7 +417,7 @@ char *fs_join(const char *directory, const char *name) {
 
 bool fs_absolute(const char *path, char **out, struct error *err) {
     char resolved[PATH_MAX];
-    if (refused("realpath", path) || !realpath(path, resolved)) return read_error(err, "find", path);
+    if (fs_refused("realpath", path) || !realpath(path, resolved)) return read_error(err, "find", path);
     *out = mem_strdup(resolved);
     return *out || error_no_memory(err, "file", PATH_MAX);
 }
@@ -432,7 +431,7 @@ bool fs_lock_open(int *lock, const char *path, bool *taken, struct error *err) {
     *taken = false;
     *lock = open_retry(path, O_RDWR | O_CREAT, 0644);
     if (*lock < 0) return write_error(err, "open", path);
-    if (!refused("flock", path) && flock(*lock, LOCK_EX | LOCK_NB) == 0) return true;
+    if (!fs_refused("flock", path) && flock(*lock, LOCK_EX | LOCK_NB) == 0) return true;
     *taken = errno == EWOULDBLOCK;
     bool ok = *taken || write_error(err, "lock", path);
     close(*lock);

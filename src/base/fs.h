@@ -93,6 +93,17 @@ const char *fs_base_name(const char *path);
 bool fs_lock_open(int *lock, const char *path, bool *taken, struct error *err);
 void fs_lock_close(int *lock);
 
+/* A mapped file that has no name, for what has no place in memory; its disk space is taken at once, so that
+ * no later write fails. It is gone when it is closed or the process ends. ERROR_DISK where there is no room,
+ * ERROR_USAGE where the files of `directory` lie in memory themselves. */
+struct fs_scratch {
+    unsigned char *data; /* of whole pages, zero */
+    size_t size;
+};
+bool fs_scratch_open(struct fs_scratch *out, const char *directory, size_t size, struct error *err);
+void fs_scratch_close(struct fs_scratch *scratch); /* takes a closed one */
+bool fs_in_memory(const char *directory);          /* files there take memory, not disk */
+
 /* Fault injection, for tests: called before each system call with its name and path; a nonzero
  * return is the errno that the call fails with. */
 typedef int (*fs_fault)(void *user, const char *call, const char *path);

@@ -92,6 +92,8 @@ void progress_plan(const json_t *plan) {
     puts("Plan");
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         printf("  %-28s %12s\n", rows[i].label, print_bytes(json_get_number(plan, rows[i].key), text));
+    double offloaded = json_get_number(plan, "offloaded_bytes");
+    if (offloaded > 0) printf("  %-28s %12s\n", "offloaded to a file", print_bytes(offloaded, text));
     double host = json_get_number(plan, "host_bytes");
     if (host > 0) printf("  %-28s %12s\n", "on the host, beside it", print_bytes(host, text));
     double steps = json_get_number(plan, "steps"), tokens = json_get_number(plan, "micro_batch_tokens");

@@ -21,7 +21,7 @@ enum {
              13 +
          OP_COUNT * 67 + DTYPE_COUNT) *
             10 +
-        2
+        3
 };
 
 struct device;
@@ -84,6 +84,9 @@ struct device_ops {
     /* Programs over one store never run at the same time and share one arena: makes it at least this large.
      * Called with the largest of their plans before they are compiled. */
     bool (*reserve)(struct store *store, uint64_t bytes, struct error *err);
+    /* The same for the file of what programs offload, in the state table's directory; NULL: this device
+     * offloads nothing, neither values nor rows of state. */
+    bool (*reserve_file)(struct store *store, uint64_t bytes, struct error *err);
     /* Copies `bytes` of a state row (offset 0) in or out. */
     bool (*upload)(struct store *store, int row, const void *data, size_t bytes, struct error *err);
     bool (*download)(struct store *store, int row, void *data, size_t bytes, struct error *err);

@@ -25,15 +25,21 @@ bool host_store_open(struct device *device, const struct state_table *table, str
         host_store_close(&store);
         return error_no_memory(err, "store", total);
     }
-    uint64_t at = 0;
+    uint64_t at = 0, file_at = 0, in_file = state_offloaded_bytes(table);
+    if (in_file &&
+        !fs_scratch_open(&store->row_file, table->directory ? table->directory : ".", (size_t)in_file, err)) {
+        host_store_close(&store);
+        return false;
+    }
     for (int i = 0; i < table->count; i++) {
         const struct state_row *row = &table->rows[i];
         if (row->class == STATE_MAPPED) {
             store->data[i] = (void *)(uintptr_t)
                                  row->mapped; /* never written: no operation's state_writes names a weight */
         } else if (row->parent < 0) {
-            store->data[i] = store->block + at;
-            at += (row->bytes + 63) & ~(uint64_t)63;
+            uint64_t *next = row->offloaded ? &file_at : &at;
+            store->data[i] = (row->offloaded ? store->row_file.data : store->block) + *next;
+            *next += state_row_room(row);
         }
     }
     for (int i = 0; i < table->count; i++)
@@ -48,6 +54,8 @@ void host_store_close(struct store **handle) {
     if (!store) return;
     mem_unmap(store->block, store->bytes);
     mem_unmap(store->arena, store->arena_bytes);
+    fs_scratch_close(&store->row_file);
+    fs_scratch_close(&store->arena_file);
     mem_free(store->data);
     mem_free(store);
     *handle = NULL;
@@ -80,13 +88,20 @@ bool host_reserve(struct store *store, uint64_t bytes, struct error *err) {
     return true;
 }
 
+bool host_reserve_file(struct store *store, uint64_t bytes, struct error *err) {
+    if (bytes <= store->arena_file.size) return true;
+    fs_scratch_close(&store->arena_file);
+    return fs_scratch_open(&store->arena_file, store->table->directory ? store->table->directory : ".",
+                           (size_t)bytes, err);
+}
+
 bool host_memory_open(struct host_memory *out, const struct plan *plan, struct store *store,
                       struct error *err) {
     *out = (struct host_memory){.plan = plan, .store = store};
     uint64_t total;
     if (!checked_add(plan->arena_bytes, plan->workspace_bytes, &total))
         return error_no_memory(err, "program", plan->arena_bytes);
-    return host_reserve(store, total, err);
+    return host_reserve(store, total, err) && host_reserve_file(store, plan->offloaded_bytes, err);
 }
 
 void *host_workspace(const struct host_memory *memory) {
@@ -110,7 +125,8 @@ struct operand host_operand(const struct host_memory *memory, const struct bindi
     else if (value->kind == VALUE_INPUT)
         operand.data = (void *)(uintptr_t)binding->inputs[value->which];
     else if (memory->plan->offset[id] != UINT64_MAX)
-        operand.data = memory->store->arena + memory->plan->offset[id];
+        operand.data = (value->offloaded ? memory->store->arena_file.data : memory->store->arena) +
+                       memory->plan->offset[id];
     return operand;
 }
 

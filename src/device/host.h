@@ -2,6 +2,7 @@
 #ifndef HONE_DEVICE_HOST_H
 #define HONE_DEVICE_HOST_H
 
+#include "base/fs.h"
 #include "device/operand.h"
 
 struct store {
@@ -12,12 +13,15 @@ struct store {
     size_t bytes;
     unsigned char *arena; /* shared by the programs over this store */
     size_t arena_bytes;
+    /* In files: rows, and what programs offload. */
+    struct fs_scratch row_file, arena_file;
 };
 
 bool host_store_open(struct device *device, const struct state_table *table, struct store **out,
                      struct error *err);
 void host_store_close(struct store **store);
 bool host_reserve(struct store *store, uint64_t bytes, struct error *err);
+bool host_reserve_file(struct store *store, uint64_t bytes, struct error *err);
 bool host_upload(struct store *store, int row, const void *data, size_t bytes, struct error *err);
 bool host_download(struct store *store, int row, void *data, size_t bytes, struct error *err);
 

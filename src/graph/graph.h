@@ -22,12 +22,25 @@ bool graph_fold(struct graph *graph, struct error *err);
 
 /* Recomputation inside blocks: what the backward pass of a block reads is computed again just before, and
  * nothing else. GRAPH_KEEP_EDGES keeps only what crosses a block's edge; GRAPH_KEEP_COSTLY keeps all but the
- * outputs of operations that are cheap (op_row.cheap), which costs almost no time. */
-enum graph_keep { GRAPH_KEEP_ALL, GRAPH_KEEP_COSTLY, GRAPH_KEEP_EDGES };
+ * outputs of operations that are cheap (op_row.cheap), which costs almost no time. GRAPH_KEEP_OFFLOADED keeps
+ * the same, but in a file: copied there once made, and back before the block's backward pass reads it. */
+enum graph_keep { GRAPH_KEEP_ALL, GRAPH_KEEP_COSTLY, GRAPH_KEEP_EDGES, GRAPH_KEEP_OFFLOADED };
 bool graph_recompute(struct graph *graph, enum graph_keep keep, struct error *err);
+
+/* The second half of GRAPH_KEEP_OFFLOADED: inserts the copies. */
+bool graph_offload(struct graph *graph, struct error *err);
 
 /* Notes for each value which node writes it, after nodes have moved. */
 void graph_set_producers(struct graph *graph);
+
+/* Nodes in a new order, which a pass gathers and then gives to the graph in place of its own. All zero:
+ * empty. */
+struct node_list {
+    struct node *nodes;
+    int count, capacity;
+};
+bool node_list_add(struct node_list *list, const struct node *node); /* false: out of memory */
+void node_list_give(struct node_list *list, struct graph *graph);    /* sets producers too */
 
 /* One line a node, for people. */
 bool graph_dump(const struct graph *graph, struct buf *out);

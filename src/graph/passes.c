@@ -35,26 +35,34 @@ bool graph_prune(struct graph *graph, struct error *err) {
     return ok;
 }
 
+bool node_list_add(struct node_list *list, const struct node *node) {
+    if (list->count == list->capacity) {
+        int larger = list->capacity * 2 + 64;
+        struct node *moved = mem_realloc(list->nodes, (size_t)larger * sizeof *moved);
+        if (!moved) return false;
+        list->nodes = moved;
+        list->capacity = larger;
+    }
+    list->nodes[list->count++] = *node;
+    return true;
+}
+
+void node_list_give(struct node_list *list, struct graph *graph) {
+    mem_free(graph->nodes);
+    graph->nodes = list->nodes;
+    graph->node_count = list->count;
+    graph->node_capacity = list->capacity;
+    *list = (struct node_list){0};
+    graph_set_producers(graph);
+}
+
 struct recompute {
     struct graph *graph;
-    struct node *nodes; /* the new order */
-    int count, capacity;
+    struct node_list list;
     int *clone;   /* [values] its recomputed twin, -1: none yet */
     bool *inside; /* [values] made and read inside one block only: not kept for the backward pass */
     const struct node *old;
 };
-
-static bool push(struct recompute *r, const struct node *node) {
-    if (r->count == r->capacity) {
-        int larger = r->capacity * 2 + 64;
-        struct node *moved = mem_realloc(r->nodes, (size_t)larger * sizeof *moved);
-        if (!moved) return false;
-        r->nodes = moved;
-        r->capacity = larger;
-    }
-    r->nodes[r->count++] = *node;
-    return true;
-}
 
 /* The recomputed twin of `value`. Depth is bounded by the nodes of one block. */
 static int twin(struct recompute *r, int value, int producer_of[]) {
@@ -70,12 +78,14 @@ static int twin(struct recompute *r, int value, int producer_of[]) {
         r->clone[made] = copy.output[o];
     }
     copy.backward = true;
-    if (!push(r, &copy)) r->graph->failed = true;
+    if (!node_list_add(&r->list, &copy)) r->graph->failed = true;
     return r->clone[value];
 }
 
 bool graph_recompute(struct graph *graph, enum graph_keep keep, struct error *err) {
     if (keep == GRAPH_KEEP_ALL) return true;
+    if (keep == GRAPH_KEEP_OFFLOADED)
+        return graph_recompute(graph, GRAPH_KEEP_COSTLY, err) && graph_offload(graph, err);
     size_t values = (size_t)graph->value_count;
     struct recompute r = {.graph = graph,
                           .clone = mem_array(values + 1, sizeof(int)),
@@ -103,18 +113,13 @@ bool graph_recompute(struct graph *graph, enum graph_keep keep, struct error *er
         struct node node = graph->nodes[n];
         for (int i = 0; i < node.inputs && node.backward; i++)
             node.input[i] = twin(&r, node.input[i], producer);
-        ok = push(&r, &node) && !graph->failed;
+        ok = node_list_add(&r.list, &node) && !graph->failed;
     }
-    if (ok) {
-        mem_free(graph->nodes);
-        graph->nodes = r.nodes;
-        graph->node_count = r.count;
-        graph->node_capacity = r.capacity;
-        graph_set_producers(graph);
-    } else {
-        mem_free(r.nodes);
+    if (ok)
+        node_list_give(&r.list, graph);
+    else
         error_no_memory(err, "graph", values * sizeof(int));
-    }
+    mem_free(r.list.nodes);
     mem_free(r.clone);
     mem_free(r.inside);
     mem_free(producer);

@@ -98,7 +98,9 @@ static uint64_t lowest_gap(struct placed *placed, int count, const struct placed
     return at;
 }
 
-static bool place(struct plan *plan, const struct group *groups, struct error *err) {
+/* Lays the values of the arena, or those of the file; *end is where the highest ends. */
+static bool place(struct plan *plan, const struct group *groups, bool offloaded, uint64_t *end,
+                  struct error *err) {
     const struct graph *graph = plan->graph;
     size_t values = (size_t)graph->value_count;
     struct placed *placed = mem_array(values + 1, sizeof *placed);
@@ -106,14 +108,14 @@ static bool place(struct plan *plan, const struct group *groups, struct error *e
     bool ok = placed && alive;
     int count = 0;
     for (int v = 0; ok && v < graph->value_count; v++)
-        if (graph->values[v].kind == VALUE_TRANSIENT && groups[v].root == v && groups[v].first >= 0)
+        if (graph->values[v].kind == VALUE_TRANSIENT && groups[v].root == v && groups[v].first >= 0 &&
+            graph->values[v].offloaded == offloaded)
             placed[count++] = (struct placed){0, groups[v].bytes, groups[v].first, groups[v].last, v};
     if (ok) qsort(placed, (size_t)count, sizeof *placed, larger_first);
     for (int i = 0; ok && i < count; i++) {
         placed[i].offset = lowest_gap(placed, i, &placed[i], alive);
         plan->offset[placed[i].value] = placed[i].offset;
-        if (placed[i].offset + placed[i].bytes > plan->arena_bytes)
-            plan->arena_bytes = placed[i].offset + placed[i].bytes;
+        if (placed[i].offset + placed[i].bytes > *end) *end = placed[i].offset + placed[i].bytes;
     }
     for (int v = 0; ok && v < graph->value_count; v++)
         if (groups[v].first >= 0 && groups[v].root != v) plan->offset[v] = plan->offset[groups[v].root];
@@ -128,7 +130,9 @@ static void set_live(struct plan *plan, const struct group *groups) {
     const struct graph *graph = plan->graph;
     memset(plan->live, 0, ((size_t)graph->node_count + 2) * sizeof *plan->live);
     for (int v = 0; v < graph->value_count; v++) {
-        if (graph->values[v].kind != VALUE_TRANSIENT || groups[v].root != v || groups[v].first < 0) continue;
+        if (graph->values[v].kind != VALUE_TRANSIENT || graph->values[v].offloaded || groups[v].root != v ||
+            groups[v].first < 0)
+            continue;
         plan->live[groups[v].first] += groups[v].bytes;
         /* Differences may be below zero: unsigned sums wrap back. */
         if (groups[v].last < graph->node_count) plan->live[groups[v].last + 1] -= groups[v].bytes;
@@ -151,7 +155,9 @@ bool plan_build(struct plan *out, const struct graph *graph,
     bool ok = groups && out->offset && out->bytes && out->live && out->workspace;
     if (!ok) error_no_memory(err, "plan", values * sizeof *groups);
     for (size_t v = 0; ok && v < values; v++) out->offset[v] = UINT64_MAX;
-    ok = ok && lifetimes(graph, groups, out->bytes, err) && place(out, groups, err);
+    ok = ok && lifetimes(graph, groups, out->bytes, err) &&
+         place(out, groups, false, &out->arena_bytes, err) &&
+         place(out, groups, true, &out->offloaded_bytes, err);
     if (ok) set_live(out, groups);
     for (int n = 0; ok && n < graph->node_count; n++) {
         const struct node *node = &graph->nodes[n];

@@ -7,8 +7,9 @@
 
 struct plan {
     const struct graph *graph;
-    uint64_t *offset;         /* [values] byte offset in the arena; UINT64_MAX: not in it */
+    uint64_t *offset;         /* [values] byte offset in the arena, or in the file; UINT64_MAX: in neither */
     uint64_t *bytes;          /* [values] bytes at the planned size */
+    uint64_t offloaded_bytes; /* the same of the file that offloaded values lie in */
     uint64_t arena_bytes;     /* highest end of a placed value, a multiple of 64 */
     uint64_t workspace_bytes; /* the most that a node asks for; lies after the arena */
     double flops;             /* of one run at the planned size */

@@ -88,7 +88,14 @@ int state_find(const struct state_table *table, const char *name) {
 uint64_t state_class_bytes(const struct state_table *table, enum state_class class) {
     uint64_t total = 0;
     for (int i = 0; i < table->count; i++)
-        if (table->rows[i].class == class && table->rows[i].parent < 0)
-            total += (table->rows[i].bytes + 63) & ~(uint64_t)63;
+        if (table->rows[i].class == class && table->rows[i].parent < 0 && !table->rows[i].offloaded)
+            total += state_row_room(&table->rows[i]);
+    return total;
+}
+
+uint64_t state_offloaded_bytes(const struct state_table *table) {
+    uint64_t total = 0;
+    for (int i = 0; i < table->count; i++)
+        if (table->rows[i].offloaded && table->rows[i].parent < 0) total += state_row_room(&table->rows[i]);
     return total;
 }

@@ -24,6 +24,7 @@ struct state_row {
     int rank;
     int64_t dim[op_max_rank];
     uint64_t bytes;
+    bool offloaded;         /* lies in a mapped file of its own, not in memory */
     const void *mapped;     /* STATE_MAPPED: where the numbers lie; any alignment */
     int parent;             /* -1, or the row of the contiguous block that this row is a part of … */
     uint64_t offset;        /* … at this byte */
@@ -34,8 +35,14 @@ struct state_row {
 struct state_table {
     struct state_row *rows;
     int count, capacity;
-    bool failed; /* out of memory or a size overflow; sticks */
+    bool failed;           /* out of memory or a size overflow; sticks */
+    const char *directory; /* where the store makes its files; must outlive it. NULL: nothing is offloaded */
 };
+
+/* Bytes that a row takes in the store. */
+static inline uint64_t state_row_room(const struct state_row *row) {
+    return (row->bytes + 63) & ~(uint64_t)63;
+}
 
 void state_table_init(struct state_table *table);
 void state_table_release(struct state_table *table);
@@ -50,7 +57,9 @@ int state_add_part(struct state_table *table, int parent, uint64_t offset, int r
 int state_add_piece(struct state_table *table, int parent, uint64_t offset, enum dtype dtype, int rank,
                     const int64_t *dim, const char *name);
 int state_find(const struct state_table *table, const char *name); /* -1: none */
-/* Bytes that the store allocates for a class (each row rounded up to 64; parts count in their parent). */
+/* Bytes that the store allocates for a class (each row rounded up to 64; parts count in their parent), and of
+ * all rows that lie in a file instead. */
 uint64_t state_class_bytes(const struct state_table *table, enum state_class class);
+uint64_t state_offloaded_bytes(const struct state_table *table);
 
 #endif

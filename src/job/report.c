@@ -173,7 +173,7 @@ static bool draw_profile(struct buf *out, const struct run_log *log, struct erro
 }
 
 static void draw_bars(struct buf *out, const struct run_log *log) {
-    double mapped = number(log->plan, "mapped_bytes");
+    double mapped = number(log->plan, "mapped_bytes") + number(log->plan, "offloaded_bytes");
     struct chart_bar bars[3] = {
         {.name = "planned", .part_count = class_count},
         {.name = "measured",

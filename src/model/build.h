@@ -43,6 +43,7 @@ struct model_state {
     enum dtype compute;
     bool decoded;    /* linears are kept decoded in the compute type */
     enum dtype base; /* as in state_options */
+    bool offload_optimizer;
 };
 
 struct state_options {
@@ -51,6 +52,7 @@ struct state_options {
     enum dtype base; /* a quantised type: what float linears of layers become; else they stay as they are */
     bool train;      /* gradients and the optimizer's state too */
     struct optimizer optimizer;
+    bool offload_optimizer;           /* its state lies in a file */
     const struct group_rules *groups; /* when training; NULL: one group, as the run's numbers say */
     bool average;                     /* keep a moving average of the trained values */
     int64_t slots, context;           /* > 0: a cache of this many sequences and tokens each */

@@ -190,6 +190,7 @@ static void add_optimizer(struct model_state *state, int64_t elements) {
         }
         state->moments[s] =
             state_add(&state->table, STATE_OPTIMIZER, DTYPE_F32, 1, &size, row->states[s].name);
+        if (state->moments[s] >= 0) state->table.rows[state->moments[s]].offloaded = state->offload_optimizer;
     }
 }
 
@@ -200,6 +201,10 @@ static void add_trained(struct model_state *state, bool train, bool average) {
     for (int s = 0; s < optimizer_most_states; s++) state->moments[s] = -1;
     list_parts(state);
     if (state->parts.count) state->trained = add_block(state, STATE_TRAINED, "trained");
+    /* The f32 masters of trained weights are as large as a moment; an adapter is small, and read all the
+     * time. */
+    if (state->trained >= 0 && state->list[0].kind == PART_WEIGHT)
+        state->table.rows[state->trained].offloaded = state->offload_optimizer;
     for (int i = 0; i < state->parts.count; i++)
         if (state->list[i].kind == PART_WEIGHT) state->weights[state->list[i].of] = state->list[i].row;
     if (!train) return;
@@ -229,6 +234,7 @@ bool model_state_build(struct model_state *out, const struct model *model, const
     out->base = options->base;
     if (!method_copy(&out->method, method, err)) return false;
     out->optimizer = options->optimizer;
+    out->offload_optimizer = options->offload_optimizer;
     out->parts.groups = 1;
     size_t layers = (size_t)model->config.layers, parts = layers * module_count,
            most = parts * PART_WEIGHT + layout_count(&model->config);

@@ -83,6 +83,20 @@ const struct op_row op_add_row = {
     .reference = add_reference,
 };
 
+static void copy_reference(const struct reference_call *call) {
+    for (int64_t i = 0; i < elements(&call->out[0]); i++) call->out[0].data[i] = call->in[0].data[i];
+}
+
+/* Made by graph_recompute alone, behind the backward pass. */
+const struct op_row op_copy_row = {
+    .name = "copy",
+    .inputs = 1,
+    .outputs = 1,
+    .overwrite = {-1, -1, -1, -1},
+    .shapes = like_first,
+    .reference = copy_reference,
+};
+
 /* The mask is a function of the element's place in the data, so the backward pass draws it again. */
 static void dropout_backward(struct backward *b) {
     struct graph *graph = b->graph;

@@ -21,6 +21,7 @@ static const struct op_row *const rows[OP_COUNT] = {
     [OP_GLU] = &op_glu_row,
     [OP_GLU_GRAD] = &op_glu_grad_row,
     [OP_ADD] = &op_add_row,
+    [OP_COPY] = &op_copy_row,
     [OP_DROPOUT] = &op_dropout_row,
     [OP_GATHER] = &op_gather_row,
     [OP_SCATTER] = &op_scatter_row,

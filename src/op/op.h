@@ -45,6 +45,7 @@ enum op_code {
     OP_GLU,             /* gate [T,F], up [T,F] → y = silu(gate) · up */
     OP_GLU_GRAD,        /* gate, up, dy → dgate, dup */
     OP_ADD,             /* a, b → y = a + b */
+    OP_COPY,            /* a → y = a: to the file of what is offloaded, and back */
     OP_DROPOUT,         /* x [T,n], positions [T], examples [T], random [4] → y = x kept / (1 - p) */
     OP_GATHER,          /* x [T,D], rows [M] → y [M,D] */
     OP_SCATTER,   /* dy [M,D], rows [M], like [T,D] (its count only) → dx [T,D], zero where no row points */
@@ -97,6 +98,7 @@ struct value {
     int producer;        /* node that writes it; -1 for inputs and state */
     int which;           /* input: enum input_name; state: row of the state table */
     bool needs_gradient; /* a trained value is above it */
+    bool offloaded;      /* transient: lies in a mapped file, not in the arena; only OP_COPY touches it */
     bool keep;           /* read from outside after the run: its place is never reused */
     char name[40];
 };
@@ -212,8 +214,8 @@ extern const struct op_row op_linear_row, op_linear_grad_x_row, op_linear_grad_w
 extern const struct op_row op_norm_row, op_norm_grad_row, op_norm_grad_w_row;
 extern const struct op_row op_rope_table_row, op_rope_row;
 extern const struct op_row op_attention_row, op_attention_grad_row, op_cache_attention_row;
-extern const struct op_row op_embedding_row, op_embedding_grad_row, op_add_row, op_dropout_row, op_gather_row,
-    op_scatter_row;
+extern const struct op_row op_embedding_row, op_embedding_grad_row, op_add_row, op_copy_row, op_dropout_row,
+    op_gather_row, op_scatter_row;
 extern const struct op_row op_glu_row, op_glu_grad_row;
 extern const struct op_row op_head_row, op_head_grad_row, op_loss_row;
 extern const struct op_row op_gradient_norm_row, op_adamw_row, op_sgd_row, op_lion_row, op_adafactor_row;

@@ -58,12 +58,20 @@ static size_t ask_workspace(const void *user, const struct graph *graph, const s
     return engine->ops->workspace(engine->device, graph, node);
 }
 
+static bool check_offload(const struct engine *engine, const struct graph_sizes *sizes, struct error *err) {
+    bool values = sizes->keep == GRAPH_KEEP_OFFLOADED, rows = engine->state.offload_optimizer;
+    if (engine->ops->reserve_file || (!values && !rows)) return true;
+    error_set(err, ERROR_USAGE, engine->ops->name, "this device offloads nothing to files");
+    return error_fix(err, values ? "Choose another --recompute." : "Leave --offload-optimizer out.");
+}
+
 bool program_plan(struct engine_program *out, const struct engine *engine, enum graph_kind kind,
                   const struct graph_sizes *sizes, struct error *err) {
     struct graph_sizes wanted = *sizes;
     memset(out, 0, sizeof *out);
     wanted.narrow = engine->ops->narrow_gradients;
-    bool ok = model_graph_build(&out->built, &engine->state, kind, &wanted, err);
+    bool ok = check_offload(engine, sizes, err) &&
+              model_graph_build(&out->built, &engine->state, kind, &wanted, err);
     if (ok && engine->ops->arrange) engine->ops->arrange(engine->device, &out->built.graph);
     for (int n = 0; ok && n < out->built.graph.node_count; n++)
         ok = engine->ops->supports(engine->device, &out->built.graph, &out->built.graph.nodes[n], err);

@@ -138,9 +138,7 @@ bool inputs_open(struct inputs *out, struct recipe *recipe, const char *model_pa
     memset(out, 0, sizeof *out);
     bool ok = model_open(&out->model, model_path, err) &&
               (!recipe->adapter || peft_open(&out->adapter, recipe->adapter, err)) &&
-              recipe_method(&out->method, recipe, out->model, out->adapter, err) &&
-              recipe_base(&out->base, recipe, out->model, out->adapter, err) &&
-              resolve_text(out, recipe, warn, user, err) &&
+              inputs_renew_method(out, recipe, err) && resolve_text(out, recipe, warn, user, err) &&
               open_data(&out->data, &recipe->data, recipe, err) &&
               (!recipe->valid.count || open_data(&out->valid, &recipe->valid, recipe, err)) &&
               build_examples(out, recipe, warn, user, err) && resolve_digests(out, recipe, err);
@@ -150,7 +148,8 @@ bool inputs_open(struct inputs *out, struct recipe *recipe, const char *model_pa
 
 bool inputs_renew_method(struct inputs *inputs, struct recipe *recipe, struct error *err) {
     method_release(&inputs->method);
-    return recipe_method(&inputs->method, recipe, inputs->model, inputs->adapter, err);
+    return recipe_method(&inputs->method, recipe, inputs->model, inputs->adapter, err) &&
+           recipe_base(&inputs->base, recipe, inputs->model, inputs->adapter, err);
 }
 
 void inputs_close(struct inputs *inputs) {

@@ -25,7 +25,7 @@ struct inputs {
  * digests, clock). `warn` is told one sentence at a time (may be NULL). */
 bool inputs_open(struct inputs *out, struct recipe *recipe, const char *model_path,
                  void (*warn)(void *user, const char *message), void *user, struct error *err);
-/* What follows from the method alone, for another recipe of the same model and data. */
+/* What follows from the method alone; anew for another recipe of the same model and data. */
 bool inputs_renew_method(struct inputs *inputs, struct recipe *recipe, struct error *err);
 void inputs_close(struct inputs *inputs);
 

@@ -46,7 +46,7 @@ enum schedule {
 enum wsd_shape { WSD_ONE_MINUS_ROOT, WSD_LINEAR, WSD_COSINE };
 enum compute { COMPUTE_AUTO, COMPUTE_F32, COMPUTE_BF16 };
 enum nan_policy { NAN_STOP, NAN_SKIP, NAN_ROLLBACK };
-enum recompute { RECOMPUTE_AUTO, RECOMPUTE_NONE, RECOMPUTE_SELECTIVE, RECOMPUTE_BLOCK };
+enum recompute { RECOMPUTE_AUTO, RECOMPUTE_NONE, RECOMPUTE_SELECTIVE, RECOMPUTE_BLOCK, RECOMPUTE_OFFLOAD };
 enum recipe_tuning { TUNING_LORA, TUNING_QLORA, TUNING_FULL };
 enum frozen_weights { FROZEN_AUTO, FROZEN_STORED, FROZEN_DECODED };
 
@@ -114,11 +114,12 @@ struct recipe {
     int64_t seed;
 
     /* machine */
-    int64_t threads;            /* 0: auto */
-    char *device;               /* "auto", "cuda:1" */
-    struct text_list mask;      /* instruction sets to leave unused */
-    int compute;                /* enum compute */
-    int recompute;              /* enum recompute */
+    int64_t threads;       /* 0: auto */
+    char *device;          /* "auto", "cuda:1" */
+    struct text_list mask; /* instruction sets to leave unused */
+    int compute;           /* enum compute */
+    int recompute;         /* enum recompute */
+    bool offload_optimizer;
     int frozen_weights;         /* enum frozen_weights */
     int64_t micro_batch_tokens; /* 0: auto */
     uint64_t memory;            /* bytes; 0: no bound */

@@ -1,6 +1,7 @@
 /* The beginning and the end of a run. */
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -220,6 +221,8 @@ bool run_make_plan(struct run *run, struct error *err) {
 bool run_plan_anew(struct run *run, struct recipe *recipe, struct error *err) {
     batch_close(&run->batch);
     run_programs_release(&run->programs);
+    mem_free(run->hyper);
+    run->hyper = NULL;
     run->recipe = recipe;
     return inputs_renew_method(&run->inputs, recipe, err) && run_make_plan(run, err);
 }
@@ -250,8 +253,17 @@ static bool open_hyper(struct run *run, struct error *err) {
     return run->hyper || error_no_memory(err, "train", groups * HYPER_COLUMNS * sizeof *run->hyper);
 }
 
+/* Where the files of what is offloaded are made: with the run, or where temporary files lie, on a disk. */
+static const char *offload_directory(const struct run *run) {
+    const char *places[] = {run->recipe->output, getenv("TMPDIR"), "/var/tmp"};
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++)
+        if (places[i] && fs_kind_of(places[i]) == FS_DIRECTORY && !fs_in_memory(places[i])) return places[i];
+    return "/var/tmp";
+}
+
 bool run_start_engine(struct run *run, struct error *err) {
     struct run_programs *p = &run->programs;
+    p->engine.state.table.directory = offload_directory(run);
     const uint64_t sizes[] = {program_bytes(&p->train), program_bytes(&p->update), program_bytes(&p->score)};
     uint64_t arena = 0;
     for (int i = 0; i < 3; i++)

@@ -12,7 +12,7 @@ enum { most_values = 8, value_size = 24 };
 
 /* A setting that the rows of the table vary, and its values. */
 struct axis {
-    const char *name, *without; /* the only value where there is no such setting */
+    const char *name;
     char values[most_values][value_size];
     int count;
 };
@@ -22,10 +22,8 @@ static bool list_values(struct axis *axis, struct recipe *recipe, struct error *
     struct settings settings = recipe_settings(recipe);
     size_t index = settings_find(&settings, axis->name, USE_PLAN);
     struct buf given = {0};
-    const char *at = axis->without;
-    if (index != SIZE_MAX) at = recipe_rows[index].choices;
-    if (index != SIZE_MAX && recipe->states[index].origin == ORIGIN_GIVEN &&
-        setting_write(&recipe_rows[index], recipe, &given))
+    const char *at = recipe_rows[index].choices;
+    if (recipe->states[index].origin == ORIGIN_GIVEN && setting_write(&recipe_rows[index], recipe, &given))
         at = given.data;
     for (axis->count = 0; *at && axis->count < most_values; at += *at == '|') {
         int size = (int)strcspn(at, "|");
@@ -47,7 +45,7 @@ static bool make_variant(struct recipe *out, const struct recipe *given, const s
     bool ok = settings_inherit(&to, &from, ORIGIN_GIVEN, err);
     for (int a = 0; ok && a < axis_count; a++) {
         size_t row = settings_find(&to, axes[a].name, USE_PLAN);
-        if (row != SIZE_MAX) ok = settings_set(&to, row, axes[a].values[chosen[a]], err);
+        ok = settings_set(&to, row, axes[a].values[chosen[a]], err);
     }
     return ok;
 }
@@ -76,8 +74,9 @@ static bool plan_row(struct run *run, struct recipe *variant, json_t **row, stru
 
 /* The run was made with this very plan, as far as it tells. */
 static bool made_so(const json_t *row, const json_t *plan) {
-    static const char *const keys[] = {"method",         "recompute",          "compute",
-                                       "frozen_weights", "micro_batch_tokens", "trainable_parameters"};
+    static const char *const keys[] = {
+        "method",         "base_type",          "recompute",           "compute",
+        "frozen_weights", "micro_batch_tokens", "trainable_parameters"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         const json_t *told = json_object_get(plan, keys[i]);
         if (told && !json_equal(json_object_get(row, keys[i]), told)) return false;
@@ -158,7 +157,7 @@ static bool add_rows(struct run *run, const struct recipe *given, struct axis ax
 
 bool trainer_compare(struct recipe *recipe, const struct trainer_host *host, json_t **result,
                      struct error *err) {
-    struct axis axes[2] = {{.name = "method", .without = "lora"}, {.name = "recompute", .without = "none"}};
+    struct axis axes[2] = {{.name = "method"}, {.name = "recompute"}};
     struct recipe given;
     struct run run;
     struct events listener = {.file = {.fd = -1}, .listen = host->event, .user = host->user}; /* no file */

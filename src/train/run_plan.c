@@ -16,8 +16,10 @@ enum {
 };
 
 /* As the setting --recompute says them. */
-static const char *const keep_names[] = {
-    [GRAPH_KEEP_ALL] = "none", [GRAPH_KEEP_COSTLY] = "selective", [GRAPH_KEEP_EDGES] = "block"};
+static const char *const keep_names[] = {[GRAPH_KEEP_ALL] = "none",
+                                         [GRAPH_KEEP_COSTLY] = "selective",
+                                         [GRAPH_KEEP_EDGES] = "block",
+                                         [GRAPH_KEEP_OFFLOADED] = "offload"};
 
 /* One way to run: the columns are what the plan may choose. */
 struct choice {
@@ -45,6 +47,7 @@ static bool plan_programs(struct run_programs *out, const struct choice *choice,
         .decoded = choice->decoded,
         .train = true,
         .base = inputs->base,
+        .offload_optimizer = recipe->offload_optimizer,
         .optimizer = {(enum optimizer_kind)recipe->optimizer, recipe->momentum > 0},
         .groups = &groups,
         .average = recipe->ema_decay > 0};
@@ -97,6 +100,7 @@ static void set_bytes(struct run_plan *plan, const struct run_programs *programs
     plan->peak = plan->weights + plan->adapter + plan->gradient + plan->optimizer + plan->activation +
                  plan->workspace + plan->process;
     plan->mapped = own_memory ? 0 : programs->engine.model->mapped_bytes;
+    plan->offloaded = programs->train.plan.offloaded_bytes + state_offloaded_bytes(table);
     plan->parameters = 0;
     const struct op_parts *parts = &programs->engine.state.parts;
     for (int i = 0; i < parts->count; i++) plan->parameters += parts->items[i].rows * parts->items[i].columns;
@@ -202,8 +206,9 @@ static bool choose_compute(const struct recipe *recipe, const struct device_ops 
     return engine_auto_compute(ops, device, out, err);
 }
 
-static bool refuse_memory(const struct run_plan *smallest, const struct choice *choice, uint64_t budget,
-                          const char *source, struct error *err) {
+/* `offloaded`: the peak with activations in a file; 0: that is no way out. */
+static bool refuse_memory(const struct run_plan *smallest, uint64_t offloaded, const struct choice *choice,
+                          uint64_t budget, const char *source, struct error *err) {
     char need[32], have[32], rest[32];
     uint64_t fixed =
         smallest->weights + smallest->adapter + smallest->gradient + smallest->optimizer + smallest->process;
@@ -212,6 +217,9 @@ static bool refuse_memory(const struct run_plan *smallest, const struct choice *
     error_why(err,
               "%s of it are weights, adapter, optimizer and the process; the longest example has %lld tokens",
               text_bytes(fixed, rest), (long long)choice->tokens);
+    if (offloaded && offloaded <= budget)
+        return error_fix(err, "Try --recompute offload (%s), or --memory %lluMiB.",
+                         text_bytes(offloaded, rest), (unsigned long long)(smallest->peak >> 20) + 1);
     if (fixed >= budget)
         return error_fix(err, "Give at least --memory %lluMiB, or a smaller --lora-rank.",
                          (unsigned long long)(smallest->peak >> 20) + 1);
@@ -256,12 +264,14 @@ static int list_choices(struct choice list[64], const struct recipe *recipe, int
         sizes[size_count++] = longest;
     }
     for (int decoded = 1; decoded >= 0; decoded--)
-        for (int keep = GRAPH_KEEP_ALL; keep <= GRAPH_KEEP_EDGES; keep++)
+        for (int keep = GRAPH_KEEP_ALL; keep <= GRAPH_KEEP_OFFLOADED; keep++)
             for (int64_t s = 0; s < size_count; s++) {
                 if (recipe->frozen_weights != FROZEN_AUTO &&
                     decoded != (recipe->frozen_weights == FROZEN_DECODED))
                     continue;
-                if (recipe->recompute != RECOMPUTE_AUTO && keep != recipe->recompute - RECOMPUTE_NONE)
+                /* A disk is not taken unasked. */
+                if (recipe->recompute == RECOMPUTE_AUTO ? keep == GRAPH_KEEP_OFFLOADED
+                                                        : keep != recipe->recompute - RECOMPUTE_NONE)
                     continue;
                 list[count++] = (struct choice){decoded, (enum graph_keep)keep, sizes[s]};
             }
@@ -290,6 +300,15 @@ static bool memory_budget(const struct recipe *recipe, const struct device_ops *
     return true;
 }
 
+static bool name_method(struct run_plan *plan, struct recipe *recipe, struct error *err) {
+    struct settings settings = recipe_settings(recipe);
+    struct buf text = {0};
+    bool ok = setting_write(&recipe_rows[settings_find(&settings, "method", USE_PLAN)], recipe, &text);
+    if (ok) snprintf(plan->method, sizeof plan->method, "%s", text.data);
+    buf_release(&text);
+    return ok || error_no_memory(err, "plan", 0);
+}
+
 bool run_plan_build(struct run_plan *out, struct run_programs *programs, struct recipe *recipe,
                     const struct inputs *inputs, const struct device_ops *ops, struct device *device,
                     struct error *err) {
@@ -311,7 +330,7 @@ bool run_plan_build(struct run_plan *out, struct run_programs *programs, struct 
     double best_cost = INFINITY;
     uint64_t best_peak = UINT64_MAX;
     memset(out, 0, sizeof *out);
-    if (!choose_compute(recipe, ops, device, &compute, err)) return false;
+    if (!name_method(out, recipe, err) || !choose_compute(recipe, ops, device, &compute, err)) return false;
     for (int i = 0; i < count; i++) {
         last = choices[i];
         if (!plan_programs(programs, &last, recipe, inputs, compute, ops, device, err)) return false;
@@ -331,7 +350,16 @@ bool run_plan_build(struct run_plan *out, struct run_programs *programs, struct 
             best = last;
         }
     }
-    if (!best.tokens) return refuse_memory(&smallest, &last, budget, source, err);
+    if (!best.tokens) {
+        struct run_plan offloaded = {0};
+        struct choice way = {.keep = GRAPH_KEEP_OFFLOADED, .tokens = longest};
+        if (recipe->recompute == RECOMPUTE_AUTO && ops->reserve_file) {
+            if (!plan_programs(programs, &way, recipe, inputs, compute, ops, device, err)) return false;
+            set_bytes(&offloaded, programs, held.anonymous, own_memory);
+            run_programs_release(programs);
+        }
+        return refuse_memory(&smallest, offloaded.peak, &last, budget, source, err);
+    }
     if (!plan_programs(programs, &best, recipe, inputs, compute, ops, device, err)) return false;
     set_bytes(out, programs, held.anonymous, own_memory);
     out->compute = compute;
@@ -362,6 +390,7 @@ bool run_plan_json(const struct run_plan *plan, const struct run_programs *progr
                 {"process_bytes", plan->process},
                 {"peak_bytes", plan->peak},
                 {"mapped_bytes", plan->mapped},
+                {"offloaded_bytes", plan->offloaded},
                 {"host_bytes", plan->host},
                 {"micro_batch_tokens", (uint64_t)plan->micro_batch_tokens},
                 {"trainable_parameters", (uint64_t)plan->parameters},
@@ -371,6 +400,10 @@ bool run_plan_json(const struct run_plan *plan, const struct run_programs *progr
     json_t *object = json_object();
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         json_object_put(&object, rows[i].name, json_integer((json_int_t)rows[i].bytes));
+    enum dtype base = programs->engine.state.base;
+    json_object_put(&object, "method", json_string(plan->method));
+    json_object_put(&object, "base_type",
+                    json_string(base == DTYPE_F32 ? "as-stored" : dtype_row(base)->name));
     json_object_put(&object, "compute", json_string(dtype_row(plan->compute)->name));
     json_object_put(&object, "recompute", json_string(keep_names[plan->keep]));
     json_object_put(&object, "frozen_weights", json_string(plan->decoded ? "decoded" : "stored"));

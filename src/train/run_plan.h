@@ -7,13 +7,14 @@
 #include "train/inputs.h"
 
 struct run_plan {
+    char method[16]; /* as the setting says it */
     enum dtype compute;
     bool decoded;
     enum graph_keep keep;
     int64_t micro_batch_tokens, segments;
     /* Bytes; peak is the sum of the first seven. */
     uint64_t weights, adapter, gradient, optimizer, activation, workspace, process, peak;
-    uint64_t mapped, host;
+    uint64_t mapped, host, offloaded;
     double flops, seconds;             /* of the whole run */
     double update_seconds;             /* of all updates, in `seconds` */
     double passes, evaluations;        /* over the training data; over what is held out */

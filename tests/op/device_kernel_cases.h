@@ -217,6 +217,11 @@ static void build_add(struct trial *trial, const struct sizes *z, enum dtype a, 
     add_activation(trial, b, COUNT_TOKENS, z->tokens, z->width, 1);
 }
 
+static void build_copy(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
+    (void)b;
+    add_activation(trial, a, COUNT_TOKENS, z->tokens, z->width, 1);
+}
+
 static void build_dropout(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
     (void)b;
     trial->attributes.probability = 0.3f;
@@ -520,6 +525,7 @@ static build_case *const builders[OP_COUNT] = {
     [OP_GLU] = build_glu,
     [OP_GLU_GRAD] = build_glu_grad,
     [OP_ADD] = build_add,
+    [OP_COPY] = build_copy,
     [OP_DROPOUT] = build_dropout,
     [OP_GATHER] = build_gather,
     [OP_SCATTER] = build_scatter,

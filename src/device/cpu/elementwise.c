@@ -67,6 +67,21 @@ static void take_rows_c(const struct cpu_call *call) {
     rows_run(call, call->in[1].dim[0], call->in[0].dim[1], NULL, take_rows_task);
 }
 
+static void copy_task(void *user, int task, int worker) {
+    const struct row_job *job = user;
+    const struct operand *x = &job->call->in[0], *y = &job->call->out[0];
+    struct stored stored = operand_stored(x);
+    float *buffer = (float *)job->call->workspace + worker * job->width;
+    stored.columns = job->width; /* 1 where there is one number a row */
+    for (int64_t t = task * job->rows_per_task; t < last_row(job, task); t++)
+        convert_row(job->call, row_out(y, t, job->width), y->dtype, &stored, t, buffer);
+}
+
+static void copy_c(const struct cpu_call *call) {
+    const struct operand *x = &call->in[0];
+    rows_run(call, x->dim[0], x->rank > 1 ? x->dim[1] : 1, NULL, copy_task);
+}
+
 /* The first of the ascending rows that is not below `row`. */
 static int64_t lower_bound(const int32_t *rows, int64_t count, int64_t row) {
     int64_t low = 0, high = count;
@@ -108,6 +123,7 @@ static void scatter_c(const struct cpu_call *call) {
 const struct cpu_kernel cpu_kernels_elementwise[] = {
     {OP_EMBEDDING, "embedding_c", 0, take_rows_c, row_buffers},
     {OP_GATHER, "gather_c", 0, take_rows_c, row_buffers},
+    {OP_COPY, "copy_c", 0, copy_c, row_buffers},
     {OP_SCATTER, "scatter_c", 0, scatter_c, row_buffers},
     {OP_ROPE_TABLE, "rope_table_c", 0, rope_table_c, NULL},
 #if defined(__x86_64__)

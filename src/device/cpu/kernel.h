@@ -46,7 +46,7 @@ struct cpu_kernel {
 
 /* The tables, best first, ended by a row with run == NULL. One per file of kernels; listed in cpu.c. */
 extern const struct cpu_kernel
-    cpu_kernels_elementwise[]; /* embedding, norm, rope, glu, add, dropout, gather, scatter */
+    cpu_kernels_elementwise[]; /* embedding, norm, rope, glu, add, copy, dropout, gather, scatter */
 extern const struct cpu_kernel cpu_kernels_attention[]; /* attention, its gradient, cache attention */
 extern const struct cpu_kernel cpu_kernels_linear[];    /* linear and its gradients */
 extern const struct cpu_kernel cpu_kernels_head[];      /* head, head gradient, loss */

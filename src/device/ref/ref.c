@@ -171,6 +171,7 @@ const struct device_ops device_ref = {
     .store_open = host_store_open,
     .store_close = host_store_close,
     .reserve = host_reserve,
+    .reserve_file = host_reserve_file,
     .upload = host_upload,
     .download = host_download,
     .compile = ref_compile,
