@@ -145,6 +145,12 @@ static void nonfinite(struct cli *cli, const json_t *event) {
     putchar('\n');
 }
 
+static void overflow(struct cli *cli, const json_t *event) {
+    (void)cli;
+    printf("step %.0f  overflow in f16, left out; the loss is scaled by %.0f from here on\n",
+           json_get_number(event, "step"), json_get_number(event, "loss_scale"));
+}
+
 static void resume(struct cli *cli, const json_t *event) {
     size_t i;
     json_t *change;
@@ -199,10 +205,18 @@ void progress_event(struct cli *cli, const json_t *event) {
     static const struct {
         const char *event;
         void (*show)(struct cli *cli, const json_t *event);
-    } rows[] = {
-        {"recipe", recipe},         {"plan", plan},       {"step", step},           {"eval", eval},
-        {"checkpoint", checkpoint}, {"warning", warning}, {"nonfinite", nonfinite}, {"resume", resume},
-        {"early_stop", early_stop}, {"done", done},       {"convert", convert}};
+    } rows[] = {{"recipe", recipe},
+                {"plan", plan},
+                {"step", step},
+                {"eval", eval},
+                {"checkpoint", checkpoint},
+                {"warning", warning},
+                {"nonfinite", nonfinite},
+                {"overflow", overflow},
+                {"resume", resume},
+                {"early_stop", early_stop},
+                {"done", done},
+                {"convert", convert}};
     const char *name = json_get_text(event, "event");
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         if (strcmp(name, rows[i].event) != 0) continue;

@@ -50,9 +50,11 @@ int64_t operand_elements(const struct operand *operand) {
 enum dtype operand_compute(const struct graph *graph, const struct node *node) {
     for (int i = 0; i < node->inputs; i++) {
         const struct value *value = node->input[i] < 0 ? NULL : &graph->values[node->input[i]];
-        if (value && value->kind == VALUE_TRANSIENT && value->dtype == DTYPE_BF16) return DTYPE_BF16;
+        if (value && value->kind == VALUE_TRANSIENT &&
+            (value->dtype == DTYPE_BF16 || value->dtype == DTYPE_F16))
+            return value->dtype;
     }
-    return node->attributes.bf16 ? DTYPE_BF16 : DTYPE_F32;
+    return node->attributes.compute;
 }
 
 bool operands_go_on(const struct binding *binding, struct error *err) {

@@ -23,8 +23,8 @@ bool operands_go_on(const struct binding *binding, struct error *err);
 /* A matrix of any stored type. */
 struct stored operand_stored(const struct operand *operand);
 int64_t operand_elements(const struct operand *operand);
-/* What a product is made in: bf16 when one of the activations that it reads is stored so or its attribute
- * says so; otherwise f32. */
+/* What a product is made in: bf16 or f16 when one of the activations that it reads is stored so or its
+ * attribute says so; otherwise f32. */
 enum dtype operand_compute(const struct graph *graph, const struct node *node);
 
 #endif

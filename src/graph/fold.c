@@ -34,7 +34,7 @@ static bool fold_pair(const struct graph *graph, const struct fold_row *row, str
     const struct node low = later_is_low ? *later : *earlier;
     struct node base = later_is_low ? *earlier : *later;
     if (rank_of(graph, row, &low) > most_rank || (row->bias >= 0 && low.input[row->bias] >= 0) ||
-        low.attributes.bf16 != base.attributes.bf16)
+        low.attributes.compute != base.attributes.compute)
         return false;
     base.input[row->addend] = earlier->input[row->addend];
     base.input[row->low] = low.input[0];

@@ -23,7 +23,7 @@ bool job_eval(struct job *job, struct error *err) {
         .device = recipe_device_name(recipe),
         .mask = mask,
         .threads = (int)recipe->threads,
-        .compute = recipe->compute == COMPUTE_BF16 ? DTYPE_BF16 : DTYPE_F32,
+        .compute = recipe_compute(recipe),
         .compute_auto = recipe->compute == COMPUTE_AUTO,
         .micro_batch_tokens = recipe->micro_batch_tokens,
         .memory = recipe->memory,

@@ -23,7 +23,7 @@ bool talk_open(struct session **out, struct job *job, struct error *err) {
         .device = recipe_device_name(recipe),
         .threads = (int)recipe->threads,
         .mask = mask,
-        .compute = recipe->compute == COMPUTE_BF16 ? DTYPE_BF16 : DTYPE_F32,
+        .compute = recipe_compute(recipe),
         .memory = recipe->memory,
         .render = {.chat_template = recipe->chat_template,
                    .adapter = recipe->adapter,

@@ -41,7 +41,8 @@ static int emit1(struct builder *b, enum op_code op, const int *inputs, const st
 
 static struct attributes product(const struct builder *b, double alpha) {
     bool bf16 = b->state->compute == DTYPE_BF16;
-    return (struct attributes){.alpha = (float)alpha, .bf16 = bf16, .narrow = bf16 && b->sizes->narrow};
+    return (struct attributes){
+        .alpha = (float)alpha, .compute = b->state->compute, .narrow = bf16 && b->sizes->narrow};
 }
 
 static int dropped(struct builder *b, int x, int module) {
@@ -184,8 +185,8 @@ static int gradient_of(void *user, int value) {
 
 static bool build_train(struct builder *b, struct error *err) {
     int logp = head(b, predicting_rows(b, trunk(b)));
-    int inputs[3] = {logp, graph_input(b->graph, INPUT_WEIGHTS, DTYPE_F32, COUNT_TARGETS, b->sizes->targets),
-                     state_value(b, b->state->loss, false)};
+    int inputs[4] = {logp, graph_input(b->graph, INPUT_WEIGHTS, DTYPE_F32, COUNT_TARGETS, b->sizes->targets),
+                     state_value(b, b->state->loss, false), state_value(b, b->state->scaling, false)};
     graph_emit(b->graph, OP_LOSS, inputs, NULL, DTYPE_F32, "loss");
     return graph_backward(b->graph, gradient_of, b, err) && graph_prune(b->graph, err) &&
            graph_fold(b->graph, err) && graph_recompute(b->graph, b->sizes->keep, err);
@@ -200,6 +201,9 @@ static int kept_norm(struct builder *b, int value, const char *name) {
 
 static void build_update(struct builder *b, struct built_graph *out) {
     int gradient = state_value(b, b->state->gradient, false);
+    int scaling = state_value(b, b->state->scaling, false);
+    if (scaling >= 0)
+        graph_emit(b->graph, OP_UNSCALE, (int[]){gradient, scaling}, NULL, DTYPE_F32, "unscale");
     int norm_value = kept_norm(b, gradient, "norm");
     const struct model_state *state = b->state;
     const struct op_parts *parts = &state->parts;
@@ -217,6 +221,8 @@ static void build_update(struct builder *b, struct built_graph *out) {
         int average[5] = {update[0], update[1], update[2], update[3], state_value(b, state->average, false)};
         graph_emit(b->graph, OP_AVERAGE, average, NULL, DTYPE_F32, "average");
     }
+    if (scaling >= 0)
+        graph_emit(b->graph, OP_SCALE_UPDATE, (int[]){norm_value, scaling}, NULL, DTYPE_F32, "scaling");
     int loss = state_value(b, b->state->loss, false);
     graph_emit(b->graph, OP_ZERO, &gradient, NULL, DTYPE_F32, "zero");
     graph_emit(b->graph, OP_ZERO, &loss, NULL, DTYPE_F64, "zero");

@@ -38,6 +38,7 @@ struct model_state {
     int *first; /* [modules + 1]: a module's parts are list[first[m]] to list[first[m + 1] - 1] */
     int moments[optimizer_most_states]; /* the optimizer's, as its row names them; -1: none */
     struct optimizer optimizer;
+    int scaling;            /* of the loss, op/scaling.h, when training in f16; -1: none */
     int step, loss;         /* i32 [1] optimizer steps taken; f64 [1] loss summed since it was zeroed */
     int *cache_k, *cache_v; /* [layers] when inferring */
     enum dtype compute;
@@ -47,7 +48,7 @@ struct model_state {
 };
 
 struct state_options {
-    enum dtype compute; /* DTYPE_F32 or DTYPE_BF16 */
+    enum dtype compute; /* f32, bf16 or f16 */
     bool decoded;       /* keep decoded copies of quantised linears */
     enum dtype base; /* a quantised type: what float linears of layers become; else they stay as they are */
     bool train;      /* gradients and the optimizer's state too */

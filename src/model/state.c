@@ -196,8 +196,8 @@ static void add_optimizer(struct model_state *state, int64_t elements) {
 
 static void add_trained(struct model_state *state, bool train, bool average) {
     struct state_table *table = &state->table;
-    int64_t one = 1;
-    state->trained = state->gradient = state->average = state->step = state->loss = -1;
+    int64_t one = 1, columns = SCALING_COLUMNS;
+    state->trained = state->gradient = state->average = state->step = state->loss = state->scaling = -1;
     for (int s = 0; s < optimizer_most_states; s++) state->moments[s] = -1;
     list_parts(state);
     if (state->parts.count) state->trained = add_block(state, STATE_TRAINED, "trained");
@@ -213,6 +213,8 @@ static void add_trained(struct model_state *state, bool train, bool average) {
     add_optimizer(state, block_elements(state));
     state->step = state_add(table, STATE_OPTIMIZER, DTYPE_I32, 1, &one, "step");
     state->loss = state_add(table, STATE_OPTIMIZER, DTYPE_F64, 1, &one, "loss");
+    if (state->compute == DTYPE_F16)
+        state->scaling = state_add(table, STATE_OPTIMIZER, DTYPE_F32, 1, &columns, "loss_scaling");
 }
 
 static void add_cache(struct model_state *state, int64_t slots, int64_t context) {

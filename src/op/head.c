@@ -115,12 +115,20 @@ static void loss_reference(const struct reference_call *call) {
         call->in[2].data[0] += call->in[0].data[m] * call->in[1].data[m];
 }
 
-static void loss_backward(struct backward *b) { backward_give(b, 0, b->graph->nodes[b->node].input[1]); }
+static void loss_backward(struct backward *b) {
+    struct graph *graph = b->graph;
+    const struct node node = graph->nodes[b->node];
+    int inputs[2] = {node.input[1], node.input[3]}, gradient = node.input[1];
+    if (node.input[3] >= 0)
+        gradient = graph_output(graph, graph_emit(graph, OP_SCALE, inputs, NULL, DTYPE_F32, "scaled"), 0);
+    backward_give(b, 0, gradient);
+}
 
 const struct op_row op_loss_row = {
     .name = "loss",
-    .inputs = 3,
+    .inputs = 4,
     .outputs = 0,
+    .optional_inputs = 1u << 3,
     .state_writes = 1u << 2,
     .overwrite = {-1, -1, -1, -1},
     .backward = loss_backward,

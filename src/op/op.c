@@ -35,6 +35,9 @@ static const struct op_row *const rows[OP_COUNT] = {
     [OP_ADAFACTOR] = &op_adafactor_row,
     [OP_AVERAGE] = &op_average_row,
     [OP_ZERO] = &op_zero_row,
+    [OP_SCALE] = &op_scale_row,
+    [OP_UNSCALE] = &op_unscale_row,
+    [OP_SCALE_UPDATE] = &op_scale_update_row,
 };
 
 const struct op_row *op_row(enum op_code op) { return rows[op]; }

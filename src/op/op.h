@@ -19,6 +19,7 @@
 
 #include "base/error.h"
 #include "op/optimizer.h"
+#include "op/scaling.h"
 #include "tensor/dtype.h"
 
 enum { op_max_inputs = 8, op_max_outputs = 4, op_max_rank = 4 };
@@ -52,7 +53,8 @@ enum op_code {
     OP_HEAD,      /* x [M,D], w [V,D], targets [M] → logp [M] = log softmax(x wᵀ)[target] */
     OP_HEAD_GRAD, /* x [M,D], w [V,D], targets [M], dlogp [M], state dw [V,D] or none → logp [M], dx [M,D]; dw
                      += dlᵀ x */
-    OP_LOSS,      /* logp [M], weights [M], state loss [1] f64: loss += Σ weights · logp */
+    OP_LOSS, /* logp [M], weights [M], state loss [1] f64, state scaling or none: loss += Σ weights · logp;
+                its gradient is scaled */
     OP_GRADIENT_NORM, /* state gradients [P] → norm [1] f32 = ‖gradients‖₂, not finite when any entry is not
                        */
     /* Updates: norm [1], hyper [groups, HYPER_COLUMNS], state step [1] i32, parameters [P], gradients [P],
@@ -64,6 +66,10 @@ enum op_code {
     OP_AVERAGE, /* norm [1], hyper, step [1] i32, parameters [P], state average [P]: after an update, a + (1 -
                    d) (p - a); p after the first one */
     OP_ZERO,    /* state [any] = 0 */
+    /* Loss scaling (scaling.c): state scaling f32 [SCALING_COLUMNS] */
+    OP_SCALE,        /* x [M], scaling → y = x · scale */
+    OP_UNSCALE,      /* state x [P], scaling: x /= scale */
+    OP_SCALE_UPDATE, /* norm [1], state scaling: the scale for the next step */
     OP_COUNT
 };
 
@@ -113,8 +119,8 @@ struct attributes {
     int module;                   /* dropout: module number of model/method.h */
     bool inverse;                 /* rope */
     const struct op_parts *parts; /* updates: what the block is made of; outlives the graph */
-    bool bf16;   /* products: round operands to bf16 even where the activations are stored as f32 */
-    bool narrow; /* products: the gradient of x is stored as bf16, not as f32 */
+    enum dtype compute; /* products: what operands are rounded to where activations are stored as f32 too */
+    bool narrow;        /* products: the gradient of x is stored as bf16, not as f32 */
 };
 
 struct node {
@@ -220,5 +226,6 @@ extern const struct op_row op_glu_row, op_glu_grad_row;
 extern const struct op_row op_head_row, op_head_grad_row, op_loss_row;
 extern const struct op_row op_gradient_norm_row, op_adamw_row, op_sgd_row, op_lion_row, op_adafactor_row;
 extern const struct op_row op_average_row, op_zero_row;
+extern const struct op_row op_scale_row, op_unscale_row, op_scale_update_row;
 
 #endif

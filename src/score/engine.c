@@ -137,6 +137,18 @@ bool engine_reset(struct engine *engine, struct error *err) {
     return ok;
 }
 
+bool engine_init_scaling(struct engine *engine, struct error *err) {
+    const float first[SCALING_COLUMNS] = {[SCALING_FACTOR] = SCALING_FIRST};
+    return engine->state.scaling < 0 ||
+           engine->ops->upload(engine->store, engine->state.scaling, first, sizeof first, err);
+}
+
+bool engine_loss_scale(const struct engine *engine, float *out, struct error *err) {
+    *out = 1;
+    return engine->state.scaling < 0 ||
+           engine->ops->download(engine->store, engine->state.scaling, out, sizeof *out, err);
+}
+
 bool program_compile(struct engine_program *program, struct engine *engine, struct error *err) {
     return engine->ops->compile(engine->device, &program->plan, engine->store, &program->program, err);
 }

@@ -44,6 +44,9 @@ bool engine_start(struct engine *engine, uint64_t arena, struct error *err);
 /* Zeros in a row of state; in all that is trained, its gradients and the optimizer's state. */
 bool engine_clear(struct engine *engine, int row, struct error *err);
 bool engine_reset(struct engine *engine, struct error *err);
+/* The loss is scaled as at the start of a run, where it is at all; its scale, or 1. */
+bool engine_init_scaling(struct engine *engine, struct error *err);
+bool engine_loss_scale(const struct engine *engine, float *out, struct error *err);
 bool program_compile(struct engine_program *program, struct engine *engine, struct error *err);
 void program_release(struct engine_program *program, const struct engine *engine);
 

@@ -67,17 +67,19 @@ static bool write_state(const char *directory, const struct progress *p, struct 
     return ok;
 }
 
-enum { most_moments = optimizer_most_states + 1 };
+enum { most_moments = optimizer_most_states + 2 };
 
-/* The optimizer's state as tensors, named as its row names it, and the moving average; `rows` are those of
- * the state table. */
+/* The optimizer's state as tensors, named as its row names it, the moving average, and what scales the loss;
+ * `rows` are those of the state table. */
 static size_t list_moments(const struct engine *engine, int rows[most_moments],
                            struct tensor tensors[most_moments], uint64_t *largest) {
     const struct model_state *state = &engine->state;
     size_t count = 0;
     *largest = 0;
     for (int s = 0; s < most_moments; s++) {
-        int at = s < optimizer_most_states ? state->moments[s] : state->average;
+        int at = s < optimizer_most_states    ? state->moments[s]
+                 : s == optimizer_most_states ? state->average
+                                              : state->scaling;
         if (at < 0) continue;
         const struct state_row *row = &state->table.rows[at];
         rows[count] = at;
@@ -310,6 +312,7 @@ static bool read_optimizer(struct engine *engine, const char *directory, struct 
     bool ok = path ? safetensors_open(&file, path, err) : error_no_memory(err, "checkpoint", 0);
     for (size_t i = 0; ok && i < count; i++) {
         const struct tensor *tensor = safetensors_find(file, tensors[i].name);
+        if (!tensor && rows[i] == engine->state.scaling) continue; /* it was trained in another type so far */
         if (!tensor || tensor->dtype != tensors[i].dtype || tensor->bytes != tensors[i].bytes)
             ok = error_set(err, ERROR_INPUT, "checkpoint", "%s: %s is missing or of another size", path,
                            tensors[i].name);

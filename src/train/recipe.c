@@ -61,6 +61,11 @@ enum setting_origin recipe_origin(struct recipe *recipe, const char *name) {
     return row == SIZE_MAX ? ORIGIN_DEFAULT : recipe->states[row].origin;
 }
 
+enum dtype recipe_compute(const struct recipe *recipe) {
+    static const enum dtype types[] = {DTYPE_F32, DTYPE_F32, DTYPE_BF16, DTYPE_F16}; /* enum compute */
+    return types[recipe->compute];
+}
+
 const char *recipe_device_name(const struct recipe *recipe) {
     return recipe->device ? recipe->device : "auto";
 }

@@ -11,6 +11,7 @@
 #define HONE_TRAIN_RECIPE_H
 
 #include "base/settings.h"
+#include "tensor/dtype.h"
 
 /* Commands that take a row; `uses` of the table. */
 enum recipe_use {
@@ -44,7 +45,7 @@ enum schedule {
     SCHEDULE_INVERSE_SQRT
 };
 enum wsd_shape { WSD_ONE_MINUS_ROOT, WSD_LINEAR, WSD_COSINE };
-enum compute { COMPUTE_AUTO, COMPUTE_F32, COMPUTE_BF16 };
+enum compute { COMPUTE_AUTO, COMPUTE_F32, COMPUTE_BF16, COMPUTE_F16 };
 enum nan_policy { NAN_STOP, NAN_SKIP, NAN_ROLLBACK };
 enum recompute { RECOMPUTE_AUTO, RECOMPUTE_NONE, RECOMPUTE_SELECTIVE, RECOMPUTE_BLOCK, RECOMPUTE_OFFLOAD };
 enum recipe_tuning { TUNING_LORA, TUNING_QLORA, TUNING_FULL };
@@ -159,6 +160,8 @@ bool recipe_resolve_float(struct recipe *recipe, const char *name, double value,
                           struct error *err);
 enum setting_origin recipe_origin(struct recipe *recipe, const char *name); /* by row name, "lora-rank" */
 
+/* What `compute` names; f32 where it is left to be decided. */
+enum dtype recipe_compute(const struct recipe *recipe);
 /* "auto", "cpu", "ref". */
 const char *recipe_device_name(const struct recipe *recipe);
 /* The mask as struct device_options wants it, "avx512,avx512bf16"; from mem_alloc, or NULL when nothing is

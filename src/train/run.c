@@ -293,6 +293,7 @@ static bool forget_lost_best(struct run *run, struct error *err) {
 /* `there`: there may be checkpoints. */
 static bool load_start(struct run *run, bool there, struct error *err) {
     bool found = false;
+    if (!engine_init_scaling(&run->programs.engine, err)) return false;
     if (there && !checkpoint_load(&run->programs.engine, run->recipe->output, &run->progress, &found,
                                   remember_warning, run, err))
         return false;

@@ -48,6 +48,7 @@ struct step {
     size_t count, tokens, supervised; /* examples and tokens */
     float weight;                     /* of a target: -1 / supervised */
     double rate, loss;
+    float scale; /* of its loss, a power of two: 1 but in f16 */
     float norm;  /* of its gradient; not finite: nothing was changed */
     float state; /* after the update; not finite: what is trained is lost */
 };

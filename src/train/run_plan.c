@@ -201,9 +201,8 @@ static void set_work(struct run_plan *plan, const struct run_programs *programs,
 
 static bool choose_compute(const struct recipe *recipe, const struct device_ops *ops, struct device *device,
                            enum dtype *out, struct error *err) {
-    *out = recipe->compute == COMPUTE_BF16 ? DTYPE_BF16 : DTYPE_F32;
-    if (recipe->compute == COMPUTE_F32 || recipe->compute == COMPUTE_BF16) return true;
-    return engine_auto_compute(ops, device, out, err);
+    *out = recipe_compute(recipe);
+    return recipe->compute != COMPUTE_AUTO || engine_auto_compute(ops, device, out, err);
 }
 
 /* `offloaded`: the peak with activations in a file; 0: that is no way out. */

@@ -95,10 +95,11 @@ static bool run_update(struct run *run, struct step *step, struct error *err) {
     update_hyper(run->recipe, step->rate, state->groups, state->parts.groups, run->hyper);
     struct binding binding = {.inputs = {[INPUT_HYPER] = run->hyper}};
     step->norm = NAN;
+    step->scale = 1;
     if (!engine->ops->download(engine->store, engine->state.loss, &step->loss, sizeof step->loss, err))
         return false;
     if (!isfinite(step->loss)) return drop_gradients(engine, err);
-    return engine->ops->run(update->program, &binding, err) &&
+    return engine_loss_scale(engine, &step->scale, err) && engine->ops->run(update->program, &binding, err) &&
            engine->ops->read(update->program, update->built.norm, &step->norm, sizeof step->norm, err) &&
            read_state_norms(run, step, err);
 }
@@ -116,6 +117,8 @@ static bool emit_step(struct run *run, const struct step *step, double seconds, 
                                               {"train/learning_rate", step->rate},
                                               {"train/gradient_norm", (double)step->norm},
                                               {"train/tokens_per_second", rate}};
+    if (run->programs.engine.state.scaling >= 0)
+        json_object_put(&fields, "loss_scale", json_real((double)step->scale));
     events_scalar(&run->events, scalars, sizeof scalars / sizeof *scalars);
     return events_emit(&run->events, "step", fields, err);
 }
@@ -127,12 +130,24 @@ void step_count(struct run *run, const struct step *step) {
     p->tokens += (int64_t)step->tokens;
 }
 
+/* f16 overflowed in the backward pass alone: the device has halved the scale and changed nothing else. */
+static bool skip_overflow(struct run *run, const struct step *step, struct error *err) {
+    step_count(run, step);
+    run->progress.skipped++;
+    run->events.step = run->progress.step;
+    return events_emit(&run->events, "overflow",
+                       json_pack("{s:f, s:f}", "loss", step->loss, "loss_scale", (double)step->scale / 2),
+                       err);
+}
+
 /* What came of it: the step counts, or it is dealt with by --nan-policy. */
 static bool end_step(struct run *run, const struct step *step, struct error *err) {
     struct progress *p = &run->progress;
     double seconds = clock_seconds() - run->patience.begun;
     run->patience.per_token = seconds / (double)step->tokens;
     p->seconds += seconds;
+    if (isfinite(step->loss) && !isfinite(step->norm) && step->scale > SCALING_LEAST)
+        return skip_overflow(run, step, err);
     if (!isfinite(step->loss) || !isfinite(step->norm) || !isfinite(step->state))
         return run_nonfinite(run, step, err);
     step_count(run, step);

@@ -34,6 +34,7 @@ struct gradient_case {
 
 static const double segments[] = {0, 3, 4, 7};
 static const double rows[] = {0, 2, 5};
+static const double scaling[] = {1, 0, 0, 0};
 static const double random_words[] = {11, 7, 3, 0};
 
 #define DENSE(r, c) \
@@ -80,10 +81,18 @@ static const struct gradient_case cases[] = {
     {OP_HEAD, {.alpha = 0}, 3, {CONSTANT(3, 4), WEIGHT(7, 4), WHOLE(3, 7)}},
     {OP_LOSS,
      {.alpha = 0},
-     3,
+     4,
      {{VALUE_TRANSIENT, 1, {5}, true, 0, NULL},
       {VALUE_TRANSIENT, 1, {5}, false, 0, NULL},
-      {VALUE_STATE, 1, {1}, false, 0, NULL}}},
+      {VALUE_STATE, 1, {1}, false, 0, NULL},
+      ABSENT}},
+    {OP_LOSS,
+     {.alpha = 0},
+     4,
+     {{VALUE_TRANSIENT, 1, {5}, true, 0, NULL},
+      {VALUE_TRANSIENT, 1, {5}, false, 0, NULL},
+      {VALUE_STATE, 1, {1}, false, 0, NULL},
+      FIXED(scaling)}}, /* the gradient alone is scaled: by 1 it is that of the loss */
 };
 
 enum { case_count = sizeof cases / sizeof *cases, value_limit = 64 };

@@ -32,14 +32,25 @@ struct trial {
     struct block in[op_max_inputs];
     struct attributes attributes;
     uint64_t random;
-    double terms;    /* length of the longest sum, for the tolerance */
-    double relative; /* rounding of operands inside the kernel: bf16 products, exp */
+    double terms;       /* length of the longest sum, for the tolerance */
+    enum dtype compute; /* what products round their operands to */
+    double relative;    /* that rounding, and of weights in attention */
     int64_t longest_segment;
 };
 
 static double uniform(struct trial *trial) { /* in [-1.7, 1.7): variance 1 */
     trial->random = trial->random * 6364136223846793005u + 1442695040888963407u;
     return ((double)(trial->random >> 11) * 0x1p-53 - 0.5) * 3.46;
+}
+
+/* Half a unit in the last place of what is stored; half of that, where signs are random. */
+static double unit_of(enum dtype dtype) {
+    return dtype == DTYPE_BF16 ? 0x1p-8 : dtype == DTYPE_F16 ? 0x1p-11 : dtype == DTYPE_F32 ? 0x1p-24 : 0;
+}
+
+static void rounds_to(struct trial *trial, enum dtype dtype) {
+    trial->compute = dtype;
+    if (dtype != DTYPE_F32) trial->relative = unit_of(dtype);
 }
 
 static struct block block_open(size_t bytes) {
@@ -263,7 +274,7 @@ static void build_attention(struct trial *trial, const struct sizes *z, enum dty
         add_activation(trial, a, COUNT_TOKENS, z->tokens, (int64_t)z->kv_heads * z->head_dim, 1);
     add_segments(trial, z);
     trial->terms = (double)(z->head_dim + trial->longest_segment);
-    if (a == DTYPE_BF16) trial->relative = 0x1p-8; /* weights, where products are made from bf16 */
+    rounds_to(trial, a); /* weights, where products are made from bf16 */
 }
 
 static double *decoded(const struct block *block, enum dtype dtype, int64_t n) {
@@ -314,7 +325,7 @@ static void build_attention_grad(struct trial *trial, const struct sizes *z, enu
     for (int i = 0; i < 4; i++) mem_free(call.in[i].data);
     for (int o = 0; o < 2; o++) mem_free(call.out[o].data);
     trial->terms = (double)(z->head_dim + trial->longest_segment * z->heads / z->kv_heads);
-    if (a == DTYPE_BF16) trial->relative = 0x1p-8;
+    rounds_to(trial, a);
 }
 
 static void build_cache_attention(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
@@ -424,11 +435,10 @@ static enum dtype weight_type(const struct sizes *z, int64_t row, enum dtype b) 
     return row % 32 ? (b == DTYPE_BF16 ? DTYPE_BF16 : DTYPE_F32) : types[(z->tokens + (b == DTYPE_BF16)) % 5];
 }
 
-/* Products may round both operands to bf16 when an activation is stored so: 2⁻⁸ of each product, whose
- * signs are random. */
-static void product_tolerance(struct trial *trial, double terms, bool bf16) {
+/* Products may round both operands to bf16 or f16 when an activation is stored so; the signs are random. */
+static void product_tolerance(struct trial *trial, double terms, enum dtype dtype) {
     trial->terms = terms;
-    if (bf16) trial->relative = 0x1p-8;
+    rounds_to(trial, dtype);
     trial->attributes.alpha = 0.75f;
 }
 
@@ -462,8 +472,7 @@ static void build_linear(struct trial *trial, const struct sizes *z, enum dtype 
     else
         add_absent(trial);
     add_low_rank(trial, z, b, z->hidden, 3);
-    product_tolerance(trial, (double)z->width + few_rows_terms(z->tokens, weight_type(z, z->width, b)),
-                      a == DTYPE_BF16);
+    product_tolerance(trial, (double)z->width + few_rows_terms(z->tokens, weight_type(z, z->width, b)), a);
 }
 
 static void build_linear_grad_x(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
@@ -474,14 +483,14 @@ static void build_linear_grad_x(struct trial *trial, const struct sizes *z, enum
     else
         add_absent(trial);
     add_low_rank(trial, z, b, 3, z->width);
-    product_tolerance(trial, (double)z->hidden, a == DTYPE_BF16);
+    product_tolerance(trial, (double)z->hidden, a);
 }
 
 static void build_linear_grad_w(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
     add_activation(trial, a, COUNT_TOKENS, z->tokens, z->width, 1);
     add_activation(trial, b, COUNT_TOKENS, z->tokens, z->hidden, 1);
     add_state(trial, DTYPE_F32, 2, z->hidden, z->width, 1, 1);
-    product_tolerance(trial, (double)z->tokens, a == DTYPE_BF16 || b == DTYPE_BF16);
+    product_tolerance(trial, (double)z->tokens, a == DTYPE_F32 ? b : a);
 }
 
 static void build_head(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
@@ -490,7 +499,7 @@ static void build_head(struct trial *trial, const struct sizes *z, enum dtype a,
     add_indices(trial, INPUT_TARGETS, COUNT_TARGETS, z->targets, z->vocabulary);
     product_tolerance(
         trial, (double)(z->width + z->vocabulary) + few_rows_terms(z->targets, weight_type(z, z->width, b)),
-        a == DTYPE_BF16);
+        a);
 }
 
 static void build_head_grad(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
@@ -510,6 +519,37 @@ static void build_loss(struct trial *trial, const struct sizes *z, enum dtype a,
     int64_t one = 1;
     id = graph_state(&trial->graph, 2, DTYPE_F64, 1, &one, "loss");
     *(double *)add_value_of(trial, id) = 0.25;
+    add_absent(trial);
+}
+
+static void add_scaling(struct trial *trial, float scale, float good) {
+    float *scaling = add_state(trial, DTYPE_F32, 1, SCALING_COLUMNS, 1, 1, 1);
+    scaling[SCALING_FACTOR] = scale;
+    scaling[SCALING_GOOD] = good;
+}
+
+static void build_scale(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
+    (void)a, (void)b;
+    int id = graph_input(&trial->graph, INPUT_WEIGHTS, DTYPE_F32, COUNT_TARGETS, z->targets);
+    fill(trial, add_value_of(trial, id), DTYPE_F32, z->targets, 1);
+    add_scaling(trial, 4096, 3);
+}
+
+static void build_unscale(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
+    (void)a, (void)b;
+    add_state(trial, DTYPE_F32, 1, z->tokens * z->width, 1, 1, 1000);
+    add_scaling(trial, 4096, 3);
+}
+
+/* By turns: it grows, it only counts, it falls, it is the least; and it is the most already. */
+static void build_scale_update(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
+    static const float norms[] = {2, 2, INFINITY, NAN, 2}, scales[] = {8, 8, 8, SCALING_LEAST, SCALING_MOST};
+    static const float good[] = {SCALING_INTERVAL - 1, 5, 5, 0, SCALING_INTERVAL - 1};
+    (void)a, (void)b;
+    size_t turn = (size_t)z->tokens % 5;
+    add_activation(trial, DTYPE_F32, COUNT_FIXED, 1, 0, 1);
+    *(float *)(void *)trial->in[0].data = norms[turn];
+    add_scaling(trial, scales[turn], good[turn]);
 }
 
 /* clang-format off: tables, a row a line. */
@@ -545,6 +585,9 @@ static build_case *const builders[OP_COUNT] = {
     [OP_HEAD] = build_head,
     [OP_HEAD_GRAD] = build_head_grad,
     [OP_LOSS] = build_loss,
+    [OP_SCALE] = build_scale,
+    [OP_UNSCALE] = build_unscale,
+    [OP_SCALE_UPDATE] = build_scale_update,
 };
 
 /* One token, odd tails, several segments, no targets, decoding, products that are cut into groups both along
@@ -611,7 +654,7 @@ static void compare(const struct trial *trial, const double *want, const struct 
     for (int i = 0; i < got->rank; i++) n *= got->dim[i];
     for (int64_t i = 0; i < n; i++)
         if (fabs(want[i]) > most) most = fabs(want[i]);
-    double unit = got->dtype == DTYPE_BF16 ? 0x1p-8 : got->dtype == DTYPE_F32 ? 0x1p-24 : 0;
+    double unit = unit_of(got->dtype);
     double allowed = most * ((trial->terms + 8) * 0x1p-24 + 4 * trial->relative);
     struct block view = {.data = got->data};
     double *values = decoded(&view, got->dtype, n);

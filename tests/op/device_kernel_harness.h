@@ -59,7 +59,7 @@ static void attempt_run(struct attempt *attempt, const struct trial *trial, cons
                               .pool = pools[threads - 1],
                               .features = kernel->needs,
                               .longest_segment = trial->longest_segment};
-    call->gemm = cpu_gemm_select(trial->relative > 0 ? DTYPE_BF16 : DTYPE_F32, cpu_features());
+    call->gemm = cpu_gemm_select(trial->compute, cpu_features());
     for (int i = 0; i < trial->inputs; i++) {
         if (trial->ids[i] < 0) continue;
         attempt->in[i] = block_copy(&trial->in[i]);
@@ -146,6 +146,9 @@ static void check_kernel(const struct cpu_kernel *kernel, const struct sizes *z,
 }
 
 static void check_kernels(const struct cpu_kernel *row) {
+    static const enum dtype types[][2] = {
+        {DTYPE_F32, DTYPE_F32}, {DTYPE_BF16, DTYPE_F32}, {DTYPE_F32, DTYPE_BF16}, {DTYPE_BF16, DTYPE_BF16},
+        {DTYPE_F16, DTYPE_F32}, {DTYPE_F32, DTYPE_F16},  {DTYPE_F16, DTYPE_F16}};
     unsigned features = cpu_features();
     int run = 0, skipped = 0;
     for (; row->run; row++) {
@@ -155,9 +158,8 @@ static void check_kernels(const struct cpu_kernel *row) {
             continue;
         }
         for (size_t s = 0; s < sizeof edge_sizes / sizeof *edge_sizes; s++)
-            for (int types = 0; types < 4; types++)
-                check_kernel(row, &edge_sizes[s], types & 1 ? DTYPE_BF16 : DTYPE_F32,
-                             types & 2 ? DTYPE_BF16 : DTYPE_F32);
+            for (size_t t = 0; t < sizeof types / sizeof *types; t++)
+                check_kernel(row, &edge_sizes[s], types[t][0], types[t][1]);
         run++;
     }
     print_message("%d rows checked, %d skipped\n", run, skipped);

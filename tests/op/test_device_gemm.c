@@ -153,12 +153,15 @@ static void trial_check(const struct trial *t, const struct cpu_gemm *row, const
             if (t->with_addend || t->y_is_addend) want += t->addend_value[i * g->ldy + j];
             float got;
             rowcodec(g->y_type)->decode(y + guard + (size_t)(i * g->ldy + j) * size, &got, 1);
-            double epsilon = ldexp((double)(g->k < 64 ? g->k : 64) + 4, -24) +
-                             (row->compute == DTYPE_BF16 ? ldexp(1, -8) : 0);
+            double epsilon =
+                ldexp((double)(g->k < 64 ? g->k : 64) + 4, -24) + (row->compute == DTYPE_BF16  ? ldexp(1, -8)
+                                                                   : row->compute == DTYPE_F16 ? ldexp(1, -11)
+                                                                                               : 0);
             bool rounded =
                 strcmp(row->name, "c") && g->form == GEMM_NT && g->m <= 8 && dtype_row(g->w_type)->quantised;
-            double most = epsilon * (weight + 3) + (rounded ? ldexp(few, -16) : 0) +
-                          (g->y_type == DTYPE_BF16 ? ldexp(fabs(want), -8) : 0);
+            double most =
+                epsilon * (weight + 3) + (rounded ? ldexp(few, -16) : 0) +
+                (g->y_type == DTYPE_F32 ? 0 : ldexp(fabs(want), g->y_type == DTYPE_BF16 ? -8 : -11));
             if (!(fabs((double)got - want) <= most))
                 fail_msg("%s/%s form %d [%lld,%lld,%lld] x %s w %s y %s at %lld,%lld: %g, expected %g ± %g",
                          row->name, dtype_row(row->compute)->name, (int)g->form, (long long)g->m,
@@ -203,13 +206,14 @@ static const int64_t shapes[][3] = {
     {113, 65, 3}, {300, 40, 9},  {16, 200, 300}, {200, 16, 129}, {65, 80, 300}, {17, 35, 2100},
 };
 
+static const enum dtype activations[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16};
 static const int64_t ranks[] = {0, 5, 16, 128};
 
 static void every_form_type_and_shape(enum gemm_form form) {
     int count = 0;
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
         for (size_t w = 0; w < sizeof stored / sizeof *stored; w++)
-            for (int kind = 0; kind < 2; kind++, count++) {
+            for (int kind = 0; kind < 3; kind++, count++) {
                 if (form == GEMM_TN && w != 0 && w != 2) continue;
                 if (dtype_row(stored[w])->block > 32 && s % 3 != w % 3)
                     continue; /* long rows: slow to check */
@@ -218,14 +222,14 @@ static void every_form_type_and_shape(enum gemm_form form) {
                 t.gemm.w_type = stored[w];
                 int64_t *along = form == GEMM_NT ? &t.gemm.k : &t.gemm.n, block = dtype_row(stored[w])->block;
                 *along = (*along + block - 1) / block * block;
-                t.gemm.x_type = kind ? DTYPE_BF16 : DTYPE_F32;
-                t.gemm.y_type = (count / 2 + kind) % 2 ? DTYPE_BF16 : DTYPE_F32;
+                t.gemm.x_type = activations[kind];
+                t.gemm.y_type = activations[(count / 3 + kind) % 3];
                 t.gemm.addend_type = t.gemm.y_type;
                 t.with_addend = count % 3 == 1;
                 t.y_is_addend = count % 3 == 2;
                 t.with_bias = count % 5 < 2;
                 if (form != GEMM_TN) t.gemm.rank = ranks[count % 7 % 4];
-                t.gemm.low_type = count % 2 ? DTYPE_BF16 : DTYPE_F32;
+                t.gemm.low_type = activations[count % 3];
                 trial_do(&t);
             }
 }
@@ -287,7 +291,7 @@ static void rows_of_stored_types_decode_to_the_same_bits(void **state) {
         }
 }
 
-static void bf16_rows_are_stored_with_the_same_bits(void **state) {
+static void half_rows_are_stored_with_the_same_bits(void **state) {
     (void)state;
     static const unsigned sets[] = {0, CPU_AVX2, CPU_AVX2 | CPU_AVX512};
     for (size_t s = 0; s < sizeof sets / sizeof *sets; s++) {
@@ -301,6 +305,12 @@ static void bf16_rows_are_stored_with_the_same_bits(void **state) {
         out[77] = 42;
         cpu_row_store(out, in, DTYPE_BF16, 77, sets[s]);
         for (int i = 0; i < 77; i++) assert_int_equal(out[i], f32_to_bf16(in[i]));
+        for (int i = 0; i < 77; i++) /* subnormals of f16, its largest, ties and what overflows */
+            in[i] = ldexpf((float)(2 * i + 1) * (i % 2 ? 1.0f : 1.0009765625f), i % 48 - 30);
+        in[3] = INFINITY;
+        in[4] = -NAN;
+        cpu_row_store(out, in, DTYPE_F16, 77, sets[s]);
+        for (int i = 0; i < 77; i++) assert_int_equal(out[i], f32_to_f16(in[i]));
         assert_int_equal(out[77], 42);
     }
 }
@@ -327,7 +337,7 @@ static int close_pools(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_of_stored_types_decode_to_the_same_bits),
-        cmocka_unit_test(bf16_rows_are_stored_with_the_same_bits),
+        cmocka_unit_test(half_rows_are_stored_with_the_same_bits),
         cmocka_unit_test(forward_products_agree_with_f64),
         cmocka_unit_test(input_gradients_agree_with_f64),
         cmocka_unit_test(weight_gradients_agree_with_f64),

@@ -21,7 +21,7 @@ static void the_rates_are_those_of_the_compute_type_asked_for(void **state) {
         size_t at;
         assert_ok(ops->measure(device, all ? NULL : &types[i], shapes, 2, &rates, &err), &err);
         const json_t *products = json_object_get(rates, "products");
-        assert_int_equal(json_array_size(products), all ? 4 : 2);
+        assert_int_equal(json_array_size(products), all ? 6 : 2);
         json_array_foreach(products, at, row) {
             assert_true(json_number_value(json_object_get(row, "flops_per_second")) > 0);
             if (!all)
@@ -49,7 +49,7 @@ static void every_product_has_a_reason(void **state) {
         selected += json_is_true(json_object_get(row, "selected"));
         library |= !strcmp(json_string_value(json_object_get(row, "name")), "onednn");
     }
-    assert_int_equal(selected, 2); /* one for f32, one for bf16 */
+    assert_int_equal(selected, 3); /* one for each of f32, bf16 and f16 */
     assert_true(library);
     json_decref(facts);
     ops->close(&device);

@@ -47,9 +47,9 @@ static inline int64_t round_up(int64_t n, int64_t multiple) {
     return (n + multiple - 1) / multiple * multiple;
 }
 
-/* Element `at` of an operand that is f32 or bf16. */
+/* Element `at` of an operand that is f32, bf16 or f16. */
 static inline void *element(const struct operand *operand, int64_t at) {
-    return (char *)operand->data + (size_t)at * (operand->dtype == DTYPE_BF16 ? 2 : 4);
+    return (char *)operand->data + (size_t)(at * v_bytes(operand->dtype));
 }
 
 /* Shares out the workspace: starts, `floats` of delta, then each worker's scratch. */
@@ -118,7 +118,7 @@ static inline void softmax_row(float *scores, int64_t visible, int64_t columns, 
 /* The keys and values of one kv head of one segment. */
 struct keys {
     const void *k, *v;
-    bool k_bf16, v_bf16;
+    enum dtype k_type, v_type;
     int64_t stride; /* elements between neighbouring keys */
     int64_t past;   /* keys before the segment's first query */
 };
@@ -129,16 +129,16 @@ static struct keys keys_of(const struct flash *flash, int64_t s, int64_t head) {
         int64_t stride = flash->kv_heads * flash->d, at = flash->segments[s] * stride + head * flash->d;
         return (struct keys){.k = element(&in[1], at),
                              .v = element(&in[2], at),
-                             .k_bf16 = in[1].dtype == DTYPE_BF16,
-                             .v_bf16 = in[2].dtype == DTYPE_BF16,
+                             .k_type = in[1].dtype,
+                             .v_type = in[2].dtype,
                              .stride = stride};
     }
     int64_t slot = ((const int32_t *)in[4].data)[s],
             at = (slot * flash->kv_heads + head) * in[6].dim[2] * flash->d;
     return (struct keys){.k = element(&in[6], at),
                          .v = element(&in[7], at),
-                         .k_bf16 = in[6].dtype == DTYPE_BF16,
-                         .v_bf16 = in[7].dtype == DTYPE_BF16,
+                         .k_type = in[6].dtype,
+                         .v_type = in[7].dtype,
                          .stride = flash->d,
                          .past = ((const int32_t *)in[5].data)[s]};
 }
@@ -231,7 +231,7 @@ static void load_forward(const struct flash *flash, const struct forward *f,
                (size_t)((rounded - part->rows) * padded) * sizeof(float));
     for (int64_t g = 0; g < flash->group; g++) {
         int64_t at = (part->row * flash->heads + part->head * flash->group + g) * flash->d;
-        load_block(f->q + g * part->stride * padded, padded, element(q, at), q->dtype == DTYPE_BF16,
+        load_block(f->q + g * part->stride * padded, padded, element(q, at), q->dtype,
                    flash->heads * flash->d, part->queries, part->queries, flash->d);
     }
 }
@@ -244,8 +244,7 @@ static void store_forward(const struct flash *flash, const struct forward *f,
         for (int64_t i = 0; i < part->queries; i++) {
             int64_t at = g * part->stride + i,
                     out = (part->row + i) * flash->heads + part->head * flash->group + g;
-            store_row(y->data, y->dtype == DTYPE_BF16, out * flash->d, f->y + at * flash->padded,
-                      1 / f->sum[at], flash->d);
+            store_row(y->data, y->dtype, out * flash->d, f->y + at * flash->padded, 1 / f->sum[at], flash->d);
             if (lse) lse[out] = f->most[at] + logf(f->sum[at]);
         }
 }
@@ -260,11 +259,11 @@ static void forward_attend(const struct flash *flash, const struct forward *f,
     load_forward(flash, f, part);
     for (int64_t at = 0; at < all_keys; at += attention_block) {
         int64_t count = smaller(attention_block, all_keys - at), rounded = round_up(count, attention_lanes);
-        const char *k = (const char *)keys->k + (size_t)(at * stride) * (keys->k_bf16 ? 2 : 4);
-        const char *v = (const char *)keys->v + (size_t)(at * stride) * (keys->v_bf16 ? 2 : 4);
-        load_block(f->k, padded, k, keys->k_bf16, stride, count, rounded, flash->d);
+        const char *k = (const char *)keys->k + at * stride * v_bytes(keys->k_type);
+        const char *v = (const char *)keys->v + at * stride * v_bytes(keys->v_type);
+        load_block(f->k, padded, k, keys->k_type, stride, count, rounded, flash->d);
         transpose_block(f->kt, attention_block, f->k, rounded, padded);
-        load_block(f->v, padded, v, keys->v_bf16, stride, count, count, flash->d);
+        load_block(f->v, padded, v, keys->v_type, stride, count, count, flash->d);
         for (int64_t b = 0; b < part->blocks; b++)
             forward_block(flash, f, b * attention_block, part->rows, count, keys->past + part->begin - at);
     }
@@ -313,8 +312,7 @@ static void append_task(void *user, int task, int worker) {
             void *to = element(cache, ((slot * flash->kv_heads + head) * cache->dim[2] + past + t) * d);
             const void *row = element(from, ((flash->segments[s] + t) * flash->kv_heads + head) * d);
             for (int64_t i = 0; i < d; i += lanes)
-                v_write(to, cache->dtype == DTYPE_BF16, i, d - i,
-                        v_read(row, from->dtype == DTYPE_BF16, i, d - i));
+                v_write(to, cache->dtype, i, d - i, v_read(row, from->dtype, i, d - i));
         }
     }
 }

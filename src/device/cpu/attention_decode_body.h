@@ -8,15 +8,15 @@ enum { decode_rows = 4, decode_ahead = 12 };
 struct decode {
     const char *k, *v;        /* the block's first rows */
     int64_t k_bytes, v_bytes; /* between rows */
-    bool k_bf16, v_bf16;
+    enum dtype k_type, v_type;
     int64_t d, padded, keys;
     const float *q; /* [rows, padded] */
     float *scores;  /* [rows, attention_block] */
     float *y;       /* [rows, padded] */
 };
 
-static inline void decode_fetch(const char *row, int64_t elements, bool bf16) {
-    for (int64_t at = 0; at < elements * (bf16 ? 2 : 4); at += 64) __builtin_prefetch(row + at);
+static inline void decode_fetch(const char *row, int64_t elements, enum dtype dtype) {
+    for (int64_t at = 0; at < elements * v_bytes(dtype); at += 64) __builtin_prefetch(row + at);
 }
 
 /* scores = q · k; values are fetched meanwhile. */
@@ -24,12 +24,12 @@ static inline __attribute__((always_inline)) void decode_scores(const struct dec
     for (int64_t j = 0; j < c->keys; j++) {
         const char *k = c->k + j * c->k_bytes;
         vf sums[decode_rows];
-        decode_fetch(k + decode_ahead * c->k_bytes, c->d, c->k_bf16);
-        decode_fetch(c->v + j * c->v_bytes, c->d, c->v_bf16);
+        decode_fetch(k + decode_ahead * c->k_bytes, c->d, c->k_type);
+        decode_fetch(c->v + j * c->v_bytes, c->d, c->v_type);
 #pragma GCC unroll 4
         for (int r = 0; r < rows; r++) sums[r] = (vf){0};
         for (int64_t i = 0; i < c->d; i += lanes) {
-            vf key = v_read(k, c->k_bf16, i, c->d - i);
+            vf key = v_read(k, c->k_type, i, c->d - i);
 #pragma GCC unroll 4
             for (int r = 0; r < rows; r++) sums[r] = v_fma(key, v_load(c->q + r * c->padded + i), sums[r]);
         }
@@ -55,7 +55,7 @@ static inline __attribute__((always_inline)) void decode_values(const struct dec
 #pragma GCC unroll 2
             for (int v = 0; v < decode_vectors; v++) {
                 int64_t at = i + v * lanes, left = c->d - at;
-                value[v] = v_read(c->v + j * c->v_bytes, c->v_bf16, at, left > 0 ? left : 0);
+                value[v] = v_read(c->v + j * c->v_bytes, c->v_type, at, left > 0 ? left : 0);
             }
 #pragma GCC unroll 4
             for (int r = 0; r < rows; r++) {
@@ -94,10 +94,10 @@ static void decode_block(const struct decode *c, int64_t rows, float scale, floa
 static void decode_attend(const struct flash *flash, const struct forward *f, const struct forward_part *part,
                           const struct keys *keys) {
     int64_t all = keys->past + 1;
-    struct decode c = {.k_bytes = keys->stride * (keys->k_bf16 ? 2 : 4),
-                       .v_bytes = keys->stride * (keys->v_bf16 ? 2 : 4),
-                       .k_bf16 = keys->k_bf16,
-                       .v_bf16 = keys->v_bf16,
+    struct decode c = {.k_bytes = keys->stride * v_bytes(keys->k_type),
+                       .v_bytes = keys->stride * v_bytes(keys->v_type),
+                       .k_type = keys->k_type,
+                       .v_type = keys->v_type,
                        .d = flash->d,
                        .padded = flash->padded,
                        .scores = f->scores};

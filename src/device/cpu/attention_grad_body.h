@@ -91,10 +91,8 @@ static void load_queries(const struct flash *flash, const struct backward_scratc
     const struct operand *in = flash->call->in;
     int64_t d = flash->d, stride = flash->heads * d, at = row * stride + head * d,
             rounded = round_up(queries, tile_rows);
-    load_block(b->q, flash->padded, element(&in[0], at), in[0].dtype == DTYPE_BF16, stride, queries, rounded,
-               d);
-    load_block(b->dy, flash->padded, element(&in[5], at), in[5].dtype == DTYPE_BF16, stride, queries, rounded,
-               d);
+    load_block(b->q, flash->padded, element(&in[0], at), in[0].dtype, stride, queries, rounded, d);
+    load_block(b->dy, flash->padded, element(&in[5], at), in[5].dtype, stride, queries, rounded, d);
     load_row_sums(flash, b, row, head, queries);
 }
 
@@ -103,8 +101,8 @@ static void load_keys(const struct flash *flash, const struct backward_scratch *
     const struct operand *in = flash->call->in;
     int64_t d = flash->d, stride = flash->kv_heads * d, at = row * stride + head * d,
             rounded = round_up(keys, attention_lanes);
-    load_block(b->k, flash->padded, element(&in[1], at), in[1].dtype == DTYPE_BF16, stride, keys, rounded, d);
-    load_block(b->v, flash->padded, element(&in[2], at), in[2].dtype == DTYPE_BF16, stride, keys, rounded, d);
+    load_block(b->k, flash->padded, element(&in[1], at), in[1].dtype, stride, keys, rounded, d);
+    load_block(b->v, flash->padded, element(&in[2], at), in[2].dtype, stride, keys, rounded, d);
     transpose_block(b->kt, attention_block, b->k, rounded, flash->padded);
     transpose_block(b->vt, attention_block, b->v, rounded, flash->padded);
 }
@@ -112,8 +110,7 @@ static void load_keys(const struct flash *flash, const struct backward_scratch *
 static void store_block(const struct operand *out, int64_t row, int64_t heads, int64_t head,
                         const float *block, int64_t rows, int64_t d, int64_t padded) {
     for (int64_t i = 0; out->data && i < rows; i++)
-        store_row(out->data, out->dtype == DTYPE_BF16, ((row + i) * heads + head) * d, block + i * padded, 1,
-                  d);
+        store_row(out->data, out->dtype, ((row + i) * heads + head) * d, block + i * padded, 1, d);
 }
 
 static void backward_run_part(const struct flash *flash, const struct backward_part *part, int worker) {
@@ -194,8 +191,7 @@ static void delta_task(void *user, int task, int worker) {
         const void *a = element(y, row * flash->d), *b = element(dy, row * flash->d);
         vf sum = {0};
         for (int64_t i = 0; i < flash->d; i += lanes)
-            sum = v_fma(v_read(a, y->dtype == DTYPE_BF16, i, flash->d - i),
-                        v_read(b, dy->dtype == DTYPE_BF16, i, flash->d - i), sum);
+            sum = v_fma(v_read(a, y->dtype, i, flash->d - i), v_read(b, dy->dtype, i, flash->d - i), sum);
         flash->delta[row] = v_sum(sum);
     }
 }

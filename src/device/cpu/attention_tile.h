@@ -68,18 +68,19 @@ static inline void block_multiply(bool add, int64_t rows, int64_t columns, int64
 
 /* `rows` rows of d activations, `stride` elements apart, to rows of `padded` floats; zeros in the padding
  * and in the rows up to `all_rows`. */
-static inline void load_block(float *out, int64_t padded, const void *source, bool bf16, int64_t stride,
-                              int64_t rows, int64_t all_rows, int64_t d) {
+static inline void load_block(float *out, int64_t padded, const void *source, enum dtype dtype,
+                              int64_t stride, int64_t rows, int64_t all_rows, int64_t d) {
     for (int64_t r = 0; r < rows; r++) {
-        const char *row = (const char *)source + (size_t)(r * stride) * (bf16 ? 2 : 4);
+        const char *row = (const char *)source + r * stride * v_bytes(dtype);
         for (int64_t i = 0; i < padded; i += lanes)
-            v_store(out + r * padded + i, i < d ? v_read(row, bf16, i, d - i) : (vf){0});
+            v_store(out + r * padded + i, i < d ? v_read(row, dtype, i, d - i) : (vf){0});
     }
     if (all_rows > rows) memset(out + rows * padded, 0, (size_t)((all_rows - rows) * padded) * sizeof *out);
 }
 
-static inline void store_row(void *out, bool bf16, int64_t at, const float *row, float factor, int64_t d) {
-    for (int64_t i = 0; i < d; i += lanes) v_write(out, bf16, at + i, d - i, v_load(row + i) * factor);
+static inline void store_row(void *out, enum dtype dtype, int64_t at, const float *row, float factor,
+                             int64_t d) {
+    for (int64_t i = 0; i < d; i += lanes) v_write(out, dtype, at + i, d - i, v_load(row + i) * factor);
 }
 
 /* out [columns, out_row] = in [rows, columns]ᵀ; both counts are multiples of 4. */

@@ -80,7 +80,10 @@ static void cpu_close(struct device **device) {
 
 static bool cpu_supports(const struct device *device, const struct graph *graph, const struct node *node,
                          struct error *err) {
-    (void)graph;
+    enum dtype compute = operand_compute(graph, node);
+    if (!cpu_gemm_select(compute, device->features))
+        return error_set(err, ERROR_USAGE, "cpu", "there is no product of %s for this processor",
+                         dtype_row(compute)->name);
     if (cpu_kernel_select(node->op, device->features)) return true;
     return error_set(err, ERROR_USAGE, "cpu", "the operation %s has no kernel for this processor",
                      op_row(node->op)->name);

@@ -33,12 +33,12 @@ static void rope_table_c(const struct cpu_call *call) {
     rows_run(call, call->in[0].dim[0], 2 * call->in[1].dim[0], NULL, rope_table_task);
 }
 
-/* A row of any stored type to f32 or bf16. `buffer` holds a row; unused for f32. */
+/* A row of any stored type to f32, bf16 or f16. `buffer` holds a row; unused for f32. */
 static void convert_row(const struct cpu_call *call, void *out, enum dtype out_type, const struct stored *in,
                         int64_t row, float *buffer) {
     int64_t width = in->columns;
     if (in->dtype == out_type) {
-        memcpy(out, stored_codes(in, row, 0), (size_t)width * (out_type == DTYPE_BF16 ? 2 : 4));
+        memcpy(out, stored_codes(in, row, 0), (size_t)(width * v_bytes(out_type)));
     } else if (out_type == DTYPE_F32) {
         cpu_stored_load(out, in, row, 0, width, call->features);
     } else {
@@ -108,9 +108,9 @@ static void scatter_task(void *user, int task, int worker) {
         void *out = row_out(dx, rows[m], job->width);
         if (m > 0 && rows[m - 1] == rows[m])
             for (int64_t i = 0; i < job->width; i += lanes)
-                v_write(out, is_bf16(dx), i, job->width - i,
-                        v_read(out, is_bf16(dx), i, job->width - i) +
-                            v_read(row_of(dy, m, job->width), is_bf16(dy), i, job->width - i));
+                v_write(out, dx->dtype, i, job->width - i,
+                        v_read(out, dx->dtype, i, job->width - i) +
+                            v_read(row_of(dy, m, job->width), dy->dtype, i, job->width - i));
         else
             convert_row(job->call, out, dx->dtype, &from, m, buffer);
     }

@@ -1,7 +1,7 @@
 /* Kernels that go over rows or elements once, written for any vector width (simd_vector.h). Included by
  * one file per instruction set.
  *
- * Activations are f32 or bf16 in any mix; everything is computed in f32. A task is a fixed number of
+ * Activations are f32, bf16 or f16 in any mix; everything is computed in f32. A task is a fixed number of
  * rows or elements, and a row's sum is made inside one task. */
 #include "base/rng.h"
 #include "device/cpu/kernel.h"
@@ -15,8 +15,7 @@ struct row_job {
     const float *weight;
 };
 
-static inline bool is_bf16(const struct operand *operand) { return operand->dtype == DTYPE_BF16; }
-static inline size_t element_bytes(const struct operand *operand) { return is_bf16(operand) ? 2 : 4; }
+static inline size_t element_bytes(const struct operand *operand) { return (size_t)v_bytes(operand->dtype); }
 
 static inline const void *row_of(const struct operand *operand, int64_t row, int64_t width) {
     return (const char *)operand->data + (size_t)(row * width) * element_bytes(operand);
@@ -53,20 +52,21 @@ static void norm_task(void *user, int task, int worker) {
     (void)worker;
     const struct row_job *job = user;
     const struct operand *in = job->call->in, *out = job->call->out;
-    bool x_bf16 = is_bf16(&in[0]), y_bf16 = is_bf16(&out[0]);
+    enum dtype x_type = in[0].dtype, y_type = out[0].dtype;
     for (int64_t t = task * job->rows_per_task; t < last_row(job, task); t++) {
         const void *x = row_of(&in[0], t, job->width);
         void *y = row_out(&out[0], t, job->width);
         vf sum = {0};
         for (int64_t i = 0; i < job->width; i += lanes) {
-            vf v = v_read(x, x_bf16, i, job->width - i);
+            vf v = v_read(x, x_type, i, job->width - i);
             sum = v_fma(v, v, sum);
         }
         float rstd = 1.0f / sqrtf(v_sum(sum) / (float)job->width + job->call->attributes->epsilon);
         if (out[1].data) ((float *)out[1].data)[t] = rstd;
         for (int64_t i = 0; i < job->width; i += lanes) {
-            vf v = v_read(x, x_bf16, i, job->width - i), w = v_read(job->weight, false, i, job->width - i);
-            v_write(y, y_bf16, i, job->width - i, v * rstd * w);
+            vf v = v_read(x, x_type, i, job->width - i),
+               w = v_read(job->weight, DTYPE_F32, i, job->width - i);
+            v_write(y, y_type, i, job->width - i, v * rstd * w);
         }
     }
 }
@@ -80,7 +80,7 @@ static void norm_grad_task(void *user, int task, int worker) {
     (void)worker;
     const struct row_job *job = user;
     const struct operand *in = job->call->in, *out = job->call->out;
-    bool dy_bf16 = is_bf16(&in[0]), x_bf16 = is_bf16(&in[1]), addend_bf16 = is_bf16(&in[4]);
+    enum dtype dy_type = in[0].dtype, x_type = in[1].dtype, addend_type = in[4].dtype;
     for (int64_t t = task * job->rows_per_task; t < last_row(job, task); t++) {
         const void *dy = row_of(&in[0], t, job->width), *x = row_of(&in[1], t, job->width);
         const void *addend = in[4].data ? row_of(&in[4], t, job->width) : NULL;
@@ -88,17 +88,17 @@ static void norm_grad_task(void *user, int task, int worker) {
         vf sum = {0};
         for (int64_t i = 0; i < job->width; i += lanes) {
             int64_t n = job->width - i;
-            sum = v_fma(v_read(dy, dy_bf16, i, n) * v_read(job->weight, false, i, n), v_read(x, x_bf16, i, n),
-                        sum);
+            sum = v_fma(v_read(dy, dy_type, i, n) * v_read(job->weight, DTYPE_F32, i, n),
+                        v_read(x, x_type, i, n), sum);
         }
         float rstd = ((const float *)in[3].data)[t];
         float factor = rstd * rstd * rstd * (v_sum(sum) / (float)job->width);
         for (int64_t i = 0; i < job->width; i += lanes) {
             int64_t n = job->width - i;
-            vf g = v_read(dy, dy_bf16, i, n) * v_read(job->weight, false, i, n) * rstd;
-            vf result = v_fma(v_read(x, x_bf16, i, n), v_splat(-factor), g);
-            if (addend) result += v_read(addend, addend_bf16, i, n);
-            v_write(dx, is_bf16(&out[0]), i, n, result);
+            vf g = v_read(dy, dy_type, i, n) * v_read(job->weight, DTYPE_F32, i, n) * rstd;
+            vf result = v_fma(v_read(x, x_type, i, n), v_splat(-factor), g);
+            if (addend) result += v_read(addend, addend_type, i, n);
+            v_write(dx, out[0].dtype, i, n, result);
         }
     }
 }
@@ -127,13 +127,14 @@ static inline __attribute__((always_inline)) void column_sums(const struct row_j
     for (int64_t t = 0; t < job->rows; t++) {
         const void *g = row_of(dy, t, job->width), *v = x ? row_of(x, t, job->width) : NULL;
         for (int64_t i = 0; i < count; i += lanes) {
-            vf term = v_read(g, is_bf16(dy), from + i, count - i);
-            if (x) term = term * v_read(v, is_bf16(x), from + i, count - i) * rstd[t];
+            vf term = v_read(g, dy->dtype, from + i, count - i);
+            if (x) term = term * v_read(v, x->dtype, from + i, count - i) * rstd[t];
             sums[i / lanes] += term;
         }
     }
     for (int64_t i = 0; i < count; i += lanes)
-        v_write(out, false, from + i, count - i, v_read(out, false, from + i, count - i) + sums[i / lanes]);
+        v_write(out, DTYPE_F32, from + i, count - i,
+                v_read(out, DTYPE_F32, from + i, count - i) + sums[i / lanes]);
 }
 
 /* db += Σ_t dy[t] */
@@ -171,8 +172,8 @@ static void embedding_grad_task(void *user, int task, int worker) {
         float *dw = (float *)job->call->in[2].data + ids[t] * job->width;
         const void *g = row_of(dy, t, job->width);
         for (int64_t i = from; i < end; i += lanes)
-            v_write(dw, false, i, end - i,
-                    v_read(dw, false, i, end - i) + v_read(g, is_bf16(dy), i, end - i));
+            v_write(dw, DTYPE_F32, i, end - i,
+                    v_read(dw, DTYPE_F32, i, end - i) + v_read(g, dy->dtype, i, end - i));
     }
 }
 
@@ -187,7 +188,7 @@ static void rope_task(void *user, int task, int worker) {
     const struct operand *in = job->call->in, *out = job->call->out;
     int64_t d = in[1].dim[1], half = d / 2;
     float sign = job->call->attributes->inverse ? -1.0f : 1.0f;
-    bool x_bf16 = is_bf16(&in[0]), y_bf16 = is_bf16(&out[0]);
+    enum dtype x_type = in[0].dtype, y_type = out[0].dtype;
     for (int64_t t = task * job->rows_per_task; t < last_row(job, task); t++) {
         const void *x = row_of(&in[0], t, job->width);
         void *y = row_out(&out[0], t, job->width);
@@ -195,10 +196,10 @@ static void rope_task(void *user, int task, int worker) {
         for (int64_t head = 0; head < job->width; head += d)
             for (int64_t i = 0; i < half; i += lanes) {
                 int64_t n = half - i;
-                vf c = v_read(cosines, false, i, n), s = v_read(sines, false, i, n) * sign;
-                vf low = v_read(x, x_bf16, head + i, n), high = v_read(x, x_bf16, head + half + i, n);
-                v_write(y, y_bf16, head + i, n, v_fma(low, c, -(high * s)));
-                v_write(y, y_bf16, head + half + i, n, v_fma(high, c, low * s));
+                vf c = v_read(cosines, DTYPE_F32, i, n), s = v_read(sines, DTYPE_F32, i, n) * sign;
+                vf low = v_read(x, x_type, head + i, n), high = v_read(x, x_type, head + half + i, n);
+                v_write(y, y_type, head + i, n, v_fma(low, c, -(high * s)));
+                v_write(y, y_type, head + half + i, n, v_fma(high, c, low * s));
             }
     }
 }
@@ -224,18 +225,18 @@ static void pieces_run(const struct cpu_call *call, int64_t elements, pool_task 
 struct pointwise {
     const void *in[3];
     void *out[2];
-    bool in_bf16[3], out_bf16[2];
+    enum dtype in_type[3], out_type[2];
 };
 
 static struct pointwise pointwise_open(const struct cpu_call *call) {
     struct pointwise p;
     for (int i = 0; i < 3; i++) {
         p.in[i] = call->in[i].data;
-        p.in_bf16[i] = is_bf16(&call->in[i]);
+        p.in_type[i] = call->in[i].dtype;
     }
     for (int o = 0; o < 2; o++) {
         p.out[o] = call->out[o].data;
-        p.out_bf16[o] = is_bf16(&call->out[o]);
+        p.out_type[o] = call->out[o].dtype;
     }
     return p;
 }
@@ -245,28 +246,30 @@ typedef void pointwise_step(const struct pointwise *p, int64_t at, int64_t count
 /* `ins` and `outs` operands; `step` does up to `lanes` elements. */
 static inline __attribute__((always_inline)) void
 pointwise_run(struct pointwise p, int ins, int outs, int64_t first, int64_t n, pointwise_step *step) {
-    int bf16 = 0;
-    for (int i = 0; i < ins; i++) bf16 += p.in_bf16[i];
-    for (int o = 0; o < outs; o++) bf16 += p.out_bf16[o];
-    int64_t i = 0;
-    if (bf16 == 0) {
-        struct pointwise same = {.in = {p.in[0], p.in[1], p.in[2]}, .out = {p.out[0], p.out[1]}};
-        for (; i + lanes <= n; i += lanes) step(&same, first + i, lanes);
-    } else if (bf16 == ins + outs) {
-        struct pointwise same = {.in = {p.in[0], p.in[1], p.in[2]},
-                                 .out = {p.out[0], p.out[1]},
-                                 .in_bf16 = {true, true, true},
-                                 .out_bf16 = {true, true}};
-        for (; i + lanes <= n; i += lanes) step(&same, first + i, lanes);
+    bool same = true;
+    for (int i = 1; i < ins; i++) same = same && p.in_type[i] == p.in_type[0];
+    for (int o = 0; o < outs; o++) same = same && p.out_type[o] == p.in_type[0];
+    int64_t at = 0;
+#define POINTWISE_LOOP(type)                                                \
+    if (same && p.in_type[0] == type) {                                     \
+        const struct pointwise one = {.in = {p.in[0], p.in[1], p.in[2]},    \
+                                      .out = {p.out[0], p.out[1]},          \
+                                      .in_type = {type, type, type},        \
+                                      .out_type = {type, type}};            \
+        for (; at + lanes <= n; at += lanes) step(&one, first + at, lanes); \
     }
-    for (; i < n; i += lanes) step(&p, first + i, n - i);
+    POINTWISE_LOOP(DTYPE_F32)
+    POINTWISE_LOOP(DTYPE_BF16)
+    POINTWISE_LOOP(DTYPE_F16)
+#undef POINTWISE_LOOP
+    for (; at < n; at += lanes) step(&p, first + at, n - at);
 }
 
 /* y = gate · σ(gate) · up */
 static inline __attribute__((always_inline)) void glu_step(const struct pointwise *p, int64_t at,
                                                            int64_t count) {
-    vf g = v_read(p->in[0], p->in_bf16[0], at, count), up = v_read(p->in[1], p->in_bf16[1], at, count);
-    v_write(p->out[0], p->out_bf16[0], at, count, g * v_sigmoid(g) * up);
+    vf g = v_read(p->in[0], p->in_type[0], at, count), up = v_read(p->in[1], p->in_type[1], at, count);
+    v_write(p->out[0], p->out_type[0], at, count, g * v_sigmoid(g) * up);
 }
 
 static void glu_task(void *user, int task, int worker) {
@@ -283,11 +286,11 @@ static void glu_run(const struct cpu_call *call) {
 /* dgate = dy · up · σ · (1 + gate · (1 - σ));  dup = dy · gate · σ;  either may lie on its input. */
 static inline __attribute__((always_inline)) void glu_grad_step(const struct pointwise *p, int64_t at,
                                                                 int64_t count) {
-    vf g = v_read(p->in[0], p->in_bf16[0], at, count), up = v_read(p->in[1], p->in_bf16[1], at, count);
-    vf dy = v_read(p->in[2], p->in_bf16[2], at, count), sigmoid = v_sigmoid(g);
+    vf g = v_read(p->in[0], p->in_type[0], at, count), up = v_read(p->in[1], p->in_type[1], at, count);
+    vf dy = v_read(p->in[2], p->in_type[2], at, count), sigmoid = v_sigmoid(g);
     vf slope = sigmoid * v_fma(g, v_splat(1.0f) - sigmoid, v_splat(1.0f));
-    if (p->out[0]) v_write(p->out[0], p->out_bf16[0], at, count, dy * up * slope);
-    if (p->out[1]) v_write(p->out[1], p->out_bf16[1], at, count, dy * g * sigmoid);
+    if (p->out[0]) v_write(p->out[0], p->out_type[0], at, count, dy * up * slope);
+    if (p->out[1]) v_write(p->out[1], p->out_type[1], at, count, dy * g * sigmoid);
 }
 
 static void glu_grad_task(void *user, int task, int worker) {
@@ -303,8 +306,8 @@ static void glu_grad_run(const struct cpu_call *call) {
 
 static inline __attribute__((always_inline)) void add_step(const struct pointwise *p, int64_t at,
                                                            int64_t count) {
-    vf a = v_read(p->in[0], p->in_bf16[0], at, count), b = v_read(p->in[1], p->in_bf16[1], at, count);
-    v_write(p->out[0], p->out_bf16[0], at, count, a + b);
+    vf a = v_read(p->in[0], p->in_type[0], at, count), b = v_read(p->in[1], p->in_type[1], at, count);
+    v_write(p->out[0], p->out_type[0], at, count, a + b);
 }
 
 static void add_task(void *user, int task, int worker) {
@@ -364,9 +367,9 @@ static void dropout_task(void *user, int task, int worker) {
             for (int64_t j = 0; j < 4 * lanes && i + j < job->width; j += lanes) {
                 vu drawn;
                 memcpy(&drawn, words + j, sizeof drawn);
-                vf v = v_read(x, is_bf16(&in[0]), i + j, job->width - i - j);
+                vf v = v_read(x, in[0].dtype, i + j, job->width - i - j);
                 v = v_select((vi)(drawn < threshold), (vf){0}, v * scale);
-                v_write(y, is_bf16(&out[0]), i + j, job->width - i - j, v);
+                v_write(y, out[0].dtype, i + j, job->width - i - j, v);
             }
         }
     }

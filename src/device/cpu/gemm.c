@@ -13,15 +13,18 @@
         (void)w_type;                                                                                       \
         return gemm_drive_workspace(&kernel, m, n, k, threads);                                             \
     }
-DRIVEN(c, gemm_kernel_c, false)
-DRIVEN(c_round, gemm_kernel_c, true)
+DRIVEN(c, gemm_kernel_c, DTYPE_F32)
+DRIVEN(c_bf16, gemm_kernel_c, DTYPE_BF16)
+DRIVEN(c_f16, gemm_kernel_c, DTYPE_F16)
 #if defined(__x86_64__)
-DRIVEN(avx2, gemm_kernel_avx2, false)
-DRIVEN(avx2_round, gemm_kernel_avx2, true)
-DRIVEN(avx512, gemm_kernel_avx512, false)
-DRIVEN(avx512_round, gemm_kernel_avx512, true)
-DRIVEN(avx512bf16, gemm_kernel_avx512bf16, false)
-DRIVEN(amx, gemm_kernel_amx, false)
+DRIVEN(avx2, gemm_kernel_avx2, DTYPE_F32)
+DRIVEN(avx2_bf16, gemm_kernel_avx2, DTYPE_BF16)
+DRIVEN(avx2_f16, gemm_kernel_avx2, DTYPE_F16)
+DRIVEN(avx512, gemm_kernel_avx512, DTYPE_F32)
+DRIVEN(avx512_bf16, gemm_kernel_avx512, DTYPE_BF16)
+DRIVEN(avx512_f16, gemm_kernel_avx512, DTYPE_F16)
+DRIVEN(avx512bf16, gemm_kernel_avx512bf16, DTYPE_F32)
+DRIVEN(amx, gemm_kernel_amx, DTYPE_F32)
 #endif
 
 const struct cpu_gemm cpu_gemms[] = {
@@ -30,12 +33,15 @@ const struct cpu_gemm cpu_gemms[] = {
     {"avx512bf16", DTYPE_BF16, CPU_AVX512 | CPU_AVX512BF16, run_avx512bf16, workspace_avx512bf16,
      &gemm_kernel_avx512bf16},
     {"avx512", DTYPE_F32, CPU_AVX512, run_avx512, workspace_avx512, &gemm_kernel_avx512},
-    {"avx512", DTYPE_BF16, CPU_AVX512, run_avx512_round, workspace_avx512_round, &gemm_kernel_avx512},
+    {"avx512", DTYPE_BF16, CPU_AVX512, run_avx512_bf16, workspace_avx512_bf16, &gemm_kernel_avx512},
+    {"avx512", DTYPE_F16, CPU_AVX512, run_avx512_f16, workspace_avx512_f16, &gemm_kernel_avx512},
     {"avx2", DTYPE_F32, CPU_AVX2, run_avx2, workspace_avx2, &gemm_kernel_avx2},
-    {"avx2", DTYPE_BF16, CPU_AVX2, run_avx2_round, workspace_avx2_round, &gemm_kernel_avx2},
+    {"avx2", DTYPE_BF16, CPU_AVX2, run_avx2_bf16, workspace_avx2_bf16, &gemm_kernel_avx2},
+    {"avx2", DTYPE_F16, CPU_AVX2, run_avx2_f16, workspace_avx2_f16, &gemm_kernel_avx2},
 #endif
     {"c", DTYPE_F32, 0, run_c, workspace_c, &gemm_kernel_c},
-    {"c", DTYPE_BF16, 0, run_c_round, workspace_c_round, &gemm_kernel_c},
+    {"c", DTYPE_BF16, 0, run_c_bf16, workspace_c_bf16, &gemm_kernel_c},
+    {"c", DTYPE_F16, 0, run_c_f16, workspace_c_f16, &gemm_kernel_c},
 };
 const int cpu_gemm_count = sizeof cpu_gemms / sizeof *cpu_gemms;
 

@@ -52,10 +52,10 @@ struct gemm {
 struct gemm_kernel; /* gemm_kernel.h */
 
 struct cpu_gemm {
-    const char *name; /* "avx512bf16", "avx512", "avx2", "c" */
-    enum dtype
-        compute;    /* f32 or bf16: what products are rounded to before they are multiplied (sums are f32) */
-    unsigned needs; /* CPU features */
+    const char *name;   /* "avx512bf16", "avx512", "avx2", "c" */
+    enum dtype compute; /* f32, bf16 or f16: what products are rounded to before they are multiplied (sums are
+                           f32) */
+    unsigned needs;     /* CPU features */
     /* Runs products over the pool: one, or up to gemm_most_together NT products of the same x. Must be
      * correct for every shape, m or k = 0 included (y = addend + bias). */
     void (*run)(const struct gemm *gemms, int count, struct pool *pool, void *workspace, unsigned features);

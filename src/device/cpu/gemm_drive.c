@@ -240,7 +240,7 @@ static void run_packed(struct drive *d, struct pool *pool, void *workspace) {
     }
 }
 
-void gemm_drive(const struct gemm_kernel *kernel, bool round, const struct gemm *gemms, int count,
+void gemm_drive(const struct gemm_kernel *kernel, enum dtype round, const struct gemm *gemms, int count,
                 struct pool *pool, void *workspace, unsigned features) {
     if (gemms->form == GEMM_NT && gemms->m <= gemm_few_rows) {
         gemm_run_few(kernel, gemms, count, pool, workspace, features);

@@ -89,8 +89,8 @@ void gemm_narrow_avx512(int rows, int columns, const float *a, int64_t lda, cons
                         int64_t k, float *sums);
 #endif
 
-/* `round`: operands are rounded to bf16 although units are f32. */
-void gemm_drive(const struct gemm_kernel *kernel, bool round, const struct gemm *gemms, int count,
+/* `round`: what operands are rounded to although units are f32; f32: nothing. */
+void gemm_drive(const struct gemm_kernel *kernel, enum dtype round, const struct gemm *gemms, int count,
                 struct pool *pool, void *workspace, unsigned features);
 size_t gemm_drive_workspace(const struct gemm_kernel *kernel, int64_t m, int64_t n, int64_t k, int threads);
 

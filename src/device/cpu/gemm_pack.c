@@ -23,12 +23,13 @@ struct gemm_operands gemm_operands(const struct gemm *g) {
     };
 }
 
-static void round_row(float *row, int64_t elements, unsigned features) {
+static void round_row(const struct gemm_packing *p, float *row, int64_t elements) {
     uint16_t rounded[gemm_chunk];
+    if (p->round == DTYPE_F32) return;
     for (int64_t at = 0; at < elements; at += gemm_chunk) {
         int64_t count = gemm_min(gemm_chunk, elements - at);
-        cpu_row_store(rounded, row + at, DTYPE_BF16, count, features);
-        cpu_row_load(row + at, rounded, DTYPE_BF16, count, features);
+        cpu_row_store(rounded, row + at, p->round, count, p->features);
+        cpu_row_load(row + at, rounded, p->round, count, p->features);
     }
 }
 
@@ -40,7 +41,7 @@ static void pack_sixteen(const struct gemm_packing *p, const struct gemm_weight 
     float decoded[16 * (gemm_chunk + 16)];
     uint16_t halves[16 * 2 * (gemm_chunk / 2 + 16)];
     int64_t rows = gemm_max(0, gemm_min(16, w->rows - row));
-    bool as_it_lies = rows == 16 && !kernel->pairs && !p->round && w->stored.dtype == DTYPE_F32;
+    bool as_it_lies = rows == 16 && !kernel->pairs && p->round == DTYPE_F32 && w->stored.dtype == DTYPE_F32;
     if (rows < 16) {
         memset(decoded, 0, sizeof decoded);
         memset(halves, 0, sizeof halves);
@@ -49,7 +50,7 @@ static void pack_sixteen(const struct gemm_packing *p, const struct gemm_weight 
         int64_t count = gemm_min(gemm_chunk, kc - k);
         for (int64_t r = 0; !as_it_lies && r < rows; r++) {
             cpu_stored_load(decoded + r * stride, &w->stored, row + r, k0 + k, count, p->features);
-            if (p->round) round_row(decoded + r * stride, count, p->features);
+            round_row(p, decoded + r * stride, count);
             if (!kernel->pairs) continue;
             uint16_t *half = halves + r * stride;
             cpu_row_store(half, decoded + r * stride, DTYPE_BF16, count, p->features);
@@ -78,7 +79,7 @@ static void load_slab_row(const struct gemm_packing *p, const struct gemm_weight
         return;
     }
     cpu_stored_load(out, &w->stored, row, column, count, p->features);
-    if (p->round) round_row(out, count, p->features);
+    round_row(p, out, count);
 }
 
 /* Rows [k, n] of w are rows of the panels already. */
@@ -111,7 +112,7 @@ void gemm_pack_slab(const struct gemm_packing *p, const struct gemm_weight *w, i
 static void store_units(const struct gemm_packing *p, unsigned char *to, const float *from, int64_t count) {
     if (!p->kernel->pairs) {
         memcpy(to, from, (size_t)count * sizeof *from);
-        if (p->round) round_row((float *)(void *)to, count, p->features);
+        round_row(p, (float *)(void *)to, count);
         return;
     }
     cpu_row_store(to, from, DTYPE_BF16, count, p->features);
@@ -173,7 +174,8 @@ void gemm_pack_block(const struct gemm_packing *p, const struct gemm_activation 
 
 /* Rows that lie a multiple of 2 KiB apart would share a few sets of the first cache. */
 bool gemm_reads_direct(const struct gemm_packing *p, const struct gemm_activation *x, int64_t k) {
-    if (x->turned || p->round || x->dtype != (p->kernel->pairs ? DTYPE_BF16 : DTYPE_F32)) return false;
+    if (x->turned || p->round != DTYPE_F32 || x->dtype != (p->kernel->pairs ? DTYPE_BF16 : DTYPE_F32))
+        return false;
     if (p->kernel->pairs && k % 2) return false;
     return x->ld * (int64_t)dtype_row(x->dtype)->bytes % 2048 != 0 || k <= 64;
 }

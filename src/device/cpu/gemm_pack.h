@@ -8,7 +8,7 @@ enum { gemm_chunk = 256 }; /* elements decoded at a time: stays in the first cac
 
 struct gemm_packing {
     const struct gemm_kernel *kernel;
-    bool round;
+    enum dtype round; /* f32: as they are */
     unsigned features;
 };
 

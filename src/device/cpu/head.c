@@ -3,7 +3,7 @@
  *
  *   l = x wᵀ,  logp = l[target] - log Σ exp l,  dl = dlogp (1[v = target] - p),  dx = dl w,  dw += dlᵀ x
  *
- * dl takes the place of l, as bf16 where the product would round it to that anyway. */
+ * dl takes the place of l, in the type that the product would round it to anyway. */
 #include "device/cpu/gemm.h"
 #include "device/cpu/head_body.h"
 #include "device/cpu/head_kernels.h"
@@ -15,7 +15,8 @@ struct head_chunk {
     const struct cpu_call *call;
     float *logits; /* [rows, stride] */
     int64_t row, stride, vocabulary;
-    bool gradient, bf16;
+    bool gradient;
+    enum dtype stored;
 };
 
 /* Longer than the vocabulary, so that rows do not share the sets of a cache. */
@@ -71,7 +72,7 @@ static void logits_task(void *user, int task, int worker) {
                            .target = ((const int32_t *)call->in[2].data)[m],
                            .dlogp = chunk->gradient ? ((const float *)call->in[3].data)[m] : 0,
                            .gradient = chunk->gradient,
-                           .bf16 = chunk->bf16};
+                           .stored = chunk->stored};
     float *logp = call->out[0].data, right = row.logits[row.target];
     float lse = run_row(&row, call->features);
     if (logp) logp[m] = right - lse;
@@ -110,8 +111,8 @@ static struct gemm grad_x_product(const struct head_chunk *chunk, int64_t count)
         .n = width,
         .k = chunk->vocabulary,
         .x = chunk->logits,
-        .x_type = chunk->bf16 ? DTYPE_BF16 : DTYPE_F32,
-        .ldx = chunk->bf16 ? 2 * chunk->stride : chunk->stride,
+        .x_type = chunk->stored,
+        .ldx = chunk->stored == DTYPE_F32 ? chunk->stride : 2 * chunk->stride,
         .w = w->data,
         .w_type = w->dtype,
         .ldw = width,
@@ -133,8 +134,8 @@ static struct gemm grad_w_product(const struct head_chunk *chunk, int64_t count)
         .n = width,
         .k = count,
         .x = chunk->logits,
-        .x_type = chunk->bf16 ? DTYPE_BF16 : DTYPE_F32,
-        .ldx = chunk->bf16 ? 2 * chunk->stride : chunk->stride,
+        .x_type = chunk->stored,
+        .ldx = chunk->stored == DTYPE_F32 ? chunk->stride : 2 * chunk->stride,
         .w = (const char *)x->data + chunk->row * width * dtype_row(x->dtype)->bytes,
         .w_type = x->dtype,
         .ldw = width,
@@ -155,7 +156,7 @@ static void head_rows(const struct cpu_call *call, bool gradient) {
                                .stride = logit_stride(w->dim[0]),
                                .vocabulary = w->dim[0],
                                .gradient = gradient,
-                               .bf16 = call->gemm->compute == DTYPE_BF16};
+                               .stored = call->gemm->compute};
     float *scratch = chunk.logits + most * chunk.stride;
     for (chunk.row = 0; chunk.row < rows; chunk.row += most) {
         int64_t count = rows - chunk.row < most ? rows - chunk.row : most;

@@ -5,7 +5,7 @@
 #include "device/cpu/head_kernels.h"
 #include "device/cpu/simd_vector.h"
 
-/* log Σ exp l. With `gradient`, the row becomes dlogp (1[v = target] - p[v]); `bf16`: as that type, from the
+/* log Σ exp l. With `gradient`, the row becomes dlogp (1[v = target] - p[v]); stored as `stored`, from the
  * row's beginning on. Sums go over v in order, one for each lane; logits may be any f32, and a NaN among
  * them makes the result NaN. */
 static inline float head_row_run(const struct head_row *row) {
@@ -22,9 +22,9 @@ static inline float head_row_run(const struct head_row *row) {
         sum += e;
     }
     if (rest) {
-        vf e = v_exp(v_read(l, false, whole, rest) - shift);
+        vf e = v_exp(v_read(l, DTYPE_F32, whole, rest) - shift);
         for (int64_t i = rest; i < lanes; i++) e[i] = 0;
-        if (row->gradient) v_write(l, false, whole, rest, e);
+        if (row->gradient) v_write(l, DTYPE_F32, whole, rest, e);
         sum += e;
     }
     float total = v_sum(sum);
@@ -32,8 +32,8 @@ static inline float head_row_run(const struct head_row *row) {
         vf scale = v_splat(-row->dlogp / total);
         vf right = v_splat(l[row->target] * scale[0] + row->dlogp);
         for (int64_t v = 0; v < count; v += lanes)
-            v_write(l, row->bf16, v, count - v, v_read(l, false, v, count - v) * scale);
-        v_write(l, row->bf16, row->target, 1, right);
+            v_write(l, row->stored, v, count - v, v_read(l, DTYPE_F32, v, count - v) * scale);
+        v_write(l, row->stored, row->target, 1, right);
     }
     return top + logf(total);
 }

@@ -5,12 +5,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "tensor/dtype.h"
+
 struct head_row {
     float *logits; /* [count] */
     int64_t count;
     int32_t target;
     float dlogp;
-    bool gradient, bf16;
+    bool gradient;
+    enum dtype stored; /* of the gradient */
 };
 
 float head_row_avx2(const struct head_row *row);

@@ -1,9 +1,9 @@
 /* What a CPU kernel is given. A kernel row says which operation it serves and what it needs of the CPU;
  * the first row whose needs are met is taken (kernel tables are ordered best first, plain C last).
  *
- * Operand types: activations are f32 or bf16, sums f32; weights any stored type. A kernel converts row by
- * row in registers or a small buffer; `cpu_row_*` below serve all types. Work is split into tasks by
- * shape alone, and each sum is made by one task in a fixed order: the same bits on any thread count. */
+ * Operand types: activations are f32, bf16 or f16, sums f32; weights any stored type. A kernel converts row
+ * by row in registers or a small buffer; `cpu_row_*` below serve all types. Work is split into tasks by shape
+ * alone, and each sum is made by one task in a fixed order: the same bits on any thread count. */
 #ifndef HONE_DEVICE_CPU_KERNEL_H
 #define HONE_DEVICE_CPU_KERNEL_H
 
@@ -76,6 +76,6 @@ void cpu_row_load(float *out, const void *source, enum dtype dtype, int64_t elem
 void cpu_stored_load(float *out, const struct stored *stored, int64_t row, int64_t column, int64_t count,
                      unsigned features);
 void cpu_row_store(void *out, const float *source, enum dtype dtype, int64_t elements,
-                   unsigned features); /* f32, bf16 */
+                   unsigned features); /* f32, bf16, f16 */
 
 #endif

@@ -8,7 +8,7 @@
 #include "device/cpu/kernel.h"
 
 static const enum cpu_feature features[] = {CPU_AVX2, CPU_AVX512, CPU_AVX512BF16, CPU_AMX, CPU_NEON};
-static const enum dtype compute_types[] = {DTYPE_F32, DTYPE_BF16};
+static const enum dtype compute_types[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16};
 
 static void append_names(struct buf *out, unsigned bits) {
     for (size_t i = 0; i < sizeof features / sizeof *features; i++)

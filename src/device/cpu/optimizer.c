@@ -46,6 +46,39 @@ static void zero_c(const struct cpu_call *call) {
     pool_run(call->pool, (int)((bytes + zero_piece - 1) / zero_piece), zero_task, &job);
 }
 
+/* ---- loss scaling (op/scaling.h) ---- */
+
+static void scale_c(const struct cpu_call *call) { /* a number for each target: one thread */
+    const float *x = call->in[0].data, scale = ((const float *)call->in[1].data)[SCALING_FACTOR];
+    float *y = call->out[0].data;
+    for (int64_t i = 0; i < optimizer_elements(&call->in[0]); i++) y[i] = x[i] * scale;
+}
+
+static void unscale_task(void *user, int task, int worker) {
+    const struct cpu_call *call = user;
+    int64_t first = (int64_t)task * optimizer_piece, left = optimizer_elements(&call->in[0]) - first;
+    float *x = (float *)call->in[0].data + first;
+    float factor = 1 / ((const float *)call->in[1].data)[SCALING_FACTOR]; /* exact: a power of two */
+    (void)worker;
+    for (int64_t i = 0; i < (left < optimizer_piece ? left : optimizer_piece); i++) x[i] *= factor;
+}
+
+static void unscale_c(const struct cpu_call *call) {
+    pool_run(call->pool, (int)optimizer_pieces(optimizer_elements(&call->in[0])), unscale_task,
+             (void *)(uintptr_t)call);
+}
+
+static void scale_update_c(const struct cpu_call *call) {
+    float *scaling = call->in[1].data;
+    if (!isfinite(*(const float *)call->in[0].data)) {
+        scaling[SCALING_FACTOR] = fmaxf(scaling[SCALING_FACTOR] / 2, SCALING_LEAST);
+        scaling[SCALING_GOOD] = 0;
+    } else if (++scaling[SCALING_GOOD] >= SCALING_INTERVAL) {
+        scaling[SCALING_FACTOR] = fminf(scaling[SCALING_FACTOR] * 2, SCALING_MOST);
+        scaling[SCALING_GOOD] = 0;
+    }
+}
+
 const struct cpu_kernel cpu_kernels_optimizer[] = {
 #if defined(__x86_64__)
     {OP_GRADIENT_NORM, "gradient_norm_avx512", CPU_AVX512, gradient_norm_avx512, gradient_norm_workspace},
@@ -68,5 +101,8 @@ const struct cpu_kernel cpu_kernels_optimizer[] = {
     {OP_ADAFACTOR, "adafactor_c", 0, adafactor_run, adafactor_workspace},
     {OP_AVERAGE, "average_c", 0, average_run, NULL},
     {OP_ZERO, "zero_c", 0, zero_c, NULL},
+    {OP_SCALE, "scale_c", 0, scale_c, NULL},
+    {OP_UNSCALE, "unscale_c", 0, unscale_c, NULL},
+    {OP_SCALE_UPDATE, "scale_update_c", 0, scale_update_c, NULL},
     {.run = NULL},
 };

@@ -127,14 +127,14 @@ static void adamw_piece(const struct update *u, const struct op_part *part, cons
           fresh2 = (float)one2;
     for (int64_t i = at; i < at + n; i += lanes) {
         int64_t left = at + n - i;
-        vf g = v_read(u->gradients, false, i, left) * clip;
-        vf m = v_read(u->m, false, i, left) * beta1 + g * fresh1;
-        vf v = v_read(u->v, false, i, left) * beta2 + g * g * fresh2;
-        vf p = v_read(u->parameters, false, i, left) * keep;
+        vf g = v_read(u->gradients, DTYPE_F32, i, left) * clip;
+        vf m = v_read(u->m, DTYPE_F32, i, left) * beta1 + g * fresh1;
+        vf v = v_read(u->v, DTYPE_F32, i, left) * beta2 + g * g * fresh2;
+        vf p = v_read(u->parameters, DTYPE_F32, i, left) * keep;
         p -= rate * m / (v_sqrt(v) * root + hyper[HYPER_EPSILON]);
-        v_write(u->m, false, i, left, m);
-        v_write(u->v, false, i, left, v);
-        v_write(u->parameters, false, i, left, p);
+        v_write(u->m, DTYPE_F32, i, left, m);
+        v_write(u->v, DTYPE_F32, i, left, v);
+        v_write(u->parameters, DTYPE_F32, i, left, p);
     }
 }
 
@@ -146,14 +146,14 @@ static void sgd_piece(const struct update *u, const struct op_part *part, const 
     float kept = u->step > 1 ? momentum : 0;
     for (int64_t i = at; i < at + n; i += lanes) {
         int64_t left = at + n - i;
-        vf p = v_read(u->parameters, false, i, left);
-        vf g = v_read(u->gradients, false, i, left) * clip + p * hyper[HYPER_DECAY], change = g;
+        vf p = v_read(u->parameters, DTYPE_F32, i, left);
+        vf g = v_read(u->gradients, DTYPE_F32, i, left) * clip + p * hyper[HYPER_DECAY], change = g;
         if (u->m) {
-            vf m = v_read(u->m, false, i, left) * kept + g * fresh;
+            vf m = v_read(u->m, DTYPE_F32, i, left) * kept + g * fresh;
             change = hyper[HYPER_NESTEROV] > 0 ? g + m * momentum : m;
-            v_write(u->m, false, i, left, m);
+            v_write(u->m, DTYPE_F32, i, left, m);
         }
-        v_write(u->parameters, false, i, left, p - change * hyper[HYPER_RATE]);
+        v_write(u->parameters, DTYPE_F32, i, left, p - change * hyper[HYPER_RATE]);
     }
 }
 
@@ -166,11 +166,11 @@ static void lion_piece(const struct update *u, const struct op_part *part, const
     const vf rate = v_splat(hyper[HYPER_RATE]), none = {0};
     for (int64_t i = at; i < at + n; i += lanes) {
         int64_t left = at + n - i;
-        vf g = v_read(u->gradients, false, i, left) * clip, m = v_read(u->m, false, i, left);
-        vf p = v_read(u->parameters, false, i, left) * keep, mixed = m * beta1 + g * fresh1;
+        vf g = v_read(u->gradients, DTYPE_F32, i, left) * clip, m = v_read(u->m, DTYPE_F32, i, left);
+        vf p = v_read(u->parameters, DTYPE_F32, i, left) * keep, mixed = m * beta1 + g * fresh1;
         p -= v_select(mixed > none, rate, none) - v_select(mixed < none, rate, none);
-        v_write(u->m, false, i, left, m * beta2 + g * fresh2);
-        v_write(u->parameters, false, i, left, p);
+        v_write(u->m, DTYPE_F32, i, left, m * beta2 + g * fresh2);
+        v_write(u->parameters, DTYPE_F32, i, left, p);
     }
 }
 
@@ -234,10 +234,10 @@ static double row_update(const float *g, const float *moments, float factor, int
                          float rate) {
     double sum = 0;
     for (int64_t i = 0; i < n; i += lanes) {
-        vf root = v_sqrt(v_read(moments, false, i, n - i));
-        vf u = v_read(g, false, i, n - i) * factor / v_select(root > (vf){0}, root, v_splat(1));
+        vf root = v_sqrt(v_read(moments, DTYPE_F32, i, n - i));
+        vf u = v_read(g, DTYPE_F32, i, n - i) * factor / v_select(root > (vf){0}, root, v_splat(1));
         if (p)
-            v_write(p, false, i, n - i, v_read(p, false, i, n - i) * keep - u * rate);
+            v_write(p, DTYPE_F32, i, n - i, v_read(p, DTYPE_F32, i, n - i) * keep - u * rate);
         else
             sum += (double)v_sum(u * u);
     }

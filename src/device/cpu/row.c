@@ -46,12 +46,13 @@ void cpu_stored_load(float *out, const struct stored *stored, int64_t row, int64
 
 void cpu_row_store(void *out, const float *source, enum dtype dtype, int64_t elements, unsigned features) {
 #if defined(__x86_64__)
-    if (dtype == DTYPE_BF16 && (features & CPU_AVX512)) {
-        row_store_avx512(out, source, elements);
+    bool half = dtype == DTYPE_BF16 || dtype == DTYPE_F16;
+    if (half && (features & CPU_AVX512)) {
+        row_store_avx512(out, source, dtype, elements);
         return;
     }
-    if (dtype == DTYPE_BF16 && (features & CPU_AVX2)) {
-        row_store_avx2(out, source, elements);
+    if (half && (features & CPU_AVX2)) {
+        row_store_avx2(out, source, dtype, elements);
         return;
     }
 #endif

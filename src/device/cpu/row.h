@@ -10,10 +10,10 @@
 
 #if defined(__x86_64__)
 void row_load_avx2(float *out, const void *source, enum dtype dtype, int64_t elements);
-void row_store_avx2(void *out, const float *source, int64_t elements); /* bf16 */
+void row_store_avx2(void *out, const float *source, enum dtype dtype, int64_t elements); /* bf16, f16 */
 void stored_load_avx2(float *out, const struct stored *stored, int64_t row, int64_t column, int64_t count);
 void row_load_avx512(float *out, const void *source, enum dtype dtype, int64_t elements);
-void row_store_avx512(void *out, const float *source, int64_t elements); /* bf16 */
+void row_store_avx512(void *out, const float *source, enum dtype dtype, int64_t elements); /* bf16, f16 */
 void stored_load_avx512(float *out, const struct stored *stored, int64_t row, int64_t column, int64_t count);
 #endif
 

@@ -78,8 +78,15 @@ void stored_load_avx2(float *out, const struct stored *stored, int64_t row, int6
 }
 
 /* Round to nearest, ties to even; NaN stays NaN. */
-void row_store_avx2(void *out, const float *source, int64_t elements) {
-    uint16_t *to = out;
+static void store_f16(uint16_t *to, const float *source, int64_t elements) {
+    int64_t i = 0;
+    for (; i + 8 <= elements; i += 8)
+        _mm_storeu_si128((__m128i *)(void *)(to + i),
+                         _mm256_cvtps_ph(_mm256_loadu_ps(source + i), _MM_FROUND_TO_NEAREST_INT));
+    for (; i < elements; i++) to[i] = f32_to_f16(source[i]);
+}
+
+static void store_bf16(uint16_t *to, const float *source, int64_t elements) {
     int64_t i = 0;
     for (; i + 8 <= elements; i += 8) {
         __m256i bits = _mm256_loadu_si256((const __m256i *)(const void *)(source + i));
@@ -95,5 +102,9 @@ void row_store_avx2(void *out, const float *source, int64_t elements) {
         _mm_storeu_si128((__m128i *)(void *)(to + i), packed);
     }
     for (; i < elements; i++) to[i] = f32_to_bf16(source[i]);
+}
+
+void row_store_avx2(void *out, const float *source, enum dtype dtype, int64_t elements) {
+    (dtype == DTYPE_F16 ? store_f16 : store_bf16)(out, source, elements);
 }
 #endif

@@ -62,8 +62,7 @@ void stored_load_avx512(float *out, const struct stored *stored, int64_t row, in
 }
 
 /* Round to nearest, ties to even, in integers: the instruction of AVX512_BF16 would flush subnormals. */
-void row_store_avx512(void *out, const float *source, int64_t elements) {
-    uint16_t *to = out;
+static void store_bf16(uint16_t *to, const float *source, int64_t elements) {
     int64_t i = 0;
     for (; i < elements; i += 16) {
         __mmask16 mask = _cvtu32_mask16(elements - i >= 16 ? 0xffffu : (1u << (elements - i)) - 1u);
@@ -77,5 +76,17 @@ void row_store_avx512(void *out, const float *source, int64_t elements) {
         rounded = _mm512_mask_or_epi32(rounded, nan, top, _mm512_set1_epi32(0x40));
         _mm256_mask_storeu_epi16(to + i, mask, _mm512_cvtepi32_epi16(rounded));
     }
+}
+
+static void store_f16(uint16_t *to, const float *source, int64_t elements) {
+    for (int64_t i = 0; i < elements; i += 16) {
+        __mmask16 mask = _cvtu32_mask16(elements - i >= 16 ? 0xffffu : (1u << (elements - i)) - 1u);
+        __m512 x = _mm512_maskz_loadu_ps(mask, source + i);
+        _mm256_mask_storeu_epi16(to + i, mask, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+    }
+}
+
+void row_store_avx512(void *out, const float *source, enum dtype dtype, int64_t elements) {
+    (dtype == DTYPE_F16 ? store_f16 : store_bf16)(out, source, elements);
 }
 #endif

@@ -186,17 +186,45 @@ static inline vh v_to_bf16(vf x) {
 #endif
 }
 
-/* Up to `lanes` activations at element `at` of a row of f32 or bf16; lanes from `count` on are 0 and
+static inline vf v_from_f16(vh bits) {
+#if defined(__AVX512F__)
+    return _mm512_cvtph_ps((__m256i)bits);
+#elif defined(__AVX2__)
+    return _mm256_cvtph_ps((__m128i)bits);
+#else
+    vf x;
+    for (int i = 0; i < lanes; i++) x[i] = f16_to_f32(bits[i]);
+    return x;
+#endif
+}
+
+/* The bits of f32_to_f16. */
+static inline vh v_to_f16(vf x) {
+#if defined(__AVX512F__)
+    return (vh)_mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#elif defined(__AVX2__)
+    return (vh)_mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#else
+    vh bits;
+    for (int i = 0; i < lanes; i++) bits[i] = f32_to_f16(x[i]);
+    return bits;
+#endif
+}
+
+/* Bytes of one activation. */
+static inline int64_t v_bytes(enum dtype dtype) { return dtype == DTYPE_F32 ? 4 : 2; }
+
+/* Up to `lanes` activations at element `at` of a row of f32, bf16 or f16; lanes from `count` on are 0 and
  * nothing there is read. */
-static inline vf v_read(const void *row, bool bf16, int64_t at, int64_t count) {
-    if (bf16) {
+static inline vf v_read(const void *row, enum dtype dtype, int64_t at, int64_t count) {
+    if (dtype != DTYPE_F32) {
         vh bits = {0};
         const uint16_t *p = (const uint16_t *)row + at;
         if (count >= lanes)
             memcpy(&bits, p, sizeof bits);
         else
             memcpy(&bits, p, (size_t)count * 2);
-        return v_from_bf16(bits);
+        return dtype == DTYPE_F16 ? v_from_f16(bits) : v_from_bf16(bits);
     }
     const float *p = (const float *)row + at;
     if (count >= lanes) return v_load(p);
@@ -205,9 +233,9 @@ static inline vf v_read(const void *row, bool bf16, int64_t at, int64_t count) {
     return v;
 }
 
-static inline void v_write(void *row, bool bf16, int64_t at, int64_t count, vf x) {
-    if (bf16) {
-        vh bits = v_to_bf16(x);
+static inline void v_write(void *row, enum dtype dtype, int64_t at, int64_t count, vf x) {
+    if (dtype != DTYPE_F32) {
+        vh bits = dtype == DTYPE_F16 ? v_to_f16(x) : v_to_bf16(x);
         uint16_t *p = (uint16_t *)row + at;
         if (count >= lanes)
             memcpy(p, &bits, sizeof bits);
