@@ -151,6 +151,13 @@ static void overflow(struct cli *cli, const json_t *event) {
            json_get_number(event, "step"), json_get_number(event, "loss_scale"));
 }
 
+static void save_failed(struct cli *cli, const json_t *event) {
+    (void)cli;
+    fputs("not saved, the run goes on: ", stdout);
+    print_text(stdout, json_get_text(event, "message"), false);
+    putchar('\n');
+}
+
 static void resume(struct cli *cli, const json_t *event) {
     size_t i;
     json_t *change;
@@ -212,6 +219,7 @@ void progress_event(struct cli *cli, const json_t *event) {
                 {"checkpoint", checkpoint},
                 {"warning", warning},
                 {"nonfinite", nonfinite},
+                {"save_failed", save_failed},
                 {"overflow", overflow},
                 {"resume", resume},
                 {"early_stop", early_stop},

@@ -45,7 +45,7 @@ static bool evaluate(struct run *run, struct error *err) {
                        err);
 }
 
-/* A run whose checkpoints cannot be written ends: going on would only make more that is lost. */
+/* A run whose last checkpoint cannot be written ends, and can go on from the one before. */
 static bool refuse_save(const struct run *run, struct error *err) {
     if (err->code != ERROR_DISK) return false;
     if (run->saved_at > 0)
@@ -67,6 +67,16 @@ static bool save(struct run *run, struct error *err) {
     run->events.step = run->progress.step;
     return events_emit(&run->events, "checkpoint", json_pack("{s:s}", "path", path), err) &&
            checkpoint_prune(run->recipe->output, run->recipe->keep, &run->progress, err);
+}
+
+/* A save on the way: when the disk refuses it, the run goes on without, and tries again at each later one. */
+static bool try_save(struct run *run, struct error *err) {
+    char text[error_text_size];
+    if (save(run, err)) return true;
+    if (err->code != ERROR_DISK) return false;
+    error_format(err, text, sizeof text);
+    run->events.step = run->progress.step;
+    return events_emit(&run->events, "save_failed", json_pack("{s:o}", "message", json_text(text)), err);
 }
 
 static bool due(int64_t step, int64_t every) { return every > 0 && step % every == 0; }
@@ -100,7 +110,8 @@ static bool settle(struct run *run, struct error *err) {
     if (!p->step) return true;
     if ((end || due(p->step, run->recipe->eval_every)) && !evaluate(run, err)) return false;
     bool best = run->recipe->early_stopping && p->best_step == p->step;
-    return !(end || best || out_of_patience(run) || due(p->step, run->recipe->save_every)) || save(run, err);
+    if (end || best || out_of_patience(run)) return save(run, err); /* what the result is made from */
+    return !due(p->step, run->recipe->save_every) || try_save(run, err);
 }
 
 static bool train_loop(struct run *run, struct error *err) {

@@ -117,6 +117,13 @@ def every_optimizer_goes_on_with_the_same_bits():
 
 
 @case
+def every_precision_goes_on_with_the_same_bits():
+    """In f16 with the scale of its loss."""
+    for name in ("bf16", "f16"):
+        survives(name, "--compute", name, "--max-steps", 30, "--save-every", 1, "--eval-every", 5)
+
+
+@case
 def early_stopping_ends_at_the_same_step_with_the_same_result():
     flags = ["--schedule", "constant", "--learning-rate", 0.01, "--max-steps", 90, "--eval-every", 2, "--save-every", 1,
              "--early-stopping", 6, "--early-stopping-threshold", 0.01]

@@ -289,6 +289,70 @@ static void a_resume_whose_files_fail(void **state) {
     each_place_may_fail("ref", &file, true, 1);
 }
 
+/* ---- a disk that fills up, and is freed ---- */
+
+struct full_disk {
+    const char *path; /* what is below cannot be written */
+    int refused;
+};
+
+static int fail_below(void *user, const char *call, const char *path) {
+    struct full_disk *disk = user;
+    bool writes = !strcmp(call, "write") || !strcmp(call, "fsync");
+    if (!writes || !strstr(path, disk->path)) return 0;
+    disk->refused++;
+    return ENOSPC;
+}
+
+static bool train_on_full_disk(const struct scene *scene, struct full_disk *disk, struct hone_error *err) {
+    prepare(scene, false);
+    fs_set_fault(fail_below, disk);
+    bool ok = train(scene, scene->output, 0, err);
+    fs_set_fault(NULL, NULL);
+    assert_true(disk->refused > 0);
+    return ok;
+}
+
+static int count_events(const struct scene *scene, const char *name) {
+    struct buf log = {0};
+    struct error err;
+    char *path = fs_join(scene->output, "events.jsonl");
+    int count = 0;
+    assert_ok(fs_read(path, 0, &log, &err), &err);
+    for (const char *at = log.data; (at = strstr(at, name)); at++) count++;
+    mem_free(path);
+    buf_release(&log);
+    return count;
+}
+
+static void a_save_that_fails_on_the_way_is_told_and_made_up_for(void **state) {
+    (void)state;
+    struct scene scene;
+    struct hone_error err;
+    open_scene(&scene, "ref");
+    struct full_disk disk = {.path = "checkpoints/step-00000001"};
+    if (!train_on_full_disk(&scene, &disk, &err)) fail_msg("%s: %s", err.where, err.what);
+    check_results(&scene, "after a save that failed");
+    assert_int_equal(count_events(&scene, "\"event\":\"save_failed\""), 1);
+    assert_int_equal(count_events(&scene, "\"event\":\"checkpoint\""), 2);
+    close_scene(&scene);
+}
+
+static void a_last_save_that_fails_is_exit_4_and_resumable(void **state) {
+    (void)state;
+    struct scene scene;
+    struct hone_error err;
+    open_scene(&scene, "ref");
+    struct full_disk disk = {.path = "checkpoints/"};
+    assert_false(train_on_full_disk(&scene, &disk, &err));
+    assert_int_equal(hone_exit_status(err.code), 4);
+    assert_non_null(strstr(err.fix, "--resume"));
+    assert_int_equal(count_events(&scene, "\"event\":\"save_failed\""), 2);
+    if (!train(&scene, scene.output, 0, &err)) fail_msg("%s: %s", err.where, err.what);
+    check_results(&scene, "resumed when the disk had room again");
+    close_scene(&scene);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_run_whose_memory_fails),
@@ -296,6 +360,8 @@ int main(void) {
         cmocka_unit_test(a_run_on_the_cpu_device_whose_memory_fails),
         cmocka_unit_test(a_run_whose_files_fail),
         cmocka_unit_test(a_resume_whose_files_fail),
+        cmocka_unit_test(a_save_that_fails_on_the_way_is_told_and_made_up_for),
+        cmocka_unit_test(a_last_save_that_fails_is_exit_4_and_resumable),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -144,8 +144,8 @@ static bool check_operation(enum op_code op, const struct sizes *z, enum dtype a
     trial_open(&trial, op, z, a, b);
     /* Tensor cores take weights and their gradients in bf16, too: half of 2^-8 of each, with random signs. */
     if ((op == OP_ATTENTION || op == OP_ATTENTION_GRAD) && a == DTYPE_BF16) rounds = true;
-    if (rounds) trial.relative = 0x1p-8;
-    trial.graph.nodes[trial.node].attributes.bf16 = trial.relative > 0;
+    if (rounds) rounds_to(&trial, DTYPE_BF16);
+    trial.graph.nodes[trial.node].attributes.compute = trial.compute;
     /* Bias, addend and the product of low rank may be rounded to y's type before the product is added. */
     if ((op == OP_LINEAR || op == OP_LINEAR_GRAD_X) && b == DTYPE_BF16 && trial.relative <= 0)
         trial.relative = 0x1p-11;

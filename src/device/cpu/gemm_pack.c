@@ -127,7 +127,7 @@ static void load_turned(const struct gemm_packing *p, const struct gemm_activati
         cpu_row_load(out, from, x->dtype, rows, p->features);
     else
         memset(out, 0, (size_t)rows * sizeof *out);
-    if (p->round) round_row(out, rows, p->features);
+    round_row(p, out, rows);
 }
 
 /* Sixteen units of k of some rows of m at a time are made as rows of k, then turned. */
