@@ -13,7 +13,7 @@ enum { largest_config = 1 << 20 };
 
 static const char base_type_key[] = "base_type";
 static const char prefix[] = "base_model.model.", suffix_a[] = ".lora_A.weight",
-                  suffix_b[] = ".lora_B.weight";
+                  suffix_b[] = ".lora_B.weight", suffix_magnitude[] = ".lora_magnitude_vector";
 
 struct peft {
     struct peft_config config;
@@ -39,33 +39,60 @@ static size_t module_size(const char *name, const char *suffix) {
     return size - before - after;
 }
 
+static bool check_type(const char *directory, const struct tensor *tensor, struct error *err) {
+    return tensor->dtype == DTYPE_F32 || tensor->dtype == DTYPE_F16 || tensor->dtype == DTYPE_BF16 ||
+           refuse(directory, tensor, "is not of type f32, f16 or bf16", err);
+}
+
 /* `rank`: what the other tensor or the configuration says; 0: any. */
 static bool check_tensor(const char *directory, const struct tensor *tensor, int rank_dim, int64_t rank,
                          struct error *err) {
-    if (tensor->dtype != DTYPE_F32 && tensor->dtype != DTYPE_F16 && tensor->dtype != DTYPE_BF16)
-        return refuse(directory, tensor, "is not of type f32, f16 or bf16", err);
+    if (!check_type(directory, tensor, err)) return false;
     if (tensor->rank != 2) return refuse(directory, tensor, "is not a matrix", err);
     if (rank ? tensor->dim[rank_dim] == rank : tensor->dim[rank_dim] > 0) return true;
     return refuse(directory, tensor, "disagrees with the rank r of adapter_config.json", err);
+}
+
+/* The tensor of a module that ends in `suffix`; *out NULL: there is none. */
+static bool find_other(const struct peft *peft, const char *module, const char *suffix,
+                       const struct tensor **out, struct error *err) {
+    struct buf name = {0};
+    buf_printf(&name, "%s%s%s", prefix, module, suffix);
+    bool ok = !name.failed || error_no_memory(err, "peft", name.size);
+    if (ok) *out = safetensors_find(peft->file, name.data);
+    buf_release(&name);
+    return ok;
+}
+
+static bool read_magnitude(const struct peft *peft, const char *directory, const struct tensor *a,
+                           struct peft_pair *pair, struct error *err) {
+    const struct tensor *magnitude;
+    if (!find_other(peft, pair->module, suffix_magnitude, &magnitude, err)) return false;
+    if (!magnitude != !peft->config.dora)
+        return refuse(directory, a,
+                      magnitude ? "has a lora_magnitude_vector beside it, but use_dora is not true"
+                                : "has no lora_magnitude_vector beside it, but use_dora is true",
+                      err);
+    if (!magnitude) return true;
+    pair->magnitude = *magnitude;
+    if (!check_type(directory, magnitude, err)) return false;
+    if (magnitude->rank == 1 && magnitude->dim[0] == pair->b.dim[0]) return true;
+    return refuse(directory, magnitude, "is not one number for each row of its lora_B", err);
 }
 
 /* Fills one pair from its A tensor. */
 static bool read_pair(struct peft *peft, const char *directory, const struct tensor *a,
                       struct peft_pair *pair, struct error *err) {
     size_t size = module_size(a->name, suffix_a);
-    char *module = arena_strndup(&peft->arena, a->name + sizeof prefix - 1, size);
-    struct buf other = {0};
-    buf_printf(&other, "%s%s%s", prefix, module ? module : "", suffix_b);
-    const struct tensor *b = other.failed ? NULL : safetensors_find(peft->file, other.data);
-    bool ok = module && !other.failed;
-    buf_release(&other);
-    if (!ok) return error_no_memory(err, "peft", size);
+    const struct tensor *b;
+    pair->module = arena_strndup(&peft->arena, a->name + sizeof prefix - 1, size);
+    if (!pair->module) return error_no_memory(err, "peft", size);
+    if (!find_other(peft, pair->module, suffix_b, &b, err)) return false;
     if (!b) return refuse(directory, a, "has no lora_B beside it", err);
-    pair->module = module;
     pair->a = *a;
     pair->b = *b;
     return check_tensor(directory, a, 0, peft->config.rank_count ? 0 : peft->config.rank, err) &&
-           check_tensor(directory, b, 1, a->dim[0], err);
+           check_tensor(directory, b, 1, a->dim[0], err) && read_magnitude(peft, directory, a, pair, err);
 }
 
 /* The distinct last parts of the module paths, in the order of the file. */
@@ -87,7 +114,7 @@ static bool find_targets(struct peft *peft, struct error *err) {
 }
 
 static bool read_pairs(struct peft *peft, const char *directory, struct error *err) {
-    size_t tensors = safetensors_count(peft->file), others = 0, duplicate;
+    size_t tensors = safetensors_count(peft->file), others = 0, magnitudes = 0, duplicate;
     peft->pairs = arena_array(&peft->arena, tensors, sizeof *peft->pairs);
     peft->modules = arena_array(&peft->arena, tensors, sizeof *peft->modules);
     if (!peft->pairs || !peft->modules) return error_no_memory(err, "peft", tensors * sizeof *peft->pairs);
@@ -97,6 +124,10 @@ static bool read_pairs(struct peft *peft, const char *directory, struct error *e
             others++;
             continue;
         }
+        if (module_size(tensor->name, suffix_magnitude)) {
+            magnitudes++;
+            continue;
+        }
         if (!module_size(tensor->name, suffix_a))
             return refuse(directory, tensor,
                           "is no lora_A or lora_B of a linear, which is all that hone reads", err);
@@ -104,8 +135,9 @@ static bool read_pairs(struct peft *peft, const char *directory, struct error *e
         if (!read_pair(peft, directory, tensor, pair, err)) return false;
         peft->modules[peft->count++] = (struct name){pair->module, strlen(pair->module)};
     }
-    if (others != peft->count)
-        return error_set(err, ERROR_INPUT, "peft", "%s: a lora_B without its lora_A", directory);
+    if (others != peft->count || (magnitudes && magnitudes != peft->count))
+        return error_set(err, ERROR_INPUT, "peft", "%s: a lora_%s without its lora_A", directory,
+                         others != peft->count ? "B" : "magnitude_vector");
     if (!peft->count)
         return error_set(err, ERROR_INPUT, "peft", "%s: the adapter holds no tensors", directory);
     if (!name_index_build(&peft->by_module, peft->modules, peft->count, &duplicate))
@@ -194,21 +226,24 @@ static const char *tensor_name(struct arena *arena, const char *module, const ch
 bool peft_write(const char *directory, const struct peft_config *config, const struct peft_pair *pairs,
                 size_t count, const json_t *card, struct error *err) {
     struct arena arena = {0};
-    struct tensor *tensors = arena_array(&arena, count, 2 * sizeof *tensors);
+    struct tensor *tensors = arena_array(&arena, count, 3 * sizeof *tensors);
+    size_t written = 0;
     json_t *metadata = json_pack("{s:s, s:s*}", "format", "pt", base_type_key, config->base_type);
     char *path = fs_join(directory, "adapter_model.safetensors");
     bool ok = tensors && metadata && path;
     for (size_t i = 0; ok && i < count; i++) {
-        tensors[2 * i] = pairs[i].a;
-        tensors[2 * i + 1] = pairs[i].b;
-        tensors[2 * i].name = tensor_name(&arena, pairs[i].module, suffix_a);
-        tensors[2 * i + 1].name = tensor_name(&arena, pairs[i].module, suffix_b);
-        ok = tensors[2 * i].name && tensors[2 * i + 1].name;
+        const struct tensor *parts[] = {&pairs[i].a, &pairs[i].b, &pairs[i].magnitude};
+        const char *const suffixes[] = {suffix_a, suffix_b, suffix_magnitude};
+        for (int p = 0; ok && p < 3 && parts[p]->rank; p++) {
+            tensors[written] = *parts[p];
+            tensors[written].name = tensor_name(&arena, pairs[i].module, suffixes[p]);
+            ok = tensors[written++].name;
+        }
     }
     if (!ok) error_no_memory(err, "peft", count * sizeof *tensors);
     /* The weights last: a directory that holds them is whole. */
     ok = ok && peft_write_config(directory, config, err) && peft_write_card(directory, config, card, err) &&
-         safetensors_write(path, tensors, 2 * count, metadata, err);
+         safetensors_write(path, tensors, written, metadata, err);
     mem_free(path);
     json_decref(metadata);
     arena_release(&arena);

@@ -1,5 +1,6 @@
-/* LoRA adapters in Hugging Face PEFT's layout: adapter_config.json + adapter_model.safetensors, with
- * tensor names "base_model.model.<module path>.lora_A.weight" [r, in] and "….lora_B.weight" [out, r]. */
+/* LoRA and DoRA adapters in Hugging Face PEFT's layout: adapter_config.json + adapter_model.safetensors, with
+ * tensor names "base_model.model.<module path>.lora_A.weight" [r, in], "….lora_B.weight" [out, r], and with
+ * DoRA "….lora_magnitude_vector" [out]. */
 #ifndef HONE_FORMAT_PEFT_H
 #define HONE_FORMAT_PEFT_H
 
@@ -19,6 +20,7 @@ struct peft_config {
     double alpha;
     double dropout;
     bool rslora; /* the scale is alpha / √r */
+    bool dora;   /* every pair has a magnitude; else none has */
     bool gaussian;
     const char **targets; /* module names, e.g. "q_proj" */
     size_t target_count;
@@ -32,9 +34,10 @@ struct peft_config {
     char *base_model;      /* base_model_name_or_path, may be NULL; never an absolute path when written */
 };
 
-struct peft_pair {      /* the two tensors of one adapted module */
-    const char *module; /* "model.layers.0.self_attn.q_proj" */
-    struct tensor a, b; /* f32, f16 or bf16 */
+struct peft_pair {           /* the tensors of one adapted module */
+    const char *module;      /* "model.layers.0.self_attn.q_proj" */
+    struct tensor a, b;      /* f32, f16 or bf16 */
+    struct tensor magnitude; /* the same; rank 0: none */
 };
 
 struct peft;

@@ -70,8 +70,8 @@ bool peft_write_card(const char *directory, const struct peft_config *config, co
         ok = put_quoted(&text, base, err);
         buf_text(&text, "\n");
     }
-    buf_text(&text,
-             "library_name: peft\npipeline_tag: text-generation\ntags:\n- lora\n---\n\n# LoRA adapter");
+    buf_text(&text, "library_name: peft\npipeline_tag: text-generation\ntags:\n- lora\n---\n\n# ");
+    buf_text(&text, config->dora ? "DoRA adapter" : "LoRA adapter");
     if (base) {
         buf_text(&text, " for ");
         put_plain(&text, base);

@@ -13,19 +13,12 @@ static const struct {
     const char *field, *meaning;
 } must_be_empty[] = {
     /* absent, null, false, 0, "", [] or {} */
-    {"use_dora", "DoRA"},
-    {"lora_bias", "biases in the adapter"},
-    {"modules_to_save", "modules trained whole"},
-    {"fan_in_fan_out", "transposed weights"},
-    {"layer_replication", "replicated layers"},
-    {"trainable_token_indices", "trained tokens"},
-    {"target_parameters", "parameters as targets"},
-    {"alora_invocation_tokens", "activated LoRA"},
-    {"use_qalora", "QALoRA"},
-    {"use_bdlora", "block-diagonal LoRA"},
-    {"arrow_config", "Arrow routing"},
-    {"monteclora_config", "MonteCLoRA"},
-    {"megatron_config", "Megatron layers"},
+    {"lora_bias", "biases in the adapter"},        {"modules_to_save", "modules trained whole"},
+    {"fan_in_fan_out", "transposed weights"},      {"layer_replication", "replicated layers"},
+    {"trainable_token_indices", "trained tokens"}, {"target_parameters", "parameters as targets"},
+    {"alora_invocation_tokens", "activated LoRA"}, {"use_qalora", "QALoRA"},
+    {"use_bdlora", "block-diagonal LoRA"},         {"arrow_config", "Arrow routing"},
+    {"monteclora_config", "MonteCLoRA"},           {"megatron_config", "Megatron layers"},
 };
 
 /* The other initialisations (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA) change the base weights too. */
@@ -59,8 +52,9 @@ static bool check_supported(const json_t *json, const char *path, struct error *
         if (!is_empty(json_object_get(json, must_be_empty[i].field))) {
             error_set(err, ERROR_INPUT, "peft", "%s: the field %s is not supported (%s)", path,
                       must_be_empty[i].field, must_be_empty[i].meaning);
-            return error_fix(err, "LoRA of linear layers is read. In PEFT, merge the adapter into its base "
-                                  "(merge_and_unload), save that, and name it as --model.");
+            return error_fix(
+                err, "LoRA and DoRA of linear layers are read. In PEFT, merge the adapter into its base "
+                     "(merge_and_unload), save that, and name it as --model.");
         }
     if (!json_is_string(init)) return true;
     for (size_t i = 0; i < sizeof harmless_init / sizeof *harmless_init; i++)
@@ -114,7 +108,7 @@ bool peft_read_config(struct peft_config *out, const json_t *json, const char *p
     if (!check_supported(json, path, err)) return false;
     const json_t *rank = json_object_get(json, "r"), *alpha = json_object_get(json, "lora_alpha");
     const json_t *dropout = json_object_get(json, "lora_dropout"),
-                 *scaled = json_object_get(json, "use_rslora");
+                 *scaled = json_object_get(json, "use_rslora"), *dora = json_object_get(json, "use_dora");
     const char *base = json_string_value(json_object_get(json, "base_model_name_or_path"));
     if (!json_is_integer(rank) || json_integer_value(rank) < 1 || json_integer_value(rank) > largest_rank)
         return refuse(err, path, "r", "not an integer from 1 to 1,048,576");
@@ -125,11 +119,14 @@ bool peft_read_config(struct peft_config *out, const json_t *json, const char *p
         return refuse(err, path, "lora_dropout", "not a number from 0 to below 1");
     if (scaled && !json_is_boolean(scaled) && !json_is_null(scaled))
         return refuse(err, path, "use_rslora", "neither true nor false");
+    if (dora && !json_is_boolean(dora) && !json_is_null(dora))
+        return refuse(err, path, "use_dora", "neither true nor false");
     out->rank = json_integer_value(rank);
     out->alpha = json_number_value(alpha);
     out->dropout = json_number_value(dropout);
     const char *init = json_string_value(json_object_get(json, "init_lora_weights"));
     out->rslora = json_is_true(scaled);
+    out->dora = json_is_true(dora);
     out->gaussian = init && !strcmp(init, "gaussian");
     out->everywhere = is_everywhere(json);
     if (!read_patterns(json, "rank_pattern", true, largest_rank, &out->ranks, &out->rank_count, path, arena,
@@ -199,7 +196,7 @@ bool peft_write_config(const char *directory, const struct peft_config *config, 
         "lora_dropout", config->dropout, "megatron_config", "megatron_core", "megatron.core",
         "modules_to_save", "peft_type", "LORA", "r", (json_int_t)config->rank, "rank_pattern",
         patterns_json(config->ranks, config->rank_count), "revision", "target_modules", targets_json(config),
-        "task_type", "CAUSAL_LM", "use_dora", 0, "use_rslora", (int)config->rslora);
+        "task_type", "CAUSAL_LM", "use_dora", (int)config->dora, "use_rslora", (int)config->rslora);
     char *path = fs_join(directory, "adapter_config.json");
     bool ok = json && path ? json_write_file(json, path, true, err) : error_no_memory(err, "peft", 0);
     mem_free(path);

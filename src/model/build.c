@@ -65,21 +65,49 @@ static int part_value(struct builder *b, int module, enum part_kind kind) {
     return state_value(b, part_of(b, module, kind)->row, b->kind == GRAPH_TRAIN);
 }
 
+static int base_product(struct builder *b, int module, int x, int bias, int addend, enum dtype dtype) {
+    struct attributes plain = product(b, 1);
+    int inputs[6] = {x, weight(b, modules[module].role), bias, addend, -1, -1};
+    return emit1(b, OP_LINEAR, inputs, &plain, dtype, modules[module].target);
+}
+
+static int norms_value(struct builder *b, int module) {
+    return state_value(b, b->state->norms[b->layer * module_count + module], false);
+}
+
+/* y = z · m / n + bias + addend of a DoRA module. Dropout stands before the base weight too, whose product
+ * with what was dropped is added as it is: as PEFT has it, W x + (m/n - 1) W x' + m/n s B A x'. */
+static int rescaled(struct builder *b, int module, int z, int x, int x_dropped, int bias, int addend,
+                    enum dtype dtype) {
+    if (x_dropped != x && x_dropped >= 0) {
+        struct node dropout = b->graph->nodes[b->graph->values[x_dropped].producer];
+        dropout.attributes.inverse = true;
+        int rest =
+            emit1(b, OP_DROPOUT, dropout.input, &dropout.attributes, b->graph->values[x].dtype, "rest");
+        addend = base_product(b, module, rest, -1, addend, dtype);
+    }
+    int inputs[5] = {z, part_value(b, module, PART_MAGNITUDE), norms_value(b, module), bias, addend};
+    return emit1(b, OP_RESCALE, inputs, NULL, dtype, modules[module].target);
+}
+
 /* `count` modules from `module` on, all of x, with their adapters:
  * y = x wᵀ + bias + addend + scale · up(down(dropout x)). Products of the same x stand side by side, so that
  * a device can make them in one go. `bias_role` is the first module's; -1: none has a bias. */
 static void projections(struct builder *b, int module, int count, int bias_role, int x, int addend,
                         enum dtype dtype, int *y) {
     struct attributes plain = product(b, 1);
-    int h[most_projections];
+    int h[most_projections], bias[most_projections], x_dropped[most_projections];
+    bool dora = b->state->method.dora;
     for (int i = 0; i < count; i++) {
-        int bias = bias_role < 0 ? -1 : weight(b, (enum weight_role)(bias_role + i));
-        int inputs[6] = {x, weight(b, modules[module + i].role), bias, addend, -1, -1};
-        y[i] = emit1(b, OP_LINEAR, inputs, &plain, dtype, modules[module + i].target);
+        bool adapted = part_of(b, module + i, PART_LORA_A);
+        bias[i] = bias_role < 0 ? -1 : weight(b, (enum weight_role)(bias_role + i));
+        x_dropped[i] = adapted ? dropped(b, x, module + i) : x;
+        y[i] = dora && adapted ? base_product(b, module + i, x_dropped[i], -1, -1, b->state->compute)
+                               : base_product(b, module + i, x, bias[i], addend, dtype);
     }
     for (int i = 0; i < count; i++) {
         if (!part_of(b, module + i, PART_LORA_A)) continue;
-        int down[6] = {dropped(b, x, module + i), part_value(b, module + i, PART_LORA_A), -1, -1, -1, -1};
+        int down[6] = {x_dropped[i], part_value(b, module + i, PART_LORA_A), -1, -1, -1, -1};
         h[i] = emit1(b, OP_LINEAR, down, &plain, DTYPE_F32, "lora_down");
     }
     for (int i = 0; i < count; i++) {
@@ -87,8 +115,11 @@ static void projections(struct builder *b, int module, int count, int bias_role,
         size_t part = (size_t)(b->layer * module_count + module + i);
         struct attributes scaled = product(b, method_scale(&b->state->method, part));
         int up[6] = {h[i], part_value(b, module + i, PART_LORA_B), -1, y[i], -1, -1};
-        y[i] = emit1(b, OP_LINEAR, up, &scaled, dtype, "lora_up");
+        y[i] = emit1(b, OP_LINEAR, up, &scaled, dora ? b->state->compute : dtype, "lora_up");
     }
+    for (int i = 0; i < count && dora; i++)
+        if (part_of(b, module + i, PART_MAGNITUDE))
+            y[i] = rescaled(b, module + i, y[i], x, x_dropped[i], bias[i], addend, dtype);
 }
 
 static int norm(struct builder *b, enum weight_role role, int x, enum dtype dtype) {
@@ -140,6 +171,16 @@ static int layer(struct builder *b, int x) {
     return x;
 }
 
+/* In training, NEFTune's noise on the embeddings. */
+static int noised(struct builder *b, int x) {
+    if (b->kind != GRAPH_TRAIN || b->state->method.noise <= 0) return x;
+    int64_t tokens = b->sizes->tokens;
+    int inputs[5] = {x, b->positions, graph_input(b->graph, INPUT_EXAMPLES, DTYPE_U32, COUNT_TOKENS, tokens),
+                     graph_input(b->graph, INPUT_RANDOM, DTYPE_U32, COUNT_FIXED, 4), b->segments};
+    struct attributes attributes = {.scale = (float)b->state->method.noise, .module = module_embedding};
+    return emit1(b, OP_NOISE, inputs, &attributes, DTYPE_F32, "noise");
+}
+
 /* Token ids to the last norm's input [T, D] f32. */
 static int trunk(struct builder *b) {
     int64_t tokens = b->sizes->tokens;
@@ -150,7 +191,7 @@ static int trunk(struct builder *b) {
     b->rope_table = emit1(b, OP_ROPE_TABLE, table, NULL, DTYPE_F32, "rope_table");
     int embedding[2] = {weight(b, WEIGHT_EMBEDDING),
                         graph_input(b->graph, INPUT_IDS, DTYPE_I32, COUNT_TOKENS, tokens)};
-    int x = emit1(b, OP_EMBEDDING, embedding, NULL, DTYPE_F32, "embedding");
+    int x = noised(b, emit1(b, OP_EMBEDDING, embedding, NULL, DTYPE_F32, "embedding"));
     for (b->layer = 0; b->layer < b->config->layers; b->layer++) {
         b->graph->block = (int)b->layer;
         x = layer(b, x);
@@ -199,6 +240,19 @@ static int kept_norm(struct builder *b, int value, const char *name) {
     return norm_value;
 }
 
+static void build_derive(struct builder *b) {
+    for (b->layer = 0; b->layer < b->config->layers; b->layer++)
+        for (int m = 0; m < module_count; m++) {
+            if (!part_of(b, m, PART_MAGNITUDE)) continue;
+            struct attributes scaled =
+                product(b, method_scale(&b->state->method, (size_t)(b->layer * module_count + m)));
+            int inputs[4] = {weight(b, modules[m].role), part_value(b, m, PART_LORA_A),
+                             part_value(b, m, PART_LORA_B), norms_value(b, m)};
+            graph_emit(b->graph, OP_ROW_NORMS, inputs, &scaled, DTYPE_F32, "norms");
+        }
+    b->layer = 0;
+}
+
 static void build_update(struct builder *b, struct built_graph *out) {
     int gradient = state_value(b, b->state->gradient, false);
     int scaling = state_value(b, b->state->scaling, false);
@@ -227,6 +281,7 @@ static void build_update(struct builder *b, struct built_graph *out) {
     graph_emit(b->graph, OP_ZERO, &gradient, NULL, DTYPE_F32, "zero");
     graph_emit(b->graph, OP_ZERO, &loss, NULL, DTYPE_F64, "zero");
     out->norm = norm_value;
+    build_derive(b);
 }
 
 bool model_graph_build(struct built_graph *out, const struct model_state *state, enum graph_kind kind,
@@ -248,8 +303,10 @@ bool model_graph_build(struct built_graph *out, const struct model_state *state,
         int inputs[6] = {predicting_rows(&b, trunk(&b)), weight(&b, WEIGHT_HEAD), -1, -1, -1, -1};
         out->logits = emit1(&b, OP_LINEAR, inputs, &attributes, DTYPE_F32, "logits");
         if (out->logits >= 0) out->graph.values[out->logits].keep = true;
-    } else {
+    } else if (kind == GRAPH_UPDATE) {
         build_update(&b, out);
+    } else {
+        build_derive(&b);
     }
     if (ok && out->graph.failed) ok = error_no_memory(err, "model", 0);
     if (ok && (kind == GRAPH_SCORE || kind == GRAPH_INFER)) ok = graph_fold(&out->graph, err);

@@ -9,9 +9,10 @@
 #include "model/method.h"
 #include "model/optimizer.h"
 
-/* What a part of the trained block is. Those of a module come first: A [rank, in] and B [out, rank]. Then
- * weights that are trained whole, in Hugging Face's order of rows. */
-enum part_kind { PART_LORA_A, PART_LORA_B, PART_WEIGHT, PART_KINDS };
+/* What a part of the trained block is. Those of a module come first: A [rank, in], B [out, rank], and with
+ * DoRA the lengths [out] of the adapted weight's rows. Then weights that are trained whole, in Hugging Face's
+ * order of rows. */
+enum part_kind { PART_LORA_A, PART_LORA_B, PART_MAGNITUDE, PART_WEIGHT, PART_KINDS };
 
 /* One trained tensor. All of them lie side by side in one block, their gradients in another of the same
  * layout: where, and how it is called, says the entry of `parts` with the same number. */
@@ -36,6 +37,7 @@ struct model_state {
     struct group *groups;  /* [parts.groups] when training */
     struct trained_part *list; /* [parts.count] */
     int *first; /* [modules + 1]: a module's parts are list[first[m]] to list[first[m + 1] - 1] */
+    int *norms; /* [modules] with DoRA: norms [out] of the rows of W + s B A, GRAPH_DERIVE's; -1: none */
     int moments[optimizer_most_states]; /* the optimizer's, as its row names them; -1: none */
     struct optimizer optimizer;
     int scaling;            /* of the loss, op/scaling.h, when training in f16; -1: none */
@@ -82,7 +84,8 @@ enum graph_kind {
     GRAPH_TRAIN,  /* loss and gradients of a micro-batch, added to state */
     GRAPH_SCORE,  /* log-probability of each target */
     GRAPH_INFER,  /* logits of chosen rows, with the cache */
-    GRAPH_UPDATE, /* norm, clip, optimizer, zero */
+    GRAPH_UPDATE, /* norm, clip, optimizer, zero; then what GRAPH_DERIVE computes */
+    GRAPH_DERIVE, /* state that follows from what is trained: DoRA's row norms. May be empty */
 };
 
 struct graph_sizes {

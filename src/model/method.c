@@ -32,7 +32,7 @@ bool method_copy(struct method *out, const struct method *method, struct error *
 static bool same(double a, double b) { return !(a < b) && !(a > b); }
 
 bool method_same_parts(const struct method *a, const struct method *b) {
-    if (a->count != b->count || a->rslora != b->rslora) return false;
+    if (a->count != b->count || a->rslora != b->rslora || a->dora != b->dora) return false;
     for (size_t i = 0; i < a->count; i++)
         if (a->parts[i].rank != b->parts[i].rank ||
             (a->parts[i].rank && !same(a->parts[i].alpha, b->parts[i].alpha)))
@@ -65,6 +65,7 @@ uint64_t method_parameters(const struct method *method, const struct model_confi
         int64_t out, in;
         module_shape(config, (int)(i % module_count), &out, &in);
         total += (uint64_t)(method->parts[i].rank * (out + in));
+        if (method->dora && method->parts[i].rank) total += (uint64_t)out;
     }
     for (size_t i = 0; i < method->weight_count; i++) {
         int64_t dim[2];

@@ -1,5 +1,6 @@
 /* Methods: what is trained. LoRA (Hu et al. 2021) attaches scale · up(down(dropout x)) to chosen linears;
- * full fine-tuning trains the weights themselves.
+ * DoRA (Liu et al. 2024) gives the rows of the weight that comes of it lengths of their own; full fine-tuning
+ * trains the weights themselves.
  *
  * Two forms of the same thing: rules, as people and files say them (one rank, and patterns for the modules
  * that differ), and parts, a rank and an alpha for each module of each layer, which is all that graphs and
@@ -19,6 +20,7 @@
 #include "model/model.h"
 
 static inline int module_number(int64_t layer, int module) { return (int)(layer * 16 + module); }
+enum { module_embedding = 0xffff }; /* NEFTune's noise; no model has as many layers */
 
 struct method_part {
     int64_t rank; /* 0: nothing is attached here */
@@ -36,7 +38,10 @@ struct method {
     struct method_part *parts; /* [layers · module_count], from mem_alloc; NULL: nothing is attached */
     size_t count;
     double dropout;
+    double
+        noise; /* NEFTune's α: uniform noise of ± α / √(tokens · hidden) on the embeddings of training rows */
     bool rslora; /* scale = alpha / √rank (Kalajdzievski 2023), else alpha / rank */
+    bool dora;   /* each adapted module has a magnitude [out] too */
     enum method_init init;
     bool *weights; /* [weight_count] as model->weights: trained whole; from mem_alloc; NULL: none is */
     size_t weight_count;
@@ -74,7 +79,7 @@ bool method_describe(const struct method *method, const struct model_config *con
                      bool *names, struct arena *arena, struct error *err);
 bool method_copy(struct method *out, const struct method *method, struct error *err);
 void method_release(struct method *method);
-/* The same rank and alpha everywhere. */
+/* The same rank, alpha and form everywhere. */
 bool method_same_parts(const struct method *a, const struct method *b);
 
 /* The value of the first pattern that matches a module's path; `otherwise` when none does. `used`: NULL, or

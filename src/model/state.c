@@ -99,6 +99,7 @@ static const struct {
 } module_parts[] = {
     [PART_LORA_A] = {"lora_A", {SIDE_RANK, SIDE_IN}},
     [PART_LORA_B] = {"lora_B", {SIDE_OUT, SIDE_RANK}},
+    [PART_MAGNITUDE] = {"lora_magnitude_vector", {SIDE_OUT, SIDE_NONE}},
 };
 
 /* Parts begin at multiples of 64 bytes; the gaps stay zero, in gradients and moments too. */
@@ -127,7 +128,7 @@ static void list_module(struct model_state *state, size_t index) {
     if (!sides[SIDE_RANK]) return;
     module_shape(&state->model->config, module, &sides[SIDE_OUT], &sides[SIDE_IN]);
     module_path(layer, module, path);
-    for (int kind = PART_LORA_A; kind <= PART_LORA_B; kind++) {
+    for (int kind = PART_LORA_A; kind <= (state->method.dora ? PART_MAGNITUDE : PART_LORA_B); kind++) {
         const enum side *of = module_parts[kind].sides;
         const int64_t dim[2] = {sides[of[0]], sides[of[1]]};
         struct op_part *part = list_part(state, (enum part_kind)kind, index, of[1] == SIDE_NONE ? 1 : 2, dim);
@@ -194,6 +195,19 @@ static void add_optimizer(struct model_state *state, int64_t elements) {
     }
 }
 
+static void add_norms(struct model_state *state) {
+    size_t modules_in_all = (size_t)state->model->config.layers * module_count;
+    for (size_t i = 0; i < modules_in_all; i++) {
+        const struct trained_part *part = model_state_part(state, i, PART_MAGNITUDE);
+        char name[96];
+        state->norms[i] = -1;
+        if (!part) continue;
+        snprintf(name, sizeof name, "%zu.norms", i);
+        state->norms[i] =
+            state_add(&state->table, STATE_TRAINED, DTYPE_F32, 1, state->table.rows[part->row].dim, name);
+    }
+}
+
 static void add_trained(struct model_state *state, bool train, bool average) {
     struct state_table *table = &state->table;
     int64_t one = 1, columns = SCALING_COLUMNS;
@@ -207,6 +221,7 @@ static void add_trained(struct model_state *state, bool train, bool average) {
         state->table.rows[state->trained].offloaded = state->offload_optimizer;
     for (int i = 0; i < state->parts.count; i++)
         if (state->list[i].kind == PART_WEIGHT) state->weights[state->list[i].of] = state->list[i].row;
+    if (!state->table.failed) add_norms(state);
     if (!train) return;
     state->gradient = add_block(state, STATE_GRADIENT, "gradient");
     if (average) state->average = add_block(state, STATE_OPTIMIZER, "average");
@@ -242,10 +257,11 @@ bool model_state_build(struct model_state *out, const struct model *model, const
            most = parts * PART_WEIGHT + layout_count(&model->config);
     out->weights = mem_array(layout_count(&model->config), sizeof(int));
     out->first = mem_array(parts + 1, sizeof(int));
+    out->norms = mem_array(parts, sizeof(int));
     out->list = mem_array(most, sizeof *out->list);
     out->cache_k = mem_array(layers * 2, sizeof(int));
     out->parts.items = mem_array(most, sizeof *out->parts.items);
-    if (!out->weights || !out->first || !out->list || !out->cache_k || !out->parts.items) {
+    if (!out->weights || !out->first || !out->norms || !out->list || !out->cache_k || !out->parts.items) {
         model_state_release(out);
         return error_no_memory(err, "model", most * sizeof *out->parts.items);
     }
@@ -264,6 +280,7 @@ void model_state_release(struct model_state *state) {
     method_release(&state->method);
     mem_free(state->weights);
     mem_free(state->first);
+    mem_free(state->norms);
     mem_free(state->list);
     mem_free(state->cache_k);
     mem_free(state->parts.items);

@@ -97,7 +97,9 @@ const struct op_row op_copy_row = {
     .reference = copy_reference,
 };
 
-/* The mask is a function of the element's place in the data, so the backward pass draws it again. */
+/* `inverse`: what dropout takes away instead of what it leaves, x - y.
+ *
+ * The mask is a function of the element's place in the data, so the backward pass draws it again. */
 static void dropout_backward(struct backward *b) {
     struct graph *graph = b->graph;
     const struct node node = graph->nodes[b->node];
@@ -123,7 +125,8 @@ static void dropout_reference(const struct reference_call *call) {
             uint32_t words[4];
             philox(seed, counter, words);
             double x = call->in[0].data[t * width + i];
-            call->out[0].data[t * width + i] = words[i % 4] < threshold ? 0 : x / (1 - p);
+            double kept = words[i % 4] < threshold ? 0 : x / (1 - p);
+            call->out[0].data[t * width + i] = call->attributes->inverse ? x - kept : kept;
         }
 }
 
@@ -136,6 +139,40 @@ const struct op_row op_dropout_row = {
     .shapes = like_first,
     .backward = dropout_backward,
     .reference = dropout_reference,
+};
+
+/* NEFTune (Jain et al. 2024, algorithm 1): noise on the embeddings of training rows, the smaller the longer a
+ * row is, so that its length as a whole does not depend on the row's. It is added, so gradients pass. */
+static void noise_backward(struct backward *b) { backward_give(b, 0, b->output_gradient[0]); }
+
+static void noise_reference(const struct reference_call *call) {
+    const double *random = call->in[3].data, *starts = call->in[4].data;
+    int64_t rows = call->in[0].dim[0], width = call->in[0].dim[1], segment = 0;
+    uint64_t seed = (uint64_t)random[0] | (uint64_t)random[1] << 32;
+    for (int64_t t = 0; t < rows; t++) {
+        while (t >= (int64_t)starts[segment + 1]) segment++;
+        double length = starts[segment + 1] - starts[segment];
+        double size = (double)call->attributes->scale / sqrt(length * (double)width);
+        for (int64_t i = 0; i < width; i++) {
+            uint32_t counter[4] = {(uint32_t)(i / 4), (uint32_t)call->in[1].data[t],
+                                   (uint32_t)call->in[2].data[t],
+                                   (uint32_t)random[2] << 16 | (uint32_t)call->attributes->module};
+            uint32_t words[4];
+            philox(seed, counter, words);
+            call->out[0].data[t * width + i] =
+                call->in[0].data[t * width + i] + size * 0x1p-31 * (double)(int32_t)words[i % 4];
+        }
+    }
+}
+
+const struct op_row op_noise_row = {
+    .name = "noise",
+    .inputs = 5,
+    .outputs = 1,
+    .overwrite = {0, -1, -1, -1},
+    .shapes = like_first,
+    .backward = noise_backward,
+    .reference = noise_reference,
 };
 
 static void gather_shapes(const struct graph *graph, const struct node *node, struct value *out,

@@ -49,10 +49,7 @@ static void linear_backward(struct backward *b) {
     low.alpha = low.beta;
     product_backward(b, 4, 5, &low);
     product_backward(b, 0, 1, &attributes);
-    if (b->needed[2]) {
-        int inputs[2] = {b->output_gradient[0], b->state_gradient(b->user, node.input[2])};
-        graph_emit(b->graph, OP_BIAS_GRAD, inputs, NULL, DTYPE_F32, "dbias");
-    }
+    backward_bias(b, 2);
     backward_give(b, 3, b->output_gradient[0]);
 }
 

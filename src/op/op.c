@@ -18,11 +18,15 @@ static const struct op_row *const rows[OP_COUNT] = {
     [OP_ATTENTION] = &op_attention_row,
     [OP_ATTENTION_GRAD] = &op_attention_grad_row,
     [OP_CACHE_ATTENTION] = &op_cache_attention_row,
+    [OP_RESCALE] = &op_rescale_row,
+    [OP_RESCALE_GRAD] = &op_rescale_grad_row,
+    [OP_ROW_NORMS] = &op_row_norms_row,
     [OP_GLU] = &op_glu_row,
     [OP_GLU_GRAD] = &op_glu_grad_row,
     [OP_ADD] = &op_add_row,
     [OP_COPY] = &op_copy_row,
     [OP_DROPOUT] = &op_dropout_row,
+    [OP_NOISE] = &op_noise_row,
     [OP_GATHER] = &op_gather_row,
     [OP_SCATTER] = &op_scatter_row,
     [OP_HEAD] = &op_head_row,
@@ -61,6 +65,13 @@ void op_shape_flat(struct value *out, const struct value *rows_of, int64_t width
     out->rank = 2;
     out->dim[0] = rows_of->dim[0];
     out->dim[1] = width;
+}
+
+void backward_bias(struct backward *b, int index) {
+    if (!b->needed[index]) return;
+    int inputs[2] = {b->output_gradient[0],
+                     b->state_gradient(b->user, b->graph->nodes[b->node].input[index])};
+    graph_emit(b->graph, OP_BIAS_GRAD, inputs, NULL, DTYPE_F32, "dbias");
 }
 
 void backward_give(struct backward *b, int index, int gradient) {

@@ -43,12 +43,20 @@ enum op_code {
     OP_ATTENTION_GRAD, /* q, k, v, y, lse, dy, segments → dq, dk, dv */
     OP_CACHE_ATTENTION, /* q, k, v, segments [S+1], slots [S], past [S], state ck, cv [slots,K,context,d] → y:
                            appends, then attends */
-    OP_GLU,             /* gate [T,F], up [T,F] → y = silu(gate) · up */
-    OP_GLU_GRAD,        /* gate, up, dy → dgate, dup */
-    OP_ADD,             /* a, b → y = a + b */
-    OP_COPY,            /* a → y = a: to the file of what is offloaded, and back */
-    OP_DROPOUT,         /* x [T,n], positions [T], examples [T], random [4] → y = x kept / (1 - p) */
-    OP_GATHER,          /* x [T,D], rows [M] → y [M,D] */
+    OP_RESCALE,         /* z [T,out], m [out], n [out], bias [out] f32 or none, addend [T,out] or none → y =
+                           z · m / n + bias + addend (dora.c) */
+    OP_RESCALE_GRAD, /* dy [T,out], z [T,out], m [out], n [out], state dm [out] or none → dz = dy · m / n;
+                        dm += Σ dy · z / n */
+    OP_ROW_NORMS, /* w [out,in] any type, a [R,in], b [out,R], state n [out]: n = ‖w + α b a‖ of rows */
+    OP_GLU,       /* gate [T,F], up [T,F] → y = silu(gate) · up */
+    OP_GLU_GRAD,  /* gate, up, dy → dgate, dup */
+    OP_ADD,       /* a, b → y = a + b */
+    OP_COPY,      /* a → y = a: to the file of what is offloaded, and back */
+    OP_DROPOUT, /* x [T,n], positions [T], examples [T], random [4] → y = x kept / (1 - p); `inverse`: x less
+                   that */
+    OP_NOISE, /* x [T,D], positions [T], examples [T], random [4], segments [S+1] → y = x + u α / √(L D), u
+                 uniform in [-1, 1), L tokens of the row's segment */
+    OP_GATHER,    /* x [T,D], rows [M] → y [M,D] */
     OP_SCATTER,   /* dy [M,D], rows [M], like [T,D] (its count only) → dx [T,D], zero where no row points */
     OP_HEAD,      /* x [M,D], w [V,D], targets [M] → logp [M] = log softmax(x wᵀ)[target] */
     OP_HEAD_GRAD, /* x [M,D], w [V,D], targets [M], dlogp [M], state dw [V,D] or none → logp [M], dx [M,D]; dw
@@ -110,14 +118,14 @@ struct value {
 };
 
 struct attributes {
-    float alpha;       /* linear: factor of the product */
+    float alpha;       /* linear, row_norms: factor of the product */
     float beta;        /* linear: factor of the product of low rank */
     float epsilon;     /* norm */
-    float scale;       /* attention: factor of q·k */
+    float scale;       /* attention: factor of q·k; noise: α */
     float probability; /* dropout: p */
     int heads, kv_heads, head_dim;
-    int module;                   /* dropout: module number of model/method.h */
-    bool inverse;                 /* rope */
+    int module;                   /* dropout, noise: module number of model/method.h */
+    bool inverse;                 /* rope, dropout */
     const struct op_parts *parts; /* updates: what the block is made of; outlives the graph */
     enum dtype compute; /* products: what operands are rounded to where activations are stored as f32 too */
     bool narrow;        /* products: the gradient of x is stored as bf16, not as f32 */
@@ -214,6 +222,8 @@ void op_shape_like(struct value *out, const struct value *like);
 void op_shape_flat(struct value *out, const struct value *rows, int64_t width);
 /* Adds `gradient` to what input `index` has gathered; does nothing when it needs none. */
 void backward_give(struct backward *b, int index, int gradient);
+/* The gradient of input `index`, a trained vector that is added to each row of output 0. */
+void backward_bias(struct backward *b, int index);
 
 /* The tables, one per file. */
 extern const struct op_row op_linear_row, op_linear_grad_x_row, op_linear_grad_w_row, op_bias_grad_row;
@@ -221,7 +231,8 @@ extern const struct op_row op_norm_row, op_norm_grad_row, op_norm_grad_w_row;
 extern const struct op_row op_rope_table_row, op_rope_row;
 extern const struct op_row op_attention_row, op_attention_grad_row, op_cache_attention_row;
 extern const struct op_row op_embedding_row, op_embedding_grad_row, op_add_row, op_copy_row, op_dropout_row,
-    op_gather_row, op_scatter_row;
+    op_noise_row, op_gather_row, op_scatter_row;
+extern const struct op_row op_rescale_row, op_rescale_grad_row, op_row_norms_row;
 extern const struct op_row op_glu_row, op_glu_grad_row;
 extern const struct op_row op_head_row, op_head_grad_row, op_loss_row;
 extern const struct op_row op_gradient_norm_row, op_adamw_row, op_sgd_row, op_lion_row, op_adafactor_row;

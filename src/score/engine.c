@@ -242,6 +242,7 @@ bool engine_method_of(const struct peft *peft, const struct model *model, struct
     const struct peft_config *config = peft_config(peft);
     *out = (struct method){.count = (size_t)model->config.layers * module_count,
                            .rslora = config->rslora,
+                           .dora = config->dora,
                            .init = config->gaussian ? METHOD_INIT_GAUSSIAN : METHOD_INIT_DEFAULT};
     struct method_pattern *ranks = patterns_of(config->ranks, config->rank_count),
                           *alphas = patterns_of(config->alphas, config->alpha_count);
@@ -280,6 +281,18 @@ static bool upload_f32(struct engine *engine, int row, const struct tensor *tens
     return ok;
 }
 
+/* Runs GRAPH_DERIVE. */
+static bool derive(struct engine *engine, struct error *err) {
+    const struct graph_sizes none = {0};
+    struct engine_program program;
+    if (!engine->state.method.dora) return true;
+    if (!program_plan(&program, engine, GRAPH_DERIVE, &none, err)) return false;
+    const struct binding nothing = {0};
+    bool ok = program_compile(&program, engine, err) && engine->ops->run(program.program, &nothing, err);
+    program_release(&program, engine);
+    return ok;
+}
+
 bool engine_load_adapter(struct engine *engine, const struct peft *peft, struct error *err) {
     for (size_t i = 0; i < peft_pair_count(peft); i++) {
         const struct peft_pair *pair = peft_pair(peft, i);
@@ -288,9 +301,29 @@ bool engine_load_adapter(struct engine *engine, const struct peft *peft, struct 
         if (!parse_module(engine->model, pair->module, &layer, &m))
             return error_set(err, ERROR_INTERNAL, "adapter", "unchecked module");
         size_t index = (size_t)(layer * module_count + m);
-        if (!upload_f32(engine, model_state_part(&engine->state, index, PART_LORA_A)->row, &pair->a, err) ||
-            !upload_f32(engine, model_state_part(&engine->state, index, PART_LORA_B)->row, &pair->b, err))
-            return false;
+        const struct tensor *tensors[] = {
+            [PART_LORA_A] = &pair->a, [PART_LORA_B] = &pair->b, [PART_MAGNITUDE] = &pair->magnitude};
+        for (int kind = PART_LORA_A; kind <= PART_MAGNITUDE; kind++) {
+            const struct trained_part *part = model_state_part(&engine->state, index, (enum part_kind)kind);
+            if (part && !upload_f32(engine, part->row, tensors[kind], err)) return false;
+        }
+    }
+    return derive(engine, err);
+}
+
+/* A row begins as long as it is. */
+static bool init_magnitudes(struct engine *engine, struct error *err) {
+    const struct model_state *state = &engine->state;
+    for (int i = 0; i < state->parts.count; i++) {
+        const struct trained_part *part = &state->list[i];
+        if (part->kind != PART_MAGNITUDE) continue;
+        size_t bytes = (size_t)state->table.rows[part->row].bytes;
+        float *norms = mem_alloc(bytes);
+        if (!norms) return error_no_memory(err, "adapter", bytes);
+        bool ok = engine->ops->download(engine->store, state->norms[part->of], norms, bytes, err) &&
+                  engine->ops->upload(engine->store, part->row, norms, bytes, err);
+        mem_free(norms);
+        if (!ok) return false;
     }
     return true;
 }
@@ -307,7 +340,7 @@ bool engine_init_trained(struct engine *engine, uint64_t seed, struct error *err
     const struct model_state *state = &engine->state;
     for (int i = 0; i < state->parts.count; i++) {
         const struct trained_part *part = &state->list[i];
-        if (part->kind == PART_LORA_B) continue; /* zero */
+        if (part->kind == PART_LORA_B || part->kind == PART_MAGNITUDE) continue; /* zero; the norms */
         size_t bytes = (size_t)state->table.rows[part->row].bytes;
         float *numbers = mem_map(bytes, 0); /* pages that are given back */
         if (!numbers) return error_no_memory(err, "model", bytes);
@@ -316,7 +349,7 @@ bool engine_init_trained(struct engine *engine, uint64_t seed, struct error *err
         mem_unmap(numbers, bytes);
         if (!ok) return false;
     }
-    return true;
+    return derive(engine, err) && init_magnitudes(engine, err);
 }
 
 bool engine_init_average(struct engine *engine, struct error *err) {
@@ -336,12 +369,12 @@ static bool download(struct engine *engine, int row, const char *name, float **a
     const struct state_row *r = &engine->state.table.rows[row];
     *out = (struct tensor){.name = name,
                            .dtype = DTYPE_F32,
-                           .rank = 2,
+                           .rank = r->rank,
                            .dim = {r->dim[0], r->dim[1]},
                            .data = *at,
                            .bytes = r->bytes};
     bool ok = engine->ops->download(engine->store, row, *at, (size_t)r->bytes, err);
-    *at += r->dim[0] * r->dim[1];
+    *at += r->bytes / sizeof(float);
     return ok;
 }
 
@@ -358,6 +391,7 @@ static bool config_of(const struct engine *engine, const char *base_model, struc
                                 .alpha = rules.alpha,
                                 .dropout = method->dropout,
                                 .rslora = method->rslora,
+                                .dora = method->dora,
                                 .gaussian = method->init == METHOD_INIT_GAUSSIAN,
                                 .targets = rules.targets,
                                 .target_count = rules.target_count,
@@ -392,15 +426,15 @@ bool engine_save_adapter(struct engine *engine, const char *directory, bool aver
     if (!ok) error_no_memory(err, "adapter", bytes);
     ok = ok && config_of(engine, base_model, &config, &arena, err);
     for (size_t i = 0; ok && i < parts; i++) {
-        const struct trained_part *a = model_state_part(state, i, PART_LORA_A),
-                                  *b = model_state_part(state, i, PART_LORA_B);
-        if (!a) continue;
+        if (!model_state_part(state, i, PART_LORA_A)) continue;
         module_path((int64_t)(i / module_count), (int)(i % module_count), paths[count]);
-        pairs[count].module = paths[count];
-        ok = download(engine, average ? model_state_average(state, a->row) : a->row, "a", &at,
-                      &pairs[count].a, err) &&
-             download(engine, average ? model_state_average(state, b->row) : b->row, "b", &at,
-                      &pairs[count].b, err);
+        pairs[count] = (struct peft_pair){.module = paths[count]};
+        struct tensor *tensors[] = {&pairs[count].a, &pairs[count].b, &pairs[count].magnitude};
+        for (int kind = PART_LORA_A; ok && kind <= PART_MAGNITUDE; kind++) {
+            const struct trained_part *part = model_state_part(state, i, (enum part_kind)kind);
+            ok = !part || download(engine, average ? model_state_average(state, part->row) : part->row,
+                                   "part", &at, tensors[kind], err);
+        }
         count++;
     }
     ok = ok && peft_write(directory, &config, pairs, count, card, err);

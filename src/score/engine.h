@@ -57,7 +57,8 @@ bool engine_method_of(const struct peft *peft, const struct model *model, struct
 /* The base type by its name as a setting (NULL: the adapter's, else as stored); `adapter` may be NULL. */
 bool engine_base_of(const struct peft *adapter, const char *name, const struct model *model, enum dtype *out,
                     struct error *err);
-/* Puts the adapter's numbers into the store; writes the store's into a directory. */
+/* Puts the adapter's numbers into the store, and computes what follows from them (GRAPH_DERIVE); writes the
+ * store's into a directory. */
 bool engine_load_adapter(struct engine *engine, const struct peft *peft, struct error *err);
 /* Where training begins: PEFT's initial adapter for `seed`, and the model's weights as f32 where they are
  * trained whole. */

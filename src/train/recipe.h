@@ -48,7 +48,7 @@ enum wsd_shape { WSD_ONE_MINUS_ROOT, WSD_LINEAR, WSD_COSINE };
 enum compute { COMPUTE_AUTO, COMPUTE_F32, COMPUTE_BF16, COMPUTE_F16 };
 enum nan_policy { NAN_STOP, NAN_SKIP, NAN_ROLLBACK };
 enum recompute { RECOMPUTE_AUTO, RECOMPUTE_NONE, RECOMPUTE_SELECTIVE, RECOMPUTE_BLOCK, RECOMPUTE_OFFLOAD };
-enum recipe_tuning { TUNING_LORA, TUNING_QLORA, TUNING_FULL };
+enum recipe_tuning { TUNING_LORA, TUNING_QLORA, TUNING_DORA, TUNING_FULL };
 enum frozen_weights { FROZEN_AUTO, FROZEN_STORED, FROZEN_DECODED };
 
 enum { recipe_row_limit = 128 };
@@ -83,6 +83,7 @@ struct recipe {
     int64_t lora_rank;
     double lora_alpha; /* 0: auto, = rank */
     double lora_dropout;
+    double neftune_alpha;          /* 0: no noise */
     struct text_list lora_targets; /* "all-linear", or patterns of modules (model/method.h) */
     struct text_list lora_rank_pattern, lora_alpha_pattern; /* "PATTERN=NUMBER" */
     int64_t lora_layers;                                    /* the last so many; 0: all */

@@ -100,7 +100,9 @@ static bool resolve_targets(struct recipe *recipe, const struct method_rules *ru
 static bool describe_adapter(struct recipe *recipe, const struct method *method,
                              const struct method_rules *rules, struct error *err) {
     static const char reason[] = "of --adapter";
-    return (is_given(recipe, "lora-rank") ||
+    return (is_given(recipe, "method") || !method->dora ||
+            recipe_resolve(recipe, "method", "dora", reason, err)) &&
+           (is_given(recipe, "lora-rank") ||
             recipe_resolve_int(recipe, "lora-rank", rules->rank, "rank of --adapter", err)) &&
            (is_given(recipe, "lora-alpha") ||
             recipe_resolve_float(recipe, "lora-alpha", rules->alpha, "alpha of --adapter", err)) &&
@@ -120,7 +122,7 @@ static bool describe_adapter(struct recipe *recipe, const struct method *method,
 static bool refuse_conflict(struct recipe *recipe, const struct method_rules *rules, struct error *err) {
     static const char *const names[] = {"lora-rank",   "lora-alpha",        "lora-targets",
                                         "lora-layers", "lora-rank-pattern", "lora-alpha-pattern",
-                                        "lora-rslora", "lora-init"};
+                                        "lora-rslora", "lora-init",         "method"};
     const char *name = NULL;
     for (size_t i = 0; i < sizeof names / sizeof *names && !name; i++)
         if (is_given(recipe, names[i])) name = names[i];
@@ -157,6 +159,7 @@ static bool of_adapter(struct method *out, struct recipe *recipe, const struct m
         !method_build(&wanted, &model->config, &given, err))
         return false;
     wanted.rslora = recipe->lora_rslora;
+    wanted.dora = recipe->method == TUNING_DORA;
     bool same = method_same_parts(&wanted, out) && recipe->lora_init == (int)out->init;
     method_release(&wanted);
     return same || refuse_conflict(recipe, &rules, err);
@@ -172,6 +175,7 @@ static bool of_settings(struct method *out, struct recipe *recipe, const struct 
         !method_check(out, &model->config, err))
         return false;
     out->rslora = recipe->lora_rslora;
+    out->dora = recipe->method == TUNING_DORA;
     out->init = (enum method_init)recipe->lora_init;
     return true;
 }
@@ -188,6 +192,14 @@ static bool resolve_rate(struct recipe *recipe, const struct model_config *confi
     return recipe_resolve_float(recipe, "learning-rate", rate < 1 ? rate : 1, reason, err);
 }
 
+/* Row norms follow from A and B, and are kept of the trained ones alone. */
+static bool check_average(const struct method *method, const struct recipe *recipe, struct error *err) {
+    if (!method->dora || recipe->ema_decay <= 0) return true;
+    error_set(err, ERROR_USAGE, "train", "--ema-decay does not go with DoRA yet");
+    error_why(err, "the norms of its rows are not kept of the averaged adapter");
+    return error_fix(err, "Leave --ema-decay out, or take --method lora.");
+}
+
 bool recipe_method(struct method *out, struct recipe *recipe, const struct model *model,
                    const struct peft *adapter, struct error *err) {
     struct arena arena = {0};
@@ -198,8 +210,9 @@ bool recipe_method(struct method *out, struct recipe *recipe, const struct model
         ok = adapter ? of_adapter(out, recipe, model, adapter, &arena, err)
                      : of_settings(out, recipe, model, &arena, err);
     out->dropout = recipe->lora_dropout;
+    out->noise = recipe->neftune_alpha;
     arena_release(&arena);
-    return ok && resolve_rate(recipe, &model->config, err);
+    return ok && check_average(out, recipe, err) && resolve_rate(recipe, &model->config, err);
 }
 
 bool recipe_base(enum dtype *out, struct recipe *recipe, const struct model *model,

@@ -5,6 +5,7 @@
 
 #include "model/optimizer.h"
 
+enum { of_adapters = 1u << TUNING_LORA | 1u << TUNING_QLORA | 1u << TUNING_DORA };
 enum owner { BY_METHOD, BY_OPTIMIZER, BY_SCHEDULE };
 
 static const struct {
@@ -19,17 +20,17 @@ static const struct {
     enum owner owner;
     unsigned choices; /* of the owner: a bit for each that reads it */
 } rows[] = {
-    {"adapter", BY_METHOD, 1u << TUNING_LORA | 1u << TUNING_QLORA},
-    {"lora-rank", BY_METHOD, 1u << TUNING_LORA | 1u << TUNING_QLORA},
-    {"lora-alpha", BY_METHOD, 1u << TUNING_LORA | 1u << TUNING_QLORA},
-    {"lora-dropout", BY_METHOD, 1u << TUNING_LORA | 1u << TUNING_QLORA},
-    {"lora-targets", BY_METHOD, 1u << TUNING_LORA | 1u << TUNING_QLORA},
-    {"lora-rank-pattern", BY_METHOD, 1u << TUNING_LORA | 1u << TUNING_QLORA},
-    {"lora-alpha-pattern", BY_METHOD, 1u << TUNING_LORA | 1u << TUNING_QLORA},
-    {"lora-layers", BY_METHOD, 1u << TUNING_LORA | 1u << TUNING_QLORA},
-    {"lora-rslora", BY_METHOD, 1u << TUNING_LORA | 1u << TUNING_QLORA},
-    {"lora-init", BY_METHOD, 1u << TUNING_LORA | 1u << TUNING_QLORA},
-    {"base-type", BY_METHOD, 1u << TUNING_LORA | 1u << TUNING_QLORA},
+    {"adapter", BY_METHOD, of_adapters},
+    {"lora-rank", BY_METHOD, of_adapters},
+    {"lora-alpha", BY_METHOD, of_adapters},
+    {"lora-dropout", BY_METHOD, of_adapters},
+    {"lora-targets", BY_METHOD, of_adapters},
+    {"lora-rank-pattern", BY_METHOD, of_adapters},
+    {"lora-alpha-pattern", BY_METHOD, of_adapters},
+    {"lora-layers", BY_METHOD, of_adapters},
+    {"lora-rslora", BY_METHOD, of_adapters},
+    {"lora-init", BY_METHOD, of_adapters},
+    {"base-type", BY_METHOD, of_adapters},
     {"freeze", BY_METHOD, 1u << TUNING_FULL},
     {"adam-beta1", BY_OPTIMIZER, 1u << OPTIMIZER_ADAMW},
     {"adam-beta2", BY_OPTIMIZER, 1u << OPTIMIZER_ADAMW},

@@ -195,7 +195,8 @@ static void set_work(struct run_plan *plan, const struct run_programs *programs,
     /* Activations mostly come from the caches: three times the memory's rate. The optimizer reads and writes
      * the blocks of adapter, gradient and moments about twice. */
     double blocks = 2.0 * (double)plan->steps * (double)(plan->adapter + plan->gradient + plan->optimizer);
-    plan->update_seconds = blocks / rates.bytes;
+    plan->update_seconds =
+        blocks / rates.bytes + (double)plan->steps * program_flops(&programs->update, NULL) / rates.flops;
     plan->seconds = plan->flops / rates.flops + moved / (3 * rates.bytes) + plan->update_seconds;
 }
 

@@ -124,6 +124,13 @@ def every_precision_goes_on_with_the_same_bits():
 
 
 @case
+def dora_with_dropout_and_noise_goes_on_with_the_same_bits():
+    for name in ("adamw", "adafactor"):
+        survives(f"dora-{name}", "--method", "dora", "--lora-dropout", 0.2, "--neftune-alpha", 5, "--optimizer", name, "--max-steps", 30,
+                 "--save-every", 1, "--eval-every", 5)
+
+
+@case
 def early_stopping_ends_at_the_same_step_with_the_same_result():
     flags = ["--schedule", "constant", "--learning-rate", 0.01, "--max-steps", 90, "--eval-every", 2, "--save-every", 1,
              "--early-stopping", 6, "--early-stopping-threshold", 0.01]

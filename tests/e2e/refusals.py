@@ -214,6 +214,8 @@ def every_lie_in_an_adapter_is_refused():
     for pattern, mention in (({"q_proj": 8}, "rank 4, by rank_pattern"), ({"(": 4}, '"("'), ({"q_proj": 0}, "rank_pattern")):
         (here / "a/adapter_config.json").write_text(json.dumps({**config, "rank_pattern": pattern}))
         refused(command, 3, mention)
+    (here / "a/adapter_config.json").write_text(json.dumps({**config, "use_dora": True}))
+    refused(command, 3, "has no lora_magnitude_vector beside it, but use_dora is true")
     (here / "a/adapter_config.json").write_text(json.dumps({**config, "layer_replication": [[0, 2]]}))
     refused(command, 3, "adapter_config.json", "layer_replication", "merge_and_unload")
 
@@ -226,6 +228,21 @@ def a_base_type_that_does_not_fit_is_refused():
     refused([*run, "--base-type", "q4_k"], 2, "q4_k", "q_proj.weight", "48 elements")
     refused([*run, "--method", "qlora", "--base-type", "as-stored"], 2, "qlora", "stored in f32")
     refused(["eval", "--model", LLAMA, "--data", LLAMA / "rows.jsonl", "--base-type", "q8_0", *FAST], 2, "q_proj.weight")
+
+
+@case
+def a_dora_adapter_is_used_and_stays_one():
+    dora = golden.parent / "variants/dora/adapter"
+    use = ["--model", golden / "llama-untied", "--adapter", dora, *FAST]
+    done("eval", *use, "--data", golden / "llama-untied/rows.jsonl")
+    done("generate", *use, "--prompt", "a", "--max-tokens", "2")
+    for method in ("lora", "qlora"):
+        refused(["train", *use, "--data", golden / "llama-untied/rows.jsonl", "--method", method, "--output", "out"], 2, "--method", "Leave --method out")
+    refused(["train", *use, "--data", golden / "llama-untied/rows.jsonl", "--ema-decay", "0.9", "--output", "out"], 2, "--ema-decay", "DoRA")
+    shutil.copytree(dora, here / "a")
+    config = json.loads((here / "a/adapter_config.json").read_text())
+    (here / "a/adapter_config.json").write_text(json.dumps({**config, "use_dora": False}))
+    refused(["generate", "--model", golden / "llama-untied", "--adapter", "a", "--prompt", "a", *FAST], 3, "lora_magnitude_vector", "use_dora is not true")
 
 
 # ---- data and templates ----

@@ -30,7 +30,12 @@ VARIANTS = {
     "some-paths": ("llama-scaled", dict(r=2, lora_alpha=2, target_modules=r".*layers\.(0\.self_attn\.[qk]_proj|1\.mlp\.[gu].*)")),
     "nf4": ("llama-tied", dict(r=4, lora_alpha=8, target_modules=make_models.TARGETS)),
     "int8": ("qwen2", dict(r=4, lora_alpha=8, target_modules=make_models.TARGETS)),
+    "dora": ("llama-untied", dict(r=4, lora_alpha=8, use_dora=True, target_modules=make_models.TARGETS)),
+    # Biases, which are not rescaled; a scale that is no whole number; modules of its own rank, and without adapter.
+    "dora-patterns": ("qwen2", dict(r=4, lora_alpha=3, use_dora=True, use_rslora=True, rank_pattern={"q_proj": 2, r"layers\.1\.mlp\..*": 7},
+                                    target_modules=["q_proj", "v_proj", "o_proj", "gate_proj", "down_proj"])),
 }
+DROPOUT, WITH_DROPOUT = 0.3, ("dora", "rslora")
 
 
 def nf4(weight):
@@ -77,6 +82,53 @@ def make_adapter(directory, base, settings, rng):
     (directory / "README.md").unlink()
 
 
+def philox(counter, rounds=10):
+    """Philox4x32-10 with key 0 (base/rng.h). counter: four arrays of one shape; so is what is returned."""
+    c, key = [np.broadcast_to(np.asarray(x, np.uint64), np.broadcast_shapes(*map(np.shape, counter))) for x in counter], [0, 0]
+    low = np.uint64(0xFFFFFFFF)
+    for _ in range(rounds):
+        a, b = c[0] * np.uint64(0xD2511F53), c[2] * np.uint64(0xCD9E8D57)
+        c = [(b >> np.uint64(32)) ^ c[1] ^ np.uint64(key[0]), b & low, (a >> np.uint64(32)) ^ c[3] ^ np.uint64(key[1]), a & low]
+        key = [(key[0] + 0x9E3779B9) & 0xFFFFFFFF, (key[1] + 0xBB67AE85) & 0xFFFFFFFF]
+    return c
+
+
+class Dropped(torch.nn.Module):
+    """Dropout with the mask that hone draws: seed 0, epoch 0; `example` is set before each row."""
+    example = 0
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, x):
+        _, tokens, width = x.shape
+        words = philox([np.arange((width + 3) // 4)[None, :], np.arange(tokens)[:, None], Dropped.example, self.module])
+        words = np.stack(words, axis=-1).reshape(tokens, -1)[:, :width]
+        kept = torch.from_numpy((words >= np.uint64(int(DROPOUT * 2**32))).astype(np.float32))
+        return x * kept / (1 - DROPOUT)
+
+
+def add_dropout(base, directory):
+    """The loss and the gradients of all rows once more, with dropout before the adapters."""
+    model = make_models.load_adapter(base, directory / "adapter")
+    for key, module in model.named_modules():
+        if hasattr(module, "lora_dropout"):
+            layer = int(key.split("layers.")[1].split(".")[0])
+            module.lora_dropout["default"] = Dropped(layer * 16 + make_models.TARGETS.index(key.rsplit(".", 1)[-1]))
+    facts, tensors = json.loads((directory / "golden.json").read_text()), load_file(directory / "golden.safetensors")
+    logp = []
+    for i, example in enumerate(facts["examples"]):
+        Dropped.example = i
+        logp.append(make_models.log_probabilities(model, example))
+    loss = -torch.cat(logp).sum() / facts["supervised_tokens"]
+    loss.backward()
+    facts["dropout"] = dict(probability=DROPOUT, loss=loss.item())
+    tensors.update({f"dropped_gradient.{k}": p.grad.clone() for k, p in make_models.trained_parameters(model).items()})
+    save_file({k: v.contiguous() for k, v in tensors.items()}, directory / "golden.safetensors")
+    make_models.write_json(directory / "golden.json", facts, indent=None)
+
+
 def main():
     out = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else pathlib.Path(__file__).parent / "variants"
     os.environ["HF_HUB_OFFLINE"] = "1"
@@ -94,6 +146,8 @@ def main():
         make_models.compute(DATA / base, directory, base, examples, rng, rounded, **({"base_type": name} if rounded else {}))
         if rounded:
             note_base(directory / "adapter", name)
+        if name.startswith(WITH_DROPOUT):
+            add_dropout(DATA / base, directory)
         facts = json.loads((directory / "golden.json").read_text())
         print(name, "on", base, "loss", facts["loss"], "norm", facts["gradient_norm"])
 

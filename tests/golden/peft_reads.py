@@ -17,6 +17,8 @@ CASES = [
     ("llama-tied", "--lora-rank 4"),
     ("qwen2", "--lora-rank 8 --lora-rslora --lora-alpha 3 --lora-init gaussian"),
     ("llama-untied", "--lora-rank 4 --lora-rank-pattern q_proj=2,layers\\.1\\.mlp\\..*=7 --lora-alpha-pattern o_proj=9,0.mlp.up_proj=2.5"),
+    ("llama-untied", "--method dora --lora-rank 4 --neftune-alpha 5"),
+    ("qwen2", "--method dora --lora-rank 4 --lora-rslora --lora-alpha 3 --lora-dropout 0.1 --lora-rank-pattern v_proj=2 --lora-targets q_proj,v_proj,down_proj"),
     ("llama-scaled", "--lora-rank 4 --lora-layers 1 --lora-targets v_proj,down_proj"),
     ("llama-scaled", "--lora-rank 4 --lora-targets layers\\.0\\..*_proj,1.self_attn.k_proj --lora-rank-pattern layers.0.mlp.up_proj=2"),
 ]

@@ -16,6 +16,7 @@ bool probe_open(struct probe *p, const char *model, const char *adapter, const s
         (!peft_open(&p->adapter, adapter, err) || !engine_method_of(p->adapter, p->model, &p->method, err)))
         return false;
     if (o->full && !method_full(&p->method, p->model, NULL, 0, err)) return false;
+    p->method.dropout = o->dropout;
     struct state_options state = {.compute = o->compute,
                                   .decoded = o->decoded,
                                   .train = adapter || o->full,

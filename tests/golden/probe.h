@@ -27,8 +27,9 @@ struct probe_options {
     enum graph_keep keep;
     int64_t tokens;
     const char *base_type; /* as --base-type; NULL: the adapter's, else as stored */
-    bool with_logits;      /* a cache and a program for logits too */
-    bool full;             /* every weight is trained */
+    double dropout;
+    bool with_logits; /* a cache and a program for logits too */
+    bool full;        /* every weight is trained */
 };
 
 /* adapter NULL: the plain model, without gradients unless `full`. */

@@ -19,9 +19,10 @@
 #include "golden/probe.h"
 
 static const char *const models[] = {
-    "data/llama-tied",   "data/llama-untied", "data/llama-scaled",    "data/qwen2", /* plain LoRA */
-    "variants/patterns", "variants/rslora",   "variants/some-layers", "variants/some-paths",
-    "variants/nf4",      "variants/int8"}; /* on a quantised base, which the adapter names */
+    "data/llama-tied",   "data/llama-untied",     "data/llama-scaled",    "data/qwen2", /* plain LoRA */
+    "variants/patterns", "variants/rslora",       "variants/some-layers", "variants/some-paths",
+    "variants/nf4",      "variants/int8", /* on a quantised base, which the adapter names */
+    "variants/dora",     "variants/dora-patterns"};
 static const char *const full_models[] = {"full/llama-untied", "full/llama-tied", "full/qwen2"};
 enum { model_count = sizeof models / sizeof *models, tokens = 1024 };
 
@@ -190,13 +191,20 @@ static void check_logits(const struct golden *g, const struct variant *v, bool a
     probe_close(&probe);
 }
 
-static void check_gradients(const struct golden *g, const struct variant *v, size_t group, bool full) {
+enum trained { TRAINED_ADAPTER, TRAINED_DROPPED, TRAINED_FULL };
+
+/* With dropout, what is stored of it, which golden.json says how much of there is. */
+static void check_gradients(const struct golden *g, const struct variant *v, size_t group,
+                            enum trained trained) {
     struct probe probe;
     struct error err;
-    double loss, want = json_number_value(json_object_get(g->json, "loss")), worst = 0;
     struct probe_options options = v->options;
-    options.full = full;
-    assert_ok(probe_open(&probe, g->path, full ? NULL : g->adapter, &options, &err), &err);
+    const json_t *facts = trained == TRAINED_DROPPED ? json_object_get(g->json, "dropout") : g->json;
+    const char *prefix = trained == TRAINED_DROPPED ? "dropped_gradient." : "gradient.";
+    double loss, want = json_number_value(json_object_get(facts, "loss")), worst = 0;
+    options.dropout = json_number_value(json_object_get(facts, "probability"));
+    options.full = trained == TRAINED_FULL;
+    assert_ok(probe_open(&probe, g->path, options.full ? NULL : g->adapter, &options, &err), &err);
     assert_ok(probe_gradients(&probe, g->examples, g->count, group, &loss, &err), &err);
     if (!(fabs(loss - want) <= v->loss * want))
         fail_msg("%s, %s: loss %.9g, PyTorch %.9g", g->path, v->name, loss, want);
@@ -204,8 +212,8 @@ static void check_gradients(const struct golden *g, const struct variant *v, siz
         const struct tensor *tensor = safetensors_tensor(g->tensors, i);
         float *got;
         size_t count;
-        if (strncmp(tensor->name, "gradient.", 9)) continue;
-        assert_ok(probe_gradient(&probe, tensor->name + 9, &got, &count, &err), &err);
+        if (strncmp(tensor->name, prefix, strlen(prefix))) continue;
+        assert_ok(probe_gradient(&probe, tensor->name + strlen(prefix), &got, &count, &err), &err);
         assert_int_equal(count, tensor->bytes / sizeof(float));
         double error = relative_error(got, tensor->data, count);
         if (!(error <= v->gradient))
@@ -240,7 +248,7 @@ static void losses_and_gradients_equal_peft(void **state) {
         for (int v = 0; v < variant_count; v++)
             for (size_t group = 1; group <= 16 && is_wanted(&variants[v]);
                  group += variants[v].options.device[0] == 'r' ? 15 : 5)
-                check_gradients(&g, &variants[v], group, false);
+                check_gradients(&g, &variants[v], group, TRAINED_ADAPTER);
         golden_close(&g);
     }
 }
@@ -252,9 +260,23 @@ static void gradients_of_every_weight_equal_transformers(void **state) {
         golden_open(&g, full_models[m]);
         print_message("%s\n", full_models[m]);
         for (int v = 0; v < variant_count; v++)
-            if (is_wanted(&variants[v])) check_gradients(&g, &variants[v], 5, true);
+            if (is_wanted(&variants[v])) check_gradients(&g, &variants[v], 5, TRAINED_FULL);
         golden_close(&g);
     }
+}
+
+/* PEFT with the masks that we draw: dropout stands where it stands there. */
+static void gradients_with_dropout_equal_peft(void **state) {
+    (void)state;
+    int found = 0;
+    for (int m = 0; m < model_count; m++) {
+        struct golden g;
+        golden_open(&g, models[m]);
+        for (int v = 0; json_object_get(g.json, "dropout") && v < variant_count; v++, found++)
+            if (is_wanted(&variants[v])) check_gradients(&g, &variants[v], 5, TRAINED_DROPPED);
+        golden_close(&g);
+    }
+    assert_true(found > 0);
 }
 
 /* Same bits on 1 to 4 threads, with and without recomputation. */
@@ -303,6 +325,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(losses_and_gradients_equal_peft),
         cmocka_unit_test(gradients_of_every_weight_equal_transformers),
+        cmocka_unit_test(gradients_with_dropout_equal_peft),
         cmocka_unit_test(logits_equal_transformers),
         cmocka_unit_test(gradients_have_the_same_bits_on_any_thread_count),
     };

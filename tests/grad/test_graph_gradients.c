@@ -52,6 +52,11 @@ static const double random_words[] = {11, 7, 3, 0};
 #define ABSENT \
     { VALUE_INPUT, 0, {0}, false, 0, NULL }
 
+/* Of rows; those that are not trained are whole and above 0. */
+static const double lengths[] = {1, 2, 3, 1, 2};
+#define LENGTHS(n, trained) \
+    { trained ? VALUE_STATE : VALUE_TRANSIENT, 1, {n}, trained, 0, trained ? NULL : lengths }
+
 static const struct gradient_case cases[] = {
     {OP_LINEAR, {.alpha = 0.7f}, 6, {DENSE(3, 5), WEIGHT(4, 5), ABSENT, DENSE(3, 4), ABSENT, ABSENT}},
     {OP_LINEAR, {.alpha = 0.7f}, 6, {DENSE(3, 5), WEIGHT(4, 5), VECTOR(4), ABSENT, ABSENT, ABSENT}},
@@ -60,6 +65,11 @@ static const struct gradient_case cases[] = {
      {.alpha = 1, .beta = 0.3f},
      6,
      {DENSE(2, 3), CONSTANT(6, 3), ABSENT, ABSENT, DENSE(2, 4), WEIGHT(6, 4)}},
+    {OP_RESCALE, {.alpha = 0}, 5, {DENSE(4, 5), LENGTHS(5, true), LENGTHS(5, false), ABSENT, DENSE(4, 5)}},
+    {OP_RESCALE,
+     {.alpha = 0},
+     5,
+     {DENSE(4, 5), LENGTHS(5, false), LENGTHS(5, false), LENGTHS(5, true), ABSENT}},
     {OP_NORM, {.epsilon = 1e-5f}, 2, {DENSE(3, 6), {VALUE_TRANSIENT, 1, {6}, false, 0, NULL}}},
     {OP_NORM, {.epsilon = 1e-5f}, 2, {DENSE(3, 6), VECTOR(6)}},
     {OP_NORM, {.epsilon = 1e-5f}, 2, {CONSTANT(3, 6), VECTOR(6)}},
@@ -74,6 +84,14 @@ static const struct gradient_case cases[] = {
      {.probability = 0.4f, .module = 5},
      4,
      {DENSE(4, 9), WHOLE(4, 100), WHOLE(4, 100), FIXED(random_words)}},
+    {OP_DROPOUT,
+     {.probability = 0.4f, .module = 5, .inverse = true},
+     4,
+     {DENSE(4, 9), WHOLE(4, 100), WHOLE(4, 100), FIXED(random_words)}},
+    {OP_NOISE,
+     {.scale = 5, .module = 9},
+     5,
+     {DENSE(7, 9), WHOLE(7, 100), WHOLE(7, 100), FIXED(random_words), FIXED(segments)}},
     {OP_GATHER, {.alpha = 0}, 2, {DENSE(6, 4), FIXED(rows)}},
     {OP_EMBEDDING, {.alpha = 0}, 2, {WEIGHT(3, 4), WHOLE(7, 3)}},
     {OP_HEAD, {.alpha = 0}, 3, {DENSE(3, 4), CONSTANT(7, 4), WHOLE(3, 7)}},

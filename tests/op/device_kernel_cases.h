@@ -237,6 +237,7 @@ static void build_dropout(struct trial *trial, const struct sizes *z, enum dtype
     (void)b;
     trial->attributes.probability = 0.3f;
     trial->attributes.module = 77;
+    trial->attributes.inverse = z->tokens % 3 == 1;
     add_activation(trial, a, COUNT_TOKENS, z->tokens, z->width, 1);
     add_indices(trial, INPUT_POSITIONS, COUNT_TOKENS, z->tokens, 2048);
     uint32_t *examples =
@@ -245,6 +246,12 @@ static void build_dropout(struct trial *trial, const struct sizes *z, enum dtype
     uint32_t *random =
         add_value_of(trial, graph_input(&trial->graph, INPUT_RANDOM, DTYPE_U32, COUNT_FIXED, 4));
     memcpy(random, (uint32_t[4]){0x89abcdefu, 0x1234567u, 3, 0}, 16);
+}
+
+static void build_noise(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
+    build_dropout(trial, z, a, b);
+    trial->attributes.scale = 5;
+    add_segments(trial, z);
 }
 
 static void build_gather(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
@@ -493,6 +500,50 @@ static void build_linear_grad_w(struct trial *trial, const struct sizes *z, enum
     product_tolerance(trial, (double)z->tokens, a == DTYPE_F32 ? b : a);
 }
 
+/* Lengths about 1, and some rows of zeros. */
+static void add_lengths(struct trial *trial, int64_t n) {
+    float *lengths = add_state(trial, DTYPE_F32, 1, n, 1, 1, 1);
+    for (int64_t j = 0; j < n; j++) lengths[j] = j % 7 == 5 ? 0 : 0.75f + fabsf(lengths[j]);
+}
+
+static void build_rescale(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
+    add_activation(trial, a, COUNT_TOKENS, z->tokens, z->width, 1);
+    add_state(trial, DTYPE_F32, 1, z->width, 1, 1, 1);
+    add_lengths(trial, z->width);
+    if (z->tokens % 2)
+        add_state(trial, DTYPE_F32, 1, z->width, 1, 1, 1);
+    else
+        add_absent(trial);
+    if (z->tokens % 3)
+        add_activation(trial, b, COUNT_TOKENS, z->tokens, z->width, 1);
+    else
+        add_absent(trial);
+    trial->terms = 4;
+}
+
+static void build_rescale_grad(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
+    add_activation(trial, a, COUNT_TOKENS, z->tokens, z->width, 1);
+    add_activation(trial, b, COUNT_TOKENS, z->tokens, z->width, 1);
+    add_state(trial, DTYPE_F32, 1, z->width, 1, 1, 1);
+    add_lengths(trial, z->width);
+    if (z->tokens % 5)
+        add_state(trial, DTYPE_F32, 1, z->width, 1, 1, 1);
+    else
+        add_absent(trial);
+    trial->terms = (double)z->tokens;
+}
+
+static void build_row_norms(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
+    (void)a;
+    int64_t rank = 1 + z->tokens % 9;
+    add_state(trial, weight_type(z, z->width, b), 2, z->hidden, z->width, 1, 1);
+    add_state(trial, DTYPE_F32, 2, rank, z->width, 1, 1);
+    add_state(trial, DTYPE_F32, 2, z->hidden, rank, 1, 1);
+    add_state(trial, DTYPE_F32, 1, z->hidden, 1, 1, 1);
+    trial->attributes.alpha = 0.5f;
+    trial->terms = (double)z->width;
+}
+
 static void build_head(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
     add_activation(trial, a, COUNT_TARGETS, z->targets, z->width, 1);
     add_state(trial, weight_type(z, z->width, b), 2, z->vocabulary, z->width, 1, 0.3);
@@ -567,6 +618,7 @@ static build_case *const builders[OP_COUNT] = {
     [OP_ADD] = build_add,
     [OP_COPY] = build_copy,
     [OP_DROPOUT] = build_dropout,
+    [OP_NOISE] = build_noise,
     [OP_GATHER] = build_gather,
     [OP_SCATTER] = build_scatter,
     [OP_ATTENTION] = build_attention,
@@ -582,6 +634,9 @@ static build_case *const builders[OP_COUNT] = {
     [OP_LINEAR] = build_linear,
     [OP_LINEAR_GRAD_X] = build_linear_grad_x,
     [OP_LINEAR_GRAD_W] = build_linear_grad_w,
+    [OP_RESCALE] = build_rescale,
+    [OP_RESCALE_GRAD] = build_rescale_grad,
+    [OP_ROW_NORMS] = build_row_norms,
     [OP_HEAD] = build_head,
     [OP_HEAD_GRAD] = build_head_grad,
     [OP_LOSS] = build_loss,

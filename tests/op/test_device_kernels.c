@@ -12,6 +12,7 @@ static void attention_kernels_equal_the_reference(void **state) {
 static void optimizer_kernels_equal_the_reference(void **state) {
     (void)state, check_kernels(cpu_kernels_optimizer);
 }
+static void dora_kernels_equal_the_reference(void **state) { (void)state, check_kernels(cpu_kernels_dora); }
 
 /* A gradient that is not a number must reach the norm, or the update would not be skipped. */
 static void gradient_norm_shows_nan_and_infinity(void **state) {
@@ -41,6 +42,7 @@ static void times(void **state) {
     time_kernels(cpu_kernels_elementwise);
     time_kernels(cpu_kernels_attention);
     time_kernels(cpu_kernels_optimizer);
+    time_kernels(cpu_kernels_dora);
 }
 
 int main(void) {
@@ -48,6 +50,7 @@ int main(void) {
         cmocka_unit_test(elementwise_kernels_equal_the_reference),
         cmocka_unit_test(attention_kernels_equal_the_reference),
         cmocka_unit_test(optimizer_kernels_equal_the_reference),
+        cmocka_unit_test(dora_kernels_equal_the_reference),
         cmocka_unit_test(gradient_norm_shows_nan_and_infinity),
         cmocka_unit_test(times),
     };

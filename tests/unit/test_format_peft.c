@@ -103,7 +103,9 @@ static const struct {
 } changes[] = {
     {"peft_type", "\"LOKR\"", "LOKR"},
     {"peft_type", "7", "peft_type"},
-    {"use_dora", "true", "DoRA"},
+    {"use_dora", "true", "has no lora_magnitude_vector"},
+    {"use_dora", "null", NULL},
+    {"use_dora", "1", "use_dora"},
     {"bias", "\"all\"", "bias"},
     {"lora_bias", "true", "lora_bias"},
     {"modules_to_save", "[\"lm_head\"]", "modules_to_save"},
@@ -160,6 +162,43 @@ static void fields_that_change_the_meaning_are_refused(void **state) {
             fail_msg("%s %s: opened %d: %s", changes[i].field, changes[i].value, ok, err.what);
         if (!ok && !strstr(err.what, changes[i].says)) fail_msg("%s: \"%s\"", changes[i].field, err.what);
         if (!ok) assert_int_equal(err.code, ERROR_INPUT);
+    }
+    test_remove_directory(directory);
+}
+
+/* DoRA: a magnitude for each pair, and a file in which one is missing, alone, of another size or uncalled-for
+ * is refused. */
+static void magnitudes_belong_to_their_pairs(void **state) {
+    (void)state;
+    char *directory = test_directory();
+    struct error err;
+    struct peft *peft;
+    static const struct {
+        bool dora, written[2];
+        int64_t rows;
+        const char *says; /* NULL: it opens */
+    } rows[] = {{true, {true, true}, 6, NULL},
+                {true, {true, false}, 6, "has no lora_magnitude_vector"},
+                {false, {true, true}, 6, "use_dora is not true"},
+                {true, {true, true}, 5, "for each row"}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct peft_config config = {.rank = 2, .alpha = 5, .dora = rows[i].dora};
+        struct peft_pair pairs[] = {pair("model.layers.0.self_attn.q_proj", 4, 6, 2),
+                                    pair("model.layers.1.self_attn.q_proj", 4, 6, 2)};
+        for (int p = 0; p < 2; p++)
+            if (rows[i].written[p])
+                pairs[p].magnitude = (struct tensor){.dtype = DTYPE_F32,
+                                                     .rank = 1,
+                                                     .dim = {rows[i].rows},
+                                                     .data = numbers + p,
+                                                     .bytes = (uint64_t)(4 * rows[i].rows)};
+        assert_ok(peft_write(directory, &config, pairs, 2, NULL, &err), &err);
+        bool ok = peft_open(&peft, directory, &err);
+        if (ok != !rows[i].says || (!ok && !strstr(err.what, rows[i].says)))
+            fail_msg("row %zu: opened %d: %s", i, ok, err.what);
+        if (ok) assert_memory_equal(peft_pair(peft, 1)->magnitude.data, numbers + 1, 24);
+        if (ok) assert_true(peft_config(peft)->dora);
+        peft_close(&peft);
     }
     test_remove_directory(directory);
 }
@@ -228,6 +267,9 @@ static const struct {
     {{"base_model.model.m.lora_embedding_A", "base_model.model.m.lora_embedding_B"},
      {{2, 4}, {6, 2}},
      "is no lora_A or lora_B"},
+    {{"base_model.model.m.lora_A.weight", "base_model.model.n.lora_magnitude_vector"},
+     {{2, 4}, {6, 2}},
+     "has no lora_B beside it"},
     {{"m.lora_A.weight", "m.lora_B.weight"}, {{2, 4}, {6, 2}}, "is no lora_A or lora_B"},
     {{"base_model.model..lora_A.weight", "base_model.model.lora_B.weight"},
      {{2, 4}, {6, 2}},
@@ -318,6 +360,7 @@ int main(void) {
         cmocka_unit_test(what_is_written_reads_back),
         cmocka_unit_test(nothing_published_names_this_machine),
         cmocka_unit_test(fields_that_change_the_meaning_are_refused),
+        cmocka_unit_test(magnitudes_belong_to_their_pairs),
         cmocka_unit_test(variants_read_back),
         cmocka_unit_test(tensors_that_are_no_pairs_are_refused),
         cmocka_unit_test(every_failed_request_for_memory_is_an_error),

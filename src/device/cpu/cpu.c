@@ -10,7 +10,7 @@
 
 static const struct cpu_kernel *const tables[] = {
     cpu_kernels_linear,      cpu_kernels_head,      cpu_kernels_attention,
-    cpu_kernels_elementwise, cpu_kernels_optimizer,
+    cpu_kernels_elementwise, cpu_kernels_optimizer, cpu_kernels_dora,
 };
 
 struct program {

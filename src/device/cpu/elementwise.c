@@ -137,6 +137,7 @@ const struct cpu_kernel cpu_kernels_elementwise[] = {
     {OP_GLU_GRAD, "glu_grad_avx512", CPU_AVX512, glu_grad_avx512, NULL},
     {OP_ADD, "add_avx512", CPU_AVX512, add_avx512, NULL},
     {OP_DROPOUT, "dropout_avx512", CPU_AVX512, dropout_avx512, NULL},
+    {OP_NOISE, "noise_avx512", CPU_AVX512, noise_avx512, NULL},
     {OP_NORM, "norm_avx2", CPU_AVX2, norm_avx2, norm_workspace},
     {OP_NORM_GRAD, "norm_grad_avx2", CPU_AVX2, norm_grad_avx2, norm_workspace},
     {OP_NORM_GRAD_W, "norm_grad_w_avx2", CPU_AVX2, norm_grad_w_avx2, NULL},
@@ -147,6 +148,7 @@ const struct cpu_kernel cpu_kernels_elementwise[] = {
     {OP_GLU_GRAD, "glu_grad_avx2", CPU_AVX2, glu_grad_avx2, NULL},
     {OP_ADD, "add_avx2", CPU_AVX2, add_avx2, NULL},
     {OP_DROPOUT, "dropout_avx2", CPU_AVX2, dropout_avx2, NULL},
+    {OP_NOISE, "noise_avx2", CPU_AVX2, noise_avx2, NULL},
 #endif
     {OP_NORM, "norm_c", 0, norm_run, norm_workspace},
     {OP_NORM_GRAD, "norm_grad_c", 0, norm_grad_run, norm_workspace},
@@ -158,5 +160,6 @@ const struct cpu_kernel cpu_kernels_elementwise[] = {
     {OP_GLU_GRAD, "glu_grad_c", 0, glu_grad_run, NULL},
     {OP_ADD, "add_c", 0, add_run, NULL},
     {OP_DROPOUT, "dropout_c", 0, dropout_run, NULL},
+    {OP_NOISE, "noise_c", 0, noise_run, NULL},
     {.run = NULL},
 };

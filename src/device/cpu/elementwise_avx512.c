@@ -14,4 +14,5 @@ void glu_avx512(const struct cpu_call *call) { glu_run(call); }
 void glu_grad_avx512(const struct cpu_call *call) { glu_grad_run(call); }
 void add_avx512(const struct cpu_call *call) { add_run(call); }
 void dropout_avx512(const struct cpu_call *call) { dropout_run(call); }
+void noise_avx512(const struct cpu_call *call) { noise_run(call); }
 #endif

@@ -4,41 +4,8 @@
  * Activations are f32, bf16 or f16 in any mix; everything is computed in f32. A task is a fixed number of
  * rows or elements, and a row's sum is made inside one task. */
 #include "base/rng.h"
-#include "device/cpu/kernel.h"
+#include "device/cpu/row_tasks.h"
 #include "device/cpu/simd_vector.h"
-
-enum { task_elements = 16384 }; /* per task, so that one costs some microseconds */
-
-struct row_job {
-    const struct cpu_call *call;
-    int64_t rows, width, rows_per_task;
-    const float *weight;
-};
-
-static inline size_t element_bytes(const struct operand *operand) { return (size_t)v_bytes(operand->dtype); }
-
-static inline const void *row_of(const struct operand *operand, int64_t row, int64_t width) {
-    return (const char *)operand->data + (size_t)(row * width) * element_bytes(operand);
-}
-
-static inline void *row_out(const struct operand *operand, int64_t row, int64_t width) {
-    return (char *)operand->data + (size_t)(row * width) * element_bytes(operand);
-}
-
-/* Runs `run` over tasks of whole rows. */
-static void rows_run(const struct cpu_call *call, int64_t rows, int64_t width, const float *weight,
-                     pool_task run) {
-    int64_t each = width > 0 ? task_elements / width : 1;
-    if (each < 1) each = 1;
-    struct row_job job = {
-        .call = call, .rows = rows, .width = width, .rows_per_task = each, .weight = weight};
-    pool_run(call->pool, (int)((rows + each - 1) / each), run, &job);
-}
-
-static inline int64_t last_row(const struct row_job *job, int task) {
-    int64_t end = ((int64_t)task + 1) * job->rows_per_task;
-    return end < job->rows ? end : job->rows;
-}
 
 /* Norm weights as f32, decoded into the workspace where they are stored otherwise. */
 static const float *norm_weight(const struct cpu_call *call, const struct operand *weight) {
@@ -356,6 +323,7 @@ static void dropout_task(void *user, int task, int worker) {
     double p = (double)job->call->attributes->probability;
     vu threshold = vu_splat((uint32_t)floor(p * 4294967296.0));
     float scale = (float)(1 / (1 - p));
+    bool inverse = job->call->attributes->inverse;
     for (int64_t t = task * job->rows_per_task; t < last_row(job, task); t++) {
         const void *x = row_of(&in[0], t, job->width);
         void *y = row_out(&out[0], t, job->width);
@@ -368,8 +336,8 @@ static void dropout_task(void *user, int task, int worker) {
                 vu drawn;
                 memcpy(&drawn, words + j, sizeof drawn);
                 vf v = v_read(x, in[0].dtype, i + j, job->width - i - j);
-                v = v_select((vi)(drawn < threshold), (vf){0}, v * scale);
-                v_write(y, out[0].dtype, i + j, job->width - i - j, v);
+                vf kept = v_select((vi)(drawn < threshold), (vf){0}, v * scale);
+                v_write(y, out[0].dtype, i + j, job->width - i - j, inverse ? v - kept : kept);
             }
         }
     }
@@ -377,4 +345,38 @@ static void dropout_task(void *user, int task, int worker) {
 
 static void dropout_run(const struct cpu_call *call) {
     rows_run(call, call->in[0].dim[0], call->in[0].dim[1], NULL, dropout_task);
+}
+
+/* y = x + α / √(L D) · u: u from the same words as dropout's, as signed numbers of 32 bits. */
+static void noise_task(void *user, int task, int worker) {
+    (void)worker;
+    const struct row_job *job = user;
+    const struct operand *in = job->call->in, *out = job->call->out;
+    const uint32_t *random = in[3].data;
+    const int32_t *starts = in[4].data;
+    uint64_t seed = (uint64_t)random[1] << 32 | random[0];
+    for (int64_t t = task * job->rows_per_task; t < last_row(job, task); t++) {
+        const void *x = row_of(&in[0], t, job->width);
+        void *y = row_out(&out[0], t, job->width);
+        int64_t segment = cpu_task_owner(starts, in[4].dim[0] - 1, (int)t);
+        double elements = (double)(starts[segment + 1] - starts[segment]) * (double)job->width;
+        vf size = v_splat((float)((double)job->call->attributes->scale / sqrt(elements) * 0x1p-31));
+        uint32_t rest[3] = {((const uint32_t *)in[1].data)[t], ((const uint32_t *)in[2].data)[t],
+                            random[2] << 16 | (uint32_t)job->call->attributes->module};
+        for (int64_t i = 0; i < job->width; i += 4 * lanes) {
+            uint32_t words[4 * lanes];
+            philox_lanes(seed, (uint32_t)(i / 4), rest, words);
+            for (int64_t j = 0; j < 4 * lanes && i + j < job->width; j += lanes) {
+                vi drawn;
+                memcpy(&drawn, words + j, sizeof drawn);
+                vf v = v_read(x, in[0].dtype, i + j, job->width - i - j);
+                v = v_fma(__builtin_convertvector(drawn, vf), size, v);
+                v_write(y, out[0].dtype, i + j, job->width - i - j, v);
+            }
+        }
+    }
+}
+
+static void noise_run(const struct cpu_call *call) {
+    rows_run(call, call->in[0].dim[0], call->in[0].dim[1], NULL, noise_task);
 }

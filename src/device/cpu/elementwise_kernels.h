@@ -14,6 +14,7 @@ void glu_avx2(const struct cpu_call *call);
 void glu_grad_avx2(const struct cpu_call *call);
 void add_avx2(const struct cpu_call *call);
 void dropout_avx2(const struct cpu_call *call);
+void noise_avx2(const struct cpu_call *call);
 
 void norm_avx512(const struct cpu_call *call);
 void norm_grad_avx512(const struct cpu_call *call);
@@ -25,5 +26,6 @@ void glu_avx512(const struct cpu_call *call);
 void glu_grad_avx512(const struct cpu_call *call);
 void add_avx512(const struct cpu_call *call);
 void dropout_avx512(const struct cpu_call *call);
+void noise_avx512(const struct cpu_call *call);
 
 #endif

@@ -50,6 +50,7 @@ extern const struct cpu_kernel
 extern const struct cpu_kernel cpu_kernels_attention[]; /* attention, its gradient, cache attention */
 extern const struct cpu_kernel cpu_kernels_linear[];    /* linear and its gradients */
 extern const struct cpu_kernel cpu_kernels_head[];      /* head, head gradient, loss */
+extern const struct cpu_kernel cpu_kernels_dora[];      /* rescale, its gradient, row norms */
 extern const struct cpu_kernel cpu_kernels_optimizer[]; /* gradient norm, AdamW, zero */
 
 /* Up to gemm_most_together (gemm.h) linear calls that read the same x and nothing of each other's, in the
