@@ -14,6 +14,6 @@ strip "$folder"/bin/*
 # Not the system's own, which are everywhere.
 ldd "$folder"/bin/* | sed -n 's/.*=> \(\/[^ ]*\) .*/\1/p' | grep -E 'jansson|pcre2|utf8proc|fyaml|xxhash|cmocka' | sort -u |
     xargs -I{} cp -L {} "$folder/lib/"
-cp -r "$here/../golden/data" "$here/../golden/variants" "$folder/tests/golden/"
+cp -r "$here/../golden/data" "$here/../golden/variants" "$here/../golden/full" "$folder/tests/golden/"
 cp "$here/run_all.sh" "$here/make_model.py" "$here/trace_table.py" "$here/run_line.py" "$folder/"
 du -sh "$folder"
