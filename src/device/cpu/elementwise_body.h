@@ -314,33 +314,49 @@ static inline void philox_lanes(uint64_t seed, uint32_t first, const uint32_t re
         for (int w = 0; w < 4; w++) words[4 * j + w] = planes[w][j];
 }
 
-static void dropout_task(void *user, int task, int worker) {
-    (void)worker;
-    const struct row_job *job = user;
+/* A row of y from a row of x and the words that are drawn for its elements. */
+static inline __attribute__((always_inline)) void drawn_row(const struct row_job *job, int64_t t,
+                                                            vf (*element)(vu drawn, vf x, const void *user),
+                                                            const void *user) {
     const struct operand *in = job->call->in, *out = job->call->out;
     const uint32_t *random = in[3].data;
     uint64_t seed = (uint64_t)random[1] << 32 | random[0];
-    double p = (double)job->call->attributes->probability;
-    vu threshold = vu_splat((uint32_t)floor(p * 4294967296.0));
-    float scale = (float)(1 / (1 - p));
-    bool inverse = job->call->attributes->inverse;
-    for (int64_t t = task * job->rows_per_task; t < last_row(job, task); t++) {
-        const void *x = row_of(&in[0], t, job->width);
-        void *y = row_out(&out[0], t, job->width);
-        uint32_t rest[3] = {((const uint32_t *)in[1].data)[t], ((const uint32_t *)in[2].data)[t],
-                            random[2] << 16 | (uint32_t)job->call->attributes->module};
-        for (int64_t i = 0; i < job->width; i += 4 * lanes) {
-            uint32_t words[4 * lanes];
-            philox_lanes(seed, (uint32_t)(i / 4), rest, words);
-            for (int64_t j = 0; j < 4 * lanes && i + j < job->width; j += lanes) {
-                vu drawn;
-                memcpy(&drawn, words + j, sizeof drawn);
-                vf v = v_read(x, in[0].dtype, i + j, job->width - i - j);
-                vf kept = v_select((vi)(drawn < threshold), (vf){0}, v * scale);
-                v_write(y, out[0].dtype, i + j, job->width - i - j, inverse ? v - kept : kept);
-            }
+    const void *x = row_of(&in[0], t, job->width);
+    void *y = row_out(&out[0], t, job->width);
+    uint32_t rest[3] = {((const uint32_t *)in[1].data)[t], ((const uint32_t *)in[2].data)[t],
+                        random[2] << 16 | (uint32_t)job->call->attributes->module};
+    for (int64_t i = 0; i < job->width; i += 4 * lanes) {
+        uint32_t words[4 * lanes];
+        philox_lanes(seed, (uint32_t)(i / 4), rest, words);
+        for (int64_t j = 0; j < 4 * lanes && i + j < job->width; j += lanes) {
+            vu drawn;
+            memcpy(&drawn, words + j, sizeof drawn);
+            vf v = v_read(x, in[0].dtype, i + j, job->width - i - j);
+            v_write(y, out[0].dtype, i + j, job->width - i - j, element(drawn, v, user));
         }
     }
+}
+
+struct dropping {
+    vu threshold;
+    float scale;
+    bool inverse;
+};
+
+static inline vf dropped(vu drawn, vf x, const void *user) {
+    const struct dropping *d = user;
+    vf kept = v_select((vi)(drawn < d->threshold), (vf){0}, x * d->scale);
+    return d->inverse ? x - kept : kept;
+}
+
+static void dropout_task(void *user, int task, int worker) {
+    (void)worker;
+    const struct row_job *job = user;
+    double p = (double)job->call->attributes->probability;
+    struct dropping d = {.threshold = vu_splat((uint32_t)floor(p * 4294967296.0)),
+                         .scale = (float)(1 / (1 - p)),
+                         .inverse = job->call->attributes->inverse};
+    for (int64_t t = task * job->rows_per_task; t < last_row(job, task); t++) drawn_row(job, t, dropped, &d);
 }
 
 static void dropout_run(const struct cpu_call *call) {
@@ -348,32 +364,20 @@ static void dropout_run(const struct cpu_call *call) {
 }
 
 /* y = x + α / √(L D) · u: u from the same words as dropout's, as signed numbers of 32 bits. */
+static inline vf noisy(vu drawn, vf x, const void *user) {
+    return v_fma(__builtin_convertvector((vi)drawn, vf), *(const vf *)user, x);
+}
+
 static void noise_task(void *user, int task, int worker) {
     (void)worker;
     const struct row_job *job = user;
-    const struct operand *in = job->call->in, *out = job->call->out;
-    const uint32_t *random = in[3].data;
+    const struct operand *in = job->call->in;
     const int32_t *starts = in[4].data;
-    uint64_t seed = (uint64_t)random[1] << 32 | random[0];
     for (int64_t t = task * job->rows_per_task; t < last_row(job, task); t++) {
-        const void *x = row_of(&in[0], t, job->width);
-        void *y = row_out(&out[0], t, job->width);
         int64_t segment = cpu_task_owner(starts, in[4].dim[0] - 1, (int)t);
         double elements = (double)(starts[segment + 1] - starts[segment]) * (double)job->width;
         vf size = v_splat((float)((double)job->call->attributes->scale / sqrt(elements) * 0x1p-31));
-        uint32_t rest[3] = {((const uint32_t *)in[1].data)[t], ((const uint32_t *)in[2].data)[t],
-                            random[2] << 16 | (uint32_t)job->call->attributes->module};
-        for (int64_t i = 0; i < job->width; i += 4 * lanes) {
-            uint32_t words[4 * lanes];
-            philox_lanes(seed, (uint32_t)(i / 4), rest, words);
-            for (int64_t j = 0; j < 4 * lanes && i + j < job->width; j += lanes) {
-                vi drawn;
-                memcpy(&drawn, words + j, sizeof drawn);
-                vf v = v_read(x, in[0].dtype, i + j, job->width - i - j);
-                v = v_fma(__builtin_convertvector(drawn, vf), size, v);
-                v_write(y, out[0].dtype, i + j, job->width - i - j, v);
-            }
-        }
+        drawn_row(job, t, noisy, &size);
     }
 }
 
