@@ -6,9 +6,6 @@ if(TARGET hone_train)
 endif()
 
 if(TARGET hone_job)
-  set_property(SOURCE src/job/api.c src/job/doctor.c src/job/train.c src/job/report.c APPEND PROPERTY COMPILE_DEFINITIONS
-    HONE_VERSION="${PROJECT_VERSION}")
-
   # The library is the objects of all layers; hone_job stands for the libraries that they need.
   foreach(layer ${layers})
     if(TARGET hone_${layer})

@@ -72,3 +72,21 @@ if(TARGET hone_cuda)
   endforeach()
 endif()
 # ---- end of the CUDA module ----
+# ---- faults: what their tests share, and the log of system calls (tests/fault) ----
+if(TARGET test_job_run)
+  add_library(fault_support STATIC fault/scene.c fault/places.c)
+  target_link_libraries(fault_support PUBLIC test_support hone_job)
+  target_compile_definitions(fault_support PRIVATE TEST_DATA="${CMAKE_CURRENT_SOURCE_DIR}")
+  foreach(test run tools full_disk)
+    target_link_libraries(test_job_${test} PRIVATE fault_support)
+  endforeach()
+  if(APPLE) # its linker has no --wrap
+    set_target_properties(test_job_write_log PROPERTIES EXCLUDE_FROM_ALL ON)
+    set_tests_properties(fault.test_job_write_log PROPERTIES DISABLED ON)
+  endif()
+  set(HONE_WRAPPED open close write ftruncate fsync mkdir unlink rmdir rename renameat2)
+  list(TRANSFORM HONE_WRAPPED PREPEND "-Wl,--wrap=")
+  target_sources(test_job_write_log PRIVATE fault/disk_log.c fault/disk_log_calls.c)
+  target_link_libraries(test_job_write_log PRIVATE fault_support ${HONE_WRAPPED})
+endif()
+# ---- end of faults ----

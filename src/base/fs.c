@@ -35,11 +35,11 @@ static bool read_error(struct error *err, const char *doing, const char *path) {
     return error_system(err, ERROR_INPUT, "file", doing, path);
 }
 
-static bool write_error(struct error *err, const char *doing, const char *path) {
+bool fs_write_error(struct error *err, const char *doing, const char *path) {
     return error_system(err, ERROR_DISK, "file", doing, path);
 }
 
-static int open_retry(const char *path, int flags, mode_t mode) {
+int fs_open_retry(const char *path, int flags, mode_t mode) {
     int fd;
     if (fs_refused("open", path)) return -1;
     do fd = open(path, flags | O_CLOEXEC, mode);
@@ -63,7 +63,7 @@ static bool write_all(int fd, const char *path, const void *data, size_t size) {
     return true;
 }
 
-static bool sync_fd(int fd, const char *path) {
+bool fs_sync_fd(int fd, const char *path) {
     if (fs_refused("fsync", path)) return false;
     return fsync(fd) == 0;
 }
@@ -84,7 +84,7 @@ bool fs_map_open(struct fs_map *map, const char *path, struct error *err) {
     struct stat st;
     memset(map, 0, sizeof *map);
     map->data = (const unsigned char *)"";
-    int fd = open_retry(path, O_RDONLY, 0);
+    int fd = fs_open_retry(path, O_RDONLY, 0);
     if (fd < 0) return read_error(err, "open", path);
     bool ok = false;
     if (fs_refused("fstat", path) || fstat(fd, &st) != 0) {
@@ -119,7 +119,7 @@ void fs_map_close(struct fs_map *map) {
 bool fs_read(const char *path, size_t limit, struct buf *out, struct error *err) {
     char block[16384];
     size_t taken = 0;
-    int fd = open_retry(path, O_RDONLY, 0);
+    int fd = fs_open_retry(path, O_RDONLY, 0);
     if (fd < 0) return read_error(err, "open", path);
     for (;;) {
         ssize_t n = fs_refused("read", path) ? -1 : read(fd, block, sizeof block);
@@ -155,9 +155,9 @@ bool fs_writer_open(struct fs_writer *writer, const char *path, struct error *er
     if (!writer->temporary || !writer->path || !writer->buffer) {
         error_no_memory(err, "file", writer_buffer_bytes);
     } else {
-        writer->fd = open_retry(writer->temporary, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+        writer->fd = fs_open_retry(writer->temporary, O_WRONLY | O_CREAT | O_TRUNC, 0644);
         if (writer->fd >= 0) return true;
-        write_error(err, "create", path);
+        fs_write_error(err, "create", path);
     }
     fs_writer_drop(writer);
     return false;
@@ -166,14 +166,14 @@ bool fs_writer_open(struct fs_writer *writer, const char *path, struct error *er
 static bool writer_flush(struct fs_writer *writer, struct error *err) {
     bool ok = write_all(writer->fd, writer->path, writer->buffer, writer->held);
     writer->held = 0;
-    return ok || write_error(err, "write", writer->path);
+    return ok || fs_write_error(err, "write", writer->path);
 }
 
 bool fs_writer_write(struct fs_writer *writer, const void *data, size_t size, struct error *err) {
     writer->size += size;
     if (size > writer_buffer_bytes - writer->held && !writer_flush(writer, err)) return false;
     if (size > writer_buffer_bytes)
-        return write_all(writer->fd, writer->path, data, size) || write_error(err, "write", writer->path);
+        return write_all(writer->fd, writer->path, data, size) || fs_write_error(err, "write", writer->path);
     if (size) memcpy(writer->buffer + writer->held, data, size);
     writer->held += size;
     return true;
@@ -190,10 +190,10 @@ static void writer_release(struct fs_writer *writer) {
 
 bool fs_writer_commit(struct fs_writer *writer, struct error *err) {
     bool ok = writer_flush(writer, err);
-    if (ok && !sync_fd(writer->fd, writer->path)) ok = write_error(err, "sync", writer->path);
+    if (ok && !fs_sync_fd(writer->fd, writer->path)) ok = fs_write_error(err, "sync", writer->path);
     int fd = writer->fd;
     writer->fd = -1;
-    if (fd >= 0 && close(fd) != 0 && ok) ok = write_error(err, "close", writer->path);
+    if (fd >= 0 && close(fd) != 0 && ok) ok = fs_write_error(err, "close", writer->path);
     if (ok) ok = fs_rename(writer->temporary, writer->path, err);
     if (ok)
         writer_release(writer);
@@ -219,12 +219,12 @@ bool fs_appender_open(struct fs_appender *appender, const char *path, uint64_t k
     appender->path = mem_strdup(path);
     appender->fd = -1;
     if (!appender->path) return error_no_memory(err, "file", 0);
-    appender->fd = open_retry(path, O_WRONLY | O_CREAT, 0644);
+    appender->fd = fs_open_retry(path, O_WRONLY | O_CREAT, 0644);
     bool ok = appender->fd >= 0;
     if (ok) ok = !fs_refused("ftruncate", path) && ftruncate(appender->fd, (off_t)keep) == 0;
     if (ok) ok = lseek(appender->fd, 0, SEEK_END) >= 0;
-    if (ok) return true;
-    write_error(err, "open", path);
+    if (ok && fs_sync_holder(path, err)) return true;
+    if (!ok) fs_write_error(err, "open", path);
     fs_appender_close(appender);
     return false;
 }
@@ -232,14 +232,14 @@ bool fs_appender_open(struct fs_appender *appender, const char *path, uint64_t k
 bool fs_appender_write(struct fs_appender *appender, const void *data, size_t size, struct error *err) {
     off_t start = lseek(appender->fd, 0, SEEK_CUR);
     if (write_all(appender->fd, appender->path, data, size)) return true;
-    write_error(err, "write", appender->path);
+    fs_write_error(err, "write", appender->path);
     /* A torn record would be read as garbage: cut back to the last whole one. */
     if (start >= 0 && ftruncate(appender->fd, start) == 0) lseek(appender->fd, start, SEEK_SET);
     return false;
 }
 
 bool fs_appender_sync(struct fs_appender *appender, struct error *err) {
-    return sync_fd(appender->fd, appender->path) || write_error(err, "sync", appender->path);
+    return fs_sync_fd(appender->fd, appender->path) || fs_write_error(err, "sync", appender->path);
 }
 
 void fs_appender_close(struct fs_appender *appender) {
@@ -274,81 +274,6 @@ enum fs_kind fs_kind_of(const char *path) {
     return fs_stat(path, &info, &ignored) ? info.kind : FS_OTHER;
 }
 
-bool fs_make_directories(const char *path, struct error *err) {
-    char *copy = mem_strdup(path);
-    if (!copy) return error_no_memory(err, "file", strlen(path));
-    bool ok = true;
-    for (char *at = copy + 1; ok && *copy; at++) {
-        if (*at != '/' && *at) continue;
-        char held = *at;
-        *at = '\0';
-        if (fs_refused("mkdir", copy) || (mkdir(copy, 0755) != 0 && errno != EEXIST))
-            ok = write_error(err, "create directory", copy);
-        else if (fs_kind_of(copy) != FS_DIRECTORY)
-            ok = error_set(err, ERROR_INPUT, "file", "%s exists and is not a directory", copy);
-        *at = held;
-        if (!held) break;
-    }
-    mem_free(copy);
-    return ok;
-}
-
-bool fs_sync_directory(const char *path, struct error *err) {
-    int fd = open_retry(path, O_RDONLY | O_DIRECTORY, 0);
-    if (fd < 0) return write_error(err, "open", path);
-    /* Some file systems refuse to sync a directory; the rename itself is still atomic there. */
-    bool ok = sync_fd(fd, path) || errno == EINVAL;
-    close(fd);
-    return ok || write_error(err, "sync", path);
-}
-
-bool fs_rename(const char *from, const char *to, struct error *err) {
-    if (fs_refused("rename", to) || rename(from, to) != 0) return write_error(err, "rename to", to);
-    char *directory = fs_directory_of(to);
-    if (!directory) return error_no_memory(err, "file", 0);
-    bool ok = fs_sync_directory(directory, err);
-    mem_free(directory);
-    return ok;
-}
-
-bool fs_remove(const char *path, struct error *err) {
-    if (!fs_refused("unlink", path) && unlink(path) == 0) return true;
-    return errno == ENOENT || write_error(err, "remove", path);
-}
-
-/* Depth is bounded: the trees removed are our own, at most a few levels deep. */
-static bool remove_below(const char *path, int depth, struct error *err) {
-    struct stat st;
-    if (lstat(path, &st) != 0) return errno == ENOENT || write_error(err, "look at", path);
-    if (!S_ISDIR(st.st_mode)) return fs_remove(path, err);
-    if (depth > 16) return error_set(err, ERROR_DISK, "file", "%s is nested too deep to remove", path);
-    struct fs_list list;
-    if (!fs_list_open(&list, path, err)) return false;
-    bool ok = true;
-    for (size_t i = 0; ok && i < list.count; i++) {
-        char *child = fs_join(path, list.names[i]);
-        ok = child ? remove_below(child, depth + 1, err) : error_no_memory(err, "file", 0);
-        mem_free(child);
-    }
-    fs_list_close(&list);
-    if (ok && (fs_refused("rmdir", path) || rmdir(path) != 0)) ok = write_error(err, "remove", path);
-    return ok;
-}
-
-bool fs_remove_tree(const char *path, struct error *err) { return remove_below(path, 0, err); }
-
-void fs_remove_empty(const char *path, size_t keep) {
-    char *copy = mem_strdup(path);
-    for (size_t size = copy ? strlen(copy) : 0; size > keep; size = strlen(copy)) {
-        if (fs_refused("rmdir", copy) || rmdir(copy) != 0) break;
-        char *slash = strrchr(copy, '/');
-        if (!slash || slash == copy) break;
-        while (slash > copy && slash[-1] == '/') slash--;
-        *slash = '\0';
-    }
-    mem_free(copy);
-}
-
 bool fs_free_bytes(const char *path, uint64_t *out, struct error *err) {
     struct statvfs st;
     if (fs_refused("statvfs", path) || statvfs(path, &st) != 0) return read_error(err, "look at", path);
@@ -362,7 +287,7 @@ bool fs_symlink(const char *target, const char *path, struct error *err) {
     if (!temporary) return error_no_memory(err, "file", strlen(path));
     bool ok = fs_remove(temporary, err);
     if (ok && (fs_refused("symlink", path) || symlink(target, temporary) != 0))
-        ok = write_error(err, "link", path);
+        ok = fs_write_error(err, "link", path);
     if (ok && !fs_rename(temporary, path, err)) {
         fs_remove(temporary, &ignored);
         ok = false;
@@ -429,11 +354,11 @@ const char *fs_base_name(const char *path) {
 
 bool fs_lock_open(int *lock, const char *path, bool *taken, struct error *err) {
     *taken = false;
-    *lock = open_retry(path, O_RDWR | O_CREAT, 0644);
-    if (*lock < 0) return write_error(err, "open", path);
+    *lock = fs_open_retry(path, O_RDWR | O_CREAT, 0644);
+    if (*lock < 0) return fs_write_error(err, "open", path);
     if (!fs_refused("flock", path) && flock(*lock, LOCK_EX | LOCK_NB) == 0) return true;
     *taken = errno == EWOULDBLOCK;
-    bool ok = *taken || write_error(err, "lock", path);
+    bool ok = *taken || fs_write_error(err, "lock", path);
     close(*lock);
     *lock = -1;
     return ok;

@@ -57,9 +57,12 @@ struct fs_info {
     uint64_t device, inode;
 };
 bool fs_stat(const char *path, struct fs_info *info, struct error *err); /* FS_NOTHING is no error */
-enum fs_kind fs_kind_of(const char *path); /* FS_OTHER too for what cannot be looked at */
-bool fs_make_directories(const char *path, struct error *err);
+enum fs_kind fs_kind_of(const char *path);                     /* FS_OTHER too for what cannot be looked at */
+bool fs_make_directories(const char *path, struct error *err); /* each synced where it is named */
 bool fs_rename(const char *from, const char *to, struct error *err); /* and syncs the directory of `to` */
+/* A directory takes the place, and the name, of another one, which is removed; in one step where the system
+ * can do that. */
+bool fs_replace_tree(const char *from, const char *to, struct error *err);
 bool fs_sync_directory(const char *path, struct error *err);
 bool fs_remove(const char *path, struct error *err);      /* a file; absent is no error */
 bool fs_remove_tree(const char *path, struct error *err); /* a directory and all below; follows no link */

@@ -2,9 +2,16 @@
 #ifndef HONE_BASE_FS_INTERNAL_H
 #define HONE_BASE_FS_INTERNAL_H
 
+#include <sys/types.h>
+
 #include "base/fs.h"
 
 /* True when a test wants this call to fail; errno is set then. */
 bool fs_refused(const char *call, const char *path);
+bool fs_write_error(struct error *err, const char *doing, const char *path); /* of errno; false */
+int fs_open_retry(const char *path, int flags, mode_t mode);                 /* -1: errno */
+bool fs_sync_fd(int fd, const char *path);                                   /* false: errno */
+/* The directory that names `path` is synced: a new entry there outlives a failure of power. */
+bool fs_sync_holder(const char *path, struct error *err);
 
 #endif

@@ -155,6 +155,8 @@ static void save_failed(struct cli *cli, const json_t *event) {
     (void)cli;
     fputs("not saved, the run goes on: ", stdout);
     print_text(stdout, json_get_text(event, "message"), false);
+    if (json_get_number(event, "best_step") > 0)
+        printf("; the best checkpoint is that of step %.0f", json_get_number(event, "best_step"));
     putchar('\n');
 }
 

@@ -303,8 +303,10 @@ static bool draw_settings(struct buf *out, const char *directory, struct error *
         mem_free(path);
         return error_no_memory(err, "report", 0);
     }
+    bool readable = recipe_read(&recipe, path, &cause), ok = readable || cause.code != ERROR_MEMORY;
+    if (!ok) *err = cause;
     page_box_open(out, "Settings", true);
-    if (recipe_read(&recipe, path, &cause)) {
+    if (readable) {
         buf_text(out, "<div class=\"columns\">");
         page_table_open(out, heads, 2);
         for (size_t i = 0; i < recipe_row_count; i++) {
@@ -322,7 +324,7 @@ static bool draw_settings(struct buf *out, const char *directory, struct error *
         buf_text(out, "</p>\n");
     }
     page_box_close(out);
-    bool ok = !text.failed || error_no_memory(err, "report", 0);
+    if (text.failed) ok = error_no_memory(err, "report", 0);
     buf_release(&text);
     recipe_release(&recipe);
     mem_free(path);

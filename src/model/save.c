@@ -113,8 +113,9 @@ static bool make_report(const struct save *save, const struct save_list *list,
 static bool check_room(const struct save *save, const struct save_list *list, struct error *err) {
     char *directory = fs_directory_of(save->path);
     uint64_t free_bytes = 0;
-    bool ok = directory || error_no_memory(err, "model", 0);
-    if (ok && fs_kind_of(directory) != FS_DIRECTORY) {
+    struct fs_info info;
+    bool ok = directory ? fs_stat(directory, &info, err) : error_no_memory(err, "model", 0);
+    if (ok && info.kind != FS_DIRECTORY) {
         ok = error_set(err, ERROR_USAGE, "", "%s: there is no directory %s", save->path, directory);
         error_fix(err, "Make it, or choose another place.");
     }
@@ -132,8 +133,10 @@ static bool check_room(const struct save *save, const struct save_list *list, st
 bool model_save(const struct save *save, json_t **report, struct error *err) {
     struct save_list list;
     struct save_stream *stream = NULL;
+    struct fs_info info;
     *report = NULL;
-    if (fs_kind_of(save->path) != FS_NOTHING) {
+    if (!fs_stat(save->path, &info, err)) return false;
+    if (info.kind != FS_NOTHING) {
         error_set(err, ERROR_USAGE, "", "%s exists already", save->path);
         return error_fix(err, "Choose another name, or remove it.");
     }

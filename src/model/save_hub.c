@@ -128,8 +128,9 @@ bool model_write_text(const struct model *model, const char *source, size_t sour
 static bool copy_file(const char *from, const char *to, const char *name, struct error *err) {
     char *path = fs_join(from, name);
     struct buf content = {0};
-    bool ok = path ? true : error_no_memory(err, "model", 0);
-    if (ok && fs_kind_of(path) == FS_FILE)
+    struct fs_info info;
+    bool ok = path ? fs_stat(path, &info, err) : error_no_memory(err, "model", 0);
+    if (ok && info.kind == FS_FILE)
         ok = fs_read(path, largest_text, &content, err) &&
              write_file(to, name, content.data, content.size, err);
     buf_release(&content);

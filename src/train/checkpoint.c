@@ -25,6 +25,12 @@ uint64_t checkpoint_bytes(const struct engine *engine) {
            (is_full(engine) ? engine->model->mapped_bytes : 0) + (UINT64_C(1) << 16);
 }
 
+uint64_t checkpoint_result_bytes(const struct engine *engine) {
+    const struct model_state *state = &engine->state;
+    uint64_t trained = state->table.rows[state->trained].bytes; /* f32: what is written is no wider */
+    return trained + (is_full(engine) ? engine->model->mapped_bytes : 0) + (UINT64_C(1) << 16);
+}
+
 /* What of struct progress counts something. */
 static const struct {
     const char *key;
@@ -187,8 +193,8 @@ bool checkpoint_save(struct engine *engine, const char *run, const struct progre
                : engine_save_adapter(engine, trained, false, base_model, NULL, err)) &&
          write_optimizer(engine, partial.data, err) && write_state(partial.data, progress, err) &&
          write_manifest(partial.data, full, err);
-    /* One of this step may stand there from before a resume: it is replaced by the same bits. */
-    ok = ok && fs_remove_tree(final, err) && fs_rename(partial.data, final, err);
+    /* One of this step may stand there, from before a resume or without its evaluation. */
+    ok = ok && fs_replace_tree(partial.data, final, err);
     if (!ok && partial.data) fs_remove_tree(partial.data, &ignored);
     mem_free(final);
     mem_free(trained);
@@ -209,6 +215,17 @@ static bool list_checkpoints(const char *run, struct fs_list *list, char **folde
     *folder = fs_join(run, "checkpoints");
     if (!*folder) return error_no_memory(err, "checkpoint", 0);
     return fs_kind_of(*folder) == FS_NOTHING || fs_list_open(list, *folder, err);
+}
+
+bool checkpoint_count(const char *run, uint64_t *out, struct error *err) {
+    struct fs_list list;
+    char *folder;
+    *out = 0;
+    bool ok = list_checkpoints(run, &list, &folder, err);
+    for (size_t i = 0; ok && i < list.count; i++) *out += step_of(list.names[i]) >= 0;
+    fs_list_close(&list);
+    mem_free(folder);
+    return ok;
 }
 
 bool checkpoint_prune(const char *run, int64_t keep, const struct progress *now, struct error *err) {

@@ -45,7 +45,10 @@ bool checkpoint_load_step(struct engine *engine, const char *run, int64_t step, 
                           struct error *err);
 /* Whether its digests hold. Errors: ERROR_INPUT. */
 bool checkpoint_check(const struct engine *engine, const char *run, int64_t step, struct error *err);
-/* Bytes that one takes on disk. */
+/* Bytes that one takes on disk, and that the result of the run does; no less. */
 uint64_t checkpoint_bytes(const struct engine *engine);
+uint64_t checkpoint_result_bytes(const struct engine *engine);
+/* Those that stand in a run's directory, damaged ones too. */
+bool checkpoint_count(const char *run, uint64_t *out, struct error *err);
 
 #endif

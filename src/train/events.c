@@ -99,6 +99,11 @@ bool events_emit(struct events *events, const char *name, json_t *fields, struct
     return ok;
 }
 
+void events_sync(struct events *events) {
+    struct error cause;
+    if (events->file.fd >= 0 && !fs_appender_sync(&events->file, &cause)) disk_failure(events, &cause);
+}
+
 bool events_warn(struct events *events, const char *message, struct error *err) {
     return events_emit(events, "warning", json_pack("{s:o}", "message", json_text(message)), err);
 }

@@ -25,6 +25,8 @@ void events_close(struct events *events);
 /* Adds event, version, time and step before the fields of `fields`, which is released. A full disk is told
  * once to the listener and does not fail: the run matters more than its log. */
 bool events_emit(struct events *events, const char *name, json_t *fields, struct error *err);
+/* What was told so far is on the disk from now on; a failure is treated as above. */
+void events_sync(struct events *events);
 bool events_warn(struct events *events, const char *message, struct error *err);
 /* A point of a curve; failures are treated as above. */
 void events_scalar(struct events *events, const struct tfevents_scalar *scalars, size_t count);

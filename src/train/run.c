@@ -227,15 +227,18 @@ bool run_plan_anew(struct run *run, struct recipe *recipe, struct error *err) {
     return inputs_renew_method(&run->inputs, recipe, err) && run_make_plan(run, err);
 }
 
-/* Room for the checkpoints that stand at once, and one that is being written; those of a resumed run stand.
- */
+/* Room for the checkpoints that stand at once, the best one among them, one that is being written, and the
+ * result; those of a resumed run stand. What is offloaded takes its own room when the engine starts. */
 static bool check_disk(struct run *run, struct error *err) {
-    uint64_t free_bytes, need = checkpoint_bytes(&run->programs.engine) *
-                                (run->resumed ? 2 : (uint64_t)(run->recipe->keep + 2));
+    const uint64_t one = checkpoint_bytes(&run->programs.engine);
+    uint64_t free_bytes, keep = (uint64_t)run->recipe->keep, standing = 0;
+    if (run->resumed && !checkpoint_count(run->recipe->output, &standing, err)) return false;
+    uint64_t need =
+        one * (standing > keep ? 1 : keep + 2 - standing) + checkpoint_result_bytes(&run->programs.engine);
     char have[32], want[32];
     if (!fs_free_bytes(run->recipe->output, &free_bytes, err)) return false;
     if (free_bytes >= need) return true;
-    error_set(err, ERROR_DISK, "train", "checkpoints need %s, the disk of %s has %s free",
+    error_set(err, ERROR_DISK, "train", "checkpoints and result need %s, the disk of %s has %s free",
               text_bytes(need, want), run->recipe->output, text_bytes(free_bytes, have));
     return error_fix(err, "Free space there, or choose another --output.");
 }
@@ -293,12 +296,15 @@ static bool forget_lost_best(struct run *run, struct error *err) {
 /* `there`: there may be checkpoints. */
 static bool load_start(struct run *run, bool there, struct error *err) {
     bool found = false;
+    run->kept = (struct best){NAN, 0};
     if (!engine_init_scaling(&run->programs.engine, err)) return false;
     if (there && !checkpoint_load(&run->programs.engine, run->recipe->output, &run->progress, &found,
                                   remember_warning, run, err))
         return false;
     if (found) run->saved_at = run->progress.step;
-    if (found) return forget_lost_best(run, err);
+    if (found && !forget_lost_best(run, err)) return false;
+    if (found) run->kept = (struct best){run->progress.best_loss, run->progress.best_step};
+    if (found) return true;
     struct engine *engine = &run->programs.engine;
     bool ok = run->inputs.adapter ? engine_load_adapter(engine, run->inputs.adapter, err)
                                   : engine_init_trained(engine, (uint64_t)run->recipe->seed, err);
@@ -395,7 +401,7 @@ bool run_write_result(struct run *run, const struct progress *reached, struct er
     ok = ok && fs_remove_tree(partial, err) &&
          (run->recipe->method == TUNING_FULL ? engine_save_model(&run->programs.engine, partial, false, err)
                                              : write_adapter(run, reached, partial, err)) &&
-         fs_remove_tree(final, err) && fs_rename(partial, final, err);
+         fs_replace_tree(partial, final, err);
     if (!ok && partial) fs_remove_tree(partial, &ignored);
     buf_release(&name);
     mem_free(final);

@@ -31,6 +31,10 @@ struct run {
     bool made;       /* what stands in the output directory is this run's, from its first byte */
     struct progress progress;
     int64_t saved_at; /* step; -1: never */
+    struct best {
+        double loss;  /* NAN: none */
+        int64_t step; /* 0: none */
+    } kept;           /* the best evaluation whose checkpoint stands */
     bool halted;      /* by --nan-policy, with a state that is good */
     uint32_t *order;
     float *hyper;     /* INPUT_HYPER */

@@ -58,10 +58,12 @@ static bool save(struct run *run, struct error *err) {
     char path[64];
     if (run->saved_at == run->progress.step) return true;
     double start = clock_seconds();
+    events_sync(&run->events); /* no checkpoint is ahead of its log */
     if (!checkpoint_save(&run->programs.engine, run->recipe->output, &run->progress, run->host->base_model,
                          path, err))
         return refuse_save(run, err);
     run->saved_at = run->progress.step;
+    run->kept = (struct best){run->progress.best_loss, run->progress.best_step};
     run->progress.seconds += clock_seconds() - start;
     run_sample_memory(run);
     run->events.step = run->progress.step;
@@ -69,14 +71,23 @@ static bool save(struct run *run, struct error *err) {
            checkpoint_prune(run->recipe->output, run->recipe->keep, &run->progress, err);
 }
 
-/* A save on the way: when the disk refuses it, the run goes on without, and tries again at each later one. */
+/* A save on the way: when the disk refuses it, the run goes on without, and tries again at each later one.
+ * The best evaluation is then the best of those whose checkpoints stand: by a later save these weights are
+ * gone. Patience is counted all the same. */
 static bool try_save(struct run *run, struct error *err) {
+    struct progress *p = &run->progress;
     char text[error_text_size];
     if (save(run, err)) return true;
     if (err->code != ERROR_DISK) return false;
     error_format(err, text, sizeof text);
-    run->events.step = run->progress.step;
-    return events_emit(&run->events, "save_failed", json_pack("{s:o}", "message", json_text(text)), err);
+    run->events.step = p->step;
+    json_t *fields = json_pack("{s:o}", "message", json_text(text));
+    if (run->recipe->early_stopping) {
+        p->best_loss = run->kept.loss;
+        p->best_step = run->kept.step;
+        json_object_put(&fields, "best_step", json_integer((json_int_t)p->best_step));
+    }
+    return events_emit(&run->events, "save_failed", fields, err);
 }
 
 static bool due(int64_t step, int64_t every) { return every > 0 && step % every == 0; }
@@ -109,9 +120,9 @@ static bool settle(struct run *run, struct error *err) {
     bool end = p->step == run->plan.steps;
     if (!p->step) return true;
     if ((end || due(p->step, run->recipe->eval_every)) && !evaluate(run, err)) return false;
+    if (end || out_of_patience(run)) return save(run, err); /* what a resume ends at once from */
     bool best = run->recipe->early_stopping && p->best_step == p->step;
-    if (end || best || out_of_patience(run)) return save(run, err); /* what the result is made from */
-    return !due(p->step, run->recipe->save_every) || try_save(run, err);
+    return !(best || due(p->step, run->recipe->save_every)) || try_save(run, err);
 }
 
 static bool train_loop(struct run *run, struct error *err) {
