@@ -11,24 +11,35 @@
 
 #include "base/mem.h"
 
-/* Between two products of a step only microseconds pass: a worker spins this often before it sleeps. */
-enum { spin_rounds = 20000, worker_stack_bytes = 512 * 1024 };
+/* Between two products of a step only microseconds pass: a thread looks this often before it sleeps. Soon it
+ * yields in between: where other programs want the cores, the one that it waits for may need this one. */
+enum {
+    most_looks = 20000,
+    looks_before_yield = 2000,
+    looks_between_yields = 128,
+    worker_stack_bytes = 512 * 1024
+};
+
+/* A round is one call of pool_run. Its ticket holds, from the top, a count of rounds, how many tasks it has
+ * and the next to take, so that taking one is one addition and tells at once whether it is one of this round.
+ * The caller waits for tasks, never for workers: one that has lost its core to another program comes late and
+ * finds nothing to do. */
+enum { task_bits = 21, most_tasks = 1 << 20, task_mask = (1 << task_bits) - 1 };
 
 struct pool {
-    int threads;
+    int threads, looks;
     pthread_t *workers;
     struct worker_start *starts;
     pthread_mutex_t lock;
     pthread_cond_t wake, done;
-    pool_task run;
+    pool_task run; /* these three stand while a task of the round is unfinished */
     void *user;
-    int tasks;
-    atomic_int next;     /* the next task to take */
-    atomic_int working;  /* workers that have not finished this round */
-    atomic_uint round;   /* counts pool_run calls */
-    atomic_int sleepers; /* workers that wait for `wake`, or are about to */
-    atomic_int waits;    /* the caller waits for `done`, or is about to */
-    bool stop;
+    int first; /* the round's first task */
+    atomic_ullong ticket;
+    atomic_int unfinished; /* tasks of this round */
+    atomic_int sleepers;   /* workers that wait for `wake`, or are about to */
+    atomic_int waits;      /* the caller waits for `done`, or is about to */
+    atomic_bool stop;
 };
 
 struct worker_start {
@@ -36,29 +47,42 @@ struct worker_start {
     int index;
 };
 
-static inline void spin_pause(void) {
+static inline void look_pause(int look) {
 #if defined(__x86_64__) || defined(__i386__)
     __builtin_ia32_pause();
 #elif defined(__aarch64__)
     __asm__ volatile("yield");
 #endif
+    if (look > looks_before_yield && look % looks_between_yields == 0) sched_yield();
 }
 
-static void take_tasks(struct pool *pool, int worker) {
-    for (;;) {
-        int task = atomic_fetch_add_explicit(&pool->next, 1, memory_order_relaxed);
-        if (task >= pool->tasks) return;
-        pool->run(pool->user, task, worker);
+static unsigned long long round_of(unsigned long long ticket) { return ticket >> (2 * task_bits); }
+
+/* Takes tasks until the round has none left; that round. */
+static unsigned long long take_tasks(struct pool *pool, int worker) {
+    unsigned long long ticket;
+    int taken = 0;
+    for (;; taken++) {
+        ticket = atomic_fetch_add(&pool->ticket, 1);
+        int task = (int)(ticket & task_mask), tasks = (int)(ticket >> task_bits & task_mask);
+        if (task >= tasks) break;
+        pool->run(pool->user, pool->first + task, worker);
     }
+    if (taken && atomic_fetch_sub(&pool->unfinished, taken) == taken && atomic_load(&pool->waits)) {
+        pthread_mutex_lock(&pool->lock);
+        pthread_cond_signal(&pool->done);
+        pthread_mutex_unlock(&pool->lock);
+    }
+    return round_of(ticket);
 }
 
 /* Nobody touches the lock while all are awake. A worker that goes to sleep says so before it looks at the
  * round once more, and a round begins before it looks for sleepers, all in one order: one of the two sees the
  * other. The end of a round is told in the same way. */
-static void sleep_until_round(struct pool *pool, unsigned seen) {
+static void sleep_until_round(struct pool *pool, unsigned long long seen) {
     pthread_mutex_lock(&pool->lock);
     atomic_fetch_add(&pool->sleepers, 1);
-    while (atomic_load(&pool->round) == seen) pthread_cond_wait(&pool->wake, &pool->lock);
+    while (round_of(atomic_load(&pool->ticket)) == seen) pthread_cond_wait(&pool->wake, &pool->lock);
     atomic_fetch_sub(&pool->sleepers, 1);
     pthread_mutex_unlock(&pool->lock);
 }
@@ -66,39 +90,33 @@ static void sleep_until_round(struct pool *pool, unsigned seen) {
 static void *worker_main(void *argument) {
     struct worker_start *start = argument;
     struct pool *pool = start->pool;
-    unsigned seen = 0;
-    for (;;) {
-        for (int i = 0; i < spin_rounds && atomic_load_explicit(&pool->round, memory_order_acquire) == seen;
-             i++)
-            spin_pause();
-        if (atomic_load(&pool->round) == seen) sleep_until_round(pool, seen);
-        seen++;
-        if (pool->stop) return NULL;
-        take_tasks(pool, start->index);
-        if (atomic_fetch_sub(&pool->working, 1) == 1 && atomic_load(&pool->waits)) {
-            pthread_mutex_lock(&pool->lock);
-            pthread_cond_signal(&pool->done);
-            pthread_mutex_unlock(&pool->lock);
-        }
+    unsigned long long seen = 0;
+    while (!atomic_load(&pool->stop)) {
+        for (int i = 0; i < pool->looks && round_of(atomic_load(&pool->ticket)) == seen; i++) look_pause(i);
+        if (round_of(atomic_load(&pool->ticket)) == seen) sleep_until_round(pool, seen);
+        seen = take_tasks(pool, start->index);
     }
+    return NULL;
 }
 
-static void start_round(struct pool *pool) {
-    atomic_store(&pool->working, pool->threads - 1);
-    atomic_fetch_add(&pool->round, 1);
-    if (!atomic_load(&pool->sleepers)) return;
+static void start_round(struct pool *pool, int tasks) {
+    unsigned long long round = round_of(atomic_load(&pool->ticket)) + 1;
+    atomic_store(&pool->unfinished, tasks);
+    atomic_store(&pool->ticket, round << (2 * task_bits) | (unsigned long long)tasks << task_bits);
+    int sleepers = atomic_load(&pool->sleepers);
+    if (!sleepers) return;
     pthread_mutex_lock(&pool->lock);
-    pthread_cond_broadcast(&pool->wake);
+    if (!tasks || sleepers < tasks) pthread_cond_broadcast(&pool->wake);
+    for (int i = 1; i < tasks && tasks <= sleepers; i++) pthread_cond_signal(&pool->wake);
     pthread_mutex_unlock(&pool->lock);
 }
 
-static void wait_for_workers(struct pool *pool) {
-    for (int i = 0; i < spin_rounds && atomic_load_explicit(&pool->working, memory_order_acquire); i++)
-        spin_pause();
-    if (!atomic_load(&pool->working)) return;
+static void wait_for_tasks(struct pool *pool) {
+    for (int i = 0; i < pool->looks && atomic_load(&pool->unfinished); i++) look_pause(i);
+    if (!atomic_load(&pool->unfinished)) return;
     pthread_mutex_lock(&pool->lock);
     atomic_store(&pool->waits, 1);
-    while (atomic_load(&pool->working)) pthread_cond_wait(&pool->done, &pool->lock);
+    while (atomic_load(&pool->unfinished)) pthread_cond_wait(&pool->done, &pool->lock);
     atomic_store(&pool->waits, 0);
     pthread_mutex_unlock(&pool->lock);
 }
@@ -112,6 +130,7 @@ bool pool_open(struct pool **out, int threads, struct error *err) {
     pthread_cond_init(&pool->wake, NULL);
     pthread_cond_init(&pool->done, NULL);
     pool->threads = 1;
+    pool->looks = threads <= thread_cores() ? most_looks : 0;
     pool->workers = mem_calloc((size_t)threads, sizeof *pool->workers);
     pool->starts = mem_calloc((size_t)threads, sizeof *pool->starts);
     if (!pool->workers || !pool->starts) {
@@ -141,8 +160,8 @@ bool pool_open(struct pool **out, int threads, struct error *err) {
 void pool_close(struct pool **handle) {
     struct pool *pool = *handle;
     if (!pool) return;
-    pool->stop = true;
-    start_round(pool);
+    atomic_store(&pool->stop, true);
+    start_round(pool, 0);
     for (int i = 1; i < pool->threads; i++) pthread_join(pool->workers[i], NULL);
     pthread_mutex_destroy(&pool->lock);
     pthread_cond_destroy(&pool->wake);
@@ -163,11 +182,12 @@ void pool_run(struct pool *pool, int tasks, pool_task run, void *user) {
     }
     pool->run = run;
     pool->user = user;
-    pool->tasks = tasks;
-    atomic_store_explicit(&pool->next, 0, memory_order_relaxed);
-    start_round(pool);
-    take_tasks(pool, 0);
-    wait_for_workers(pool);
+    for (pool->first = 0; pool->first < tasks; pool->first += most_tasks) {
+        int left = tasks - pool->first;
+        start_round(pool, left < most_tasks ? left : most_tasks);
+        take_tasks(pool, 0);
+        wait_for_tasks(pool);
+    }
 }
 
 #ifdef __linux__
