@@ -16,35 +16,12 @@ bool engine_open(struct engine *out, const struct device_ops *ops, struct device
     return model_state_build(&out->state, model, method, options, err);
 }
 
-/* The rate of the product that `measured` names for a compute type; 0: there is none. */
-static double product_rate(const json_t *measured, const char *compute) {
-    const json_t *row;
-    size_t index;
-    json_array_foreach(json_object_get(measured, "products"), index, row) {
-        const char *name = json_string_value(json_object_get(row, "compute"));
-        if (name && !strcmp(name, compute))
-            return json_number_value(json_object_get(row, "flops_per_second"));
-    }
-    return 0;
-}
-
 bool engine_auto_compute(const struct device_ops *ops, struct device *device, enum dtype *out,
                          struct error *err) {
-    static const int64_t shape[1][3] = {{256, 1024, 1024}};
-    static const double worth = 1.1; /* less is not worth the rounding */
-    json_t *described = NULL, *measured = NULL;
-    *out = DTYPE_F32;
+    json_t *described = NULL;
     if (!ops->describe(device, &described, err)) return false;
-    const char *used = json_string_value(json_object_get(described, "used"));
-    bool multiplies = used && strstr(used, "avx512bf16");
-    bool prefers = json_is_true(json_object_get(described, "prefers_bf16")); /* it need not be measured */
+    *out = json_is_true(json_object_get(described, "prefers_bf16")) ? DTYPE_BF16 : DTYPE_F32;
     json_decref(described);
-    if (prefers) *out = DTYPE_BF16;
-    if (prefers) return true;
-    if (!multiplies) return true;
-    if (!ops->measure(device, NULL, shape, 1, &measured, err)) return false;
-    if (product_rate(measured, "bf16") > worth * product_rate(measured, "f32")) *out = DTYPE_BF16;
-    json_decref(measured);
     return true;
 }
 

@@ -29,8 +29,9 @@ bool engine_open(struct engine *out, const struct device_ops *ops, struct device
                  struct error *err);
 void engine_close(struct engine *engine);
 
-/* What `--compute auto` means: bf16 where the processor multiplies it, and faster than f32 when both are
- * measured (some take twice as long for it), elsewhere f32. */
+/* What `--compute auto` means: bf16 where the device says that it multiplies it faster than f32, elsewhere
+ * f32. A property of the processor and not of a measurement, so that the same command makes the same run on a
+ * busy machine. */
 bool engine_auto_compute(const struct device_ops *ops, struct device *device, enum dtype *out,
                          struct error *err);
 

@@ -36,6 +36,15 @@ unsigned cpu_features(void) {
     return found;
 }
 
+bool cpu_prefers_bf16(unsigned features) {
+    bool fast = features & CPU_AMX;
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    fast |= (features & CPU_AVX512BF16) && __builtin_cpu_is("amd");
+#endif
+    return fast;
+}
+
 const char *cpu_feature_name(enum cpu_feature feature) {
     switch (feature) {
     case CPU_AVX2: return "avx2";

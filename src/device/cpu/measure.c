@@ -88,8 +88,9 @@ bool cpu_describe(const struct device *device, json_t **out, struct error *err) 
     append_names(&found, device->detected);
     append_names(&used, device->features);
     json_t *products = describe_products(device), *kernels = describe_kernels(device);
-    *out = json_pack("{s:s, s:i, s:s, s:s, s:o, s:o}", "name", "cpu", "threads", pool_threads(device->pool),
-                     "features", found.data, "used", used.data, "products", products, "kernels", kernels);
+    *out = json_pack("{s:s, s:i, s:s, s:s, s:b, s:o, s:o}", "name", "cpu", "threads",
+                     pool_threads(device->pool), "features", found.data, "used", used.data, "prefers_bf16",
+                     cpu_prefers_bf16(device->features), "products", products, "kernels", kernels);
     buf_release(&found);
     buf_release(&used);
     return *out || error_no_memory(err, "cpu", 0);
