@@ -21,6 +21,11 @@ enum { guard = 64, most_threads = 4 };
 
 static struct pool *pools[most_threads];
 
+/* What an element must be, and the sums that bound its error. */
+struct expected {
+    double value, weight, few; /* Σ|x w|, Σ|w| */
+};
+
 struct trial {
     struct gemm gemm;
     bool with_addend, with_bias, y_is_addend;
@@ -28,6 +33,7 @@ struct trial {
     struct stored w_view;
     float *bias;
     double *x_value, *w_value, *addend_value, *low_value, *up_value;
+    struct expected *expected; /* [m, n] */
     size_t y_bytes;
 };
 
@@ -91,6 +97,7 @@ static void trial_open(struct trial *t) {
 }
 
 static void trial_close(struct trial *t) {
+    mem_free(t->expected);
     mem_free(t->x);
     mem_free(t->w);
     mem_free(t->addend);
@@ -128,46 +135,61 @@ static unsigned char *trial_run(const struct trial *t, const struct cpu_gemm *ro
     return y;
 }
 
+/* Element i, j, summed once for all implementations: most of this test's time. */
+static struct expected expected_element(const struct trial *t, int64_t i, int64_t j) {
+    const struct gemm *g = &t->gemm;
+    const bool turned = g->form == GEMM_TN, by_row = g->form == GEMM_NT;
+    const double *x = t->x_value + (turned ? i : i * g->ldx), *w = t->w_value + (by_row ? j * g->ldw : j);
+    const int64_t x_step = turned ? g->ldx : 1, w_step = by_row ? 1 : g->ldw;
+    struct expected e = {0};
+    double sum = 0, low_sum = 0;
+    for (int64_t k = 0; k < g->k; k++) {
+        double product = x[k * x_step] * w[k * w_step];
+        sum += product;
+        e.weight += fabs(product);
+        e.few += fabs(w[k * w_step]);
+    }
+    for (int64_t r = 0; r < g->rank; r++) {
+        double part = t->low_value[i * g->rank + r] * t->up_value[by_row ? j * g->rank + r : r * g->n + j];
+        low_sum += part;
+        e.weight += fabs(part);
+    }
+    e.value = (double)g->alpha * sum + (double)g->beta * low_sum + (t->with_bias ? (double)t->bias[j] : 0);
+    if (t->with_addend || t->y_is_addend) e.value += t->addend_value[i * g->ldy + j];
+    return e;
+}
+
+static void trial_expect(struct trial *t) {
+    const struct gemm *g = &t->gemm;
+    t->expected = mem_array((size_t)(g->m * g->n) + 1, sizeof *t->expected);
+    assert_true(t->expected);
+    for (int64_t i = 0; i < g->m; i++)
+        for (int64_t j = 0; j < g->n; j++) t->expected[i * g->n + j] = expected_element(t, i, j);
+}
+
 static void trial_check(const struct trial *t, const struct cpu_gemm *row, const unsigned char *y) {
     const struct gemm *g = &t->gemm;
     const size_t size = dtype_row(g->y_type)->bytes;
+    const double epsilon =
+        ldexp((double)(g->k < 64 ? g->k : 64) + 4, -24) + (row->compute == DTYPE_BF16  ? ldexp(1, -8)
+                                                           : row->compute == DTYPE_F16 ? ldexp(1, -11)
+                                                                                       : 0);
+    const bool rounded =
+        strcmp(row->name, "c") && g->form == GEMM_NT && g->m <= 8 && dtype_row(g->w_type)->quantised;
     for (int64_t i = 0; i < g->m; i++)
         for (int64_t j = 0; j < g->n; j++) {
-            double sum = 0, weight = 0, few = 0;
-            for (int64_t k = 0; k < g->k; k++) {
-                double x = t->x_value[g->form == GEMM_TN ? k * g->ldx + i : i * g->ldx + k];
-                double w = t->w_value[g->form == GEMM_NT ? j * g->ldw + k : k * g->ldw + j];
-                sum += x * w;
-                weight += fabs(x * w);
-                few += fabs(w);
-            }
-            double low_sum = 0;
-            for (int64_t r = 0; r < g->rank; r++) {
-                double part = t->low_value[i * g->rank + r] *
-                              t->up_value[g->form == GEMM_NT ? j * g->rank + r : r * g->n + j];
-                low_sum += part;
-                weight += fabs(part);
-            }
-            double want =
-                (double)g->alpha * sum + (double)g->beta * low_sum + (t->with_bias ? (double)t->bias[j] : 0);
-            if (t->with_addend || t->y_is_addend) want += t->addend_value[i * g->ldy + j];
+            const struct expected *e = &t->expected[i * g->n + j];
             float got;
             rowcodec(g->y_type)->decode(y + guard + (size_t)(i * g->ldy + j) * size, &got, 1);
-            double epsilon =
-                ldexp((double)(g->k < 64 ? g->k : 64) + 4, -24) + (row->compute == DTYPE_BF16  ? ldexp(1, -8)
-                                                                   : row->compute == DTYPE_F16 ? ldexp(1, -11)
-                                                                                               : 0);
-            bool rounded =
-                strcmp(row->name, "c") && g->form == GEMM_NT && g->m <= 8 && dtype_row(g->w_type)->quantised;
             double most =
-                epsilon * (weight + 3) + (rounded ? ldexp(few, -16) : 0) +
-                (g->y_type == DTYPE_F32 ? 0 : ldexp(fabs(want), g->y_type == DTYPE_BF16 ? -8 : -11));
-            if (!(fabs((double)got - want) <= most))
+                epsilon * (e->weight + 3) + (rounded ? ldexp(e->few, -16) : 0) +
+                (g->y_type == DTYPE_F32 ? 0 : ldexp(fabs(e->value), g->y_type == DTYPE_BF16 ? -8 : -11));
+            if (!(fabs((double)got - e->value) <= most))
                 fail_msg("%s/%s form %d [%lld,%lld,%lld] x %s w %s y %s at %lld,%lld: %g, expected %g ± %g",
                          row->name, dtype_row(row->compute)->name, (int)g->form, (long long)g->m,
                          (long long)g->n, (long long)g->k, dtype_row(g->x_type)->name,
                          dtype_row(g->w_type)->name, dtype_row(g->y_type)->name, (long long)i, (long long)j,
-                         (double)got, want, most);
+                         (double)got, e->value, most);
         }
     for (int64_t i = 0; !t->y_is_addend && i < g->m; i++)
         for (int64_t b = g->n * (int64_t)size; b < g->ldy * (int64_t)size; b++)
@@ -178,6 +200,7 @@ static void trial_check(const struct trial *t, const struct cpu_gemm *row, const
 static void trial_do(struct trial *t) {
     unsigned features = cpu_features();
     trial_open(t);
+    trial_expect(t);
     for (int r = 0; r < cpu_gemm_count; r++) {
         const struct cpu_gemm *row = &cpu_gemms[r];
         if ((row->needs & features) != row->needs) continue;
