@@ -35,6 +35,9 @@ foreach(arch ${cuda_architectures})
   else()
     list(APPEND cuda_gencode -gencode arch=compute_${arch},code=sm_${arch})
   endif()
+  if(arch STREQUAL 90a)
+    list(APPEND cuda_gencode -DHONE_SM90A) # Hopper's own instructions are there
+  endif()
 endforeach()
 
 # No fused multiply-add that is not written (fmaf), as everywhere in hone: stored types decode to the same bits.

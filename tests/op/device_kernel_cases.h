@@ -646,14 +646,14 @@ static build_case *const builders[OP_COUNT] = {
 };
 
 /* One token, odd tails, several segments, no targets, decoding, products that are cut into groups both along
- * their sums and across, whole blocks, and last segments over two and more blocks. tokens, segment, targets,
- * width, hidden, vocabulary, heads, kv_heads, head_dim. */
+ * their sums and across, whole blocks, last segments over two and more blocks, and a vocabulary that one
+ * block does not hold. tokens, segment, targets, width, hidden, vocabulary, heads, kv_heads, head_dim. */
 static const struct sizes edge_sizes[] = {
     {1, 1, 0, 1, 1, 3, 1, 1, 2},           {1, 1, 1, 64, 3, 33, 4, 2, 64},
     {7, 3, 2, 17, 31, 50, 3, 1, 6},        {66, 0, 9, 96, 40, 131, 6, 3, 20},
     {133, 0, 133, 160, 65, 70, 9, 3, 64},  {5, 1, 5, 64, 64, 40, 14, 2, 64},
     {9, 9, 9, 576, 3, 20000, 1, 1, 2},     {128, 128, 50, 64, 128, 64, 2, 2, 32},
-    {401, 300, 77, 333, 16, 19, 2, 1, 80},
+    {210, 70, 3, 64, 3, 33001, 4, 2, 128}, {401, 300, 77, 333, 16, 19, 2, 1, 80},
 };
 /* clang-format on */
 

@@ -14,12 +14,19 @@ static struct attention attention_of(const struct call *call) {
                               .scale = a->scale};
 }
 
+static bool on_warpgroups(const struct call *call, const struct attention *a) {
+    return cuda_is_hopper(call->device->major, call->device->minor) &&
+           cuda_wgmma_serves(a->q.type, a->head_dim);
+}
+
 static bool attention(struct call *call, struct error *err) {
     struct attention a = attention_of(call);
     (void)err;
     a.y = array_of(&call->out[0]);
     a.lse = call->out[1].data;
-    if (cuda_flash_serves(a.q.type, a.head_dim))
+    if (on_warpgroups(call, &a))
+        cuda_wgmma(&a, call->stream);
+    else if (cuda_flash_serves(a.q.type, a.head_dim))
         cuda_flash(&a, call->stream);
     else
         cuda_attention(&a, call->stream);
@@ -52,7 +59,10 @@ static bool attention_grad(struct call *call, struct error *err) {
         if (a.dy.type != DTYPE_BF16)
             a.dy16 = (struct array){call_scratch(call, (size_t)(a.tokens * width) * 2), DTYPE_BF16, width};
     }
-    cuda_attention_grad(&a, call->stream);
+    if (on_warpgroups(call, &a))
+        cuda_wgmma_grad(&a, call->stream);
+    else
+        cuda_attention_grad(&a, call->stream);
     return true;
 }
 

@@ -8,11 +8,7 @@
  * by one warp in a fixed order, and nothing is summed in memory.
  *
  * Fragments of mma.m16n8k16: a thread of lane l has rows l/4 and l/4 + 8, columns 2 (l%4) and the next. */
-#include <climits>
-
-#include "device/cuda/kernel.cuh"
-
-typedef __nv_bfloat16 bf16;
+#include "device/cuda/attention_tile.cuh"
 
 constexpr int warps = 4, threads = 32 * warps; /* of a block */
 
@@ -21,15 +17,6 @@ constexpr int warps = 4, threads = 32 * warps; /* of a block */
 
 template <int D> constexpr int row_stride = D + 8;
 
-static __device__ inline void copy16(bf16 *to, const bf16 *from, bool there) {
-    unsigned at = (unsigned)__cvta_generic_to_shared(to);
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(at), "l"(from), "r"(there ? 16 : 0));
-}
-static __device__ inline void copies_commit() { asm volatile("cp.async.commit_group;\n"); }
-template <int N> static __device__ inline void copies_wait() {
-    asm volatile("cp.async.wait_group %0;\n" ::"n"(N));
-}
-
 /* `rows` rows from `first` on of x, columns from `column` on; rows past the end are zero. */
 template <int D, int rows, int threads>
 static __device__ inline void load_tile(bf16 *tile, const struct array &x, int64_t first, int64_t tokens,
@@ -37,19 +24,19 @@ static __device__ inline void load_tile(bf16 *tile, const struct array &x, int64
     constexpr int chunks = D / 8;
     for (int i = threadIdx.x; i < rows * chunks; i += threads) {
         int64_t row = first + i / chunks, safe = row < tokens ? row : tokens - 1;
-        copy16(tile + i / chunks * row_stride<D> + i % chunks * 8,
+        copy16(shared_address(tile + i / chunks * row_stride<D> + i % chunks * 8),
                (const bf16 *)x.data + safe * x.stride + column + i % chunks * 8, row < tokens);
     }
 }
 
 static __device__ inline void load_matrices(uint32_t (&r)[4], const bf16 *at) {
-    unsigned address = (unsigned)__cvta_generic_to_shared(at);
+    unsigned address = shared_address(at);
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];\n"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
                  : "r"(address));
 }
 static __device__ inline void load_transposed(uint32_t (&r)[4], const bf16 *at) {
-    unsigned address = (unsigned)__cvta_generic_to_shared(at);
+    unsigned address = shared_address(at);
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];\n"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
                  : "r"(address));
@@ -126,103 +113,7 @@ static __device__ inline void times_columns(float (&out)[M][D / 8][4], const flo
     }
 }
 
-static __device__ inline float quad_sum(float x) {
-    x += __shfl_xor_sync(~0u, x, 1);
-    return x + __shfl_xor_sync(~0u, x, 2);
-}
-static __device__ inline float quad_max(float x) {
-    x = fmaxf(x, __shfl_xor_sync(~0u, x, 1));
-    return fmaxf(x, __shfl_xor_sync(~0u, x, 2));
-}
-
-constexpr float log2_e = 1.44269504f;
-
-/* A thread's rows, two of each fragment, and where their keys begin. A row past the end sees no key. */
-template <int M> struct own_rows {
-    int row[M][2], start[M][2];
-    int first, last, late; /* of the warp: first and last row, where the last one's keys begin */
-};
-template <int M> static __device__ inline own_rows<M> rows_from(const struct attention &a, int first) {
-    own_rows<M> r = {.first = first, .last = first + 16 * M - 1};
-    r.late = r.last < a.tokens ? a.ranges.start[r.last] : INT_MAX;
-    for (int m = 0; m < M; m++)
-        for (int i = 0; i < 2; i++) {
-            r.row[m][i] = first + 16 * m + threadIdx.x % 32 / 4 + 8 * i;
-            r.start[m][i] = r.row[m][i] < a.tokens ? a.ranges.start[r.row[m][i]] : INT_MAX;
-        }
-    return r;
-}
-
-/* Writes [16 M, D] of fragments to the rows of a thread; `factor` for each of them. */
-template <int D, int M>
-static __device__ inline void write_tile(const struct array &out, const float (&x)[M][D / 8][4],
-                                         const own_rows<M> &r, int64_t tokens, int64_t column,
-                                         const float (&factor)[M][2]) {
-    int at = threadIdx.x % 4 * 2;
-#pragma unroll
-    for (int m = 0; m < M; m++)
-        for (int n = 0; n < D / 8; n++)
-            for (int i = 0; i < 2; i++) {
-                if (r.row[m][i] >= tokens) continue;
-                float low = x[m][n][2 * i] * factor[m][i], high = x[m][n][2 * i + 1] * factor[m][i];
-                int64_t to = r.row[m][i] * out.stride + column + n * 8 + at;
-                if (out.type == DTYPE_BF16)
-                    *(uint32_t *)((bf16 *)out.data + to) = two_bf16(low, high);
-                else
-                    *(float2 *)((float *)out.data + to) = make_float2(low, high);
-            }
-}
-
-template <int M> struct ones {
-    float v[M][2];
-    __device__ ones() {
-        for (int m = 0; m < M; m++) v[m][0] = v[m][1] = 1;
-    }
-};
-
 /* ---- forward ---- */
-
-/* Scores of a tile of keys that begins at j0: weights in their place, and what was summed before scaled to
- * the new maximum. c: scale · log2 e. */
-template <int D, int M, int N>
-static __device__ inline void soften(float (&s)[M][N][4], float (&out)[M][D / 8][4], float (&most)[M][2],
-                                     float (&sum)[M][2], float c) {
-#pragma unroll
-    for (int m = 0; m < M; m++)
-#pragma unroll
-        for (int r = 0; r < 2; r++) {
-            float top = most[m][r];
-#pragma unroll
-            for (int n = 0; n < N; n++) top = fmaxf(top, fmaxf(s[m][n][2 * r], s[m][n][2 * r + 1]));
-            top = quad_max(top);
-            float shift = top == -INFINITY ? 0 : top * c, keep = exp2_of(fmaf(most[m][r], c, -shift));
-            most[m][r] = top;
-            sum[m][r] *= keep;
-#pragma unroll
-            for (int n = 0; n < N; n++)
-                for (int e = 2 * r; e < 2 * r + 2; e++) {
-                    s[m][n][e] = exp2_of(fmaf(s[m][n][e], c, -shift));
-                    sum[m][r] += s[m][n][e];
-                }
-#pragma unroll
-            for (int n = 0; n < D / 8; n++) {
-                out[m][n][2 * r] *= keep;
-                out[m][n][2 * r + 1] *= keep;
-            }
-        }
-}
-
-/* Scores of keys that a row does not see become -∞. */
-template <int M, int N>
-static __device__ inline void hide(float (&s)[M][N][4], const own_rows<M> &mine, int j0) {
-#pragma unroll
-    for (int m = 0; m < M; m++)
-        for (int n = 0; n < N; n++)
-            for (int e = 0; e < 4; e++) {
-                int j = j0 + n * 8 + threadIdx.x % 4 * 2 + e % 2;
-                if (j > mine.row[m][e / 2] || j < mine.start[m][e / 2]) s[m][n][e] = -INFINITY;
-            }
-}
 
 template <int D, int M, int keys>
 static __global__ void __launch_bounds__(threads, 2) flash(struct attention a) {

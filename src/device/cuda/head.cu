@@ -77,8 +77,95 @@ static __global__ void __launch_bounds__(threads) rows_of(struct logits l) {
     }
 }
 
+/* ---- rows longer than a block's registers: a cluster of eight blocks holds one, so that it is read once
+ * ---- */
+
+enum { cluster = 8, cluster_step = cluster * step };
+
+#if __CUDA_ARCH__ >= 900
+/* Writes x into the same shared memory of another block of the cluster. */
+static __device__ inline void tell(float2 *to, unsigned block, float2 x) {
+    unsigned at = (unsigned)__cvta_generic_to_shared(to), there;
+    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;\n" : "=r"(there) : "r"(at), "r"(block));
+    asm volatile("st.shared::cluster.v2.f32 [%0], {%1, %2};\n" ::"r"(there), "f"(x.x), "f"(x.y) : "memory");
+}
+static __device__ inline void cluster_sync() {
+    asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;\n" ::
+                     : "memory");
+}
+#else /* never launched there */
+static __device__ inline void tell(float2 *, unsigned, float2) {}
+static __device__ inline void cluster_sync() {}
+#endif
+
+/* As rows_of. `quads`: vectors of four that a thread holds; vocabulary up to quads · cluster_step. Each block
+ * tells all others its maximum and its sum below it; they are joined in the blocks' order. */
+template <int quads> static __global__ void __launch_bounds__(threads) rows_of_clusters(struct logits l) {
+    __shared__ float2 parts[cluster];
+    int64_t m = blockIdx.x / cluster;
+    unsigned block = blockIdx.x % cluster;
+    float *row = l.logits + m * l.stride, x[quads][4], top = -INFINITY, below = 0;
+    int target = l.targets[m];
+    int64_t first = block * step + threadIdx.x * 4;
+#pragma unroll
+    for (int k = 0; k < quads; k++) four(x[k], row, first + k * cluster_step, l.vocabulary);
+    float right = row[target];
+#pragma unroll
+    for (int k = 0; k < quads; k++)
+        for (int j = 0; j < 4; j++) top = fmaxf(top, x[k][j]);
+    top = block_max(top);
+    float base = top == -INFINITY ? 0 : top;
+#pragma unroll
+    for (int k = 0; k < quads; k++)
+        for (int j = 0; j < 4; j++) below += x[k][j] = exp_of(x[k][j] - base);
+    below = block_sum(below);
+    cluster_sync(); /* all blocks run: their memory is there */
+    if (threadIdx.x < cluster) tell(&parts[block], threadIdx.x, make_float2(top, below));
+    cluster_sync(); /* and all have read the row */
+    float most = parts[0].x, sum = parts[0].y;
+    for (int i = 1; i < cluster; i++) join(most, sum, parts[i].x, parts[i].y);
+    float lse = most + logf(sum);
+    if (l.logp && !block && !threadIdx.x) l.logp[m] = right - lse;
+    if (!l.dlogp) return;
+    float weight = l.dlogp[m], factor = expf(base - lse);
+    struct array out = {row, l.bf16 ? DTYPE_BF16 : DTYPE_F32};
+#pragma unroll
+    for (int k = 0; k < quads; k++) {
+        int64_t i = first + k * cluster_step;
+        lanes<4> dl;
+        for (int j = 0; j < 4; j++) dl.v[j] = weight * ((i + j == target) - x[k][j] * factor);
+        if (i < l.vocabulary) put<4>(out, i, dl); /* past it: as in rows_of */
+    }
+}
+
+/* False where the vocabulary is too large, or so small that a block does as well. */
+static bool launch_clusters(const struct logits *l, cudaStream_t stream) {
+    const struct {
+        int64_t quads;
+        void (*kernel)(struct logits);
+    } rows[] = {{4, rows_of_clusters<4>},
+                {8, rows_of_clusters<8>},
+                {10, rows_of_clusters<10>},
+                {16, rows_of_clusters<16>}};
+    if (!l->clusters || l->vocabulary < 2 * cluster_step) return false;
+    cudaLaunchAttribute shape = {.id = cudaLaunchAttributeClusterDimension};
+    shape.val.clusterDim.x = cluster;
+    shape.val.clusterDim.y = shape.val.clusterDim.z = 1;
+    cudaLaunchConfig_t launch = {.gridDim = dim3((unsigned)(l->rows * cluster)),
+                                 .blockDim = dim3(threads),
+                                 .stream = stream,
+                                 .attrs = &shape,
+                                 .numAttrs = 1};
+    for (const auto &row : rows)
+        if (l->vocabulary <= row.quads * cluster_step) {
+            cudaLaunchKernelEx(&launch, row.kernel, *l);
+            return true;
+        }
+    return false;
+}
+
 void cuda_logits(const struct logits *l, cudaStream_t stream) {
-    if (l->rows) rows_of<<<(unsigned)l->rows, threads, 0, stream>>>(*l);
+    if (l->rows && !launch_clusters(l, stream)) rows_of<<<(unsigned)l->rows, threads, 0, stream>>>(*l);
 }
 
 static __global__ void __launch_bounds__(threads)

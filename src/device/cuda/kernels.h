@@ -94,7 +94,7 @@ struct plain_product {
 };
 void cuda_plain_product(const struct plain_product *product, cudaStream_t stream);
 
-/* ---- attention.cu, attention_flash.cu ---- */
+/* ---- attention.cu, attention_flash.cu, attention_wgmma.cu ---- */
 
 /* Of each token: the first token of its segment, the one past its last, its segment. */
 struct ranges {
@@ -119,6 +119,12 @@ void cuda_attention_grad(const struct attention *a, cudaStream_t stream);
 bool cuda_flash_serves(enum dtype type, int head_dim);
 bool cuda_flash(const struct attention *a, cudaStream_t stream);
 bool cuda_flash_grad(const struct attention *a, cudaStream_t stream);
+/* A GPU of capability 9.0, and a module with code for it alone (9.0a). */
+bool cuda_is_hopper(int major, int minor);
+/* The same on such a GPU for some widths; dy16 is there in the gradient. */
+bool cuda_wgmma_serves(enum dtype type, int head_dim);
+void cuda_wgmma(const struct attention *a, cudaStream_t stream);
+void cuda_wgmma_grad(const struct attention *a, cudaStream_t stream);
 
 struct cache_attention {
     struct array q, k, v, y;
@@ -143,6 +149,7 @@ struct logits {
     const float *dlogp; /* NULL: logp alone */
     float *logp;        /* or NULL */
     bool bf16;
+    bool clusters; /* the GPU has clusters of blocks, and code for them (cuda_is_hopper) */
 };
 void cuda_logits(const struct logits *l, cudaStream_t stream);
 /* loss += Σ weights · logp */

@@ -257,7 +257,8 @@ static bool head_rows(struct call *call, bool gradient, struct error *err) {
                  .targets = call->in[2].data,
                  .dlogp = gradient ? call->in[3].data : NULL,
                  .logp = call->out[0].data,
-                 .bf16 = half},
+                 .bf16 = half,
+                 .clusters = cuda_is_hopper(call->device->major, call->device->minor)},
         .size_x = left.stride * (int64_t)type_bytes(call->compute),
         .size_dx = gradient && dx->data ? dx->stride * (int64_t)type_bytes(dx->dtype) : 0,
     };
