@@ -5,9 +5,9 @@ set -eu
 need=${1:-build}
 
 debian_build="gcc libc6-dev cmake ninja-build pkg-config python3 python3-venv ca-certificates
-  libjansson-dev libpcre2-dev libutf8proc-dev libfyaml-dev libxxhash-dev"
+  libjansson-dev libpcre2-dev libutf8proc-dev libfyaml-dev libxxhash-dev liblapacke-dev libopenblas-serial-dev"
 debian_check="g++ libcmocka-dev clang clang-format"
-brew_build="cmake ninja pkg-config python jansson pcre2 utf8proc libfyaml xxhash"
+brew_build="cmake ninja pkg-config python jansson pcre2 utf8proc libfyaml xxhash openblas"
 brew_check="cmocka clang-format"
 
 as_root() {
@@ -39,6 +39,6 @@ elif command -v brew >/dev/null; then
     brew install $missing
 else
     echo "Neither apt-get nor brew is here. hone needs a C compiler, cmake, ninja, pkg-config, python3 and the" >&2
-    echo "development files of jansson, pcre2, utf8proc, libfyaml and xxhash." >&2
+    echo "development files of jansson, pcre2, utf8proc, libfyaml, xxhash, LAPACKE and OpenBLAS." >&2
     exit 1
 fi

@@ -96,6 +96,9 @@ void progress_plan(const json_t *plan) {
     if (offloaded > 0) printf("  %-28s %12s\n", "offloaded to a file", print_bytes(offloaded, text));
     double host = json_get_number(plan, "host_bytes");
     if (host > 0) printf("  %-28s %12s\n", "on the host, beside it", print_bytes(host, text));
+    double start = json_get_number(plan, "start_bytes"), seconds = json_get_number(plan, "start_seconds");
+    if (start > 0) printf("  %-28s %12s\n", "in process: the start", print_bytes(start, text));
+    if (seconds > 0) printf("  %-28s %12s\n", "time for the start, about", print_seconds(seconds, text));
     double steps = json_get_number(plan, "steps"), tokens = json_get_number(plan, "micro_batch_tokens");
     if (steps > 0) printf("  %-28s %12.0f\n", "steps", steps);
     if (tokens > 0) printf("  %-28s %12.0f\n", "tokens a micro-batch", tokens);

@@ -59,9 +59,11 @@ static bool check_supported(const json_t *json, const char *path, struct error *
     if (!json_is_string(init)) return true;
     for (size_t i = 0; i < sizeof harmless_init / sizeof *harmless_init; i++)
         if (!strcmp(json_string_value(init), harmless_init[i])) return true;
-    return error_set(err, ERROR_INPUT, "peft",
-                     "%s: init_lora_weights: \"%s\" changes the base model, which is not supported", path,
-                     shown_text(&shown, json_string_value(init), json_string_length(init)));
+    error_set(err, ERROR_INPUT, "peft",
+              "%s: init_lora_weights: \"%s\" changes the base model, which is not supported", path,
+              shown_text(&shown, json_string_value(init), json_string_length(init)));
+    return error_fix(err, "In PEFT, save it as a plain adapter: save_pretrained with "
+                          "path_initial_model_for_weight_conversion.");
 }
 
 /* An object of numbers, key by key. */

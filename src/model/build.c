@@ -71,6 +71,19 @@ static int base_product(struct builder *b, int module, int x, int bias, int adde
     return emit1(b, OP_LINEAR, inputs, &plain, dtype, modules[module].target);
 }
 
+/* y - scale · B0 A0 x: the base without the start of the adapter beside it. Dropout does not stand before it,
+ * since it is the base's. */
+static int without_start(struct builder *b, int module, int x, int y, enum dtype dtype) {
+    size_t part = (size_t)(b->layer * module_count + module);
+    const struct start_pair *start = &b->state->starts[part];
+    if (start->a < 0) return y;
+    struct attributes plain = product(b, 1), scaled = product(b, -method_scale(&b->state->method, part));
+    int down[6] = {x, state_value(b, start->a, false), -1, -1, -1, -1};
+    int h = emit1(b, OP_LINEAR, down, &plain, DTYPE_F32, "start_down");
+    int up[6] = {h, state_value(b, start->b, false), -1, y, -1, -1};
+    return emit1(b, OP_LINEAR, up, &scaled, dtype, "start_up");
+}
+
 static int norms_value(struct builder *b, int module) {
     return state_value(b, b->state->norms[b->layer * module_count + module], false);
 }
@@ -91,8 +104,9 @@ static int rescaled(struct builder *b, int module, int z, int x, int x_dropped, 
 }
 
 /* `count` modules from `module` on, all of x, with their adapters:
- * y = x wᵀ + bias + addend + scale · up(down(dropout x)). Products of the same x stand side by side, so that
- * a device can make them in one go. `bias_role` is the first module's; -1: none has a bias. */
+ * y = x wᵀ + bias + addend + scale · up(down(dropout x)) [- scale · B0 A0 x]. Products of the same x stand
+ * side by side, so that a device can make them in one go. `bias_role` is the first module's; -1: none has a
+ * bias. */
 static void projections(struct builder *b, int module, int count, int bias_role, int x, int addend,
                         enum dtype dtype, int *y) {
     struct attributes plain = product(b, 1);
@@ -116,6 +130,7 @@ static void projections(struct builder *b, int module, int count, int bias_role,
         struct attributes scaled = product(b, method_scale(&b->state->method, part));
         int up[6] = {h[i], part_value(b, module + i, PART_LORA_B), -1, y[i], -1, -1};
         y[i] = emit1(b, OP_LINEAR, up, &scaled, dora ? b->state->compute : dtype, "lora_up");
+        y[i] = without_start(b, module + i, x, y[i], dtype);
     }
     for (int i = 0; i < count && dora; i++)
         if (part_of(b, module + i, PART_MAGNITUDE))

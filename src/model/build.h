@@ -23,6 +23,12 @@ struct trained_part {
     int row, gradient; /* of the state table; gradient is -1 unless training */
 };
 
+/* Where an adapter began, when that is taken from the base (method_is_subtracted): rows of A0 [rank, in] and
+ * B0 [out, rank]; -1: there are none. */
+struct start_pair {
+    int a, b;
+};
+
 /* Rows of the state table by what they are. */
 struct model_state {
     struct state_table table;
@@ -38,6 +44,7 @@ struct model_state {
     struct trained_part *list; /* [parts.count] */
     int *first; /* [modules + 1]: a module's parts are list[first[m]] to list[first[m + 1] - 1] */
     int *norms; /* [modules] with DoRA: norms [out] of the rows of W + s B A, GRAPH_DERIVE's; -1: none */
+    struct start_pair *starts;          /* [modules] */
     int moments[optimizer_most_states]; /* the optimizer's, as its row names them; -1: none */
     struct optimizer optimizer;
     int scaling;            /* of the loss, op/scaling.h, when training in f16; -1: none */
@@ -70,6 +77,8 @@ int model_state_average(const struct model_state *state, int row);
 /* A module's part of this kind; NULL: it has none. `module`: layer · module_count + module. */
 const struct trained_part *model_state_part(const struct model_state *state, size_t module,
                                             enum part_kind kind);
+/* What a weight's numbers are rounded to before anything reads them; its stored type: not at all. */
+enum dtype model_state_base(const struct model_state *state, size_t index);
 /* The bytes of a row of class STATE_WEIGHT that is no part of another (frequencies; quantised, decoded,
  * un-permuted or widened copies) or of a weight that is trained, as many as the row says. */
 bool model_state_make(const struct model_state *state, int row, void *out, struct pool *pool,

@@ -40,6 +40,20 @@ bool method_same_parts(const struct method *a, const struct method *b) {
     return true;
 }
 
+bool method_is_subtracted(const struct method *method) {
+    return method->init == METHOD_INIT_PISSA || method->init == METHOD_INIT_OLORA;
+}
+
+bool method_written(struct method *out, const struct method *method, struct error *err) {
+    if (!method_copy(out, method, err)) return false;
+    for (size_t i = 0; method_is_subtracted(method) && out->parts && i < out->count; i++) {
+        out->parts[i].rank *= 2;
+        out->parts[i].alpha *= method->rslora ? sqrt(2) : 2;
+    }
+    if (method->init > METHOD_INIT_GAUSSIAN) out->init = METHOD_INIT_DEFAULT;
+    return true;
+}
+
 double method_scale(const struct method *method, size_t part) {
     double rank = (double)method->parts[part].rank;
     return method->parts[part].alpha / (method->rslora ? sqrt(rank) : rank);

@@ -27,10 +27,16 @@ struct method_part {
     double alpha;
 };
 
-/* How A begins; B begins at zero. */
+/* How A and B begin. With the first two B is zero. Those after them are made of the weight itself
+ * (method_init.h); after PiSSA's and OLoRA's start the base counts without it, so that training begins at the
+ * model as it is: y = W x + s B A x - s B0 A0 x, where A0 and B0 are where A and B began. */
 enum method_init {
-    METHOD_INIT_DEFAULT,  /* uniform in ±1/√in: Kaiming's with a = √5 */
-    METHOD_INIT_GAUSSIAN, /* normal with deviation 1/rank */
+    METHOD_INIT_DEFAULT,  /* A uniform in ±1/√in: Kaiming's with a = √5 */
+    METHOD_INIT_GAUSSIAN, /* A normal with deviation 1/rank */
+    METHOD_INIT_PISSA,    /* the largest singular triplets of W (Meng et al. 2024) */
+    METHOD_INIT_OLORA,    /* the first columns of W = Q R (Büyükakyüz 2024) */
+    METHOD_INIT_LOFTQ,    /* those of what quantising took from W (Li et al. 2023), one alternation */
+    METHOD_INITS
 };
 
 /* All zero: the plain model. */
@@ -43,7 +49,8 @@ struct method {
     bool rslora; /* scale = alpha / √rank (Kalajdzievski 2023), else alpha / rank */
     bool dora;   /* each adapted module has a magnitude [out] too */
     enum method_init init;
-    bool *weights; /* [weight_count] as model->weights: trained whole; from mem_alloc; NULL: none is */
+    int init_steps; /* of PiSSA's: struct low_rank's */
+    bool *weights;  /* [weight_count] as model->weights: trained whole; from mem_alloc; NULL: none is */
     size_t weight_count;
 };
 
@@ -93,6 +100,13 @@ bool method_bad_regex(const char *flag, struct error *err);
 bool method_match(struct method_matcher *matcher, const char *path, double otherwise, double *out, bool *used,
                   struct error *err);
 
+/* Whether the start is taken from the base (A0, B0). */
+bool method_is_subtracted(const struct method *method);
+/* What an adapter of this method is written as. Where the start is taken from the base: a plain one of twice
+ * the rank and the same scale, [A; A0] and [B, -B0], as PEFT's path_initial_model_for_weight_conversion; so
+ * it fits the base as it is. To be released. */
+bool method_written(struct method *out, const struct method *method, struct error *err);
+
 /* Factor of the update of a part. */
 double method_scale(const struct method *method, size_t part);
 /* Trained values in all. */
@@ -102,7 +116,8 @@ void module_shape(const struct model_config *config, int module, int64_t *out, i
 /* "model.layers.12.mlp.up_proj" */
 void module_path(int64_t layer, int module, char out[96]);
 
-/* Initial A [rank, in] of a part. Philox counter: (element / 4, module number, 0, 0xfffffffd). */
+/* Initial A [rank, in] of a part where B is zero. Philox counter: (element / 4, module number, 0,
+ * 0xfffffffd). */
 void method_init_a(const struct method *method, const struct model_config *config, uint64_t seed,
                    int64_t layer, int module, float *a);
 

@@ -17,10 +17,10 @@ static bool is_permuted(const struct model *model, enum weight_role role) {
     return model->permuted && (role == WEIGHT_Q || role == WEIGHT_K);
 }
 
-/* What a linear's numbers are rounded to before anything reads them. */
-static enum dtype base_of(const struct model_state *state, enum weight_role role,
-                          const struct tensor *weight) {
-    bool taken = dtype_row(state->base)->quantised && base_type_takes(role, weight);
+enum dtype model_state_base(const struct model_state *state, size_t index) {
+    const struct tensor *weight = &state->model->weights[index];
+    bool taken = dtype_row(state->base)->quantised &&
+                 base_type_takes(layout_role(&state->model->config, index), weight);
     return taken ? state->base : weight->dtype;
 }
 
@@ -75,7 +75,7 @@ static void add_weights(struct model_state *state) {
         enum weight_role role = layout_role(&model->config, i);
         state->weights[i] = -1;
         if (!weight->rank || role == WEIGHT_ROPE_FACTORS || is_trained(state, i)) continue;
-        enum dtype base = base_of(state, role, weight), dtype = base;
+        enum dtype base = model_state_base(state, i), dtype = base;
         if (is_vector(weight)) dtype = DTYPE_F32;
         if (state->decoded && role < WEIGHT_LAYER_ROLES && !is_vector(weight)) dtype = state->compute;
         bool made = is_vector(weight) || dtype != weight->dtype || base != dtype || is_permuted(model, role);
@@ -168,7 +168,7 @@ static int add_block(struct model_state *state, enum state_class class, const ch
 }
 
 int model_state_average(const struct model_state *state, int row) {
-    bool trained = row >= 0 && state->table.rows[row].class == STATE_TRAINED;
+    bool trained = state->trained >= 0 && row >= state->trained && row <= state->trained + state->parts.count;
     return trained && state->average >= 0 ? row - state->trained + state->average : row;
 }
 
@@ -208,6 +208,23 @@ static void add_norms(struct model_state *state) {
     }
 }
 
+/* They are part of the adapter, but do not change. */
+static void add_starts(struct model_state *state) {
+    size_t modules_in_all = (size_t)state->model->config.layers * module_count;
+    for (size_t i = 0; i < modules_in_all; i++) {
+        state->starts[i] = (struct start_pair){-1, -1};
+        if (!model_state_part(state, i, PART_LORA_A) || !method_is_subtracted(&state->method)) continue;
+        int64_t rank = state->method.parts[i].rank, out, in;
+        char name[96];
+        module_shape(&state->model->config, (int)(i % module_count), &out, &in);
+        const int64_t dim_a[2] = {rank, in}, dim_b[2] = {out, rank};
+        snprintf(name, sizeof name, "%zu.start_A", i);
+        state->starts[i].a = state_add(&state->table, STATE_TRAINED, DTYPE_F32, 2, dim_a, name);
+        snprintf(name, sizeof name, "%zu.start_B", i);
+        state->starts[i].b = state_add(&state->table, STATE_TRAINED, DTYPE_F32, 2, dim_b, name);
+    }
+}
+
 static void add_trained(struct model_state *state, bool train, bool average) {
     struct state_table *table = &state->table;
     int64_t one = 1, columns = SCALING_COLUMNS;
@@ -222,6 +239,7 @@ static void add_trained(struct model_state *state, bool train, bool average) {
     for (int i = 0; i < state->parts.count; i++)
         if (state->list[i].kind == PART_WEIGHT) state->weights[state->list[i].of] = state->list[i].row;
     if (!state->table.failed) add_norms(state);
+    if (!state->table.failed) add_starts(state);
     if (!train) return;
     state->gradient = add_block(state, STATE_GRADIENT, "gradient");
     if (average) state->average = add_block(state, STATE_OPTIMIZER, "average");
@@ -258,10 +276,12 @@ bool model_state_build(struct model_state *out, const struct model *model, const
     out->weights = mem_array(layout_count(&model->config), sizeof(int));
     out->first = mem_array(parts + 1, sizeof(int));
     out->norms = mem_array(parts, sizeof(int));
+    out->starts = mem_array(parts, sizeof *out->starts);
     out->list = mem_array(most, sizeof *out->list);
     out->cache_k = mem_array(layers * 2, sizeof(int));
     out->parts.items = mem_array(most, sizeof *out->parts.items);
-    if (!out->weights || !out->first || !out->norms || !out->list || !out->cache_k || !out->parts.items) {
+    if (!out->weights || !out->first || !out->norms || !out->starts || !out->list || !out->cache_k ||
+        !out->parts.items) {
         model_state_release(out);
         return error_no_memory(err, "model", most * sizeof *out->parts.items);
     }
@@ -281,6 +301,7 @@ void model_state_release(struct model_state *state) {
     mem_free(state->weights);
     mem_free(state->first);
     mem_free(state->norms);
+    mem_free(state->starts);
     mem_free(state->list);
     mem_free(state->cache_k);
     mem_free(state->parts.items);
@@ -309,8 +330,7 @@ bool model_state_make(const struct model_state *state, int row, void *out, struc
     for (size_t i = 0; i < layout_count(&model->config); i++) {
         int made = state->weights[i];
         if (made < 0 || (made != row && rows[made].parent != row)) continue;
-        enum dtype base = base_of(state, layout_role(&model->config, i), &model->weights[i]);
-        return model_weight_make(model, i, base, rows[made].dtype, out, pool, err);
+        return model_weight_make(model, i, model_state_base(state, i), rows[made].dtype, out, pool, err);
     }
     return error_set(err, ERROR_INTERNAL, "model", "state row %d is no weight", row);
 }

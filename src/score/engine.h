@@ -61,9 +61,12 @@ bool engine_base_of(const struct peft *adapter, const char *name, const struct m
 /* Puts the adapter's numbers into the store, and computes what follows from them (GRAPH_DERIVE); writes the
  * store's into a directory. */
 bool engine_load_adapter(struct engine *engine, const struct peft *peft, struct error *err);
-/* Where training begins: PEFT's initial adapter for `seed`, and the model's weights as f32 where they are
+/* Where training begins: PEFT's initial adapter for `seed`, or the one that its method makes of the weights
+ * (model/method_init.h), and the model's weights as f32 where they are
  * trained whole. */
 bool engine_init_trained(struct engine *engine, uint64_t seed, struct error *err);
+/* What making that takes meanwhile, beside what stays; 0 where it is drawn. */
+bool engine_init_bytes(const struct engine *engine, uint64_t *out, struct error *err);
 /* `average`: the moving average's numbers where one is kept, which is what the run's result is. */
 bool engine_save_adapter(struct engine *engine, const char *directory, bool average, const char *base_model,
                          const json_t *card, struct error *err);

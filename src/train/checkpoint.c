@@ -21,7 +21,9 @@ static bool is_full(const struct engine *engine) { return !engine->state.method.
 uint64_t checkpoint_bytes(const struct engine *engine) {
     const struct model_state *state = &engine->state;
     /* A frozen part of a model is written too: no more than all of it. */
-    return state->table.rows[state->trained].bytes + state_class_bytes(&state->table, STATE_OPTIMIZER) +
+    uint64_t copies = method_is_subtracted(&state->method) ? 2 : 1; /* with where it began */
+    return copies * state->table.rows[state->trained].bytes +
+           state_class_bytes(&state->table, STATE_OPTIMIZER) +
            (is_full(engine) ? engine->model->mapped_bytes : 0) + (UINT64_C(1) << 16);
 }
 
@@ -343,14 +345,16 @@ static bool read_optimizer(struct engine *engine, const char *directory, struct 
 
 static bool read_adapter(struct engine *engine, const char *directory, struct error *err) {
     struct peft *peft = NULL;
-    struct method method = {0};
+    struct method method = {0}, written = {0};
     char *path = fs_join(directory, "adapter");
-    bool ok = path ? peft_open(&peft, path, err) && engine_method_of(peft, engine->model, &method, err)
+    bool ok = path ? peft_open(&peft, path, err) && engine_method_of(peft, engine->model, &method, err) &&
+                         method_written(&written, &engine->state.method, err)
                    : error_no_memory(err, "checkpoint", 0);
-    if (ok && !method_same_parts(&method, &engine->state.method))
+    if (ok && !method_same_parts(&method, &written))
         ok = error_set(err, ERROR_INPUT, "checkpoint", "%s is of another rank or other targets", path);
     ok = ok && engine_load_adapter(engine, peft, err);
     method_release(&method);
+    method_release(&written);
     peft_close(&peft);
     mem_free(path);
     return ok;

@@ -149,7 +149,8 @@ bool inputs_open(struct inputs *out, struct recipe *recipe, const char *model_pa
 bool inputs_renew_method(struct inputs *inputs, struct recipe *recipe, struct error *err) {
     method_release(&inputs->method);
     return recipe_method(&inputs->method, recipe, inputs->model, inputs->adapter, err) &&
-           recipe_base(&inputs->base, recipe, inputs->model, inputs->adapter, err);
+           recipe_base(&inputs->base, recipe, inputs->model, inputs->adapter, err) &&
+           recipe_check_start(&inputs->method, inputs->base, inputs->model, err);
 }
 
 void inputs_close(struct inputs *inputs) {

@@ -89,6 +89,7 @@ struct recipe {
     int64_t lora_layers;                                    /* the last so many; 0: all */
     bool lora_rslora;
     int lora_init; /* enum method_init, model/method.h */
+    int64_t lora_init_steps;
 
     /* optimizer */
     double learning_rate;                                         /* 0: auto */

@@ -177,7 +177,42 @@ static bool of_settings(struct method *out, struct recipe *recipe, const struct 
     out->rslora = recipe->lora_rslora;
     out->dora = recipe->method == TUNING_DORA;
     out->init = (enum method_init)recipe->lora_init;
+    out->init_steps = (int)recipe->lora_init_steps;
     return true;
+}
+
+/* PEFT's conversion of such a start to a plain adapter keeps A and B alone. */
+static bool check_dora(const struct method *method, struct error *err) {
+    if (!method->dora || !method_is_subtracted(method)) return true;
+    error_set(err, ERROR_USAGE, "train", "--lora-init %s does not go with --method dora",
+              method->init == METHOD_INIT_PISSA ? "pissa" : "olora");
+    error_why(err, "PEFT's form of such an adapter has no place for the lengths of the rows");
+    return error_fix(err, "Take --method lora, or leave --lora-init out.");
+}
+
+/* LoftQ fits the adapter to what quantising takes from float weights. */
+static bool check_loftq(const struct method *method, enum dtype base, const struct model *model,
+                        struct error *err) {
+    const struct tensor *stored = NULL;
+    if (method->init != METHOD_INIT_LOFTQ) return true;
+    for (size_t i = 0; i < method->count && !stored; i++) {
+        const struct tensor *weight =
+            model_weight(model, modules[i % module_count].role, (int64_t)(i / module_count));
+        if (method->parts[i].rank && dtype_row(weight->dtype)->quantised) stored = weight;
+    }
+    if (!stored && dtype_row(base)->quantised) return true;
+    error_set(err, ERROR_USAGE, "train",
+              "--lora-init loftq needs float weights, and a type to quantise them to");
+    if (stored)
+        error_why(err, "%s is %s already, and what that took is lost", stored->name,
+                  dtype_row(stored->dtype)->name);
+    return error_fix(err, stored ? "Name the model that the file was made from, or leave --lora-init out."
+                                 : "Add --base-type nf4, or leave --lora-init out.");
+}
+
+bool recipe_check_start(const struct method *method, enum dtype base, const struct model *model,
+                        struct error *err) {
+    return check_dora(method, err) && check_loftq(method, base, model, err);
 }
 
 static bool resolve_rate(struct recipe *recipe, const struct model_config *config, struct error *err) {

@@ -15,6 +15,10 @@ bool recipe_method(struct method *out, struct recipe *recipe, const struct model
 bool recipe_base(enum dtype *out, struct recipe *recipe, const struct model *model,
                  const struct peft *adapter, struct error *err);
 
+/* Refuses a start of the adapter that the method, the base or the model does not allow. */
+bool recipe_check_start(const struct method *method, enum dtype base, const struct model *model,
+                        struct error *err);
+
 /* Which numbers a pattern takes. */
 enum pattern_numbers { PATTERN_WHOLE, PATTERN_POSITIVE, PATTERN_NOT_NEGATIVE };
 /* A setting's "PATTERN=NUMBER" items, in `arena`; `name` is its own. Errors: ERROR_USAGE. */

@@ -3,17 +3,19 @@
 
 #include <string.h>
 
+#include "model/method.h"
 #include "model/optimizer.h"
 
 enum { of_adapters = 1u << TUNING_LORA | 1u << TUNING_QLORA | 1u << TUNING_DORA };
-enum owner { BY_METHOD, BY_OPTIMIZER, BY_SCHEDULE };
+enum owner { BY_METHOD, BY_OPTIMIZER, BY_SCHEDULE, BY_INIT };
 
 static const struct {
     const char *name;
     size_t slot; /* int */
 } owners[] = {[BY_METHOD] = {"method", offsetof(struct recipe, method)},
               [BY_OPTIMIZER] = {"optimizer", offsetof(struct recipe, optimizer)},
-              [BY_SCHEDULE] = {"schedule", offsetof(struct recipe, schedule)}};
+              [BY_SCHEDULE] = {"schedule", offsetof(struct recipe, schedule)},
+              [BY_INIT] = {"lora-init", offsetof(struct recipe, lora_init)}};
 
 static const struct {
     const char *name;
@@ -30,6 +32,7 @@ static const struct {
     {"lora-layers", BY_METHOD, of_adapters},
     {"lora-rslora", BY_METHOD, of_adapters},
     {"lora-init", BY_METHOD, of_adapters},
+    {"lora-init-steps", BY_INIT, 1u << METHOD_INIT_PISSA},
     {"base-type", BY_METHOD, of_adapters},
     {"freeze", BY_METHOD, 1u << TUNING_FULL},
     {"adam-beta1", BY_OPTIMIZER, 1u << OPTIMIZER_ADAMW},

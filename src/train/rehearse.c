@@ -82,7 +82,7 @@ static bool set_seconds(struct run *run, double fixed, double per_token, double 
     plan->seconds =
         plan->passes * ((double)micro_batches * fixed + (double)train->counts.tokens * per_token) +
         plan->evaluations * (double)held->counts.tokens * score_per_token + plan->update_seconds +
-        saves * (double)checkpoint_bytes(&run->programs.engine) / save_bytes_per_second;
+        plan->start_seconds + saves * (double)checkpoint_bytes(&run->programs.engine) / save_bytes_per_second;
     return true;
 }
 

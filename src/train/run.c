@@ -301,13 +301,16 @@ static bool load_start(struct run *run, bool there, struct error *err) {
     if (there && !checkpoint_load(&run->programs.engine, run->recipe->output, &run->progress, &found,
                                   remember_warning, run, err))
         return false;
+    if (found) run->plan.start_seconds = 0; /* it lies in the checkpoint */
     if (found) run->saved_at = run->progress.step;
     if (found && !forget_lost_best(run, err)) return false;
     if (found) run->kept = (struct best){run->progress.best_loss, run->progress.best_step};
     if (found) return true;
     struct engine *engine = &run->programs.engine;
+    double begin = clock_seconds();
     bool ok = run->inputs.adapter ? engine_load_adapter(engine, run->inputs.adapter, err)
                                   : engine_init_trained(engine, (uint64_t)run->recipe->seed, err);
+    if (run->plan.start) run->plan.start_seconds = clock_seconds() - begin;
     return ok && engine_init_average(engine, err);
 }
 

@@ -6,6 +6,7 @@
 
 #include "base/process.h"
 #include "base/text.h"
+#include "model/method_init.h"
 #include "train/recipe_groups.h"
 #include "train/run_profile.h"
 
@@ -76,20 +77,22 @@ void run_programs_release(struct run_programs *programs) {
 
 /* What else there is to place: on a device with memory of its own nothing of the process lies there, but the
  * weights do that are otherwise read where their file is mapped. */
-static void set_bytes(struct run_plan *plan, const struct run_programs *programs, uint64_t process,
-                      bool own_memory) {
+static bool set_bytes(struct run_plan *plan, const struct run_programs *programs, uint64_t process,
+                      bool own_memory, struct error *err) {
     const struct state_table *table = &programs->engine.state.table;
     const struct engine_program *all[] = {&programs->train, &programs->update, &programs->score};
     const struct engine_program *largest = all[0];
     for (int i = 1; i < 3; i++)
         if (program_bytes(all[i]) > program_bytes(largest)) largest = all[i];
+    if (!engine_init_bytes(&programs->engine, &plan->start, err)) return false;
     plan->weights = state_class_bytes(table, STATE_WEIGHT);
     plan->adapter = state_class_bytes(table, STATE_TRAINED);
     plan->gradient = state_class_bytes(table, STATE_GRADIENT);
     plan->optimizer = state_class_bytes(table, STATE_OPTIMIZER);
     plan->activation = largest->plan.arena_bytes;
     plan->workspace = largest->plan.workspace_bytes;
-    plan->process = process + plan->adapter + save_slack;
+    /* The start is made before anything is saved. */
+    plan->process = process + (plan->adapter > plan->start ? plan->adapter : plan->start) + save_slack;
     if (own_memory) {
         const struct device_ops *ops = programs->engine.ops;
         plan->weights +=
@@ -104,6 +107,7 @@ static void set_bytes(struct run_plan *plan, const struct run_programs *programs
     plan->parameters = 0;
     const struct op_parts *parts = &programs->engine.state.parts;
     for (int i = 0; i < parts->count; i++) plan->parameters += parts->items[i].rows * parts->items[i].columns;
+    return true;
 }
 
 /* Floating-point operations of one program's run with these counts. */
@@ -168,6 +172,13 @@ static struct rates measure(const struct inputs *inputs, enum dtype compute, int
 
 int64_t run_plan_interval(int64_t steps) { return (steps + 9) / 10; }
 
+/* Decompositions run in f64 on a thread each, and half of their work is no product of matrices. */
+static double start_seconds(const struct run_plan *plan, const struct engine *engine) {
+    static const double flops_per_thread = 10e9; /* measured with AVX-512: 8 to 14 */
+    uint64_t one = method_init_bytes(&engine->state);
+    return one ? method_init_flops(&engine->state) / (flops_per_thread * (double)(plan->start / one)) : 0;
+}
+
 /* Steps, tokens and work of the whole run, evaluations included, from the mean micro-batch. */
 static void set_work(struct run_plan *plan, const struct run_programs *programs, const struct recipe *recipe,
                      const struct inputs *inputs, struct rates rates) {
@@ -197,7 +208,9 @@ static void set_work(struct run_plan *plan, const struct run_programs *programs,
     double blocks = 2.0 * (double)plan->steps * (double)(plan->adapter + plan->gradient + plan->optimizer);
     plan->update_seconds =
         blocks / rates.bytes + (double)plan->steps * program_flops(&programs->update, NULL) / rates.flops;
-    plan->seconds = plan->flops / rates.flops + moved / (3 * rates.bytes) + plan->update_seconds;
+    plan->start_seconds = start_seconds(plan, &programs->engine);
+    plan->seconds =
+        plan->flops / rates.flops + moved / (3 * rates.bytes) + plan->update_seconds + plan->start_seconds;
 }
 
 static bool choose_compute(const struct recipe *recipe, const struct device_ops *ops, struct device *device,
@@ -335,7 +348,10 @@ bool run_plan_build(struct run_plan *out, struct run_programs *programs, struct 
         last = choices[i];
         if (!plan_programs(programs, &last, recipe, inputs, compute, ops, device, err)) return false;
         memset(&plan, 0, sizeof plan);
-        set_bytes(&plan, programs, held.anonymous, own_memory);
+        if (!set_bytes(&plan, programs, held.anonymous, own_memory, err)) {
+            run_programs_release(programs);
+            return false;
+        }
         int64_t counts[COUNT_KINDS] = {0, last.tokens, last.tokens / 2, last.tokens / 64 + 1,
                                        last.tokens / 64 + 2};
         double cost = program_flops(&programs->train, counts) / (double)last.tokens *
@@ -355,13 +371,17 @@ bool run_plan_build(struct run_plan *out, struct run_programs *programs, struct 
         struct choice way = {.keep = GRAPH_KEEP_OFFLOADED, .tokens = longest};
         if (recipe->recompute == RECOMPUTE_AUTO && ops->reserve_file) {
             if (!plan_programs(programs, &way, recipe, inputs, compute, ops, device, err)) return false;
-            set_bytes(&offloaded, programs, held.anonymous, own_memory);
+            bool told = set_bytes(&offloaded, programs, held.anonymous, own_memory, err);
             run_programs_release(programs);
+            if (!told) return false;
         }
         return refuse_memory(&smallest, offloaded.peak, &last, budget, source, err);
     }
     if (!plan_programs(programs, &best, recipe, inputs, compute, ops, device, err)) return false;
-    set_bytes(out, programs, held.anonymous, own_memory);
+    if (!set_bytes(out, programs, held.anonymous, own_memory, err)) {
+        run_programs_release(programs);
+        return false;
+    }
     out->compute = compute;
     out->decoded = best.decoded;
     out->keep = best.keep;
@@ -388,6 +408,7 @@ bool run_plan_json(const struct run_plan *plan, const struct run_programs *progr
                 {"activation_bytes", plan->activation},
                 {"workspace_bytes", plan->workspace},
                 {"process_bytes", plan->process},
+                {"start_bytes", plan->start},
                 {"peak_bytes", plan->peak},
                 {"mapped_bytes", plan->mapped},
                 {"offloaded_bytes", plan->offloaded},
@@ -409,6 +430,7 @@ bool run_plan_json(const struct run_plan *plan, const struct run_programs *progr
     json_object_put(&object, "frozen_weights", json_string(plan->decoded ? "decoded" : "stored"));
     json_object_put(&object, "flops", json_real(plan->flops));
     json_object_put(&object, "seconds", json_real(plan->seconds));
+    json_object_put(&object, "start_seconds", json_real(plan->start_seconds));
     json_object_put(&object, "profile", run_profile(programs, every));
     *out = object;
     return object || error_no_memory(err, "plan", 0);

@@ -15,8 +15,11 @@ struct run_plan {
     /* Bytes; peak is the sum of the first seven. */
     uint64_t weights, adapter, gradient, optimizer, activation, workspace, process, peak;
     uint64_t mapped, host, offloaded;
+    uint64_t start; /* what making the adapter's start takes meanwhile; counted in process where it is more
+                       than a copy for saving */
     double flops, seconds;             /* of the whole run */
     double update_seconds;             /* of all updates, in `seconds` */
+    double start_seconds;              /* of making the adapter's start, in `seconds` */
     double passes, evaluations;        /* over the training data; over what is held out */
     int64_t steps, tokens, supervised; /* of the whole run */
     int64_t parameters;                /* trained numbers */

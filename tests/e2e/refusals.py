@@ -231,6 +231,15 @@ def a_base_type_that_does_not_fit_is_refused():
 
 
 @case
+def loftq_needs_the_float_weights():
+    done("convert", "--model", LLAMA, "--to", "safetensors", "--type", "int8", "--output", here / "int8")
+    run = ["train", "--model", "int8", "--data", LLAMA / "rows.jsonl", *FAST, "--output", "out"]
+    refused([*run, "--lora-init", "loftq"], 2, "int8 already", "made from")
+    refused([*run, "--lora-init", "loftq", "--base-type", "int8"], 2, "int8 already")
+    done(*run, "--lora-init", "pissa", "--lora-rank", "2", "--max-steps", "1")  # of the values that they stand for
+
+
+@case
 def a_dora_adapter_is_used_and_stays_one():
     dora = golden.parent / "variants/dora/adapter"
     use = ["--model", golden / "llama-untied", "--adapter", dora, *FAST]
@@ -343,6 +352,10 @@ def unknown_out_of_range_and_conflicting_settings_are_refused():
             ([*train, "--method", "full", "--freeze", ".*"], "nothing to train"),
             ([*train, "--adapter", LLAMA / "adapter", "--lora-rslora"], "lora-rslora conflicts"),
             ([*train, "--adapter", LLAMA / "adapter", "--lora-init", "gaussian"], "lora-init conflicts"),
+            ([*train, "--adapter", LLAMA / "adapter", "--lora-init", "pissa"], "lora-init conflicts"),
+            ([*train, "--lora-init", "pissa", "--method", "dora"], "no place for the lengths"), ([*train, "--lora-init", "olora", "--method", "dora"], "olora"),
+            ([*train, "--lora-init", "loftq"], "--base-type nf4"), ([*train, "--lora-init-steps", "4"], "lora-init-steps is not read by --lora-init default"),
+            ([*train, "--lora-init", "pissa_niter_4"], "pissa"), ([*train, "--method", "full", "--lora-init", "pissa"], "lora-init is not read by --method full"),
 
             ([*train, "--memory", "lots"], "600MiB"), ([*train, "--valid", "a", "--valid-split", "0.1"], "valid-split"),
             ([*train, "--valid-split", "0.01"], "valid-split"), ([*train, "--adapter", LLAMA / "adapter", "--resume"], "resume"),

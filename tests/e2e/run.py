@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The program from end to end on a real model: check, plan, train, kill -9, resume, eval, generate.
 
-    tests/e2e/run.py HONE MODEL.gguf DATA_DIRECTORY        (with train.jsonl and valid.jsonl)
+    tests/e2e/run.py HONE MODEL.gguf DATA_DIRECTORY [CASE…]        (with train.jsonl and valid.jsonl)
 
 Runs in a temporary directory; every case prints "ok" or what it saw, and the last line counts them."""
 import hashlib
@@ -166,6 +166,41 @@ def tiny_models_train_as_in_peft():
 
 
 @case
+def starts_made_of_the_weights_train_as_in_peft():
+    """PiSSA, OLoRA, LoftQ: ten losses; the result is a plain adapter on the model as it is."""
+    golden = pathlib.Path(__file__).resolve().parent.parent / "golden"
+    for directory in sorted((golden / "starts").iterdir()):
+        facts = json.loads((directory / "golden.json").read_text())
+        name, base = f"start-{directory.name}", golden / "data" / facts["model"]
+        run("train", "--model", base, "--data", base / "rows.jsonl", *facts["flags"].split(), "--no-shuffle", "--schedule", "constant",
+            "--warmup-ratio", "0", "--learning-rate", "1e-3", "--batch-size", "4", "--epochs", "4", "--max-steps", "10", "--compute", "f32",
+            "--output", name)
+        got = [step["loss"] for _, step in sorted(steps(name).items())]
+        assert len(got) == 10 and all(abs(a - b) <= 1e-4 * b for a, b in zip(got, facts["losses"])), (name, got, facts["losses"])
+        loss = {}
+        for adapter in ("adapter", "checkpoints/step-00000010/adapter"):
+            done = answer("eval", "--model", base, "--data", base / "rows.jsonl", "--adapter", work / name / adapter, "--compute", "f32")
+            loss[adapter] = done["loss"]
+        assert len(set(loss.values())) == 1 and loss["adapter"] < got[0], loss
+        run("train", "--recipe", work / name / "recipe.yaml", "--output", f"{name}-again")
+        assert adapter_digest(f"{name}-again") == adapter_digest(name), name
+
+
+@case
+def qlora_is_lora_with_a_base_type():
+    """The same recipe but for the name, the same bits."""
+    base = pathlib.Path(__file__).resolve().parent.parent / "golden/data/llama-untied"
+    recipes = {}
+    for name, flags in {"by-method": ["--method", "qlora"], "by-type": ["--method", "lora", "--base-type", "nf4"]}.items():
+        run("train", "--model", base, "--data", base / "rows.jsonl", *flags, "--lora-rank", "4", "--batch-size", "4", "--epochs", "1",
+            "--compute", "f32", "--output", name)
+        lines = (work / name / "recipe.yaml").read_text().splitlines()
+        recipes[name] = [line.split("  #")[0] for line in lines if not line.startswith(("method:", "output:", "template_clock:"))]
+    assert recipes["by-method"] == recipes["by-type"], recipes
+    assert adapter_digest("by-method") == adapter_digest("by-type")
+
+
+@case
 def converted_models_score_and_train_as_the_original():
     """GGUF and back with the same loss; a block type close to it; random weights train, with n - 1 bytes for n tokens."""
     tiny = pathlib.Path(__file__).resolve().parent.parent / "golden/data/llama-untied"
@@ -281,7 +316,7 @@ def an_unknown_flag_is_answered_with_its_neighbour():
 def main():
     for name, count in (("train.jsonl", 24), ("valid.jsonl", 8)):
         (work / name).write_text("".join((data / name).read_text().splitlines(True)[:count]))
-    failed = run_cases()
+    failed = run_cases(sys.argv[4:])
     subprocess.run(["rm", "-rf", str(work)], check=False)
     return failed
 

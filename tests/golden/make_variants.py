@@ -152,4 +152,5 @@ def main():
         print(name, "on", base, "loss", facts["loss"], "norm", facts["gradient_norm"])
 
 
-main()
+if __name__ == "__main__":
+    main()

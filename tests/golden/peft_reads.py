@@ -11,6 +11,7 @@ import tempfile
 import torch
 
 import make_models
+import make_variants
 
 DATA = pathlib.Path(__file__).resolve().parent / "data"
 CASES = [
@@ -20,6 +21,10 @@ CASES = [
     ("llama-untied", "--method dora --lora-rank 4 --neftune-alpha 5"),
     ("qwen2", "--method dora --lora-rank 4 --lora-rslora --lora-alpha 3 --lora-dropout 0.1 --lora-rank-pattern v_proj=2 --lora-targets q_proj,v_proj,down_proj"),
     ("llama-scaled", "--lora-rank 4 --lora-layers 1 --lora-targets v_proj,down_proj"),
+    ("llama-untied", "--lora-rank 4 --lora-alpha 8 --lora-init pissa --lora-dropout 0.1"),
+    ("llama-tied", "--lora-rank 4 --lora-alpha 3 --lora-rslora --lora-init pissa --lora-init-steps 2 --lora-rank-pattern o_proj=7 --lora-alpha-pattern k_proj=2"),
+    ("qwen2", "--lora-rank 4 --lora-init olora --lora-layers 1"),
+    ("llama-scaled", "--lora-rank 4 --lora-init loftq --method qlora"),
     ("llama-scaled", "--lora-rank 4 --lora-targets layers\\.0\\..*_proj,1.self_attn.k_proj --lora-rank-pattern layers.0.mlp.up_proj=2"),
 ]
 
@@ -37,7 +42,8 @@ def main():
                                    "f32", "--json"], check=True, capture_output=True, text=True)
             got = json.loads(done.stdout.splitlines()[-1])["loss"]
             examples = json.loads((DATA / base / "golden.json").read_text())["examples"]
-            model = make_models.load_adapter(DATA / base, adapter).eval()
+            rounded = make_variants.nf4 if "qlora" in flags else None
+            model = make_models.load_adapter(DATA / base, adapter, rounded).eval()
             with torch.no_grad():
                 want = make_models.step_loss(model, examples)[0].item()
                 with model.disable_adapter():

@@ -1,0 +1,310 @@
+/* Adapters in and out of an engine: what a PEFT directory asks for, its numbers into the store, and the
+ * store's into a directory. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/mem.h"
+#include "model/base_type.h"
+#include "score/engine_internal.h"
+#include "tensor/rowcodec.h"
+
+/* Splits "model.layers.12.mlp.up_proj" into layer and module; false when it is none of this model's. */
+static bool parse_module(const struct model *model, const char *path, int64_t *layer, int *module) {
+    for (int m = 0; m < module_count; m++) {
+        const char *pattern = modules[m].path, *mark = strstr(pattern, "%d");
+        size_t head = (size_t)(mark - pattern);
+        if (strncmp(path, pattern, head)) continue;
+        int64_t number = 0;
+        const char *at = path + head, *digits = at;
+        while (*at >= '0' && *at <= '9' && at - digits < 6) number = number * 10 + (*at++ - '0');
+        if (at == digits || strcmp(at, mark + 2) || number >= model->config.layers) continue;
+        *layer = number;
+        *module = m;
+        return true;
+    }
+    return false;
+}
+
+static bool unlike(const struct peft_pair *pair, int64_t rows, int64_t in, struct error *err) {
+    error_set(err, ERROR_INPUT, "adapter",
+              "the module %s is made for a linear of [%lld, %lld], this model's is [%lld, %lld]",
+              pair->module, (long long)pair->b.dim[0], (long long)pair->a.dim[1], (long long)rows,
+              (long long)in);
+    return error_fix(err, "Name the model that the adapter was trained on.");
+}
+
+/* The rank that the configuration gives a module must be its tensors': they are damaged otherwise, or
+ * another's. */
+static bool read_part(const struct peft *peft, const struct peft_pair *pair, struct method_matcher *ranks,
+                      struct method_matcher *alphas, struct method_part *out, struct error *err) {
+    const struct peft_config *config = peft_config(peft);
+    double rank, alpha;
+    if (!method_match(ranks, pair->module, (double)config->rank, &rank, NULL, err) ||
+        !method_match(alphas, pair->module, config->alpha, &alpha, NULL, err))
+        return false;
+    if ((int64_t)rank != pair->a.dim[0])
+        return error_set(err, ERROR_INPUT, "adapter",
+                         "the module %s has rank %lld, by rank_pattern of adapter_config.json it is %lld",
+                         pair->module, (long long)pair->a.dim[0], (long long)rank);
+    *out = (struct method_part){.rank = pair->a.dim[0], .alpha = alpha};
+    return true;
+}
+
+static bool read_parts(const struct peft *peft, const struct model *model, struct method_matcher *ranks,
+                       struct method_matcher *alphas, struct method *out, struct error *err) {
+    int64_t layer, in, rows;
+    int m;
+    bool kinds[module_count] = {false};
+    for (size_t i = 0; i < peft_pair_count(peft); i++) {
+        const struct peft_pair *pair = peft_pair(peft, i);
+        if (!parse_module(model, pair->module, &layer, &m))
+            return error_set(err, ERROR_INPUT, "adapter",
+                             "the module %s is not in this model (%lld layers, %s)", pair->module,
+                             (long long)model->config.layers, model->config.architecture);
+        module_shape(&model->config, m, &rows, &in);
+        if (pair->a.dim[1] != in || pair->b.dim[0] != rows) return unlike(pair, rows, in, err);
+        if (!read_part(peft, pair, ranks, alphas, &out->parts[layer * module_count + m], err)) return false;
+        kinds[m] = true;
+    }
+    /* A layer without a module that the configuration wants everywhere would be left at zero: refuse. */
+    for (size_t i = 0; peft_config(peft)->everywhere && i < out->count; i++) {
+        char path[96];
+        if (!kinds[i % module_count] || out->parts[i].rank) continue;
+        module_path((int64_t)(i / module_count), (int)(i % module_count), path);
+        return error_set(err, ERROR_INPUT, "adapter",
+                         "the module %s has no adapter while others of its kind do", path);
+    }
+    return true;
+}
+
+/* PEFT's patterns and ours are the same; only the name of the text differs. */
+static struct method_pattern *patterns_of(const struct peft_pattern *patterns, size_t count) {
+    struct method_pattern *copy = mem_array(count + 1, sizeof *copy);
+    for (size_t i = 0; copy && i < count; i++)
+        copy[i] = (struct method_pattern){patterns[i].key, patterns[i].value};
+    return copy;
+}
+
+bool engine_method_of(const struct peft *peft, const struct model *model, struct method *out,
+                      struct error *err) {
+    const struct peft_config *config = peft_config(peft);
+    *out = (struct method){.count = (size_t)model->config.layers * module_count,
+                           .rslora = config->rslora,
+                           .dora = config->dora,
+                           .init = config->gaussian ? METHOD_INIT_GAUSSIAN : METHOD_INIT_DEFAULT};
+    struct method_pattern *ranks = patterns_of(config->ranks, config->rank_count),
+                          *alphas = patterns_of(config->alphas, config->alpha_count);
+    struct method_matcher *rank_of = NULL, *alpha_of = NULL;
+    out->parts = mem_calloc(out->count, sizeof *out->parts);
+    bool ok = (out->parts && ranks && alphas) || error_no_memory(err, "adapter", out->count);
+    ok = ok && method_matcher_open(&rank_of, ranks, config->rank_count, err) &&
+         method_matcher_open(&alpha_of, alphas, config->alpha_count, err) &&
+         read_parts(peft, model, rank_of, alpha_of, out, err);
+    method_matcher_close(&rank_of);
+    method_matcher_close(&alpha_of);
+    mem_free(ranks);
+    mem_free(alphas);
+    if (!ok) method_release(out);
+    return ok;
+}
+
+bool engine_base_of(const struct peft *adapter, const char *name, const struct model *model, enum dtype *out,
+                    struct error *err) {
+    struct base_wish wish = {.name = name, .adapter = adapter ? peft_config(adapter)->base_type : NULL};
+    struct base_choice choice;
+    if (!base_type_choose(&choice, model, &wish, err)) return false;
+    *out = choice.dtype;
+    return true;
+}
+
+/* Columns [from, from + row's columns) of `count` lines of a pair's tensor, times `sign`, into a row of the
+ * state. */
+static bool upload_part(struct engine *engine, int row, const struct tensor *tensor, int64_t first,
+                        int64_t from, float sign, struct error *err) {
+    const struct state_row *to = &engine->state.table.rows[row];
+    int64_t lines = to->rank == 2 ? to->dim[0] : 1, columns = to->dim[to->rank - 1],
+            width = tensor->dim[tensor->rank - 1];
+    uint64_t elements;
+    if (!tensor_elements(tensor, &elements))
+        return error_set(err, ERROR_INTERNAL, "adapter", "size overflow");
+    float *numbers = mem_array((size_t)elements, sizeof *numbers);
+    if (!numbers) return error_no_memory(err, "adapter", elements * sizeof *numbers);
+    rowcodec(tensor->dtype)->decode(tensor->data, numbers, (int64_t)elements);
+    for (int64_t l = 0; l < lines; l++) /* to the front, never beyond what is still to be read */
+        for (int64_t c = 0; c < columns; c++)
+            numbers[l * columns + c] = sign * numbers[(first + l) * width + from + c];
+    bool ok = engine->ops->upload(engine->store, row, numbers, (size_t)to->bytes, err);
+    mem_free(numbers);
+    return ok;
+}
+
+/* The second half of a pair that was written with its start: [A; A0] and [B, -B0]. */
+static bool load_start(struct engine *engine, const struct start_pair *start, const struct peft_pair *pair,
+                       struct error *err) {
+    if (start->a < 0) return true;
+    int64_t rank = engine->state.table.rows[start->a].dim[0];
+    return upload_part(engine, start->a, &pair->a, rank, 0, 1, err) &&
+           upload_part(engine, start->b, &pair->b, 0, rank, -1, err);
+}
+
+bool engine_derive(struct engine *engine, struct error *err) {
+    const struct graph_sizes none = {0};
+    struct engine_program program;
+    if (!engine->state.method.dora) return true;
+    if (!program_plan(&program, engine, GRAPH_DERIVE, &none, err)) return false;
+    const struct binding nothing = {0};
+    bool ok = program_compile(&program, engine, err) && engine->ops->run(program.program, &nothing, err);
+    program_release(&program, engine);
+    return ok;
+}
+
+bool engine_load_adapter(struct engine *engine, const struct peft *peft, struct error *err) {
+    for (size_t i = 0; i < peft_pair_count(peft); i++) {
+        const struct peft_pair *pair = peft_pair(peft, i);
+        int64_t layer;
+        int m;
+        if (!parse_module(engine->model, pair->module, &layer, &m))
+            return error_set(err, ERROR_INTERNAL, "adapter", "unchecked module");
+        size_t index = (size_t)(layer * module_count + m);
+        const struct tensor *tensors[] = {
+            [PART_LORA_A] = &pair->a, [PART_LORA_B] = &pair->b, [PART_MAGNITUDE] = &pair->magnitude};
+        for (int kind = PART_LORA_A; kind <= PART_MAGNITUDE; kind++) {
+            const struct trained_part *part = model_state_part(&engine->state, index, (enum part_kind)kind);
+            if (part && !upload_part(engine, part->row, tensors[kind], 0, 0, 1, err)) return false;
+        }
+        if (!load_start(engine, &engine->state.starts[index], pair, err)) return false;
+    }
+    return engine_derive(engine, err);
+}
+
+/* What adapter_config.json says of the method; everything lives in `arena`. */
+static bool config_of(const struct engine *engine, const struct method *method, const char *base_model,
+                      struct peft_config *out, struct arena *arena, struct error *err) {
+    struct method_rules rules;
+    bool names;
+    if (!method_describe(method, &engine->model->config, &rules, &names, arena, err)) return false;
+    int64_t layers = engine->model->config.layers;
+    const struct dtype_row *base = dtype_row(engine->state.base);
+    *out = (struct peft_config){.rank = rules.rank,
+                                .alpha = rules.alpha,
+                                .dropout = method->dropout,
+                                .rslora = method->rslora,
+                                .dora = method->dora,
+                                .gaussian = method->init == METHOD_INIT_GAUSSIAN,
+                                .targets = rules.targets,
+                                .target_count = rules.target_count,
+                                .target_patterns = !names,
+                                .rank_count = rules.rank_count,
+                                .alpha_count = rules.alpha_count,
+                                .from_layer = rules.layers ? layers - rules.layers : 0,
+                                .layers = layers,
+                                .base_type = base->quantised ? base->name : NULL,
+                                .base_model = (char *)(uintptr_t)base_model};
+    out->ranks = arena_array(arena, rules.rank_count + 1, sizeof *out->ranks);
+    out->alphas = arena_array(arena, rules.alpha_count + 1, sizeof *out->alphas);
+    if (!out->ranks || !out->alphas) return error_no_memory(err, "adapter", 0);
+    for (size_t i = 0; i < rules.rank_count; i++)
+        out->ranks[i] = (struct peft_pattern){rules.ranks[i].pattern, rules.ranks[i].value};
+    for (size_t i = 0; i < rules.alpha_count; i++)
+        out->alphas[i] = (struct peft_pattern){rules.alphas[i].pattern, rules.alphas[i].value};
+    return true;
+}
+
+/* An adapter on its way out: the pairs as they are written, their numbers in one block. */
+struct saving {
+    struct engine *engine;
+    bool average;
+    float *at; /* free from here on */
+    struct method written;
+};
+
+static bool download(struct saving *saving, int row, float **at, struct error *err) {
+    struct engine *engine = saving->engine;
+    size_t bytes = (size_t)engine->state.table.rows[row].bytes;
+    *at = saving->at;
+    saving->at += bytes / sizeof **at;
+    return engine->ops->download(engine->store, row, *at, bytes, err);
+}
+
+static bool save_part(struct saving *saving, size_t module, enum part_kind kind, struct tensor *out,
+                      struct error *err) {
+    const struct model_state *state = &saving->engine->state;
+    const struct trained_part *part = model_state_part(state, module, kind);
+    float *numbers;
+    if (!part) return true;
+    const struct state_row *row = &state->table.rows[part->row];
+    if (!download(saving, saving->average ? model_state_average(state, part->row) : part->row, &numbers, err))
+        return false;
+    *out = (struct tensor){.name = "part",
+                           .dtype = DTYPE_F32,
+                           .rank = row->rank,
+                           .dim = {row->dim[0], row->dim[1]},
+                           .data = numbers,
+                           .bytes = row->bytes};
+    return true;
+}
+
+/* [A; A0]: A0 lies behind A already. */
+static bool join_a(struct saving *saving, int start, struct tensor *a, struct error *err) {
+    float *behind;
+    a->dim[0] *= 2;
+    a->bytes *= 2;
+    return download(saving, start, &behind, err);
+}
+
+/* [B, -B0], which takes the place of both. */
+static bool join_b(struct saving *saving, int start, struct tensor *b, struct error *err) {
+    float *first = (float *)(uintptr_t)b->data, *second;
+    size_t rows = (size_t)b->dim[0], rank = (size_t)b->dim[1];
+    if (!download(saving, start, &second, err)) return false;
+    float *copy = mem_array(2 * rows * rank, sizeof *copy);
+    if (!copy) return error_no_memory(err, "adapter", 2 * rows * rank * sizeof *copy);
+    memcpy(copy, first, 2 * rows * rank * sizeof *copy);
+    for (size_t r = 0; r < rows; r++)
+        for (size_t c = 0; c < rank; c++) {
+            first[r * 2 * rank + c] = copy[r * rank + c];
+            first[(r * 2 + 1) * rank + c] = -copy[(rows + r) * rank + c];
+        }
+    mem_free(copy);
+    b->dim[1] *= 2;
+    b->bytes *= 2;
+    return true;
+}
+
+static bool save_pair(struct saving *saving, size_t module, struct peft_pair *pair, struct error *err) {
+    const struct start_pair *start = &saving->engine->state.starts[module];
+    return save_part(saving, module, PART_LORA_A, &pair->a, err) &&
+           (start->a < 0 || join_a(saving, start->a, &pair->a, err)) &&
+           save_part(saving, module, PART_LORA_B, &pair->b, err) &&
+           (start->b < 0 || join_b(saving, start->b, &pair->b, err)) &&
+           save_part(saving, module, PART_MAGNITUDE, &pair->magnitude, err);
+}
+
+bool engine_save_adapter(struct engine *engine, const char *directory, bool average, const char *base_model,
+                         const json_t *card, struct error *err) {
+    const struct model_state *state = &engine->state;
+    size_t parts = (size_t)engine->model->config.layers * module_count, count = 0;
+    struct arena arena = {0};
+    struct peft_pair *pairs = arena_array(&arena, parts + 1, sizeof *pairs);
+    char(*paths)[96] = arena_array(&arena, parts + 1, sizeof *paths);
+    size_t bytes = (size_t)state_class_bytes(&state->table, STATE_TRAINED);
+    float *numbers = mem_map(bytes, 0); /* pages that are given back */
+    struct saving saving = {.engine = engine, .average = average, .at = numbers};
+    struct peft_config config;
+    bool ok = pairs && paths && numbers;
+    if (!ok) error_no_memory(err, "adapter", bytes);
+    ok = ok && method_written(&saving.written, &state->method, err) &&
+         config_of(engine, &saving.written, base_model, &config, &arena, err);
+    for (size_t i = 0; ok && i < parts; i++) {
+        if (!model_state_part(state, i, PART_LORA_A)) continue;
+        module_path((int64_t)(i / module_count), (int)(i % module_count), paths[count]);
+        pairs[count] = (struct peft_pair){.module = paths[count]};
+        ok = save_pair(&saving, i, &pairs[count++], err);
+    }
+    ok = ok && peft_write(directory, &config, pairs, count, card, err);
+    method_release(&saving.written);
+    arena_release(&arena);
+    mem_unmap(numbers, bytes);
+    return ok;
+}
