@@ -21,6 +21,8 @@ struct peft {
     struct safetensors *file;
     struct peft_pair *pairs; /* in the order of their A tensors in the file */
     size_t count;
+    struct peft_weight *weights;
+    size_t weight_count;
     struct name *modules;
     struct name_index by_module;
 };
@@ -95,6 +97,25 @@ static bool read_pair(struct peft *peft, const char *directory, const struct ten
            check_tensor(directory, b, 1, a->dim[0], err) && read_magnitude(peft, directory, a, pair, err);
 }
 
+/* A tensor of a module that modules_to_save names. *taken false: it is none. */
+static bool read_weight(struct peft *peft, const char *directory, const struct tensor *tensor, bool *taken,
+                        struct error *err) {
+    const struct peft_config *config = &peft->config;
+    const char *name = tensor->name + sizeof prefix - 1, *dot = strrchr(tensor->name, '.');
+    *taken = false;
+    if (strncmp(tensor->name, prefix, sizeof prefix - 1) || !dot || dot < name) return true;
+    size_t size = (size_t)(dot - name);
+    for (size_t i = 0; i < config->saved_count && !*taken; i++) {
+        size_t end = strlen(config->saved[i]);
+        *taken = end <= size && !strncmp(name + size - end, config->saved[i], end);
+    }
+    if (!*taken) return true;
+    if (!check_type(directory, tensor, err)) return false;
+    if (tensor->rank > 2) return refuse(directory, tensor, "is neither a matrix nor a vector", err);
+    peft->weights[peft->weight_count++] = (struct peft_weight){name, *tensor};
+    return true;
+}
+
 /* The distinct last parts of the module paths, in the order of the file. */
 static bool find_targets(struct peft *peft, struct error *err) {
     struct peft_config *config = &peft->config;
@@ -117,7 +138,9 @@ static bool read_pairs(struct peft *peft, const char *directory, struct error *e
     size_t tensors = safetensors_count(peft->file), others = 0, magnitudes = 0, duplicate;
     peft->pairs = arena_array(&peft->arena, tensors, sizeof *peft->pairs);
     peft->modules = arena_array(&peft->arena, tensors, sizeof *peft->modules);
-    if (!peft->pairs || !peft->modules) return error_no_memory(err, "peft", tensors * sizeof *peft->pairs);
+    peft->weights = arena_array(&peft->arena, tensors, sizeof *peft->weights);
+    if (!peft->pairs || !peft->modules || !peft->weights)
+        return error_no_memory(err, "peft", tensors * sizeof *peft->pairs);
     for (size_t i = 0; i < tensors; i++) {
         const struct tensor *tensor = safetensors_tensor(peft->file, i);
         if (module_size(tensor->name, suffix_b)) {
@@ -128,9 +151,14 @@ static bool read_pairs(struct peft *peft, const char *directory, struct error *e
             magnitudes++;
             continue;
         }
-        if (!module_size(tensor->name, suffix_a))
+        if (!module_size(tensor->name, suffix_a)) {
+            bool taken;
+            if (!read_weight(peft, directory, tensor, &taken, err)) return false;
+            if (taken) continue;
             return refuse(directory, tensor,
-                          "is no lora_A or lora_B of a linear, which is all that hone reads", err);
+                          "is no lora_A or lora_B of a linear, and of no module that modules_to_save names",
+                          err);
+        }
         struct peft_pair *pair = &peft->pairs[peft->count];
         if (!read_pair(peft, directory, tensor, pair, err)) return false;
         peft->modules[peft->count++] = (struct name){pair->module, strlen(pair->module)};
@@ -208,6 +236,10 @@ size_t peft_pair_count(const struct peft *peft) { return peft->count; }
 
 const struct peft_pair *peft_pair(const struct peft *peft, size_t index) { return &peft->pairs[index]; }
 
+size_t peft_weight_count(const struct peft *peft) { return peft->weight_count; }
+
+const struct peft_weight *peft_weight(const struct peft *peft, size_t index) { return &peft->weights[index]; }
+
 const struct peft_pair *peft_find(const struct peft *peft, const char *module) {
     size_t at = name_index_find(&peft->by_module, module);
     return at < peft->count ? &peft->pairs[at] : NULL;
@@ -223,10 +255,12 @@ static const char *tensor_name(struct arena *arena, const char *module, const ch
     return name;
 }
 
-bool peft_write(const char *directory, const struct peft_config *config, const struct peft_pair *pairs,
-                size_t count, const json_t *card, struct error *err) {
+bool peft_write(const char *directory, const struct peft_config *config, const struct peft_content *content,
+                const json_t *card, struct error *err) {
+    const struct peft_pair *pairs = content->pairs;
+    size_t count = content->count;
     struct arena arena = {0};
-    struct tensor *tensors = arena_array(&arena, count, 3 * sizeof *tensors);
+    struct tensor *tensors = arena_array(&arena, 3 * count + content->weight_count, sizeof *tensors);
     size_t written = 0;
     json_t *metadata = json_pack("{s:s, s:s*}", "format", "pt", base_type_key, config->base_type);
     char *path = fs_join(directory, "adapter_model.safetensors");
@@ -239,6 +273,11 @@ bool peft_write(const char *directory, const struct peft_config *config, const s
             tensors[written].name = tensor_name(&arena, pairs[i].module, suffixes[p]);
             ok = tensors[written++].name;
         }
+    }
+    for (size_t i = 0; ok && i < content->weight_count; i++) {
+        tensors[written] = content->weights[i].tensor;
+        tensors[written].name = tensor_name(&arena, content->weights[i].name, "");
+        ok = tensors[written++].name;
     }
     if (!ok) error_no_memory(err, "peft", count * sizeof *tensors);
     /* The weights last: a directory that holds them is whole. */

@@ -13,12 +13,12 @@ static const struct {
     const char *field, *meaning;
 } must_be_empty[] = {
     /* absent, null, false, 0, "", [] or {} */
-    {"lora_bias", "biases in the adapter"},        {"modules_to_save", "modules trained whole"},
+    {"lora_bias", "biases in the adapter"},        {"megatron_config", "Megatron layers"},
     {"fan_in_fan_out", "transposed weights"},      {"layer_replication", "replicated layers"},
     {"trainable_token_indices", "trained tokens"}, {"target_parameters", "parameters as targets"},
     {"alora_invocation_tokens", "activated LoRA"}, {"use_qalora", "QALoRA"},
     {"use_bdlora", "block-diagonal LoRA"},         {"arrow_config", "Arrow routing"},
-    {"monteclora_config", "MonteCLoRA"},           {"megatron_config", "Megatron layers"},
+    {"monteclora_config", "MonteCLoRA"},
 };
 
 /* The other initialisations (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA) change the base weights too. */
@@ -88,6 +88,23 @@ static bool read_patterns(const json_t *json, const char *field, bool whole, dou
     return true;
 }
 
+static bool read_saved(struct peft_config *out, const json_t *json, const char *path, struct arena *arena,
+                       struct error *err) {
+    const json_t *names = json_object_get(json, "modules_to_save"), *name;
+    size_t index;
+    if (is_empty(names)) return true;
+    if (!json_is_array(names)) return refuse(err, path, "modules_to_save", "not a list of names");
+    out->saved = arena_array(arena, json_array_size(names), sizeof *out->saved);
+    if (!out->saved) return error_no_memory(err, "peft", json_array_size(names) * sizeof *out->saved);
+    json_array_foreach(names, index, name) {
+        const char *text = json_string_value(name);
+        if (!text || !*text) return refuse(err, path, "modules_to_save", "not a list of names");
+        out->saved[out->saved_count] = arena_strdup(arena, text);
+        if (!out->saved[out->saved_count++]) return error_no_memory(err, "peft", strlen(text));
+    }
+    return true;
+}
+
 /* Whether the configuration says that what it names is adapted in every layer. */
 static bool is_everywhere(const json_t *json) {
     const json_t *targets = json_object_get(json, "target_modules"), *item;
@@ -133,6 +150,7 @@ bool peft_read_config(struct peft_config *out, const json_t *json, const char *p
     out->everywhere = is_everywhere(json);
     if (!read_patterns(json, "rank_pattern", true, largest_rank, &out->ranks, &out->rank_count, path, arena,
                        err) ||
+        !read_saved(out, json, path, arena, err) ||
         !read_patterns(json, "alpha_pattern", false, 1e300, &out->alphas, &out->alpha_count, path, arena,
                        err))
         return false;
@@ -185,20 +203,28 @@ static json_t *layers_json(const struct peft_config *config) {
     return list;
 }
 
+static json_t *saved_json(const struct peft_config *config) {
+    if (!config->saved_count) return json_null();
+    json_t *list = json_array();
+    for (size_t i = 0; i < config->saved_count; i++) json_list_add(&list, json_string(config->saved[i]));
+    return list;
+}
+
 /* Fields that PEFT has had for long, so that old versions read the file too. */
 bool peft_write_config(const char *directory, const struct peft_config *config, struct error *err) {
-    json_t *json = json_pack(
-        "{s:o, s:n, s:s?, s:s, s:b, s:b, s:o, s:n, s:n, s:o, s:{}, s:o, s:f, s:n, s:s, "
-        "s:n, s:s, s:I, s:o, s:n, s:o, s:s, s:b, s:b}",
-        "alpha_pattern", patterns_json(config->alphas, config->alpha_count), "auto_mapping",
-        "base_model_name_or_path", config->base_model ? peft_published(config->base_model) : NULL, "bias",
-        "none", "fan_in_fan_out", 0, "inference_mode", 1, "init_lora_weights",
-        config->gaussian ? json_string("gaussian") : json_true(), "layer_replication", "layers_pattern",
-        "layers_to_transform", layers_json(config), "loftq_config", "lora_alpha", number(config->alpha),
-        "lora_dropout", config->dropout, "megatron_config", "megatron_core", "megatron.core",
-        "modules_to_save", "peft_type", "LORA", "r", (json_int_t)config->rank, "rank_pattern",
-        patterns_json(config->ranks, config->rank_count), "revision", "target_modules", targets_json(config),
-        "task_type", "CAUSAL_LM", "use_dora", (int)config->dora, "use_rslora", (int)config->rslora);
+    json_t *json =
+        json_pack("{s:o, s:n, s:s?, s:s, s:b, s:b, s:o, s:n, s:n, s:o, s:{}, s:o, s:f, s:n, s:s, "
+                  "s:o, s:s, s:I, s:o, s:n, s:o, s:s, s:b, s:b}",
+                  "alpha_pattern", patterns_json(config->alphas, config->alpha_count), "auto_mapping",
+                  "base_model_name_or_path", config->base_model ? peft_published(config->base_model) : NULL,
+                  "bias", "none", "fan_in_fan_out", 0, "inference_mode", 1, "init_lora_weights",
+                  config->gaussian ? json_string("gaussian") : json_true(), "layer_replication",
+                  "layers_pattern", "layers_to_transform", layers_json(config), "loftq_config", "lora_alpha",
+                  number(config->alpha), "lora_dropout", config->dropout, "megatron_config", "megatron_core",
+                  "megatron.core", "modules_to_save", saved_json(config), "peft_type", "LORA", "r",
+                  (json_int_t)config->rank, "rank_pattern", patterns_json(config->ranks, config->rank_count),
+                  "revision", "target_modules", targets_json(config), "task_type", "CAUSAL_LM", "use_dora",
+                  (int)config->dora, "use_rslora", (int)config->rslora);
     char *path = fs_join(directory, "adapter_config.json");
     bool ok = json && path ? json_write_file(json, path, true, err) : error_no_memory(err, "peft", 0);
     mem_free(path);

@@ -4,6 +4,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "model/layout.h"
+
 struct builder {
     struct graph *graph;
     const struct model_state *state;
@@ -25,11 +27,9 @@ static int state_value(struct builder *b, int row, bool trained) {
 }
 
 static int weight(struct builder *b, enum weight_role role) {
-    if (role == WEIGHT_HEAD && b->config->tied) role = WEIGHT_EMBEDDING;
-    size_t index = role < WEIGHT_LAYER_ROLES
-                       ? (size_t)b->layer * WEIGHT_LAYER_ROLES + (size_t)role
-                       : (size_t)b->config->layers * WEIGHT_LAYER_ROLES + (size_t)(role - WEIGHT_LAYER_ROLES);
-    int state_row = b->state->weights[index];
+    int state_row = b->state->weights[layout_index(b->config, role, b->layer)];
+    if (role == WEIGHT_HEAD && b->config->tied && state_row < 0)
+        state_row = b->state->weights[layout_index(b->config, WEIGHT_EMBEDDING, 0)];
     bool trained = state_row >= 0 && b->state->table.rows[state_row].class == STATE_TRAINED;
     return state_value(b, state_row, trained && b->kind == GRAPH_TRAIN);
 }

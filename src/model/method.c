@@ -33,6 +33,8 @@ static bool same(double a, double b) { return !(a < b) && !(a > b); }
 
 bool method_same_parts(const struct method *a, const struct method *b) {
     if (a->count != b->count || a->rslora != b->rslora || a->dora != b->dora) return false;
+    for (size_t i = 0; i < a->weight_count || i < b->weight_count; i++)
+        if ((a->weights && a->weights[i]) != (b->weights && b->weights[i])) return false;
     for (size_t i = 0; i < a->count; i++)
         if (a->parts[i].rank != b->parts[i].rank ||
             (a->parts[i].rank && !same(a->parts[i].alpha, b->parts[i].alpha)))

@@ -78,6 +78,20 @@ bool method_full(struct method *out, const struct model *model, const char *cons
                  struct error *err);
 /* A weight's name in Hugging Face's models; false where the model has none of its own at this index. */
 bool weight_name_hub(const struct model *model, size_t index, char name[tensor_max_name]);
+/* Weights beside an adapter that are trained whole (PEFT's modules_to_save): all of each module that a
+ * pattern matches, which gets no pair then. A head that is the embedding may be one by itself, "lm_head": as
+ * in PEFT, the copy that is trained is tied to nothing. Errors: ERROR_USAGE naming a pattern that matches
+ * nothing. */
+bool method_save_modules(struct method *method, const struct model *model, const char *const *patterns,
+                         size_t count, struct error *err);
+/* Marks one such weight by its name in Hugging Face's models; false: there is none. */
+bool method_save_weight(struct method *method, const struct model *model, const char *name, size_t *index);
+/* Names of modules for them that PEFT, which compares ends of paths, and method_save_modules understand
+ * alike; the texts live in `arena`. */
+bool method_saved_names(const struct method *method, const struct model *model, const char ***names,
+                        size_t *count, struct arena *arena, struct error *err);
+/* A weight's name when it is trained; the head of a tied model has one too. */
+bool weight_name_trained(const struct model *model, size_t index, char name[tensor_max_name]);
 /* Refuses a rank above the smaller side of its matrix, which would train more numbers for nothing. */
 bool method_check(const struct method *method, const struct model_config *config, struct error *err);
 /* Rules that give these parts, as short as they can be; the texts live in `arena`. `names`: the targets are

@@ -17,8 +17,14 @@ static bool is_permuted(const struct model *model, enum weight_role role) {
     return model->permuted && (role == WEIGHT_Q || role == WEIGHT_K);
 }
 
+/* Where a weight's numbers lie: a tied head's are the embedding's. */
+static size_t source_of(const struct model *model, size_t index) {
+    bool tied = model->config.tied && layout_role(&model->config, index) == WEIGHT_HEAD;
+    return tied ? layout_index(&model->config, WEIGHT_EMBEDDING, 0) : index;
+}
+
 enum dtype model_state_base(const struct model_state *state, size_t index) {
-    const struct tensor *weight = &state->model->weights[index];
+    const struct tensor *weight = &state->model->weights[source_of(state->model, index)];
     bool taken = dtype_row(state->base)->quantised &&
                  base_type_takes(layout_role(&state->model->config, index), weight);
     return taken ? state->base : weight->dtype;
@@ -68,6 +74,15 @@ static int add_apart(struct model_state *state, enum dtype dtype, const struct t
     return row;
 }
 
+/* Beside an adapter a tied head stays as it is when the embedding is trained: the copy is tied to nothing, as
+ * in PEFT. */
+static void add_untied_head(struct model_state *state) {
+    const struct model_config *config = &state->model->config;
+    size_t head = layout_index(config, WEIGHT_HEAD, 0), embedding = layout_index(config, WEIGHT_EMBEDDING, 0);
+    if (config->tied && state->method.parts && is_trained(state, embedding) && !is_trained(state, head))
+        state->weights[head] = add_mapped(state, &state->model->weights[embedding]);
+}
+
 static void add_weights(struct model_state *state) {
     const struct model *model = state->model;
     for (size_t i = 0; i < layout_count(&model->config); i++) {
@@ -87,6 +102,7 @@ static void add_weights(struct model_state *state) {
         else
             state->weights[i] = add_mapped(state, weight);
     }
+    add_untied_head(state);
     int64_t half = model->config.head_dim / 2;
     state->frequencies = state_add(&state->table, STATE_WEIGHT, DTYPE_F32, 1, &half, "rope.frequencies");
 }
@@ -145,8 +161,8 @@ static void list_parts(struct model_state *state) {
     state->first[modules_in_all] = state->parts.count;
     for (size_t i = 0; i < layout_count(&state->model->config); i++) {
         char name[tensor_max_name];
-        const struct tensor *weight = &state->model->weights[i];
-        if (!is_trained(state, i) || !weight_name_hub(state->model, i, name)) continue;
+        const struct tensor *weight = &state->model->weights[source_of(state->model, i)];
+        if (!is_trained(state, i) || !weight_name_trained(state->model, i, name)) continue;
         struct op_part *part = list_part(state, PART_WEIGHT, i, weight->rank, weight->dim);
         snprintf(part->name, sizeof part->name, "%.*s", (int)sizeof part->name - 1, name);
     }
@@ -312,7 +328,7 @@ void model_state_release(struct model_state *state) {
 bool model_weight_make(const struct model *model, size_t index, enum dtype base, enum dtype dtype, void *out,
                        struct pool *pool, struct error *err) {
     bool permuted = is_permuted(model, layout_role(&model->config, index));
-    struct weight_work work = {.source = &model->weights[index],
+    struct weight_work work = {.source = &model->weights[source_of(model, index)],
                                .base = base,
                                .dtype = dtype,
                                .head_dim = permuted ? model->config.head_dim : 0};

@@ -6,6 +6,7 @@
 #include "base/arena.h"
 #include "base/mem.h"
 #include "model/base_type.h"
+#include "model/layout.h"
 #include "score/engine_internal.h"
 #include "tensor/rowcodec.h"
 
@@ -78,6 +79,25 @@ static bool read_parts(const struct peft *peft, const struct model *model, struc
     return true;
 }
 
+static bool read_weights(const struct peft *peft, const struct model *model, struct method *out,
+                         struct error *err) {
+    for (size_t i = 0; i < peft_weight_count(peft); i++) {
+        const struct peft_weight *weight = peft_weight(peft, i);
+        size_t index;
+        int64_t dim[2];
+        if (!method_save_weight(out, model, weight->name, &index))
+            return error_set(err, ERROR_INPUT, "adapter", "the weight %s is not in this model", weight->name);
+        int rank = layout_shape(&model->config, layout_role(&model->config, index), dim);
+        if (weight->tensor.rank == rank && weight->tensor.dim[0] == dim[0] &&
+            (rank == 1 || weight->tensor.dim[1] == dim[1]))
+            continue;
+        error_set(err, ERROR_INPUT, "adapter", "the weight %s is of another shape than this model's",
+                  weight->name);
+        return error_fix(err, "Name the model that the adapter was trained on.");
+    }
+    return true;
+}
+
 /* PEFT's patterns and ours are the same; only the name of the text differs. */
 static struct method_pattern *patterns_of(const struct peft_pattern *patterns, size_t count) {
     struct method_pattern *copy = mem_array(count + 1, sizeof *copy);
@@ -100,7 +120,7 @@ bool engine_method_of(const struct peft *peft, const struct model *model, struct
     bool ok = (out->parts && ranks && alphas) || error_no_memory(err, "adapter", out->count);
     ok = ok && method_matcher_open(&rank_of, ranks, config->rank_count, err) &&
          method_matcher_open(&alpha_of, alphas, config->alpha_count, err) &&
-         read_parts(peft, model, rank_of, alpha_of, out, err);
+         read_parts(peft, model, rank_of, alpha_of, out, err) && read_weights(peft, model, out, err);
     method_matcher_close(&rank_of);
     method_matcher_close(&alpha_of);
     mem_free(ranks);
@@ -159,6 +179,17 @@ bool engine_derive(struct engine *engine, struct error *err) {
     return ok;
 }
 
+static bool load_weights(struct engine *engine, const struct peft *peft, struct error *err) {
+    const struct model_state *state = &engine->state;
+    for (size_t i = 0; i < peft_weight_count(peft); i++)
+        for (int p = 0; p < state->parts.count; p++)
+            if (state->list[p].kind == PART_WEIGHT &&
+                !strcmp(state->parts.items[p].name, peft_weight(peft, i)->name) &&
+                !upload_part(engine, state->list[p].row, &peft_weight(peft, i)->tensor, 0, 0, 1, err))
+                return false;
+    return true;
+}
+
 bool engine_load_adapter(struct engine *engine, const struct peft *peft, struct error *err) {
     for (size_t i = 0; i < peft_pair_count(peft); i++) {
         const struct peft_pair *pair = peft_pair(peft, i);
@@ -175,7 +206,7 @@ bool engine_load_adapter(struct engine *engine, const struct peft *peft, struct 
         }
         if (!load_start(engine, &engine->state.starts[index], pair, err)) return false;
     }
-    return engine_derive(engine, err);
+    return load_weights(engine, peft, err) && engine_derive(engine, err);
 }
 
 /* What adapter_config.json says of the method; everything lives in `arena`. */
@@ -183,7 +214,11 @@ static bool config_of(const struct engine *engine, const struct method *method, 
                       struct peft_config *out, struct arena *arena, struct error *err) {
     struct method_rules rules;
     bool names;
-    if (!method_describe(method, &engine->model->config, &rules, &names, arena, err)) return false;
+    const char **saved;
+    size_t saved_count;
+    if (!method_describe(method, &engine->model->config, &rules, &names, arena, err) ||
+        !method_saved_names(method, engine->model, &saved, &saved_count, arena, err))
+        return false;
     int64_t layers = engine->model->config.layers;
     const struct dtype_row *base = dtype_row(engine->state.base);
     *out = (struct peft_config){.rank = rules.rank,
@@ -199,6 +234,8 @@ static bool config_of(const struct engine *engine, const struct method *method, 
                                 .alpha_count = rules.alpha_count,
                                 .from_layer = rules.layers ? layers - rules.layers : 0,
                                 .layers = layers,
+                                .saved = saved,
+                                .saved_count = saved_count,
                                 .base_type = base->quantised ? base->name : NULL,
                                 .base_model = (char *)(uintptr_t)base_model};
     out->ranks = arena_array(arena, rules.rank_count + 1, sizeof *out->ranks);
@@ -227,10 +264,9 @@ static bool download(struct saving *saving, int row, float **at, struct error *e
     return engine->ops->download(engine->store, row, *at, bytes, err);
 }
 
-static bool save_part(struct saving *saving, size_t module, enum part_kind kind, struct tensor *out,
+static bool save_part(struct saving *saving, const struct trained_part *part, struct tensor *out,
                       struct error *err) {
     const struct model_state *state = &saving->engine->state;
-    const struct trained_part *part = model_state_part(state, module, kind);
     float *numbers;
     if (!part) return true;
     const struct state_row *row = &state->table.rows[part->row];
@@ -273,12 +309,24 @@ static bool join_b(struct saving *saving, int start, struct tensor *b, struct er
 }
 
 static bool save_pair(struct saving *saving, size_t module, struct peft_pair *pair, struct error *err) {
-    const struct start_pair *start = &saving->engine->state.starts[module];
-    return save_part(saving, module, PART_LORA_A, &pair->a, err) &&
+    const struct model_state *state = &saving->engine->state;
+    const struct start_pair *start = &state->starts[module];
+    return save_part(saving, model_state_part(state, module, PART_LORA_A), &pair->a, err) &&
            (start->a < 0 || join_a(saving, start->a, &pair->a, err)) &&
-           save_part(saving, module, PART_LORA_B, &pair->b, err) &&
+           save_part(saving, model_state_part(state, module, PART_LORA_B), &pair->b, err) &&
            (start->b < 0 || join_b(saving, start->b, &pair->b, err)) &&
-           save_part(saving, module, PART_MAGNITUDE, &pair->magnitude, err);
+           save_part(saving, model_state_part(state, module, PART_MAGNITUDE), &pair->magnitude, err);
+}
+
+static bool save_weights(struct saving *saving, struct peft_weight *weights, size_t *count,
+                         struct error *err) {
+    const struct model_state *state = &saving->engine->state;
+    for (int i = 0; i < state->parts.count; i++) {
+        if (state->list[i].kind != PART_WEIGHT) continue;
+        weights[*count] = (struct peft_weight){.name = state->parts.items[i].name};
+        if (!save_part(saving, &state->list[i], &weights[(*count)++].tensor, err)) return false;
+    }
+    return true;
 }
 
 bool engine_save_adapter(struct engine *engine, const char *directory, bool average, const char *base_model,
@@ -288,11 +336,13 @@ bool engine_save_adapter(struct engine *engine, const char *directory, bool aver
     struct arena arena = {0};
     struct peft_pair *pairs = arena_array(&arena, parts + 1, sizeof *pairs);
     char(*paths)[96] = arena_array(&arena, parts + 1, sizeof *paths);
+    struct peft_weight *weights = arena_array(&arena, (size_t)state->parts.count + 1, sizeof *weights);
+    size_t weight_count = 0;
     size_t bytes = (size_t)state_class_bytes(&state->table, STATE_TRAINED);
     float *numbers = mem_map(bytes, 0); /* pages that are given back */
     struct saving saving = {.engine = engine, .average = average, .at = numbers};
     struct peft_config config;
-    bool ok = pairs && paths && numbers;
+    bool ok = pairs && paths && weights && numbers;
     if (!ok) error_no_memory(err, "adapter", bytes);
     ok = ok && method_written(&saving.written, &state->method, err) &&
          config_of(engine, &saving.written, base_model, &config, &arena, err);
@@ -302,7 +352,9 @@ bool engine_save_adapter(struct engine *engine, const char *directory, bool aver
         pairs[count] = (struct peft_pair){.module = paths[count]};
         ok = save_pair(&saving, i, &pairs[count++], err);
     }
-    ok = ok && peft_write(directory, &config, pairs, count, card, err);
+    ok = ok && save_weights(&saving, weights, &weight_count, err);
+    const struct peft_content content = {pairs, count, weights, weight_count};
+    ok = ok && peft_write(directory, &config, &content, card, err);
     method_release(&saving.written);
     arena_release(&arena);
     mem_unmap(numbers, bytes);

@@ -90,6 +90,7 @@ struct recipe {
     bool lora_rslora;
     int lora_init; /* enum method_init, model/method.h */
     int64_t lora_init_steps;
+    struct text_list modules_to_save;
 
     /* optimizer */
     double learning_rate;                                         /* 0: auto */

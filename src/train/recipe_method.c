@@ -96,6 +96,24 @@ static bool resolve_targets(struct recipe *recipe, const struct method_rules *ru
     return ok;
 }
 
+static bool resolve_saved(struct recipe *recipe, const struct method *method, const struct model *model,
+                          struct arena *arena, struct error *err) {
+    struct method_rules names = {0};
+    struct buf text = {0};
+    if (!method_saved_names(method, model, &names.targets, &names.target_count, arena, err)) return false;
+    join_targets(&names, &text);
+    bool ok = text.failed ? error_no_memory(err, "train", text.size)
+                          : resolve_list(recipe, "modules-to-save", &text, err);
+    buf_release(&text);
+    return ok;
+}
+
+static bool save_modules(struct method *method, const struct recipe *recipe, const struct model *model,
+                         struct error *err) {
+    const struct text_list *list = &recipe->modules_to_save;
+    return method_save_modules(method, model, (const char *const *)list->items, list->count, err);
+}
+
 /* Every setting that describes the adapter and was not given. */
 static bool describe_adapter(struct recipe *recipe, const struct method *method,
                              const struct method_rules *rules, struct error *err) {
@@ -120,9 +138,9 @@ static bool describe_adapter(struct recipe *recipe, const struct method *method,
 
 /* The first of the given settings is named; where it is one number, with what the adapter has. */
 static bool refuse_conflict(struct recipe *recipe, const struct method_rules *rules, struct error *err) {
-    static const char *const names[] = {"lora-rank",   "lora-alpha",        "lora-targets",
-                                        "lora-layers", "lora-rank-pattern", "lora-alpha-pattern",
-                                        "lora-rslora", "lora-init",         "method"};
+    static const char *const names[] = {
+        "lora-rank",          "lora-alpha",  "lora-targets", "lora-layers",     "lora-rank-pattern",
+        "lora-alpha-pattern", "lora-rslora", "lora-init",    "modules-to-save", "method"};
     const char *name = NULL;
     for (size_t i = 0; i < sizeof names / sizeof *names && !name; i++)
         if (is_given(recipe, names[i])) name = names[i];
@@ -155,9 +173,13 @@ static bool of_adapter(struct method *out, struct recipe *recipe, const struct m
     bool names;
     if (!engine_method_of(adapter, model, out, err) ||
         !method_describe(out, &model->config, &rules, &names, arena, err) ||
-        !describe_adapter(recipe, out, &rules, err) || !read_rules(&given, recipe, arena, err) ||
-        !method_build(&wanted, &model->config, &given, err))
+        !describe_adapter(recipe, out, &rules, err) || !resolve_saved(recipe, out, model, arena, err) ||
+        !read_rules(&given, recipe, arena, err) || !method_build(&wanted, &model->config, &given, err))
         return false;
+    if (!save_modules(&wanted, recipe, model, err)) {
+        method_release(&wanted);
+        return false;
+    }
     wanted.rslora = recipe->lora_rslora;
     wanted.dora = recipe->method == TUNING_DORA;
     bool same = method_same_parts(&wanted, out) && recipe->lora_init == (int)out->init;
@@ -172,7 +194,7 @@ static bool of_settings(struct method *out, struct recipe *recipe, const struct 
                                                          "the rank, so that the scale is 1", err))
         return false;
     if (!read_rules(&rules, recipe, arena, err) || !method_build(out, &model->config, &rules, err) ||
-        !method_check(out, &model->config, err))
+        !save_modules(out, recipe, model, err) || !method_check(out, &model->config, err))
         return false;
     out->rslora = recipe->lora_rslora;
     out->dora = recipe->method == TUNING_DORA;

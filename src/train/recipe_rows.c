@@ -262,6 +262,14 @@ const struct setting recipe_rows[] = {
              "exact",
      .offset = AT(lora_init_steps)},
 
+    {.name = "modules-to-save",
+     .type = SETTING_NAMES,
+     .uses = USE_RUN,
+     .argument = "NAMES",
+     .group = "adapter",
+     .help = "beside the adapter: modules that are trained whole, e.g. embed_tokens,lm_head,norm",
+     .offset = AT(modules_to_save)},
+
     {.name = "nan-policy",
      .type = SETTING_CHOICE,
      .uses = USE_RUN,

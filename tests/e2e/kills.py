@@ -138,6 +138,11 @@ def starts_made_of_the_weights_go_on_with_the_same_bits():
 
 
 @case
+def modules_that_are_trained_whole_go_on_with_the_same_bits():
+    survives("saved", "--modules-to-save", "embed_tokens,norm", "--ema-decay", 0.9, "--max-steps", 30, "--save-every", 1, "--eval-every", 5)
+
+
+@case
 def early_stopping_ends_at_the_same_step_with_the_same_result():
     flags = ["--schedule", "constant", "--learning-rate", 0.01, "--max-steps", 90, "--eval-every", 2, "--save-every", 1,
              "--early-stopping", 6, "--early-stopping-threshold", 0.01]

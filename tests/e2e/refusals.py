@@ -355,6 +355,9 @@ def unknown_out_of_range_and_conflicting_settings_are_refused():
             ([*train, "--adapter", LLAMA / "adapter", "--lora-init", "pissa"], "lora-init conflicts"),
             ([*train, "--lora-init", "pissa", "--method", "dora"], "no place for the lengths"), ([*train, "--lora-init", "olora", "--method", "dora"], "olora"),
             ([*train, "--lora-init", "loftq"], "--base-type nf4"), ([*train, "--lora-init-steps", "4"], "lora-init-steps is not read by --lora-init default"),
+            ([*train, "--modules-to-save", "x_proj"], 'no weight "x_proj"'), ([*train, "--modules-to-save", "("], '"("'),
+            ([*train, "--modules-to-save", ".*_proj"], "nothing for the adapter"), ([*train, "--method", "full", "--modules-to-save", "norm"], "modules-to-save is not read"),
+            ([*train, "--adapter", LLAMA / "adapter", "--modules-to-save", "norm"], "modules-to-save conflicts"),
             ([*train, "--lora-init", "pissa_niter_4"], "pissa"), ([*train, "--method", "full", "--lora-init", "pissa"], "lora-init is not read by --method full"),
 
             ([*train, "--memory", "lots"], "600MiB"), ([*train, "--valid", "a", "--valid-split", "0.1"], "valid-split"),

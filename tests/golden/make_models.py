@@ -174,7 +174,7 @@ def step_loss(model, examples):
 
 
 def trained_parameters(model):
-    return {k.replace(".default", ""): p for k, p in model.named_parameters() if p.requires_grad}
+    return {k.replace(".modules_to_save.default", "").replace(".default", ""): p for k, p in model.named_parameters() if p.requires_grad}
 
 
 def load_base(directory, rounded=None):

@@ -31,6 +31,10 @@ VARIANTS = {
     "nf4": ("llama-tied", dict(r=4, lora_alpha=8, target_modules=make_models.TARGETS)),
     "int8": ("qwen2", dict(r=4, lora_alpha=8, target_modules=make_models.TARGETS)),
     "dora": ("llama-untied", dict(r=4, lora_alpha=8, use_dora=True, target_modules=make_models.TARGETS)),
+    # Modules that are trained whole beside the adapter; of a tied model each is tied to nothing.
+    "saved": ("llama-untied", dict(r=2, lora_alpha=4, target_modules=["q_proj", "down_proj"], modules_to_save=["lm_head", "model.norm"])),
+    "saved-embedding": ("llama-tied", dict(r=2, lora_alpha=4, target_modules=["v_proj", "up_proj"], modules_to_save=["embed_tokens"])),
+    "saved-head": ("llama-tied", dict(r=2, lora_alpha=4, use_dora=True, target_modules=["v_proj", "up_proj"], modules_to_save=["lm_head", "input_layernorm"])),
     # Biases, which are not rescaled; a scale that is no whole number; modules of its own rank, and without adapter.
     "dora-patterns": ("qwen2", dict(r=4, lora_alpha=3, use_dora=True, use_rslora=True, rank_pattern={"q_proj": 2, r"layers\.1\.mlp\..*": 7},
                                     target_modules=["q_proj", "v_proj", "o_proj", "gate_proj", "down_proj"])),
@@ -74,12 +78,20 @@ def make_adapter(directory, base, settings, rng):
                 value = rng.standard_normal(p.shape) * 0.1
             elif "lora_magnitude" in key:
                 value = p.numpy() * (1 + 0.1 * rng.standard_normal(p.shape))
+            elif "modules_to_save" in key:
+                value = p.numpy() + 0.05 * rng.standard_normal(p.shape)
             else:
                 continue
             p.copy_(torch.from_numpy(value.astype(np.float32)))
     model.peft_config["default"].base_model_name_or_path = base.name
     model.save_pretrained(directory)
     (directory / "README.md").unlink()
+
+
+def keep_small(directory):
+    """Whole matrices among the gradients: without the longest sequence's logits, and without where the run ends."""
+    path = directory / "golden.safetensors"
+    save_file({k: v for k, v in load_file(path).items() if k != "logits.3" and not k.startswith("after.")}, path)
 
 
 def philox(counter, rounds=10):
@@ -146,6 +158,8 @@ def main():
         make_models.compute(DATA / base, directory, base, examples, rng, rounded, **({"base_type": name} if rounded else {}))
         if rounded:
             note_base(directory / "adapter", name)
+        if name.startswith("saved"):
+            keep_small(directory)
         if name.startswith(WITH_DROPOUT):
             add_dropout(DATA / base, directory)
         facts = json.loads((directory / "golden.json").read_text())

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Adapters of every form that hone writes, as PEFT loads them: the loss over the rows must be hone's.
 
-    peft_reads.py HONE        needs what make_models.py needs; trains three steps of the tiny models of data/"""
+    peft_reads.py HONE [WORD]        needs what make_models.py needs; WORD: only cases with it; trains three steps of the tiny models of data/"""
 import json
 import pathlib
 import subprocess
@@ -25,13 +25,17 @@ CASES = [
     ("llama-tied", "--lora-rank 4 --lora-alpha 3 --lora-rslora --lora-init pissa --lora-init-steps 2 --lora-rank-pattern o_proj=7 --lora-alpha-pattern k_proj=2"),
     ("qwen2", "--lora-rank 4 --lora-init olora --lora-layers 1"),
     ("llama-scaled", "--lora-rank 4 --lora-init loftq --method qlora"),
+    ("llama-untied", "--lora-rank 4 --modules-to-save embed_tokens,lm_head,norm"),
+    ("llama-tied", "--lora-rank 4 --modules-to-save embed_tokens --lora-init pissa"),
+    ("llama-tied", "--lora-rank 4 --modules-to-save lm_head,layers\\.1\\.input_layernorm"),
+    ("qwen2", "--lora-rank 4 --modules-to-save q_proj,layers\\.0\\..*norm"),
     ("llama-scaled", "--lora-rank 4 --lora-targets layers\\.0\\..*_proj,1.self_attn.k_proj --lora-rank-pattern layers.0.mlp.up_proj=2"),
 ]
 
 
 def main():
     hone, failed = pathlib.Path(sys.argv[1]).resolve(), 0
-    for base, flags in CASES:
+    for base, flags in [c for c in CASES if sys.argv[2:] == [] or sys.argv[2] in c[1]]:
         with tempfile.TemporaryDirectory() as work:
             directory = pathlib.Path(work)
             run = [hone, "train", "--model", DATA / base, "--data", DATA / base / "rows.jsonl", *flags.split(), "--learning-rate", "0.02",

@@ -109,8 +109,8 @@ bool probe_gradient(struct probe *p, const char *name, float **out, size_t *coun
         char wanted[192];
         int row = state->list[i].gradient;
         bool weight = state->list[i].kind == PART_WEIGHT;
-        snprintf(wanted, sizeof wanted, weight ? "%s" : "base_model.model.%s.weight",
-                 state->parts.items[i].name);
+        snprintf(wanted, sizeof wanted, "%s%s%s", state->method.parts ? "base_model.model." : "",
+                 state->parts.items[i].name, weight ? "" : ".weight");
         if (strcmp(wanted, name)) continue;
         *count = (size_t)(state->table.rows[row].bytes / sizeof(float));
         *out = mem_alloc(*count * sizeof(float));

@@ -40,7 +40,8 @@ static void write_adapter(const char *directory, const char *base) {
     json_t *card = json_pack("{s:s, s:i, s:f, s:s}", "data", "/home/someone/train|.jsonl", "steps", 7, "loss",
                              1.5, "note", "<b>\x1b[2J\nx");
     struct error err;
-    assert_ok(peft_write(directory, &config, pairs, 2, card, &err), &err);
+    assert_ok(peft_write(directory, &config, &(struct peft_content){.pairs = pairs, .count = 2}, card, &err),
+              &err);
     json_decref(card);
 }
 
@@ -108,7 +109,9 @@ static const struct {
     {"use_dora", "1", "use_dora"},
     {"bias", "\"all\"", "bias"},
     {"lora_bias", "true", "lora_bias"},
-    {"modules_to_save", "[\"lm_head\"]", "modules_to_save"},
+    {"modules_to_save", "[\"lm_head\"]", NULL},
+    {"modules_to_save", "[\"\"]", "modules_to_save"},
+    {"modules_to_save", "\"lm_head\"", "modules_to_save"},
     {"modules_to_save", "[]", NULL},
     {"rank_pattern", "{\"q_proj\":2}", NULL},
     {"rank_pattern", "{\"q_proj\":2.5}", "rank_pattern"},
@@ -192,7 +195,9 @@ static void magnitudes_belong_to_their_pairs(void **state) {
                                                      .dim = {rows[i].rows},
                                                      .data = numbers + p,
                                                      .bytes = (uint64_t)(4 * rows[i].rows)};
-        assert_ok(peft_write(directory, &config, pairs, 2, NULL, &err), &err);
+        assert_ok(
+            peft_write(directory, &config, &(struct peft_content){.pairs = pairs, .count = 2}, NULL, &err),
+            &err);
         bool ok = peft_open(&peft, directory, &err);
         if (ok != !rows[i].says || (!ok && !strstr(err.what, rows[i].says)))
             fail_msg("row %zu: opened %d: %s", i, ok, err.what);
@@ -226,7 +231,8 @@ static void variants_read_back(void **state) {
                                  .from_layer = 1,
                                  .layers = 3};
     struct peft_pair one = pair("model.layers.1.self_attn.q_proj", 4, 6, 2);
-    assert_ok(peft_write(directory, &config, &one, 1, NULL, &err), &err);
+    assert_ok(peft_write(directory, &config, &(struct peft_content){.pairs = &one, .count = 1}, NULL, &err),
+              &err);
     assert_ok(peft_open(&peft, directory, &err), &err);
     const struct peft_config *read = peft_config(peft);
     assert_true(read->rslora && read->gaussian && !read->everywhere);
@@ -323,7 +329,7 @@ static void every_failed_request_for_memory_is_an_error(void **state) {
     for (i = 0; !ok; i++) {
         left = i;
         mem_set_fault(fail_at, &left);
-        ok = peft_write(directory, &config, &one, 1, NULL, &err);
+        ok = peft_write(directory, &config, &(struct peft_content){.pairs = &one, .count = 1}, NULL, &err);
         mem_set_fault(NULL, NULL);
         if (!ok) assert_int_equal(err.code, ERROR_MEMORY);
     }
