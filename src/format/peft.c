@@ -13,7 +13,9 @@ enum { largest_config = 1 << 20 };
 
 static const char base_type_key[] = "base_type";
 static const char prefix[] = "base_model.model.", suffix_a[] = ".lora_A.weight",
-                  suffix_b[] = ".lora_B.weight", suffix_magnitude[] = ".lora_magnitude_vector";
+                  suffix_b[] = ".lora_B.weight", suffix_magnitude[] = ".lora_magnitude_vector",
+                  suffix_embedding_a[] = ".lora_embedding_A", suffix_embedding_b[] = ".lora_embedding_B",
+                  suffix_base[] = ".base_layer.weight"; /* PEFT keeps the weights of adapted embeddings */
 
 struct peft {
     struct peft_config config;
@@ -87,9 +89,12 @@ static bool read_pair(struct peft *peft, const char *directory, const struct ten
                       struct peft_pair *pair, struct error *err) {
     size_t size = module_size(a->name, suffix_a);
     const struct tensor *b;
+    pair->embedding = !size;
+    if (pair->embedding) size = module_size(a->name, suffix_embedding_a);
     pair->module = arena_strndup(&peft->arena, a->name + sizeof prefix - 1, size);
     if (!pair->module) return error_no_memory(err, "peft", size);
-    if (!find_other(peft, pair->module, suffix_b, &b, err)) return false;
+    if (!find_other(peft, pair->module, pair->embedding ? suffix_embedding_b : suffix_b, &b, err))
+        return false;
     if (!b) return refuse(directory, a, "has no lora_B beside it", err);
     pair->a = *a;
     pair->b = *b;
@@ -143,7 +148,8 @@ static bool read_pairs(struct peft *peft, const char *directory, struct error *e
         return error_no_memory(err, "peft", tensors * sizeof *peft->pairs);
     for (size_t i = 0; i < tensors; i++) {
         const struct tensor *tensor = safetensors_tensor(peft->file, i);
-        if (module_size(tensor->name, suffix_b)) {
+        if (module_size(tensor->name, suffix_base)) continue;
+        if (module_size(tensor->name, suffix_b) || module_size(tensor->name, suffix_embedding_b)) {
             others++;
             continue;
         }
@@ -151,7 +157,7 @@ static bool read_pairs(struct peft *peft, const char *directory, struct error *e
             magnitudes++;
             continue;
         }
-        if (!module_size(tensor->name, suffix_a)) {
+        if (!module_size(tensor->name, suffix_a) && !module_size(tensor->name, suffix_embedding_a)) {
             bool taken;
             if (!read_weight(peft, directory, tensor, &taken, err)) return false;
             if (taken) continue;
@@ -267,7 +273,8 @@ bool peft_write(const char *directory, const struct peft_config *config, const s
     bool ok = tensors && metadata && path;
     for (size_t i = 0; ok && i < count; i++) {
         const struct tensor *parts[] = {&pairs[i].a, &pairs[i].b, &pairs[i].magnitude};
-        const char *const suffixes[] = {suffix_a, suffix_b, suffix_magnitude};
+        const char *const suffixes[] = {pairs[i].embedding ? suffix_embedding_a : suffix_a,
+                                        pairs[i].embedding ? suffix_embedding_b : suffix_b, suffix_magnitude};
         for (int p = 0; ok && p < 3 && parts[p]->rank; p++) {
             tensors[written] = *parts[p];
             tensors[written].name = tensor_name(&arena, pairs[i].module, suffixes[p]);

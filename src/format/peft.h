@@ -1,7 +1,7 @@
 /* LoRA and DoRA adapters in Hugging Face PEFT's layout: adapter_config.json + adapter_model.safetensors, with
  * tensor names "base_model.model.<module path>.lora_A.weight" [r, in], "….lora_B.weight" [out, r], and with
- * DoRA "….lora_magnitude_vector" [out]; "base_model.model.<module path>.weight" and ".bias" of modules that
- * are trained whole. */
+ * DoRA "….lora_magnitude_vector" [out]; of an embedding "….lora_embedding_A" and "….lora_embedding_B";
+ * "base_model.model.<module path>.weight" and ".bias" of modules that are trained whole. */
 #ifndef HONE_FORMAT_PEFT_H
 #define HONE_FORMAT_PEFT_H
 
@@ -41,6 +41,7 @@ struct peft_pair {           /* the tensors of one adapted module */
     const char *module;      /* "model.layers.0.self_attn.q_proj" */
     struct tensor a, b;      /* f32, f16 or bf16 */
     struct tensor magnitude; /* the same; rank 0: none */
+    bool embedding; /* of an embedding: "….lora_embedding_A" [r, tokens], "….lora_embedding_B" [out, r] */
 };
 
 /* A weight that is trained whole (modules_to_save), under its name in the model: "model.norm.weight". */

@@ -187,7 +187,7 @@ static json_t *targets_json(const struct peft_config *config) {
         return list;
     }
     struct buf text = {0};
-    buf_text(&text, ".*\\.(?:");
+    buf_text(&text, "(?:.*\\.)?(?:");
     for (size_t i = 0; i < config->target_count; i++)
         buf_printf(&text, "%s%s", i ? "|" : "", config->targets[i]);
     buf_text(&text, ")");

@@ -58,7 +58,7 @@ static int dropped(struct builder *b, int x, int module) {
 enum { most_projections = 3 }; /* of one input */
 
 static const struct trained_part *part_of(const struct builder *b, int module, enum part_kind kind) {
-    return model_state_part(b->state, (size_t)(b->layer * module_count + module), kind);
+    return model_state_part(b->state, part_index(b->config, b->layer, module), kind);
 }
 
 static int part_value(struct builder *b, int module, enum part_kind kind) {
@@ -186,6 +186,29 @@ static int layer(struct builder *b, int x) {
     return x;
 }
 
+/* low [T or M, rank] and up, the two factors of an adapter outside the layers; false: there is none. */
+static bool outer_pair(struct builder *b, int module, int x, int *low, int *up) {
+    struct attributes plain = product(b, 1);
+    if (!part_of(b, module, PART_LORA_A)) return false;
+    int a = part_value(b, module, PART_LORA_A);
+    const int down[6] = {x, a, -1, -1, -1, -1}, look_up[2] = {a, x};
+    *low = module == MODULE_HEAD ? emit1(b, OP_LINEAR, down, &plain, DTYPE_F32, "lora_down")
+                                 : emit1(b, OP_EMBEDDING, look_up, NULL, DTYPE_F32, "lora_down");
+    *up = part_value(b, module, PART_LORA_B);
+    return true;
+}
+
+static double outer_scale(const struct builder *b, int module) {
+    return method_scale(&b->state->method, part_index(b->config, 0, module));
+}
+
+/* addend + scale · low upᵀ */
+static int outer_sum(struct builder *b, int module, int low, int up, int addend) {
+    struct attributes scaled = product(b, outer_scale(b, module));
+    int inputs[6] = {low, up, -1, addend, -1, -1};
+    return emit1(b, OP_LINEAR, inputs, &scaled, DTYPE_F32, "lora_up");
+}
+
 /* In training, NEFTune's noise on the embeddings. */
 static int noised(struct builder *b, int x) {
     if (b->kind != GRAPH_TRAIN || b->state->method.noise <= 0) return x;
@@ -206,7 +229,10 @@ static int trunk(struct builder *b) {
     b->rope_table = emit1(b, OP_ROPE_TABLE, table, NULL, DTYPE_F32, "rope_table");
     int embedding[2] = {weight(b, WEIGHT_EMBEDDING),
                         graph_input(b->graph, INPUT_IDS, DTYPE_I32, COUNT_TOKENS, tokens)};
-    int x = noised(b, emit1(b, OP_EMBEDDING, embedding, NULL, DTYPE_F32, "embedding"));
+    int x = emit1(b, OP_EMBEDDING, embedding, NULL, DTYPE_F32, "embedding"), low, up;
+    if (outer_pair(b, MODULE_EMBEDDING, embedding[1], &low, &up))
+        x = outer_sum(b, MODULE_EMBEDDING, low, up, x);
+    x = noised(b, x);
     for (b->layer = 0; b->layer < b->config->layers; b->layer++) {
         b->graph->block = (int)b->layer;
         x = layer(b, x);
@@ -225,8 +251,11 @@ static int predicting_rows(struct builder *b, int x) {
 
 static int head(struct builder *b, int x) {
     struct attributes attributes = product(b, 1);
-    int inputs[3] = {x, weight(b, WEIGHT_HEAD),
-                     graph_input(b->graph, INPUT_TARGETS, DTYPE_I32, COUNT_TARGETS, b->sizes->targets)};
+    int inputs[5] = {x, weight(b, WEIGHT_HEAD),
+                     graph_input(b->graph, INPUT_TARGETS, DTYPE_I32, COUNT_TARGETS, b->sizes->targets), -1,
+                     -1};
+    if (outer_pair(b, MODULE_HEAD, x, &inputs[3], &inputs[4]))
+        attributes.beta = (float)outer_scale(b, MODULE_HEAD);
     return emit1(b, OP_HEAD, inputs, &attributes, DTYPE_F32, "logp");
 }
 
@@ -315,8 +344,10 @@ bool model_graph_build(struct built_graph *out, const struct model_state *state,
         if (out->logp >= 0) out->graph.values[out->logp].keep = true;
     } else if (kind == GRAPH_INFER) {
         struct attributes attributes = product(&b, 1);
-        int inputs[6] = {predicting_rows(&b, trunk(&b)), weight(&b, WEIGHT_HEAD), -1, -1, -1, -1};
+        int inputs[6] = {predicting_rows(&b, trunk(&b)), weight(&b, WEIGHT_HEAD), -1, -1, -1, -1}, low, up;
         out->logits = emit1(&b, OP_LINEAR, inputs, &attributes, DTYPE_F32, "logits");
+        if (outer_pair(&b, MODULE_HEAD, inputs[0], &low, &up))
+            out->logits = outer_sum(&b, MODULE_HEAD, low, up, out->logits);
         if (out->logits >= 0) out->graph.values[out->logits].keep = true;
     } else if (kind == GRAPH_UPDATE) {
         build_update(&b, out);

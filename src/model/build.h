@@ -18,7 +18,7 @@ enum part_kind { PART_LORA_A, PART_LORA_B, PART_MAGNITUDE, PART_WEIGHT, PART_KIN
  * layout: where, and how it is called, says the entry of `parts` with the same number. */
 struct trained_part {
     enum part_kind kind;
-    size_t of;         /* the module: layer · module_count + module; PART_WEIGHT: as model->weights */
+    size_t of;         /* the module, as method->parts; PART_WEIGHT: as model->weights */
     int rank;          /* 1: a vector */
     int row, gradient; /* of the state table; gradient is -1 unless training */
 };
@@ -74,7 +74,7 @@ bool model_state_build(struct model_state *out, const struct model *model, const
 void model_state_release(struct model_state *state);
 /* The row of the average of a trained row; the row itself when no average is kept. */
 int model_state_average(const struct model_state *state, int row);
-/* A module's part of this kind; NULL: it has none. `module`: layer · module_count + module. */
+/* A module's part of this kind; NULL: it has none. `module`: as method->parts. */
 const struct trained_part *model_state_part(const struct model_state *state, size_t module,
                                             enum part_kind kind);
 /* What a weight's numbers are rounded to before anything reads them; its stored type: not at all. */

@@ -4,7 +4,7 @@
 
 static const struct family *const families[] = {&family_llama, &family_qwen2};
 
-const struct module_name modules[module_count] = {
+const struct module_name modules[module_kinds] = {
     {WEIGHT_Q, "q_proj", "model.layers.%d.self_attn.q_proj"},
     {WEIGHT_K, "k_proj", "model.layers.%d.self_attn.k_proj"},
     {WEIGHT_V, "v_proj", "model.layers.%d.self_attn.v_proj"},
@@ -12,6 +12,8 @@ const struct module_name modules[module_count] = {
     {WEIGHT_GATE, "gate_proj", "model.layers.%d.mlp.gate_proj"},
     {WEIGHT_UP, "up_proj", "model.layers.%d.mlp.up_proj"},
     {WEIGHT_DOWN, "down_proj", "model.layers.%d.mlp.down_proj"},
+    [MODULE_EMBEDDING] = {WEIGHT_EMBEDDING, "embed_tokens", "model.embed_tokens"},
+    [MODULE_HEAD] = {WEIGHT_HEAD, "lm_head", "lm_head"},
 };
 
 const struct family *family_find(const char *architecture, const char *path, struct error *err) {

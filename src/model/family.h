@@ -76,6 +76,13 @@ struct module_name {
     const char *path;   /* "model.layers.%d.self_attn.q_proj" */
 };
 enum { module_count = 7 };
-extern const struct module_name modules[module_count];
+/* And the two that stand once, outside the layers. */
+enum {
+    MODULE_EMBEDDING = module_count,
+    MODULE_HEAD,
+    module_kinds,
+    module_outer = module_kinds - module_count
+};
+extern const struct module_name modules[module_kinds];
 
 #endif

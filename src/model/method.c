@@ -63,15 +63,25 @@ double method_scale(const struct method *method, size_t part) {
 
 void module_shape(const struct model_config *c, int module, int64_t *out, int64_t *in) {
     int64_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
-    const int64_t shapes[module_count][2] = {{q, c->hidden},     {kv, c->hidden},     {kv, c->hidden},
-                                             {c->hidden, q},     {c->ffn, c->hidden}, {c->ffn, c->hidden},
-                                             {c->hidden, c->ffn}};
+    const int64_t shapes[module_kinds][2] = {{q, c->hidden},
+                                             {kv, c->hidden},
+                                             {kv, c->hidden},
+                                             {c->hidden, q},
+                                             {c->ffn, c->hidden},
+                                             {c->ffn, c->hidden},
+                                             {c->hidden, c->ffn},
+                                             {c->hidden, c->vocabulary},
+                                             {c->vocabulary, c->hidden}};
     *out = shapes[module][0];
     *in = shapes[module][1];
 }
 
 void module_path(int64_t layer, int module, char out[96]) {
     const char *pattern = modules[module].path, *mark = strstr(pattern, "%d");
+    if (!mark) {
+        snprintf(out, 96, "%s", pattern);
+        return;
+    }
     snprintf(out, 96, "%.*s%lld%s", (int)(mark - pattern), pattern, (long long)layer, mark + 2);
 }
 
@@ -79,7 +89,7 @@ uint64_t method_parameters(const struct method *method, const struct model_confi
     uint64_t total = 0;
     for (size_t i = 0; i < method->count; i++) {
         int64_t out, in;
-        module_shape(config, (int)(i % module_count), &out, &in);
+        module_shape(config, part_module(config, i), &out, &in);
         total += (uint64_t)(method->parts[i].rank * (out + in));
         if (method->dora && method->parts[i].rank) total += (uint64_t)out;
     }
@@ -109,12 +119,14 @@ void method_init_a(const struct method *method, const struct model_config *confi
                    int64_t layer, int module, float *a) {
     static double (*const draw[])(const uint32_t words[4], int64_t i, int64_t in, int64_t rank) = {
         [METHOD_INIT_DEFAULT] = kaiming, [METHOD_INIT_GAUSSIAN] = gaussian};
-    int64_t out, in, rank = method->parts[layer * module_count + module].rank;
+    int64_t out, in, rank = method->parts[part_index(config, layer, module)].rank;
+    bool embedding = module == MODULE_EMBEDDING;
     module_shape(config, module, &out, &in);
+    if (embedding) in = out; /* B */
     for (int64_t i = 0; i < rank * in; i++) {
         uint32_t counter[4] = {(uint32_t)(i / 4), (uint32_t)module_number(layer, module), 0, 0xfffffffdu},
                  words[4];
         philox(seed, counter, words);
-        a[i] = (float)draw[method->init](words, i, in, rank);
+        a[i] = (float)(embedding ? gaussian(words, i, in, 1) : draw[method->init](words, i, in, rank));
     }
 }

@@ -41,7 +41,7 @@ enum method_init {
 
 /* All zero: the plain model. */
 struct method {
-    struct method_part *parts; /* [layers · module_count], from mem_alloc; NULL: nothing is attached */
+    struct method_part *parts; /* [method_part_count], from mem_alloc; NULL: nothing is attached */
     size_t count;
     double dropout;
     double
@@ -125,13 +125,28 @@ bool method_written(struct method *out, const struct method *method, struct erro
 double method_scale(const struct method *method, size_t part);
 /* Trained values in all. */
 uint64_t method_parameters(const struct method *method, const struct model_config *config);
-/* The linear weight's [out, in] of a module. */
+/* Parts stand layer by layer, then the embedding's and the head's. */
+static inline size_t method_part_count(const struct model_config *config) {
+    return (size_t)config->layers * module_count + module_outer;
+}
+static inline int part_module(const struct model_config *config, size_t part) {
+    size_t inner = (size_t)config->layers * module_count;
+    return part < inner ? (int)(part % module_count) : (int)(part - inner) + module_count;
+}
+static inline int64_t part_layer(const struct model_config *config, size_t part) {
+    return part_module(config, part) < module_count ? (int64_t)(part / module_count) : 0;
+}
+static inline size_t part_index(const struct model_config *config, int64_t layer, int module) {
+    return module < module_count ? (size_t)layer * module_count + (size_t)module
+                                 : (size_t)config->layers * module_count + (size_t)(module - module_count);
+}
+/* The linear weight's [out, in] of a module; the embedding is one with a column for each token. */
 void module_shape(const struct model_config *config, int module, int64_t *out, int64_t *in);
-/* "model.layers.12.mlp.up_proj" */
+/* "model.layers.12.mlp.up_proj"; `layer` does not count for what stands outside. */
 void module_path(int64_t layer, int module, char out[96]);
 
-/* Initial A [rank, in] of a part where B is zero. Philox counter: (element / 4, module number, 0,
- * 0xfffffffd). */
+/* Initial A [rank, in] of a part where B is zero; of the embedding, whose A is zero, B [out, rank] normal
+ * with deviation 1, as PEFT's. Philox counter: (element / 4, module number, 0, 0xfffffffd). */
 void method_init_a(const struct method *method, const struct model_config *config, uint64_t seed,
                    int64_t layer, int module, float *a);
 

@@ -18,15 +18,16 @@ bool method_init_is_made(const struct method *method) {
 
 static struct low_rank shape_of(const struct model_state *state, size_t module) {
     struct low_rank shape = {.rank = state->method.parts[module].rank, .steps = state->method.init_steps};
-    module_shape(&state->model->config, (int)(module % module_count), &shape.rows, &shape.columns);
+    module_shape(&state->model->config, part_module(&state->model->config, module), &shape.rows,
+                 &shape.columns);
     return shape;
 }
 
 /* w: what is decomposed. */
 static bool read_weight(const struct model_state *state, size_t module, float *w, struct error *err) {
     const struct model *model = state->model;
-    size_t index =
-        layout_index(&model->config, modules[module % module_count].role, (int64_t)(module / module_count));
+    size_t index = layout_index(&model->config, modules[part_module(&model->config, module)].role,
+                                part_layer(&model->config, module));
     bool residual = rows[state->method.init].of_residual;
     if (!model_weight_make(model, index, model_state_base(state, index), DTYPE_F32, w, NULL, err))
         return false;

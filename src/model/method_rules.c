@@ -90,9 +90,11 @@ struct building {
 
 static bool bad_pattern(enum list list, const char *pattern, struct error *err) {
     error_set(err, ERROR_USAGE, "train", "--%s: there is no linear module \"%.60s\"", flags[list], pattern);
-    return error_fix(err, "Name some of q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, "
-                          "or a regular expression that matches the end of their paths, such as "
-                          "layers\\.[0-3]\\..*; all-linear alone means each.");
+    return error_fix(
+        err, "Name some of q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, "
+             "or a regular expression that matches the end of their paths, such as "
+             "layers\\.[0-3]\\..*; all-linear means each of the layers'. embed_tokens and lm_head may "
+             "be named too.");
 }
 
 static bool is_all(const char *pattern) { return !strcmp(pattern, "all-linear") || !strcmp(pattern, "all"); }
@@ -102,7 +104,7 @@ static bool building_open(struct building *b, struct error *err) {
     b->targets = mem_calloc(r->target_count + 1, sizeof *b->targets);
     if (!b->targets) return error_no_memory(err, "method", r->target_count * sizeof *b->targets);
     for (size_t i = 0; i < r->target_count; i++)
-        b->targets[i] = (struct method_pattern){is_all(r->targets[i]) ? ".*" : r->targets[i], 1};
+        b->targets[i] = (struct method_pattern){is_all(r->targets[i]) ? "layers\\..*" : r->targets[i], 1};
     const struct method_pattern *lists[LIST_COUNT] = {b->targets, r->ranks, r->alphas};
     const size_t counts[LIST_COUNT] = {r->target_count, r->rank_count, r->alpha_count};
     for (int i = 0; i < LIST_COUNT; i++) {
@@ -127,7 +129,7 @@ static bool build_part(struct building *b, int64_t layer, int m, struct method_p
     const struct method_rules *r = b->rules;
     char path[96];
     double attached, rank, alpha;
-    if (r->layers && layer < b->config->layers - r->layers) return true;
+    if (r->layers && (m >= module_count || layer < b->config->layers - r->layers)) return true;
     module_path(layer, m, path);
     if (!method_match(b->matchers[LIST_TARGETS], path, 0, &attached, b->used[LIST_TARGETS], err))
         return false;
@@ -141,13 +143,13 @@ static bool build_part(struct building *b, int64_t layer, int m, struct method_p
 
 bool method_check(const struct method *method, const struct model_config *config, struct error *err) {
     for (size_t i = 0; i < method->count; i++) {
-        int m = (int)(i % module_count);
+        int m = part_module(config, i);
         int64_t rows, columns, rank = method->parts[i].rank;
         char path[96];
         module_shape(config, m, &rows, &columns);
         int64_t side = rows < columns ? rows : columns;
         if (rank <= side) continue;
-        module_path((int64_t)(i / module_count), m, path);
+        module_path(part_layer(config, i), m, path);
         error_set(err, ERROR_USAGE, "train",
                   "a rank of %lld is above the smaller side of %s, which is [%lld, %lld]", (long long)rank,
                   path, (long long)rows, (long long)columns);
@@ -160,7 +162,7 @@ bool method_check(const struct method *method, const struct model_config *config
 static bool build_parts(struct building *b, struct method *out, struct error *err) {
     bool any = false;
     for (size_t i = 0; i < out->count; i++) {
-        if (!build_part(b, (int64_t)(i / module_count), (int)(i % module_count), &out->parts[i], err))
+        if (!build_part(b, part_layer(b->config, i), part_module(b->config, i), &out->parts[i], err))
             return false;
         any |= out->parts[i].rank > 0;
     }
@@ -173,7 +175,7 @@ static bool build_parts(struct building *b, struct method *out, struct error *er
 bool method_build(struct method *out, const struct model_config *config, const struct method_rules *rules,
                   struct error *err) {
     struct building b = {.rules = rules, .config = config};
-    out->count = (size_t)config->layers * module_count;
+    out->count = method_part_count(config);
     out->parts = mem_calloc(out->count, sizeof *out->parts);
     bool ok = out->parts || error_no_memory(err, "method", out->count * sizeof *out->parts);
     if (ok && rules->layers > config->layers) {
@@ -244,6 +246,16 @@ static const char *pattern_of(struct describing *d, int m, const bool *wanted, b
     return d->text.failed ? NULL : arena_strndup(d->arena, d->text.data, d->text.size);
 }
 
+/* Those outside the layers, whose name is a pattern. */
+static void describe_outer(const struct describing *d, bool rank, double base, struct method_pattern *out,
+                           size_t *count) {
+    for (int m = module_count; m < module_kinds; m++) {
+        const struct method_part *part = &d->method->parts[d->layers * module_count + m - module_count];
+        if (part->rank && !same(value_of(part, rank), base))
+            out[(*count)++] = (struct method_pattern){modules[m].target, value_of(part, rank)};
+    }
+}
+
 /* Patterns for the parts whose rank or alpha is not the usual one. */
 static bool describe_values(struct describing *d, bool rank, double base, struct method_pattern *out,
                             size_t *count, bool *wanted) {
@@ -265,6 +277,7 @@ static bool describe_values(struct describing *d, bool rank, double base, struct
             out[*count] = (struct method_pattern){pattern_of(d, m, wanted, every), value};
             if (!out[(*count)++].pattern) return false;
         }
+    describe_outer(d, rank, base, out, count);
     return true;
 }
 
@@ -273,6 +286,7 @@ static bool last_layers(const struct method *method, int64_t layers, int64_t *ou
     int64_t from = layers;
     for (size_t i = 0; i < method->count; i++)
         if (method->parts[i].rank && (int64_t)(i / module_count) < from) from = (int64_t)(i / module_count);
+    if (from == layers) from = 0; /* nothing within the layers */
     *out = from == 0 ? 0 : layers - from;
     for (int m = 0; m < module_count; m++) {
         bool last = method->parts[(layers - 1) * module_count + m].rank > 0;
@@ -285,6 +299,9 @@ static bool last_layers(const struct method *method, int64_t layers, int64_t *ou
 static bool describe_targets(struct describing *d, struct method_rules *out, bool *names, bool *wanted) {
     const struct method_part *parts = d->method->parts;
     *names = last_layers(d->method, d->layers, &out->layers);
+    for (size_t i = (size_t)d->layers * module_count; i < d->method->count; i++)
+        if (out->layers && parts[i].rank)
+            *names = false; /* the number of layers is read of all that is named */
     if (!*names) out->layers = 0;
     for (int m = 0; m < module_count; m++) {
         bool any = false;
@@ -294,6 +311,9 @@ static bool describe_targets(struct describing *d, struct method_rules *out, boo
         if (!pattern) return false;
         out->targets[out->target_count++] = pattern;
     }
+    for (int m = module_count; m < module_kinds; m++)
+        if (parts[d->layers * module_count + m - module_count].rank)
+            out->targets[out->target_count++] = modules[m].target;
     return true;
 }
 
@@ -302,7 +322,7 @@ bool method_describe(const struct method *method, const struct model_config *con
     struct describing d = {.method = method, .layers = config->layers, .arena = arena};
     *out = (struct method_rules){.rank = (int64_t)usual(method, true), .alpha = usual(method, false)};
     bool *wanted = arena_array(arena, (size_t)config->layers, sizeof *wanted);
-    out->targets = arena_array(arena, module_count, sizeof *out->targets);
+    out->targets = arena_array(arena, module_kinds, sizeof *out->targets);
     out->ranks = arena_array(arena, method->count, sizeof *out->ranks);
     out->alphas = arena_array(arena, method->count, sizeof *out->alphas);
     bool ok = wanted && out->targets && out->ranks && out->alphas &&

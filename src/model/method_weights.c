@@ -109,7 +109,7 @@ bool method_full(struct method *out, const struct model *model, const char *cons
 static void drop_pairs(struct method *method, const struct model_config *config) {
     for (size_t i = 0; i < method->count; i++)
         if (method
-                ->weights[layout_index(config, modules[i % module_count].role, (int64_t)(i / module_count))])
+                ->weights[layout_index(config, modules[part_module(config, i)].role, part_layer(config, i))])
             method->parts[i].rank = 0;
 }
 

@@ -109,13 +109,16 @@ static void add_weights(struct model_state *state) {
 
 /* The parts that a module may have, and their sides. */
 enum side { SIDE_NONE, SIDE_RANK, SIDE_IN, SIDE_OUT };
-static const struct {
+static const struct part_row {
     const char *name; /* as PEFT ends it */
     enum side sides[2];
-} module_parts[] = {
-    [PART_LORA_A] = {"lora_A", {SIDE_RANK, SIDE_IN}},
-    [PART_LORA_B] = {"lora_B", {SIDE_OUT, SIDE_RANK}},
-    [PART_MAGNITUDE] = {"lora_magnitude_vector", {SIDE_OUT, SIDE_NONE}},
+} module_parts[2][PART_WEIGHT] = {
+    {[PART_LORA_A] = {"lora_A", {SIDE_RANK, SIDE_IN}},
+     [PART_LORA_B] = {"lora_B", {SIDE_OUT, SIDE_RANK}},
+     [PART_MAGNITUDE] = {"lora_magnitude_vector", {SIDE_OUT, SIDE_NONE}}},
+    /* The embedding's, whose A is read by token: a row for each. PEFT's files have it [rank, tokens]. */
+    {[PART_LORA_A] = {"lora_embedding_A", {SIDE_IN, SIDE_RANK}},
+     [PART_LORA_B] = {"lora_embedding_B", {SIDE_OUT, SIDE_RANK}}},
 };
 
 /* Parts begin at multiples of 64 bytes; the gaps stay zero, in gradients and moments too. */
@@ -137,23 +140,25 @@ static struct op_part *list_part(struct model_state *state, enum part_kind kind,
 }
 
 static void list_module(struct model_state *state, size_t index) {
-    int64_t sides[4] = {0}, layer = (int64_t)(index / module_count);
-    int module = (int)(index % module_count);
+    const struct model_config *config = &state->model->config;
+    int64_t sides[4] = {0}, layer = part_layer(config, index);
+    int module = part_module(config, index);
     char path[96];
     sides[SIDE_RANK] = state->method.parts[index].rank;
     if (!sides[SIDE_RANK]) return;
-    module_shape(&state->model->config, module, &sides[SIDE_OUT], &sides[SIDE_IN]);
+    module_shape(config, module, &sides[SIDE_OUT], &sides[SIDE_IN]);
     module_path(layer, module, path);
     for (int kind = PART_LORA_A; kind <= (state->method.dora ? PART_MAGNITUDE : PART_LORA_B); kind++) {
-        const enum side *of = module_parts[kind].sides;
+        const struct part_row *row = &module_parts[module == MODULE_EMBEDDING][kind];
+        const enum side *of = row->sides;
         const int64_t dim[2] = {sides[of[0]], sides[of[1]]};
         struct op_part *part = list_part(state, (enum part_kind)kind, index, of[1] == SIDE_NONE ? 1 : 2, dim);
-        snprintf(part->name, sizeof part->name, "%s.%s", path, module_parts[kind].name);
+        snprintf(part->name, sizeof part->name, "%s.%s", path, row->name);
     }
 }
 
 static void list_parts(struct model_state *state) {
-    size_t modules_in_all = (size_t)state->model->config.layers * module_count;
+    size_t modules_in_all = method_part_count(&state->model->config);
     for (size_t i = 0; i < modules_in_all; i++) {
         state->first[i] = state->parts.count;
         if (state->method.parts) list_module(state, i);
@@ -212,7 +217,7 @@ static void add_optimizer(struct model_state *state, int64_t elements) {
 }
 
 static void add_norms(struct model_state *state) {
-    size_t modules_in_all = (size_t)state->model->config.layers * module_count;
+    size_t modules_in_all = method_part_count(&state->model->config);
     for (size_t i = 0; i < modules_in_all; i++) {
         const struct trained_part *part = model_state_part(state, i, PART_MAGNITUDE);
         char name[96];
@@ -226,13 +231,13 @@ static void add_norms(struct model_state *state) {
 
 /* They are part of the adapter, but do not change. */
 static void add_starts(struct model_state *state) {
-    size_t modules_in_all = (size_t)state->model->config.layers * module_count;
+    size_t modules_in_all = method_part_count(&state->model->config);
     for (size_t i = 0; i < modules_in_all; i++) {
         state->starts[i] = (struct start_pair){-1, -1};
         if (!model_state_part(state, i, PART_LORA_A) || !method_is_subtracted(&state->method)) continue;
         int64_t rank = state->method.parts[i].rank, out, in;
         char name[96];
-        module_shape(&state->model->config, (int)(i % module_count), &out, &in);
+        module_shape(&state->model->config, part_module(&state->model->config, i), &out, &in);
         const int64_t dim_a[2] = {rank, in}, dim_b[2] = {out, rank};
         snprintf(name, sizeof name, "%zu.start_A", i);
         state->starts[i].a = state_add(&state->table, STATE_TRAINED, DTYPE_F32, 2, dim_a, name);
@@ -287,7 +292,7 @@ bool model_state_build(struct model_state *out, const struct model *model, const
     out->optimizer = options->optimizer;
     out->offload_optimizer = options->offload_optimizer;
     out->parts.groups = 1;
-    size_t layers = (size_t)model->config.layers, parts = layers * module_count,
+    size_t layers = (size_t)model->config.layers, parts = method_part_count(&model->config),
            most = parts * PART_WEIGHT + layout_count(&model->config);
     out->weights = mem_array(layout_count(&model->config), sizeof(int));
     out->first = mem_array(parts + 1, sizeof(int));

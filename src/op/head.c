@@ -1,7 +1,7 @@
 /* The head and cross entropy as one operation: logits exist only inside it, a chunk of rows at a time.
  *
- *   logp[m] = l[target] - log Σ_v exp l[v],   l = x wᵀ
- *   dl[v]   = dlogp · (1[v = target] - p[v]),  dx = dl w,  dw += dlᵀ x
+ *   logp[m] = l[target] - log Σ_v exp l[v],   l = x wᵀ + β low upᵀ
+ *   dl[v]   = dlogp · (1[v = target] - p[v]),  dx = dl w,  dw += dlᵀ x,  dlow = β dl up,  dup += β dlᵀ low
  *
  * The gradient form yields logp too, so a training step computes the logits once: the backward rule
  * puts its logp in place of the forward one, which then nobody reads and the plan drops. */
@@ -25,29 +25,59 @@ static double head_flops(const struct graph *graph, const struct node *node,
 
 static double head_grad_flops(const struct graph *graph, const struct node *node,
                               const int64_t counts[COUNT_KINDS]) {
+    /* The adapter's part, of low rank, is left out. */
     return (op_input(graph, node, 4) ? 3 : 2) * head_flops(graph, node, counts);
 }
 
 static void head_backward(struct backward *b) {
     struct graph *graph = b->graph;
     const struct node node = graph->nodes[b->node];
-    if (!b->needed[0] && !b->needed[1]) return;
-    int inputs[5] = {node.input[0], node.input[1], node.input[2], b->output_gradient[0],
-                     b->needed[1] ? b->state_gradient(b->user, node.input[1]) : -1};
+    if (!b->needed[0] && !b->needed[1] && !b->needed[3] && !b->needed[4]) return;
+    int inputs[8] = {node.input[0],
+                     node.input[1],
+                     node.input[2],
+                     b->output_gradient[0],
+                     b->needed[1] ? b->state_gradient(b->user, node.input[1]) : -1,
+                     node.input[3],
+                     node.input[4],
+                     b->needed[4] ? b->state_gradient(b->user, node.input[4]) : -1};
     int grad = graph_emit(graph, OP_HEAD_GRAD, inputs, &node.attributes, DTYPE_F32, "dhead");
     b->replace(b->user, node.output[0], graph_output(graph, grad, 0));
     backward_give(b, 0, graph_output(graph, grad, 1));
+    if (node.input[3] >= 0) backward_give(b, 3, graph_output(graph, grad, 2));
 }
 
-static double row_logits(const struct reference_call *call, int64_t m, double *most) {
-    const double *x = call->in[0].data + m * call->in[0].dim[1], *w = call->in[1].data;
-    int64_t width = call->in[0].dim[1], vocabulary = call->in[1].dim[0];
+/* The two pairs of factors that logits are made of; the second may be absent. */
+struct factors {
+    const double *x, *w, *low, *up;
+    int64_t width, rank;
+    double beta;
+};
+
+static struct factors factors_of(const struct reference_call *call, int64_t m, int low) {
+    int64_t width = call->in[0].dim[1], rank = call->in[low].data ? call->in[low].dim[1] : 0;
+    return (struct factors){.x = call->in[0].data + m * width,
+                            .w = call->in[1].data,
+                            .low = rank ? call->in[low].data + m * rank : NULL,
+                            .up = call->in[low + 1].data,
+                            .width = width,
+                            .rank = rank,
+                            .beta = (double)call->attributes->beta};
+}
+
+static double logit(const struct factors *f, int64_t v) {
+    double l = 0, small = 0;
+    for (int64_t i = 0; i < f->width; i++) l += f->x[i] * f->w[v * f->width + i];
+    for (int64_t r = 0; r < f->rank; r++) small += f->low[r] * f->up[v * f->rank + r];
+    return l + f->beta * small;
+}
+
+static double row_logits(const struct factors *f, int64_t vocabulary, double *most) {
     double sum = 0;
     *most = -INFINITY;
     for (int pass = 0; pass < 2; pass++)
         for (int64_t v = 0; v < vocabulary; v++) {
-            double l = 0;
-            for (int64_t i = 0; i < width; i++) l += x[i] * w[v * width + i];
+            double l = logit(f, v);
             if (pass)
                 sum += exp(l - *most);
             else
@@ -56,23 +86,32 @@ static double row_logits(const struct reference_call *call, int64_t m, double *m
     return *most + log(sum);
 }
 
+/* dx and dlow of a row, dw and dup of all. */
+static void add_gradients(const struct reference_call *call, const struct factors *f, int64_t m, int64_t v,
+                          double dl) {
+    double *dx = call->out[1].data ? call->out[1].data + m * f->width : NULL,
+           *dlow = f->rank && call->out[2].data ? call->out[2].data + m * f->rank : NULL,
+           *dw = call->in[4].data, *dup = f->rank ? call->in[7].data : NULL;
+    for (int64_t i = 0; dx && i < f->width; i++) dx[i] += dl * f->w[v * f->width + i];
+    for (int64_t i = 0; dw && i < f->width; i++) dw[v * f->width + i] += dl * f->x[i];
+    for (int64_t r = 0; dlow && r < f->rank; r++) dlow[r] += f->beta * dl * f->up[v * f->rank + r];
+    for (int64_t r = 0; dup && r < f->rank; r++) dup[v * f->rank + r] += f->beta * dl * f->low[r];
+}
+
 static void head_rows(const struct reference_call *call, bool gradient) {
-    int64_t rows = call->in[0].dim[0], width = call->in[0].dim[1], vocabulary = call->in[1].dim[0];
-    const double *w = call->in[1].data;
-    double *dw = gradient ? call->in[4].data : NULL;
+    int64_t rows = call->in[0].dim[0], vocabulary = call->in[1].dim[0];
     for (int64_t m = 0; m < rows; m++) {
-        const double *x = call->in[0].data + m * width;
+        const struct factors f = factors_of(call, m, gradient ? 5 : 3);
         int64_t target = (int64_t)call->in[2].data[m];
-        double most, lse = row_logits(call, m, &most),
-                     *dx = gradient && call->out[1].data ? call->out[1].data + m * width : NULL;
-        for (int64_t i = 0; dx && i < width; i++) dx[i] = 0;
+        double most, lse = row_logits(&f, vocabulary, &most);
+        for (int64_t i = 0; gradient && call->out[1].data && i < f.width; i++)
+            call->out[1].data[m * f.width + i] = 0;
+        for (int64_t r = 0; gradient && call->out[2].data && r < f.rank; r++)
+            call->out[2].data[m * f.rank + r] = 0;
         for (int64_t v = 0; v < vocabulary; v++) {
-            double l = 0;
-            for (int64_t i = 0; i < width; i++) l += x[i] * w[v * width + i];
+            double l = logit(&f, v);
             if (v == target && call->out[0].data) call->out[0].data[m] = l - lse;
-            double dl = gradient ? call->in[3].data[m] * ((v == target) - exp(l - lse)) : 0;
-            for (int64_t i = 0; dx && i < width; i++) dx[i] += dl * w[v * width + i];
-            for (int64_t i = 0; dw && i < width; i++) dw[v * width + i] += dl * x[i];
+            if (gradient) add_gradients(call, &f, m, v, call->in[3].data[m] * ((v == target) - exp(l - lse)));
         }
     }
 }
@@ -82,8 +121,9 @@ static void head_grad_reference(const struct reference_call *call) { head_rows(c
 
 const struct op_row op_head_row = {
     .name = "head",
-    .inputs = 3,
+    .inputs = 5,
     .outputs = 1,
+    .optional_inputs = 3u << 3,
     .overwrite = {-1, -1, -1, -1},
     .shapes = head_shapes,
     .backward = head_backward,
@@ -94,15 +134,19 @@ const struct op_row op_head_row = {
 static void head_grad_shapes(const struct graph *graph, const struct node *node, struct value *out,
                              enum dtype dtype) {
     head_shapes(graph, node, out, dtype);
+    const struct value *low = op_input(graph, node, 5);
     op_shape_like(&out[1], op_input(graph, node, 0));
+    op_shape_like(&out[2], op_input(graph, node, 0));
+    out[2].dim[1] = low ? low->dim[1] : 0;
+    out[2].dtype = DTYPE_F32;
 }
 
 const struct op_row op_head_grad_row = {
     .name = "head_grad",
-    .inputs = 5,
-    .outputs = 2,
-    .optional_inputs = 1u << 4,
-    .state_writes = 1u << 4,
+    .inputs = 8,
+    .outputs = 3,
+    .optional_inputs = 0xfu << 4,
+    .state_writes = 1u << 4 | 1u << 7,
     .overwrite = {-1, -1, -1, -1},
     .shapes = head_grad_shapes,
     .flops = head_grad_flops,

@@ -58,9 +58,10 @@ enum op_code {
                  uniform in [-1, 1), L tokens of the row's segment */
     OP_GATHER,    /* x [T,D], rows [M] → y [M,D] */
     OP_SCATTER,   /* dy [M,D], rows [M], like [T,D] (its count only) → dx [T,D], zero where no row points */
-    OP_HEAD,      /* x [M,D], w [V,D], targets [M] → logp [M] = log softmax(x wᵀ)[target] */
-    OP_HEAD_GRAD, /* x [M,D], w [V,D], targets [M], dlogp [M], state dw [V,D] or none → logp [M], dx [M,D]; dw
-                     += dlᵀ x */
+    OP_HEAD,      /* x [M,D], w [V,D], targets [M], low [M,R] and up [V,R] or neither → logp [M] =
+                     log softmax(x wᵀ + β low upᵀ)[target] */
+    OP_HEAD_GRAD, /* x [M,D], w [V,D], targets [M], dlogp [M], state dw [V,D] or none, low and up, state dup
+                     [V,R] or none → logp [M], dx [M,D], dlow [M,R]; dw += dlᵀ x, dup += β dlᵀ low */
     OP_LOSS, /* logp [M], weights [M], state loss [1] f64, state scaling or none: loss += Σ weights · logp;
                 its gradient is scaled */
     OP_GRADIENT_NORM, /* state gradients [P] → norm [1] f32 = ‖gradients‖₂, not finite when any entry is not

@@ -12,14 +12,15 @@
 
 /* Splits "model.layers.12.mlp.up_proj" into layer and module; false when it is none of this model's. */
 static bool parse_module(const struct model *model, const char *path, int64_t *layer, int *module) {
-    for (int m = 0; m < module_count; m++) {
+    for (int m = 0; m < module_kinds; m++) {
         const char *pattern = modules[m].path, *mark = strstr(pattern, "%d");
-        size_t head = (size_t)(mark - pattern);
+        size_t head = mark ? (size_t)(mark - pattern) : strlen(pattern);
         if (strncmp(path, pattern, head)) continue;
         int64_t number = 0;
         const char *at = path + head, *digits = at;
-        while (*at >= '0' && *at <= '9' && at - digits < 6) number = number * 10 + (*at++ - '0');
-        if (at == digits || strcmp(at, mark + 2) || number >= model->config.layers) continue;
+        while (mark && *at >= '0' && *at <= '9' && at - digits < 6) number = number * 10 + (*at++ - '0');
+        if (strcmp(at, mark ? mark + 2 : "") || (mark && at == digits) || number >= model->config.layers)
+            continue;
         *layer = number;
         *module = m;
         return true;
@@ -56,7 +57,7 @@ static bool read_parts(const struct peft *peft, const struct model *model, struc
                        struct method_matcher *alphas, struct method *out, struct error *err) {
     int64_t layer, in, rows;
     int m;
-    bool kinds[module_count] = {false};
+    bool kinds[module_kinds] = {false};
     for (size_t i = 0; i < peft_pair_count(peft); i++) {
         const struct peft_pair *pair = peft_pair(peft, i);
         if (!parse_module(model, pair->module, &layer, &m))
@@ -65,14 +66,21 @@ static bool read_parts(const struct peft *peft, const struct model *model, struc
                              (long long)model->config.layers, model->config.architecture);
         module_shape(&model->config, m, &rows, &in);
         if (pair->a.dim[1] != in || pair->b.dim[0] != rows) return unlike(pair, rows, in, err);
-        if (!read_part(peft, pair, ranks, alphas, &out->parts[layer * module_count + m], err)) return false;
+        if (pair->embedding != (m == MODULE_EMBEDDING))
+            return error_set(err, ERROR_INPUT, "adapter",
+                             "the tensors of the module %s are named as those of %s", pair->module,
+                             pair->embedding ? "an embedding" : "a linear");
+        if (out->dora && m >= module_count)
+            return error_set(err, ERROR_INPUT, "adapter", "DoRA of %s is not supported", pair->module);
+        if (!read_part(peft, pair, ranks, alphas, &out->parts[part_index(&model->config, layer, m)], err))
+            return false;
         kinds[m] = true;
     }
     /* A layer without a module that the configuration wants everywhere would be left at zero: refuse. */
     for (size_t i = 0; peft_config(peft)->everywhere && i < out->count; i++) {
         char path[96];
-        if (!kinds[i % module_count] || out->parts[i].rank) continue;
-        module_path((int64_t)(i / module_count), (int)(i % module_count), path);
+        if (!kinds[part_module(&model->config, i)] || out->parts[i].rank) continue;
+        module_path(part_layer(&model->config, i), part_module(&model->config, i), path);
         return error_set(err, ERROR_INPUT, "adapter",
                          "the module %s has no adapter while others of its kind do", path);
     }
@@ -109,7 +117,7 @@ static struct method_pattern *patterns_of(const struct peft_pattern *patterns, s
 bool engine_method_of(const struct peft *peft, const struct model *model, struct method *out,
                       struct error *err) {
     const struct peft_config *config = peft_config(peft);
-    *out = (struct method){.count = (size_t)model->config.layers * module_count,
+    *out = (struct method){.count = method_part_count(&model->config),
                            .rslora = config->rslora,
                            .dora = config->dora,
                            .init = config->gaussian ? METHOD_INIT_GAUSSIAN : METHOD_INIT_DEFAULT};
@@ -138,6 +146,11 @@ bool engine_base_of(const struct peft *adapter, const char *name, const struct m
     return true;
 }
 
+static void turn(const float *from, size_t rows, size_t columns, float *to) {
+    for (size_t r = 0; r < rows; r++)
+        for (size_t c = 0; c < columns; c++) to[c * rows + r] = from[r * columns + c];
+}
+
 /* Columns [from, from + row's columns) of `count` lines of a pair's tensor, times `sign`, into a row of the
  * state. */
 static bool upload_part(struct engine *engine, int row, const struct tensor *tensor, int64_t first,
@@ -156,6 +169,22 @@ static bool upload_part(struct engine *engine, int row, const struct tensor *ten
             numbers[l * columns + c] = sign * numbers[(first + l) * width + from + c];
     bool ok = engine->ops->upload(engine->store, row, numbers, (size_t)to->bytes, err);
     mem_free(numbers);
+    return ok;
+}
+
+/* [rank, tokens] of a file, [tokens, rank] here. */
+static bool upload_turned(struct engine *engine, int row, const struct tensor *tensor, struct error *err) {
+    size_t rank = (size_t)tensor->dim[0], tokens = (size_t)tensor->dim[1],
+           bytes = rank * tokens * sizeof(float);
+    float *numbers = mem_alloc(bytes), *turned = mem_alloc(bytes);
+    bool ok = (numbers && turned) || error_no_memory(err, "adapter", bytes);
+    if (ok) {
+        rowcodec(tensor->dtype)->decode(tensor->data, numbers, (int64_t)(rank * tokens));
+        turn(numbers, rank, tokens, turned);
+        ok = engine->ops->upload(engine->store, row, turned, bytes, err);
+    }
+    mem_free(numbers);
+    mem_free(turned);
     return ok;
 }
 
@@ -197,12 +226,15 @@ bool engine_load_adapter(struct engine *engine, const struct peft *peft, struct 
         int m;
         if (!parse_module(engine->model, pair->module, &layer, &m))
             return error_set(err, ERROR_INTERNAL, "adapter", "unchecked module");
-        size_t index = (size_t)(layer * module_count + m);
+        size_t index = part_index(&engine->model->config, layer, m);
         const struct tensor *tensors[] = {
             [PART_LORA_A] = &pair->a, [PART_LORA_B] = &pair->b, [PART_MAGNITUDE] = &pair->magnitude};
         for (int kind = PART_LORA_A; kind <= PART_MAGNITUDE; kind++) {
             const struct trained_part *part = model_state_part(&engine->state, index, (enum part_kind)kind);
-            if (part && !upload_part(engine, part->row, tensors[kind], 0, 0, 1, err)) return false;
+            bool turned = kind == PART_LORA_A && m == MODULE_EMBEDDING;
+            if (part && !(turned ? upload_turned(engine, part->row, tensors[kind], err)
+                                 : upload_part(engine, part->row, tensors[kind], 0, 0, 1, err)))
+                return false;
         }
         if (!load_start(engine, &engine->state.starts[index], pair, err)) return false;
     }
@@ -308,10 +340,25 @@ static bool join_b(struct saving *saving, int start, struct tensor *b, struct er
     return true;
 }
 
+/* The embedding's A, in place: [tokens, rank] here, [rank, tokens] in a file. */
+static bool turn_a(struct tensor *a, struct error *err) {
+    float *numbers = (float *)(uintptr_t)a->data, *copy = mem_alloc((size_t)a->bytes);
+    size_t tokens = (size_t)a->dim[0], rank = (size_t)a->dim[1];
+    if (!copy) return error_no_memory(err, "adapter", a->bytes);
+    memcpy(copy, numbers, (size_t)a->bytes);
+    turn(copy, tokens, rank, numbers);
+    mem_free(copy);
+    a->dim[0] = (int64_t)rank;
+    a->dim[1] = (int64_t)tokens;
+    return true;
+}
+
 static bool save_pair(struct saving *saving, size_t module, struct peft_pair *pair, struct error *err) {
     const struct model_state *state = &saving->engine->state;
     const struct start_pair *start = &state->starts[module];
+    pair->embedding = part_module(&state->model->config, module) == MODULE_EMBEDDING;
     return save_part(saving, model_state_part(state, module, PART_LORA_A), &pair->a, err) &&
+           (!pair->embedding || turn_a(&pair->a, err)) &&
            (start->a < 0 || join_a(saving, start->a, &pair->a, err)) &&
            save_part(saving, model_state_part(state, module, PART_LORA_B), &pair->b, err) &&
            (start->b < 0 || join_b(saving, start->b, &pair->b, err)) &&
@@ -332,7 +379,8 @@ static bool save_weights(struct saving *saving, struct peft_weight *weights, siz
 bool engine_save_adapter(struct engine *engine, const char *directory, bool average, const char *base_model,
                          const json_t *card, struct error *err) {
     const struct model_state *state = &engine->state;
-    size_t parts = (size_t)engine->model->config.layers * module_count, count = 0;
+    const struct model_config *c = &engine->model->config;
+    size_t parts = method_part_count(c), count = 0;
     struct arena arena = {0};
     struct peft_pair *pairs = arena_array(&arena, parts + 1, sizeof *pairs);
     char(*paths)[96] = arena_array(&arena, parts + 1, sizeof *paths);
@@ -348,7 +396,7 @@ bool engine_save_adapter(struct engine *engine, const char *directory, bool aver
          config_of(engine, &saving.written, base_model, &config, &arena, err);
     for (size_t i = 0; ok && i < parts; i++) {
         if (!model_state_part(state, i, PART_LORA_A)) continue;
-        module_path((int64_t)(i / module_count), (int)(i % module_count), paths[count]);
+        module_path(part_layer(c, i), part_module(c, i), paths[count]);
         pairs[count] = (struct peft_pair){.module = paths[count]};
         ok = save_pair(&saving, i, &pairs[count++], err);
     }

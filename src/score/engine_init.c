@@ -26,16 +26,19 @@ static bool init_magnitudes(struct engine *engine, struct error *err) {
 static bool init_part(struct engine *engine, const struct trained_part *part, uint64_t seed, float *out,
                       struct error *err) {
     if (part->kind == PART_WEIGHT) return model_state_make(&engine->state, part->row, out, NULL, err);
-    method_init_a(&engine->state.method, &engine->model->config, seed, (int64_t)(part->of / module_count),
-                  (int)(part->of % module_count), out);
+    const struct model_config *config = &engine->model->config;
+    method_init_a(&engine->state.method, config, seed, part_layer(config, part->of),
+                  part_module(config, part->of), out);
     return true;
 }
 
-/* Whether a part's first numbers are drawn, or are its weight's; B is zero, or made with A; a magnitude is a
- * norm. */
+/* Whether a part's first numbers are drawn, or are its weight's; B is zero, of the embedding A, or both are
+ * made; a magnitude is a norm. */
 static bool is_drawn(const struct engine *engine, const struct trained_part *part) {
-    return part->kind == PART_WEIGHT ||
-           (part->kind == PART_LORA_A && !method_init_is_made(&engine->state.method));
+    if (part->kind == PART_WEIGHT) return true;
+    bool embedding = part_module(&engine->model->config, part->of) == MODULE_EMBEDDING;
+    return part->kind == (embedding ? PART_LORA_B : PART_LORA_A) &&
+           !method_init_is_made(&engine->state.method);
 }
 
 /* ---- starts that are made of the weights ---- */

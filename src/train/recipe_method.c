@@ -212,6 +212,25 @@ static bool check_dora(const struct method *method, struct error *err) {
     return error_fix(err, "Take --method lora, or leave --lora-init out.");
 }
 
+/* What does not go beside the embedding or the head. */
+static bool check_outer(const struct method *method, const struct model_config *config, struct error *err) {
+    const bool there[] = {method->dora, method->init > METHOD_INIT_GAUSSIAN, method->dropout > 0};
+    const char *const what[] = {"--method dora does", "--lora-init pissa, olora and loftq do",
+                                "--lora-dropout does"};
+    for (int m = module_count; m < module_kinds; m++)
+        for (int i = 0; i < 3; i++) {
+            /* PEFT drops nothing of an embedding's, whose input are tokens. */
+            if (!method->parts || !method->parts[part_index(config, 0, m)].rank || !there[i] ||
+                (i == 2 && m == MODULE_EMBEDDING))
+                continue;
+            error_set(err, ERROR_USAGE, "train", "%s not go with --lora-targets %s yet", what[i],
+                      modules[m].target);
+            return error_fix(err, "Leave one of them out, or train it whole: --modules-to-save %s.",
+                             modules[m].target);
+        }
+    return true;
+}
+
 /* LoftQ fits the adapter to what quantising takes from float weights. */
 static bool check_loftq(const struct method *method, enum dtype base, const struct model *model,
                         struct error *err) {
@@ -219,7 +238,7 @@ static bool check_loftq(const struct method *method, enum dtype base, const stru
     if (method->init != METHOD_INIT_LOFTQ) return true;
     for (size_t i = 0; i < method->count && !stored; i++) {
         const struct tensor *weight =
-            model_weight(model, modules[i % module_count].role, (int64_t)(i / module_count));
+            model_weight(model, modules[part_module(&model->config, i)].role, part_layer(&model->config, i));
         if (method->parts[i].rank && dtype_row(weight->dtype)->quantised) stored = weight;
     }
     if (!stored && dtype_row(base)->quantised) return true;
@@ -234,7 +253,8 @@ static bool check_loftq(const struct method *method, enum dtype base, const stru
 
 bool recipe_check_start(const struct method *method, enum dtype base, const struct model *model,
                         struct error *err) {
-    return check_dora(method, err) && check_loftq(method, base, model, err);
+    return check_dora(method, err) && check_outer(method, &model->config, err) &&
+           check_loftq(method, base, model, err);
 }
 
 static bool resolve_rate(struct recipe *recipe, const struct model_config *config, struct error *err) {

@@ -139,7 +139,9 @@ def starts_made_of_the_weights_go_on_with_the_same_bits():
 
 @case
 def modules_that_are_trained_whole_go_on_with_the_same_bits():
-    survives("saved", "--modules-to-save", "embed_tokens,norm", "--ema-decay", 0.9, "--max-steps", 30, "--save-every", 1, "--eval-every", 5)
+    survives("outer", "--lora-targets", "q_proj,embed_tokens", "--compute", "f32", "--max-steps", 30, "--save-every", 1,
+             "--eval-every", 5)
+    survives("saved", "--compute", "f32", "--modules-to-save", "embed_tokens,norm", "--ema-decay", 0.9, "--max-steps", 30, "--save-every", 1, "--eval-every", 5)
 
 
 @case

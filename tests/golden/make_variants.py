@@ -31,6 +31,10 @@ VARIANTS = {
     "nf4": ("llama-tied", dict(r=4, lora_alpha=8, target_modules=make_models.TARGETS)),
     "int8": ("qwen2", dict(r=4, lora_alpha=8, target_modules=make_models.TARGETS)),
     "dora": ("llama-untied", dict(r=4, lora_alpha=8, use_dora=True, target_modules=make_models.TARGETS)),
+    # Outside the layers: the embedding's pair has names of its own, and PEFT writes the base's weights beside it.
+    "outer": ("llama-untied", dict(r=4, lora_alpha=8, target_modules=["q_proj", "embed_tokens", "lm_head"])),
+    "outer-tied": ("llama-tied", dict(r=3, lora_alpha=6, use_rslora=True, target_modules=["embed_tokens", "lm_head", "down_proj"],
+                                      rank_pattern={"lm_head": 5})),
     # Modules that are trained whole beside the adapter; of a tied model each is tied to nothing.
     "saved": ("llama-untied", dict(r=2, lora_alpha=4, target_modules=["q_proj", "down_proj"], modules_to_save=["lm_head", "model.norm"])),
     "saved-embedding": ("llama-tied", dict(r=2, lora_alpha=4, target_modules=["v_proj", "up_proj"], modules_to_save=["embed_tokens"])),
@@ -72,7 +76,11 @@ def make_adapter(directory, base, settings, rng):
     model = get_peft_model(make_models.load_base(base), LoraConfig(lora_dropout=0.0, task_type="CAUSAL_LM", **settings))
     with torch.no_grad():
         for key, p in sorted(model.named_parameters()):
-            if "lora_A" in key:
+            if "lora_embedding_A" in key:
+                value = 0.3 * rng.standard_normal(p.shape)
+            elif "lora_embedding_B" in key:
+                value = 0.1 * rng.standard_normal(p.shape)
+            elif "lora_A" in key:
                 value = rng.standard_normal(p.shape) / np.sqrt(p.shape[1])
             elif "lora_B" in key:
                 value = rng.standard_normal(p.shape) * 0.1
@@ -84,7 +92,7 @@ def make_adapter(directory, base, settings, rng):
                 continue
             p.copy_(torch.from_numpy(value.astype(np.float32)))
     model.peft_config["default"].base_model_name_or_path = base.name
-    model.save_pretrained(directory)
+    model.save_pretrained(directory, save_embedding_layers=False if base.name == "llama-tied" else "auto")
     (directory / "README.md").unlink()
 
 
@@ -158,7 +166,7 @@ def main():
         make_models.compute(DATA / base, directory, base, examples, rng, rounded, **({"base_type": name} if rounded else {}))
         if rounded:
             note_base(directory / "adapter", name)
-        if name.startswith("saved"):
+        if name.startswith(("saved", "outer")):
             keep_small(directory)
         if name.startswith(WITH_DROPOUT):
             add_dropout(DATA / base, directory)

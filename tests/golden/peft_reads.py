@@ -25,6 +25,8 @@ CASES = [
     ("llama-tied", "--lora-rank 4 --lora-alpha 3 --lora-rslora --lora-init pissa --lora-init-steps 2 --lora-rank-pattern o_proj=7 --lora-alpha-pattern k_proj=2"),
     ("qwen2", "--lora-rank 4 --lora-init olora --lora-layers 1"),
     ("llama-scaled", "--lora-rank 4 --lora-init loftq --method qlora"),
+    ("llama-untied", "--lora-rank 4 --lora-targets all-linear,embed_tokens,lm_head --lora-rank-pattern lm_head=6"),
+    ("llama-tied", "--lora-rank 4 --lora-targets layers\\.1\\..*,embed_tokens --modules-to-save lm_head"),
     ("llama-untied", "--lora-rank 4 --modules-to-save embed_tokens,lm_head,norm"),
     ("llama-tied", "--lora-rank 4 --modules-to-save embed_tokens --lora-init pissa"),
     ("llama-tied", "--lora-rank 4 --modules-to-save lm_head,layers\\.1\\.input_layernorm"),

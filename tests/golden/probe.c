@@ -103,18 +103,33 @@ bool probe_gradients(struct probe *p, const struct example *examples, size_t cou
     return p->ops->download(p->engine.store, p->engine.state.loss, loss, sizeof *loss, err);
 }
 
+/* The embedding's A is [rank, tokens] in a file. */
+static bool turn(float *numbers, const struct state_row *row, struct error *err) {
+    size_t tokens = (size_t)row->dim[0], rank = (size_t)row->dim[1];
+    float *copy = mem_alloc((size_t)row->bytes);
+    if (!copy) return error_no_memory(err, "probe", row->bytes);
+    memcpy(copy, numbers, (size_t)row->bytes);
+    for (size_t t = 0; t < tokens; t++)
+        for (size_t r = 0; r < rank; r++) numbers[r * tokens + t] = copy[t * rank + r];
+    mem_free(copy);
+    return true;
+}
+
 bool probe_gradient(struct probe *p, const char *name, float **out, size_t *count, struct error *err) {
     const struct model_state *state = &p->engine.state;
     for (int i = 0; i < state->parts.count; i++) {
         char wanted[192];
         int row = state->list[i].gradient;
         bool weight = state->list[i].kind == PART_WEIGHT;
+        bool embedding = strstr(state->parts.items[i].name, "lora_embedding_");
         snprintf(wanted, sizeof wanted, "%s%s%s", state->method.parts ? "base_model.model." : "",
-                 state->parts.items[i].name, weight ? "" : ".weight");
+                 state->parts.items[i].name, weight || embedding ? "" : ".weight");
         if (strcmp(wanted, name)) continue;
         *count = (size_t)(state->table.rows[row].bytes / sizeof(float));
         *out = mem_alloc(*count * sizeof(float));
-        return *out ? p->ops->download(p->engine.store, row, *out, *count * sizeof(float), err)
+        return *out ? p->ops->download(p->engine.store, row, *out, *count * sizeof(float), err) &&
+                          (!embedding || state->list[i].kind != PART_LORA_A ||
+                           turn(*out, &state->table.rows[row], err))
                     : error_no_memory(err, "probe", 0);
     }
     return error_set(err, ERROR_INTERNAL, "probe", "there is no gradient %s", name);

@@ -544,7 +544,7 @@ static void build_row_norms(struct trial *trial, const struct sizes *z, enum dty
     trial->terms = (double)z->width;
 }
 
-static void build_head(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
+static void build_head_inputs(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
     add_activation(trial, a, COUNT_TARGETS, z->targets, z->width, 1);
     add_state(trial, weight_type(z, z->width, b), 2, z->vocabulary, z->width, 1, 0.3);
     add_indices(trial, INPUT_TARGETS, COUNT_TARGETS, z->targets, z->vocabulary);
@@ -553,11 +553,35 @@ static void build_head(struct trial *trial, const struct sizes *z, enum dtype a,
         a);
 }
 
+/* An adapter beside the head, folded or too wide for that. */
+static bool add_low(struct trial *trial, const struct sizes *z) {
+    int64_t rank = z->width % 3 ? 5 : 130;
+    bool there = z->segment % 3 == 0;
+    trial->attributes.beta = 0.5f;
+    if (there) {
+        add_activation(trial, DTYPE_F32, COUNT_TARGETS, z->targets, rank, 0.3);
+        add_state(trial, DTYPE_F32, 2, z->vocabulary, rank, 1, 0.3);
+    } else {
+        add_absent(trial);
+        add_absent(trial);
+    }
+    return there;
+}
+
+static void build_head(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
+    build_head_inputs(trial, z, a, b);
+    add_low(trial, z);
+}
+
 static void build_head_grad(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
-    build_head(trial, z, a, b);
+    build_head_inputs(trial, z, a, b);
     add_activation(trial, DTYPE_F32, COUNT_TARGETS, z->targets, 0, 1);
     if (z->tokens % 2)
         add_state(trial, DTYPE_F32, 2, z->vocabulary, z->width, 1, 1);
+    else
+        add_absent(trial);
+    if (add_low(trial, z))
+        add_state(trial, DTYPE_F32, 2, z->vocabulary, z->width % 3 ? 5 : 130, 1, 1);
     else
         add_absent(trial);
 }

@@ -1,7 +1,8 @@
 /* The head with cross entropy, and the loss. Logits exist for a chunk of target rows at a time, as f32, in at
  * most 64 MiB (or one row), since w is decoded twice for each chunk:
  *
- *   l = x wᵀ,  logp = l[target] - log Σ exp l,  dl = dlogp (1[v = target] - p),  dx = dl w,  dw += dlᵀ x
+ *   l = x wᵀ + β low upᵀ,  logp = l[target] - log Σ exp l,  dl = dlogp (1[v = target] - p),
+ *   dx = dl w,  dw += dlᵀ x,  dlow = β dl up,  dup += β dlᵀ low
  *
  * dl takes the place of l, in the type that the product would round it to anyway. */
 #include "device/cpu/gemm.h"
@@ -17,6 +18,8 @@ struct head_chunk {
     int64_t row, stride, vocabulary;
     bool gradient;
     enum dtype stored;
+    const struct operand *low, *up; /* data NULL: there are none */
+    float beta;
 };
 
 /* Longer than the vocabulary, so that rows do not share the sets of a cache. */
@@ -78,11 +81,16 @@ static void logits_task(void *user, int task, int worker) {
     if (logp) logp[m] = right - lse;
 }
 
-/* The products of a chunk: rows [row, row + count) of x, logits and dx. */
+static const void *row_of(const struct operand *x, int64_t row) {
+    return (const char *)x->data + row * x->dim[1] * (int64_t)dtype_row(x->dtype)->bytes;
+}
+
+/* The products of a chunk: rows [row, row + count) of x, logits and dx. An adapter of small rank is folded.
+ */
 static struct gemm logits_product(const struct head_chunk *chunk, int64_t count) {
     const struct operand *x = &chunk->call->in[0], *w = &chunk->call->in[1];
-    int64_t width = w->dim[1];
-    return (struct gemm){
+    int64_t width = w->dim[1], rank = chunk->low->data ? chunk->low->dim[1] : 0;
+    struct gemm product = {
         .form = GEMM_NT,
         .m = count,
         .n = chunk->vocabulary,
@@ -98,6 +106,82 @@ static struct gemm logits_product(const struct head_chunk *chunk, int64_t count)
         .y_type = DTYPE_F32,
         .ldy = chunk->stride,
         .alpha = 1,
+    };
+    if (!rank || rank > gemm_most_rank) return product;
+    product.rank = rank;
+    product.low = row_of(chunk->low, chunk->row);
+    product.low_type = chunk->low->dtype;
+    product.up = chunk->up->data;
+    product.up_type = chunk->up->dtype;
+    product.beta = chunk->beta;
+    return product;
+}
+
+/* l += β low upᵀ, of a rank that is not folded */
+static struct gemm low_product(const struct head_chunk *chunk, int64_t count) {
+    int64_t rank = chunk->low->dim[1];
+    return (struct gemm){
+        .form = GEMM_NT,
+        .m = count,
+        .n = chunk->vocabulary,
+        .k = rank,
+        .x = row_of(chunk->low, chunk->row),
+        .x_type = chunk->low->dtype,
+        .ldx = rank,
+        .w = chunk->up->data,
+        .w_type = chunk->up->dtype,
+        .ldw = rank,
+        .y = chunk->logits,
+        .y_type = DTYPE_F32,
+        .ldy = chunk->stride,
+        .alpha = chunk->beta,
+        .addend = chunk->logits,
+        .addend_type = DTYPE_F32,
+    };
+}
+
+/* dlow = β dl up */
+static struct gemm grad_low_product(const struct head_chunk *chunk, int64_t count) {
+    const struct operand *dlow = &chunk->call->out[2];
+    struct gemm product = {
+        .form = GEMM_NN,
+        .m = count,
+        .n = chunk->up->dim[1],
+        .k = chunk->vocabulary,
+        .x = chunk->logits,
+        .x_type = chunk->stored,
+        .ldx = chunk->stored == DTYPE_F32 ? chunk->stride : 2 * chunk->stride,
+        .w = chunk->up->data,
+        .w_type = chunk->up->dtype,
+        .ldw = chunk->up->dim[1],
+        .y = (void *)(uintptr_t)row_of(dlow, chunk->row),
+        .y_type = dlow->dtype,
+        .ldy = chunk->up->dim[1],
+        .alpha = chunk->beta,
+    };
+    return product;
+}
+
+/* dup += β dlᵀ low */
+static struct gemm grad_up_product(const struct head_chunk *chunk, int64_t count) {
+    const struct operand *dup = &chunk->call->in[7];
+    return (struct gemm){
+        .form = GEMM_TN,
+        .m = chunk->vocabulary,
+        .n = dup->dim[1],
+        .k = count,
+        .x = chunk->logits,
+        .x_type = chunk->stored,
+        .ldx = chunk->stored == DTYPE_F32 ? chunk->stride : 2 * chunk->stride,
+        .w = row_of(chunk->low, chunk->row),
+        .w_type = chunk->low->dtype,
+        .ldw = dup->dim[1],
+        .y = dup->data,
+        .y_type = dup->dtype,
+        .ldy = dup->dim[1],
+        .alpha = chunk->beta,
+        .addend = dup->data,
+        .addend_type = dup->dtype,
     };
 }
 
@@ -156,12 +240,19 @@ static void head_rows(const struct cpu_call *call, bool gradient) {
                                .stride = logit_stride(w->dim[0]),
                                .vocabulary = w->dim[0],
                                .gradient = gradient,
-                               .stored = call->gemm->compute};
+                               .stored = call->gemm->compute,
+                               .low = &call->in[gradient ? 5 : 3],
+                               .up = &call->in[gradient ? 6 : 4],
+                               .beta = call->attributes->beta};
     float *scratch = chunk.logits + most * chunk.stride;
     for (chunk.row = 0; chunk.row < rows; chunk.row += most) {
         int64_t count = rows - chunk.row < most ? rows - chunk.row : most;
         struct gemm product = logits_product(&chunk, count);
         call->gemm->run(&product, 1, call->pool, scratch, call->features);
+        if (chunk.low->data && !product.rank) {
+            product = low_product(&chunk, count);
+            call->gemm->run(&product, 1, call->pool, scratch, call->features);
+        }
         pool_run(call->pool, (int)count, logits_task, &chunk);
         if (!gradient) continue;
         if (call->out[1].data) {
@@ -170,6 +261,14 @@ static void head_rows(const struct cpu_call *call, bool gradient) {
         }
         if (call->in[4].data) {
             product = grad_w_product(&chunk, count);
+            call->gemm->run(&product, 1, call->pool, scratch, call->features);
+        }
+        if (call->out[2].data && chunk.low->data) {
+            product = grad_low_product(&chunk, count);
+            call->gemm->run(&product, 1, call->pool, scratch, call->features);
+        }
+        if (call->in[7].data) {
+            product = grad_up_product(&chunk, count);
             call->gemm->run(&product, 1, call->pool, scratch, call->features);
         }
     }

@@ -54,6 +54,8 @@ bool cuda_supports(const struct device *device, const struct graph *graph, const
     const char *op = op_row(node->op)->name, *why = NULL;
     if (!cuda_kernel_of(node->op)) why = "it has no kernel for this operation";
     if (node->attributes.head_dim > 256) why = "heads are wider than 256";
+    bool head = node->op == OP_HEAD || node->op == OP_HEAD_GRAD;
+    if (head && node->input[node->op == OP_HEAD ? 3 : 5] >= 0) why = "it has no adapter beside the head yet";
     for (int i = 0; i < node->inputs && !why; i++) {
         const struct value *value = node->input[i] < 0 ? NULL : &graph->values[node->input[i]];
         if (!value) continue;
