@@ -50,10 +50,10 @@ static inline __m256i ints_fifths(int bits) {
     return _mm256_and_si256(set, _mm256_set1_epi16(16));
 }
 
-/* `dtype` is a constant where this is called, so that one case remains. */
-static inline __attribute__((always_inline)) struct ints_block ints_load(const uint8_t *at,
-                                                                         enum dtype dtype) {
-    struct ints_block block = {.head = ints_head(at)};
+/* A block without its head. `dtype` is a constant where this is called, so that one case remains. */
+static inline __attribute__((always_inline)) struct ints_block ints_codes(const uint8_t *at,
+                                                                          enum dtype dtype) {
+    struct ints_block block = {.head = _mm_setzero_ps()};
     if (dtype == DTYPE_Q8_0) {
         block.low = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)(at + 2)));
         block.high = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)(at + 18)));
@@ -80,6 +80,8 @@ static inline __attribute__((always_inline)) __m256 ints_pairs(__m128 head, cons
     return _mm256_castpd_ps(_mm256_broadcastsd_pd(_mm_castps_pd(head)));
 }
 
+#include "device/cpu/gemm_few_one.h"
+
 /* As `dots` of gemm_few_body.h. */
 static inline __attribute__((always_inline)) void ints_dots(const struct gemm_few *few, int64_t row,
                                                             int64_t apart, const int x_rows, const int beside,
@@ -103,7 +105,8 @@ static inline __attribute__((always_inline)) void ints_dots(const struct gemm_fe
         _Alignas(32) float scale[4][16];
 #pragma GCC unroll 8
         for (int s = 0; s < beside; s++) {
-            block[s] = ints_load(w[s] + b * bytes, dtype);
+            block[s] = ints_codes(w[s] + b * bytes, dtype);
+            block[s].head = ints_head(w[s] + b * bytes);
             __m256 head = ints_pairs(block[s].head, x_rows, offset);
 #pragma GCC unroll 8
             for (int p = 0; p < parts; p++) {
@@ -147,7 +150,13 @@ static inline __attribute__((always_inline)) void ints_dots(const struct gemm_fe
     static void few_##name(const struct gemm_few *few, int64_t first, int64_t apart, int streams, int count, \
                            float *sums) {                                                                    \
         switch (few->rows) {                                                                                 \
-        case 1: FEW_STREAMS(ints_dots, 1, 4, dtype, bytes, offset, zero);                                    \
+        case 1:                                                                                              \
+            if (streams == gemm_few_streams) {                                                               \
+                for (int j = 0; j < count; j++)                                                              \
+                    one_dots(few, first + j, apart, dtype, bytes, offset, zero, sums + j);                   \
+                break;                                                                                       \
+            }                                                                                                \
+            FEW_STREAMS(ints_dots, 1, 1, dtype, bytes, offset, zero);                                        \
         case 2: FEW_STREAMS(ints_dots, 2, ints_beside_2, dtype, bytes, offset, zero);                        \
         case 4: FEW_STREAMS(ints_dots, 4, ints_beside_4, dtype, bytes, offset, zero);                        \
         default: FEW_STREAMS(ints_dots, 8, ints_beside_8, dtype, bytes, offset, zero);                       \
