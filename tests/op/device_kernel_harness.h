@@ -178,7 +178,8 @@ static void time_kernels(const struct cpu_kernel *row) {
             struct sizes z = shapes[k / 2];
             if (row->op == OP_GLU || row->op == OP_GLU_GRAD) z.width = z.hidden;
             struct trial trial;
-            trial_open(&trial, row->op, &z, dtype, dtype);
+            /* The gradient that attention is given comes from a product, as f32. */
+            trial_open(&trial, row->op, &z, dtype, row->op == OP_ATTENTION_GRAD ? DTYPE_F32 : dtype);
             double best[2] = {INFINITY, INFINITY};
             for (int repeat = 0; repeat < 10; repeat++) {
                 struct attempt attempt;

@@ -14,7 +14,8 @@ void attention_avx512bf16(const struct cpu_call *call) {
 }
 
 void attention_grad_avx512bf16(const struct cpu_call *call) {
-    attention_grad_run(call, form_of(call, (const int[]){0, 1, 2, 5}, 4));
+    bool serve = call->in[5].dtype == DTYPE_BF16 || call->in[5].dtype == DTYPE_F32;
+    attention_grad_run(call, serve ? form_of(call, (const int[]){0, 1, 2}, 3) : &attention_floats);
 }
 
 void cache_attention_avx512bf16(const struct cpu_call *call) {

@@ -55,6 +55,7 @@ static inline int64_t attention_grad_scratch(const struct attributes *a) {
                      + 2 * square;                            /* p, ds */
     int64_t pairs = 5 * attention_panel_units(d) + 2 * square /* scores, products */
                     + attention_tile_floats + 5 * square / 2  /* p, ds, turned, and between */
+                    + attention_block * d / 2                 /* dy rounded */
                     + attention_lanes;                        /* where the queries lie */
     return attention_block * (2 * d + 2)                      /* dk, dv, lse, delta */
            + group * attention_whole(a) * d                   /* dq */

@@ -1,9 +1,9 @@
 /* Attention whose products are made from pairs of bf16 neighbours along the sum, by the tiles of a matrix
  * product (gemm_kernel.h); see attention_body.h, which includes this where the instructions are there.
  *
- * Queries, keys, values and dy are bf16 already and are read where they lie; weights and their gradients
- * are rounded to bf16 before they are multiplied (Dao 2023, FlashAttention-2, does the same). Sums, the
- * softmax, y, dq, dk and dv stay f32.
+ * Queries, keys and values are bf16 already and are read where they lie; weights, their gradients and dy,
+ * where it is f32, are rounded to bf16 before they are multiplied (Dao 2023, FlashAttention-2, does the
+ * same). Sums, the softmax, y, dq, dk and dv stay f32.
  *
  * A panel is [steps][32] units of 32 bits as the tiles want it: element pairs 2s, 2s + 1 of 32 columns.
  * Steps are filled up with zeros to a multiple of pair_steps, which is what tiles take at once. */
@@ -180,8 +180,10 @@ struct pair_backward {
     uint32_t *p_turned, *ds_turned; /* [keys][queries / 2] pairs */
     uint32_t *between;              /* [queries / 2][keys] */
     struct pair_source {
-        const uint32_t *q, *dy; /* where the queries lie; heads · d / 2 units between rows */
+        const uint32_t *q, *dy;      /* where the rows of a block of queries lie */
+        int64_t q_stride, dy_stride; /* units between them */
     } * source;
+    uint16_t *rounded; /* [block, padded] rows of dy, where it is f32 */
 };
 
 static struct pair_backward pair_backward_open(const struct flash *flash, const struct backward_scratch *b) {
@@ -199,7 +201,8 @@ static struct pair_backward pair_backward_open(const struct flash *flash, const 
     p.p_turned = (uint32_t *)(void *)(p.ds + block);
     p.ds_turned = p.p_turned + block / 2;
     p.between = p.ds_turned + block / 2;
-    p.source = (struct pair_source *)(void *)(p.between + block / 2);
+    p.rounded = (uint16_t *)(void *)(p.between + block / 2);
+    p.source = (struct pair_source *)(void *)(p.rounded + attention_block * flash->padded);
     return p;
 }
 
@@ -214,14 +217,28 @@ static void pair_load_keys(const struct flash *flash, const struct backward_scra
     pair_columns(flash, p.v, v, stride, keys);
 }
 
+/* Rows of d floats, `stride` apart, as rows of `padded` bf16. */
+static void pair_round(uint16_t *out, int64_t padded, const float *rows, int64_t stride, int64_t count,
+                       int64_t d) {
+    for (int64_t r = 0; r < count; r++)
+        for (int64_t i = 0; i < d; i += lanes)
+            store_bf16(out + r * padded + i, v_read(rows + r * stride, DTYPE_F32, i, d - i));
+}
+
 static void pair_load_queries(const struct flash *flash, const struct backward_scratch *b, int64_t row,
                               int64_t head, int64_t queries) {
     struct pair_backward p = pair_backward_open(flash, b);
-    const struct operand *in = flash->call->in;
-    int64_t stride = flash->heads * flash->d / 2, at = (row * flash->heads + head) * flash->d;
-    *p.source = (struct pair_source){units_of(element(&in[0], at)), units_of(element(&in[5], at))};
-    pair_rows(flash, p.q, p.source->q, stride, queries);
-    pair_rows(flash, p.dy, p.source->dy, stride, queries);
+    const struct operand *q = &flash->call->in[0], *dy = &flash->call->in[5];
+    int64_t stride = flash->heads * flash->d, at = (row * flash->heads + head) * flash->d;
+    struct pair_source source = {units_of(element(q, at)), units_of(element(dy, at)), stride / 2, stride / 2};
+    if (dy->dtype == DTYPE_F32) {
+        pair_round(p.rounded, flash->padded, element(dy, at), stride, queries, flash->d);
+        source.dy = units_of(p.rounded);
+        source.dy_stride = flash->padded / 2;
+    }
+    *p.source = source;
+    pair_rows(flash, p.q, source.q, source.q_stride, queries);
+    pair_rows(flash, p.dy, source.dy, source.dy_stride, queries);
     load_row_sums(flash, b, row, head, queries);
 }
 
@@ -259,12 +276,13 @@ static void pair_backward_block(const struct flash *flash, const struct backward
                                 const struct backward_part *part, int64_t queries, int64_t keys,
                                 bool diagonal, float *dq) {
     struct pair_backward p = pair_backward_open(flash, b);
-    int64_t padded = flash->padded, block = attention_block, stride = flash->heads * flash->d / 2,
-            step = flash->pairs->rows;
+    int64_t padded = flash->padded, block = attention_block, step = flash->pairs->rows;
+    const struct pair_source *source = p.source;
     for (int64_t i = 0; i < queries; i += step) {
         int64_t rows = smaller(step, queries - i), seen = diagonal ? smaller(keys, i + rows) : keys;
-        pair_scores(flash, p.source->q + i * stride, stride, rows, p.k, seen, p.scores);
-        pair_scores(flash, p.source->dy + i * stride, stride, rows, p.v, seen, p.products);
+        pair_scores(flash, source->q + i * source->q_stride, source->q_stride, rows, p.k, seen, p.scores);
+        pair_scores(flash, source->dy + i * source->dy_stride, source->dy_stride, rows, p.v, seen,
+                    p.products);
         for (int64_t r = 0; r < rows; r++)
             pair_backward_row(p.scores + r * panel_columns, p.products + r * panel_columns,
                               diagonal ? smaller(keys, i + r + 1) : keys, flash->scale, b->lse[i + r],
