@@ -27,14 +27,24 @@ static const struct {
 };
 enum { class_count = sizeof classes / sizeof *classes, constant_classes = 5 };
 
-static double number(const json_t *object, const char *key) {
-    return json_number_value(json_object_get(object, key));
+/* A file of a stranger may hold any number: what no run has, and what would not fit an axis, is none. */
+static double limited(double value) {
+    double size = fabs(value);
+    return size < 1e-30 ? 0 : size > 1e15 ? NAN : value;
 }
+
+static double number(const json_t *object, const char *key) {
+    double value = limited(json_number_value(json_object_get(object, key)));
+    return isfinite(value) ? value : 0;
+}
+
+static uint64_t whole_bytes(double value) { return value >= 1 && value <= 1e15 ? (uint64_t)value : 0; }
 
 static void utc(double seconds, char out[32]) {
     struct tm parts;
-    time_t whole = (time_t)seconds;
-    if (!gmtime_r(&whole, &parts) || !strftime(out, 32, "%Y-%m-%d %H:%M UTC", &parts)) snprintf(out, 32, "?");
+    time_t whole = fabs(seconds) < 1e11 ? (time_t)seconds : 0;
+    if (!whole || !gmtime_r(&whole, &parts) || !strftime(out, 32, "%Y-%m-%d %H:%M UTC", &parts))
+        snprintf(out, 32, "?");
 }
 
 static void duration(double seconds, char out[32]) {
@@ -66,14 +76,14 @@ static bool curves_open(struct curves *out, const struct run_log *log, struct er
     for (size_t i = 0; i < log->step_count; i++) {
         const struct run_log_step *s = &log->steps[i];
         out->step[i] = (double)s->step;
-        out->loss[i] = s->loss;
-        out->rate[i] = s->learning_rate;
-        out->norm[i] = s->gradient_norm >= 0 ? s->gradient_norm : NAN; /* -1: not finite */
-        out->speed[i] = s->tokens_per_second;
+        out->loss[i] = limited(s->loss);
+        out->rate[i] = limited(s->learning_rate);
+        out->norm[i] = s->gradient_norm >= 0 ? limited(s->gradient_norm) : NAN; /* -1: not finite */
+        out->speed[i] = limited(s->tokens_per_second);
     }
     for (size_t i = 0; i < log->eval_count; i++) {
         out->eval_step[i] = (double)log->evals[i].step;
-        out->eval_loss[i] = log->evals[i].loss;
+        out->eval_loss[i] = limited(log->evals[i].loss);
     }
     return true;
 }
@@ -126,7 +136,8 @@ static double *profile_column(const json_t *profile, const char *key, double uni
     size_t size = json_array_size(list);
     if (size < *count) *count = size;
     double *column = mem_array(size + 1, sizeof *column);
-    for (size_t i = 0; column && i < size; i++) column[i] = json_number_value(json_array_get(list, i)) / unit;
+    for (size_t i = 0; column && i < size; i++)
+        column[i] = fmin(fmax(json_number_value(json_array_get(list, i)), 0), 1e15) / unit;
     return column;
 }
 
@@ -134,8 +145,8 @@ static void draw_step(struct buf *out, const struct run_log *log, double *column
     const json_t *profile = json_object_get(log->plan, "profile");
     char planned[64], measured[64], size[32];
     snprintf(planned, sizeof planned, "planned peak %s",
-             text_bytes((uint64_t)number(log->plan, "peak_bytes"), size));
-    snprintf(measured, sizeof measured, "measured %s", text_bytes((uint64_t)log->peak_bytes, size));
+             text_bytes(whole_bytes(number(log->plan, "peak_bytes")), size));
+    snprintf(measured, sizeof measured, "measured %s", text_bytes(whole_bytes(log->peak_bytes), size));
     struct chart_stack chart = {.title = "Memory over one step",
                                 .x_label = "operation of the step",
                                 .y_label = "memory, MiB",
@@ -147,7 +158,7 @@ static void draw_step(struct buf *out, const struct run_log *log, double *column
                                            {"update", number(profile, "update_from")}},
                                 .phase_count = 3,
                                 .levels = {{planned, number(log->plan, "peak_bytes") / mebibyte},
-                                           {measured, log->peak_bytes / mebibyte}}};
+                                           {measured, (double)whole_bytes(log->peak_bytes) / mebibyte}}};
     for (int c = 0; c < class_count; c++)
         chart.layers[c] =
             (struct chart_layer){.name = classes[c].name,
@@ -177,7 +188,7 @@ static void draw_bars(struct buf *out, const struct run_log *log) {
     struct chart_bar bars[3] = {
         {.name = "planned", .part_count = class_count},
         {.name = "measured",
-         .parts = {{.name = "highest", .color = 7, .level = log->peak_bytes / mebibyte}},
+         .parts = {{.name = "highest", .color = 7, .level = (double)whole_bytes(log->peak_bytes) / mebibyte}},
          .part_count = 1},
         {.name = "mapped files",
          .parts = {{.name = "beside it", .color = 7, .level = mapped / mebibyte}},
@@ -231,8 +242,8 @@ static void draw_tiles(struct buf *out, const struct run_log *log) {
     snprintf(beside, sizeof beside, "%.3g tokens in all", tokens);
     page_tile(out, "tokens a second", text, beside);
     snprintf(beside, sizeof beside, "planned %s",
-             text_bytes((uint64_t)number(log->plan, "peak_bytes"), size));
-    page_tile(out, "peak of memory", text_bytes((uint64_t)log->peak_bytes, text), beside);
+             text_bytes(whole_bytes(number(log->plan, "peak_bytes")), size));
+    page_tile(out, "peak of memory", text_bytes(whole_bytes(log->peak_bytes), text), beside);
     duration(log->done ? number(log->done, "seconds") : seconds, text);
     duration(number(log->plan, "seconds"), size);
     snprintf(beside, sizeof beside, "planned %s", size);

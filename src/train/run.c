@@ -227,15 +227,24 @@ bool run_plan_anew(struct run *run, struct recipe *recipe, struct error *err) {
     return inputs_renew_method(&run->inputs, recipe, err) && run_make_plan(run, err);
 }
 
+/* Where the files of what is offloaded are made: with the run, or where temporary files lie, on a disk. */
+static const char *offload_directory(const struct run *run) {
+    const char *places[] = {run->recipe->output, getenv("TMPDIR"), "/var/tmp"};
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++)
+        if (places[i] && fs_kind_of(places[i]) == FS_DIRECTORY && !fs_in_memory(places[i])) return places[i];
+    return "/var/tmp";
+}
+
 /* Room for the checkpoints that stand at once, the best one among them, one that is being written, and the
- * result; those of a resumed run stand. What is offloaded takes its own room when the engine starts. */
+ * result, beside what is offloaded there; those of a resumed run stand. */
 static bool check_disk(struct run *run, struct error *err) {
     const uint64_t one = checkpoint_bytes(&run->programs.engine);
-    uint64_t free_bytes, keep = (uint64_t)run->recipe->keep, standing = 0;
-    if (run->resumed && !checkpoint_count(run->recipe->output, &standing, err)) return false;
+    uint64_t free_bytes, keep = (uint64_t)run->recipe->keep, there = 0;
+    if (run->resumed && !checkpoint_count(run->recipe->output, &there, err)) return false;
     uint64_t need =
-        one * (standing > keep ? 1 : keep + 2 - standing) + checkpoint_result_bytes(&run->programs.engine);
+        one * (there > keep ? 1 : keep + 2 - there) + checkpoint_result_bytes(&run->programs.engine);
     char have[32], want[32];
+    if (offload_directory(run) == run->recipe->output) need += run->plan.offloaded;
     if (!fs_free_bytes(run->recipe->output, &free_bytes, err)) return false;
     if (free_bytes >= need) return true;
     error_set(err, ERROR_DISK, "train", "checkpoints and result need %s, the disk of %s has %s free",
@@ -254,14 +263,6 @@ static bool open_hyper(struct run *run, struct error *err) {
     size_t groups = (size_t)run->programs.engine.state.parts.groups;
     run->hyper = mem_array(groups * HYPER_COLUMNS, sizeof *run->hyper);
     return run->hyper || error_no_memory(err, "train", groups * HYPER_COLUMNS * sizeof *run->hyper);
-}
-
-/* Where the files of what is offloaded are made: with the run, or where temporary files lie, on a disk. */
-static const char *offload_directory(const struct run *run) {
-    const char *places[] = {run->recipe->output, getenv("TMPDIR"), "/var/tmp"};
-    for (size_t i = 0; i < sizeof places / sizeof *places; i++)
-        if (places[i] && fs_kind_of(places[i]) == FS_DIRECTORY && !fs_in_memory(places[i])) return places[i];
-    return "/var/tmp";
 }
 
 bool run_start_engine(struct run *run, struct error *err) {

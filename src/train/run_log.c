@@ -79,7 +79,8 @@ static void keep_last(json_t **slot, json_t *event) {
 /* Every process that goes on with a run tells its own plan. */
 static bool take(struct run_log *log, json_t *event, struct error *err) {
     const char *name = json_string_value(json_object_get(event, "event"));
-    if (!name) {
+    json_int_t step = json_integer_value(json_object_get(event, "step"));
+    if (!name || step < 0 || step > INT32_MAX) {
         log->damaged++;
         return true;
     }

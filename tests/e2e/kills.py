@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """kill -9 and Ctrl-C at random moments, and the bits of an undisturbed run.
 
-    tests/e2e/kills.py HONE [CASE …]        (HONE_TEST_KILLS=N: so many kills a case, 12 otherwise)
+    tests/e2e/kills.py HONE [CASE …]
 
 Each case is a run of a tiny model that saves after every step or nearly so. It is started, killed after a random time (or
 interrupted, when it saves and leaves), resumed, killed again …, and in the end left alone. Then the result, the losses of every step and evaluation (of a step
-that was done twice the later line counts) and what ended the run must be those of a run that nobody disturbed."""
+that was done twice the later line counts) and what ended the run must be those of a run that nobody disturbed.
+
+Each run is killed 4 times, with HONE_TEST_LONG 16 times, which makes more than 200 of all cases; HONE_TEST_KILLS=N: N times."""
 import hashlib
 import json
 import os
@@ -24,17 +26,20 @@ hone = pathlib.Path(sys.argv[1]).resolve()
 golden = pathlib.Path(__file__).resolve().parent.parent / "golden/data"
 work = pathlib.Path(tempfile.mkdtemp(prefix="hone-kills-"))
 environment = {**os.environ, "HONE_HOME": str(work / "home")}
-kills = int(os.environ.get("HONE_TEST_KILLS", "12"))
+kills = int(os.environ.get("HONE_TEST_KILLS") or (16 if os.environ.get("HONE_TEST_LONG") else 4))
 moments = random.Random(5)
 LLAMA = golden / "llama-tied"
-TRAIN = ["--model", LLAMA, "--data", LLAMA / "rows.jsonl", "--valid-split", "0.3", "--batch-size", "4", "--epochs", "90", "--lora-rank", "4",
-         "--lora-dropout", "0.1", "--micro-batch-tokens", "256"]  # by itself it follows rates, which differ on a busy machine
+TRAIN = ["--model", LLAMA, "--data", LLAMA / "rows.jsonl", "--valid-split", "0.3", "--epochs", "90"]
+LORA = ["--lora-rank", "4", "--lora-dropout", "0.1"]
+USUAL = {"--batch-size": 4, "--micro-batch-tokens": 256}  # by itself the latter follows rates, which differ on a busy machine
 OPTIMIZERS = ("adamw", "sgd", "lion", "adafactor")
 count = {"all": 0, "inside a save": 0}
 
 
 def start(directory, flags):
-    return subprocess.Popen([str(x) for x in [hone, "train", *TRAIN, *flags, "--output", directory, "--resume"]], cwd=work, env=environment,
+    method = [] if "full" in flags else LORA
+    usual = [part for pair in USUAL.items() if pair[0] not in flags for part in pair]
+    return subprocess.Popen([str(x) for x in [hone, "train", *TRAIN, *method, *usual, *flags, "--output", directory, "--resume"]], cwd=work, env=environment,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
 
 
@@ -54,7 +59,8 @@ def told(directory):
 
 
 def digest(directory):
-    return hashlib.sha256((work / directory / "adapter/adapter_model.safetensors").read_bytes()).hexdigest()
+    results = [work / directory / name for name in ("adapter/adapter_model.safetensors", "model/model.safetensors")]
+    return hashlib.sha256(next(path for path in results if path.exists()).read_bytes()).hexdigest()
 
 
 def is_saving(directory):
@@ -74,39 +80,48 @@ def wait_for_save(process, directory, end):
 
 def kill(process, directory, longest):
     """At a random moment, or inside a save; False: the run was faster."""
-    if moments.random() < 0.5:
+    inside = moments.random() < 0.6
+    if inside:
         wait_for_save(process, directory, time.time() + longest)
     else:
         time.sleep(moments.uniform(0, longest / 4))
     if process.poll() is not None:
         return False
-    polite = moments.random() < 0.3
+    polite = moments.random() < (0.1 if inside else 0.4)  # an interrupted save is finished
     process.send_signal(signal.SIGINT if polite else signal.SIGKILL)
     _, error = process.communicate(timeout=120)
-    if polite and not (process.returncode == -signal.SIGINT and not (work / directory).exists()):  # it did not listen yet
-        assert process.returncode in (0, 130), (process.returncode, error[-500:])
+    if polite:
+        # Before it listens for the signal, it ends by it.
+        assert process.returncode in (0, 130, -signal.SIGINT), (process.returncode, error[-500:])
     count["all"] += 1
     count["inside a save"] += is_saving(directory)
     return True
 
 
+def disturb(directory, flags, longest, most):
+    """Kills a run up to `most` times and lets it end; how often."""
+    for done in range(most):
+        process = start(directory, flags)
+        if not kill(process, directory, longest):
+            finish(process, directory)
+            return done
+    finish(start(directory, flags), directory)
+    return most
+
+
 def survives(name, *flags):
-    """The undisturbed run's events."""
+    """The undisturbed run's events. A run that ends before it was killed often enough is begun once more."""
     begin = time.time()
     finish(start(f"{name}-whole", flags), name)
-    longest = time.time() - begin
-    for _ in range(kills):
-        process = start(name, flags)
-        if not kill(process, name, longest):
-            finish(process, name)
-            break
-    else:
-        finish(start(name, flags), name)
-    want, got = told(f"{name}-whole"), told(name)
-    assert got.keys() == want.keys(), (name, sorted(got.keys() ^ want.keys()))
-    for word in want:
-        assert got[word] == want[word], (name, word, want[word], got[word])
-    assert digest(name) == digest(f"{name}-whole"), name
+    longest, left = time.time() - begin, kills
+    while left:
+        shutil.rmtree(work / name, ignore_errors=True)
+        left -= min(left, max(1, disturb(name, flags, longest, left)))
+        want, got = told(f"{name}-whole"), told(name)
+        assert got.keys() == want.keys(), (name, sorted(got.keys() ^ want.keys()))
+        for word in want:
+            assert got[word] == want[word], (name, word, want[word], got[word])
+        assert digest(name) == digest(f"{name}-whole"), name
     return want
 
 
@@ -142,6 +157,31 @@ def modules_that_are_trained_whole_go_on_with_the_same_bits():
     survives("outer", "--lora-targets", "q_proj,embed_tokens", "--compute", "f32", "--max-steps", 30, "--save-every", 1,
              "--eval-every", 5)
     survives("saved", "--compute", "f32", "--modules-to-save", "embed_tokens,norm", "--ema-decay", 0.9, "--max-steps", 30, "--save-every", 1, "--eval-every", 5)
+
+
+@case
+def quantised_weights_go_on_with_the_same_bits():
+    for kind in ("nf4", "int8"):
+        survives(f"qlora-{kind}", "--method", "qlora", "--base-type", kind, "--max-steps", 30, "--save-every", 1, "--eval-every", 5)
+
+
+@case
+def every_weight_goes_on_with_the_same_bits():
+    """Also where the optimizer's state lies in a file."""
+    for name, flags in (("full-adamw", ()), ("full-adafactor", ("--optimizer", "adafactor", "--compute", "bf16")), ("full-offloaded", ("--offload-optimizer",))):
+        survives(name, "--method", "full", "--max-steps", 20, "--save-every", 1, "--eval-every", 5, *flags)
+
+
+@case
+def steps_of_many_micro_batches_go_on_with_the_same_bits():
+    survives("accumulated", "--micro-batch-tokens", 64, "--batch-size", 6, "--max-steps", 30, "--save-every", 1, "--eval-every", 5)
+
+
+@case
+def the_edges_of_epochs_go_on_with_the_same_bits():
+    """An epoch's last step has fewer rows; saved and measured where epochs end, and only there."""
+    for batch, every in ((5, 2), (3, 3)):
+        survives(f"epochs-{batch}", "--batch-size", batch, "--max-steps", 30, "--save-every", every, "--eval-every", every)
 
 
 @case

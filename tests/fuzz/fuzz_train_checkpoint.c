@@ -17,6 +17,7 @@
 #include "base/digest.h"
 #include "base/fs.h"
 #include "base/mem.h"
+#include "fuzz_folder.h"
 #include "train/checkpoint.h"
 
 static const char *const files[] = {"adapter/adapter_config.json", "adapter/adapter_model.safetensors",
@@ -31,15 +32,11 @@ struct part {
 };
 
 static struct {
-    char root[64], folder[160]; /* of everything; of the checkpoint that is read */
+    char folder[160];           /* of the checkpoint that is read */
     char alone[96], beside[96]; /* a run with that one, and one with an older one too */
     struct engine engine;
     unsigned char *expected[3]; /* adapter and moments as the older one has them */
 } fixture;
-
-static void require(bool holds) {
-    if (!holds) abort();
-}
 
 static int state_row(int i) {
     const struct model_state *state = &fixture.engine.state;
@@ -75,21 +72,13 @@ static void open_engine(void) {
     require(engine_start(&fixture.engine, 64, &err) && engine_init_trained(&fixture.engine, 7, &err));
 }
 
-static void remove_all(void) {
-    struct error ignored;
-    fs_remove_tree(fixture.root, &ignored);
-}
-
-/* In memory where the system has such a folder: it is written anew thousands of times. */
 static void make_folders(void) {
     static const char step[] = "checkpoints/step-00000002";
     char link[160], target[64];
     struct error err;
-    snprintf(fixture.root, sizeof fixture.root, "%s/hone-fuzz-XXXXXX",
-             fs_kind_of("/dev/shm") == FS_DIRECTORY ? "/dev/shm" : "/tmp");
-    require(mkdtemp(fixture.root) && atexit(remove_all) == 0);
-    snprintf(fixture.alone, sizeof fixture.alone, "%s/alone", fixture.root);
-    snprintf(fixture.beside, sizeof fixture.beside, "%s/beside", fixture.root);
+    make_fuzz_folder();
+    snprintf(fixture.alone, sizeof fixture.alone, "%s/alone", fuzz_folder);
+    snprintf(fixture.beside, sizeof fixture.beside, "%s/beside", fuzz_folder);
     snprintf(fixture.folder, sizeof fixture.folder, "%s/%s", fixture.alone, step);
     snprintf(link, sizeof link, "%s/%s", fixture.beside, step);
     snprintf(target, sizeof target, "../../alone/%s", step);
@@ -196,7 +185,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     int skipped = 0;
     bool found;
     if (size <= letters) return 0;
-    if (!fixture.root[0]) set_up();
+    if (!fuzz_folder[0]) set_up();
     divide((const char *)data + letters + 1, size - letters - 1, parts);
     for (int i = 0; i < file_count; i++) parts[i].kind = (char)data[i];
     put_checkpoint(parts);
