@@ -124,7 +124,7 @@ decode() {
 large() {
     set -e
     python3 "$folder/make_model.py" llama3.1-8b "$work/8b" 100
-    for recompute in none block; do
+    for recompute in none selective block; do
         train 8b 4 $recompute 10 | tail -5
         loss_of "$work/run-8b" "8b $recompute"
     done
