@@ -59,6 +59,10 @@ void *mem_map(size_t size, int touch) {
     if (!refused(size))
         block = mmap(NULL, size ? size : 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (block == MAP_FAILED) return counted(NULL);
+#ifdef MADV_HUGEPAGE
+    /* Blocks that are touched whole: fewer pages to find while a step goes over all of them. */
+    if (touch) madvise(block, size, MADV_HUGEPAGE);
+#endif
     if (touch) memset(block, 0, size);
     return block;
 }

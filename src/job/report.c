@@ -185,19 +185,22 @@ static bool draw_profile(struct buf *out, const struct run_log *log, struct erro
 
 static void draw_bars(struct buf *out, const struct run_log *log) {
     double mapped = number(log->plan, "mapped_bytes") + number(log->plan, "offloaded_bytes");
-    struct chart_bar bars[3] = {
+    struct chart_bar bars[4] = {
         {.name = "planned", .part_count = class_count},
         {.name = "measured",
          .parts = {{.name = "highest", .color = 7, .level = (double)whole_bytes(log->peak_bytes) / mebibyte}},
          .part_count = 1},
         {.name = "mapped files",
          .parts = {{.name = "beside it", .color = 7, .level = mapped / mebibyte}},
+         .part_count = 1},
+        {.name = "their pages held",
+         .parts = {{.name = "highest", .color = 7, .level = log->mapped_bytes / mebibyte}},
          .part_count = 1}};
     for (int c = 0; c < class_count; c++)
         bars[0].parts[c] = (struct chart_layer){.name = classes[c].name,
                                                 .color = classes[c].color,
                                                 .level = number(log->plan, classes[c].key) / mebibyte};
-    chart_bars(out, "Peak of memory", "memory, MiB", bars, 3);
+    chart_bars(out, "Peak of memory", "memory, MiB", bars, 4);
 }
 
 static bool draw_memory(struct buf *out, const struct run_log *log, struct error *err) {

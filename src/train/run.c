@@ -22,6 +22,7 @@ void run_sample_memory(struct run *run) {
     if (run->ops && run->ops->memory) /* of the whole GPU: what other programs hold there counts too */
         bytes = run->ops->memory(run->device, &own, &ignored) ? own.total - own.available : 0;
     if (bytes > run->highest) run->highest = bytes;
+    if (held.mapped > run->mapped) run->mapped = held.mapped;
 }
 
 static void remember_warning(void *user, const char *message) {

@@ -39,6 +39,7 @@ struct run {
     uint32_t *order;
     float *hyper;     /* INPUT_HYPER */
     uint64_t highest; /* memory, as peak_bytes counts it */
+    uint64_t mapped;  /* the most pages of files that were mapped at a time */
     struct patience {
         double begun, expected; /* of the step under way: when, and seconds that it will take */
         double asked;           /* when a stop was first seen in it; 0: not yet */

@@ -42,6 +42,7 @@ static bool add_step(struct run_log *log, const json_t *event, struct error *err
                                 .mapped_bytes = number(event, "mapped_bytes"),
                                 .seconds = number(event, "seconds")};
     if (step.memory_bytes > log->peak_bytes) log->peak_bytes = step.memory_bytes;
+    if (step.mapped_bytes > log->mapped_bytes) log->mapped_bytes = step.mapped_bytes;
     /* A resume went back behind what had been done. */
     while (log->step_count && log->steps[log->step_count - 1].step >= step.step) log->step_count--;
     log->steps[log->step_count++] = step;
@@ -87,7 +88,7 @@ static bool take(struct run_log *log, json_t *event, struct error *err) {
     if (!strcmp(name, "step")) return add_step(log, event, err);
     if (!strcmp(name, "eval")) return add_eval(log, event, err);
     if (!strcmp(name, "plan")) {
-        log->peak_bytes = 0;
+        log->peak_bytes = log->mapped_bytes = 0;
         keep_last(&log->plan, event);
         return true;
     }

@@ -31,6 +31,7 @@ struct run_log {
     size_t step_count, step_capacity, eval_count, eval_capacity, note_count, note_capacity;
     json_t *plan, *done;   /* the last events of that kind, or NULL */
     double peak_bytes;     /* the most that any step told since `plan`; 0: nobody did */
+    double mapped_bytes;   /* the same of pages of mapped files */
     size_t notes_left_out; /* beyond the first thousand */
     size_t lines, damaged; /* damaged: lines that are no event */
     bool torn;             /* the last line has no end */

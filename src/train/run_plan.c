@@ -291,10 +291,10 @@ static int list_choices(struct choice list[64], const struct recipe *recipe, int
     return count;
 }
 
-/* Decoding and packing a weight once a micro-batch costs about as much as this many rows of its product; on a
- * GPU, what fills it. */
-static double decode_rows(const struct choice *choice, bool own_memory) {
-    return own_memory ? 500 : choice->decoded ? 24 : 30;
+/* Decoding and packing a weight once a micro-batch costs about as much as this many rows of its product;
+ * where it is trained, its gradient is read and written besides; on a GPU, what fills it. */
+static double decode_rows(const struct choice *choice, const struct recipe *recipe, bool own_memory) {
+    return own_memory ? 500 : recipe->method == TUNING_FULL ? 120 : choice->decoded ? 24 : 30;
 }
 
 /* Bytes that the run may take, and who says so. Without --memory: what is free, less a margin of a tenth for
@@ -355,7 +355,7 @@ bool run_plan_build(struct run_plan *out, struct run_programs *programs, struct 
         int64_t counts[COUNT_KINDS] = {0, last.tokens, last.tokens / 2, last.tokens / 64 + 1,
                                        last.tokens / 64 + 2};
         double cost = program_flops(&programs->train, counts) / (double)last.tokens *
-                      (1 + decode_rows(&last, own_memory) / (double)last.tokens);
+                      (1 + decode_rows(&last, recipe, own_memory) / (double)last.tokens);
         run_programs_release(programs);
         if (plan.peak < (smallest.peak ? smallest.peak : UINT64_MAX)) smallest = plan;
         if (plan.peak > budget) continue;

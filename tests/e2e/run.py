@@ -104,6 +104,8 @@ def training_writes_a_result():
 def measured_memory_keeps_to_the_plan():
     plan, seen = events("whole", "plan")[-1], max(e["memory_bytes"] for e in steps("whole").values())
     assert seen <= 1.05 * plan["peak_bytes"], (seen, plan["peak_bytes"])
+    held = [e["mapped_bytes"] for e in steps("whole").values()]  # the program's own pages and the model's
+    assert 0 < held[0] <= held[-1], held
 
 
 @case

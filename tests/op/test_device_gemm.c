@@ -301,12 +301,20 @@ static void rows_of_stored_types_decode_to_the_same_bits(void **state) {
             struct stored view;
             unsigned char *block = random_matrix(stored[w], rows, count, &view, &values);
             float out[3 * 256 + 1];
+            uint16_t half[3 * 256 + 1];
+            int64_t sixteens = count / 16 * 16;
             out[count] = 42;
             for (int64_t r = 0; r < rows; r++) {
                 cpu_stored_load(out, &view, r, 0, count, sets[s]);
                 for (int64_t i = 0; i < count; i++)
                     if ((double)out[i] != values[r * count + i])
                         fail_msg("%s row %d element %d", dtype_row(stored[w])->name, (int)r, (int)i);
+                half[sixteens] = 42;
+                cpu_stored_halves(half, &view, r, 0, sixteens, sets[s]);
+                for (int64_t i = 0; i < sixteens; i++)
+                    if (half[i] != f32_to_bf16((float)values[r * count + i]))
+                        fail_msg("%s as bf16: row %d element %d", dtype_row(stored[w])->name, (int)r, (int)i);
+                assert_int_equal(half[sixteens], 42);
             }
             assert_true(out[count] == 42);
             mem_free(block);

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """hone beside torch, PEFT and llama.cpp on one machine in one run, alternating; prints tables and writes Markdown.
 
-    bench.py HONE MODEL.gguf DATA_DIRECTORY OUTPUT.md [--quick] [--skip products|training|roofline|generation]"""
+    bench.py HONE MODEL.gguf DATA_DIRECTORY OUTPUT.md [--quick] [--skip products|training|roofline|methods|generation]"""
 import argparse
 import json
 import os
@@ -101,13 +101,13 @@ class Bench:
         work = {s: count * s[1] * s[2] for s, count in SHAPES.items()}
         return sum(work.values()) / sum(w / self.best[(compute, *s)] for s, w in work.items())
 
-    def train_hone(self, name, data, steps, *flags):
-        events = self.hone("train", "--model", self.model, "--data", data, "--output", self.work / name, "--no-shuffle", "--batch-size", BATCH,
+    def train_hone(self, name, data, steps, *flags, model=None):
+        events = self.hone("train", "--model", model or self.model, "--data", data, "--output", self.work / name, "--no-shuffle", "--batch-size", BATCH,
                            "--max-steps", steps, "--learning-rate", "2e-4", "--eval-every", steps, "--save-every", steps, *flags)
         run = [e for e in events if e["event"] == "step"]
         plan = [e for e in events if e["event"] == "plan"][-1]
         return dict(tokens=sum(e["tokens"] for e in run), seconds=sum(e["seconds"] for e in run), memory=max(e["memory_bytes"] for e in run),
-                    plan=plan, losses=[e["loss"] for e in run])
+                    plan=plan, losses=[e["loss"] for e in run], least=min(e["seconds"] for e in run))
 
     def training(self):
         steps = 4 if self.options.quick else 16
@@ -139,25 +139,55 @@ class Bench:
             f"({mine[0]['memory'] / plan['peak_bytes']:.3f} of the plan).")
         say()
 
-    def roofline(self):
+    def full_rows(self, steps):
+        """A file of rows that fill 512 tokens each, as many as `steps` take."""
         text = " ".join(json.loads(l)["messages"][-1]["content"] for l in open(self.data / "train.jsonl", encoding="utf-8"))
-        words, steps = text.split(), 3 if self.options.quick else 6
-        with open(self.work / "full.jsonl", "w", encoding="utf-8") as out:
+        words, path = text.split(), self.work / f"full-{steps}.jsonl"
+        with open(path, "w", encoding="utf-8") as out:
             for i in range(BATCH * steps):
                 begin = i * 701 % (len(words) - 1000)
                 out.write(json.dumps(dict(text=" ".join(words[begin:begin + 1000]))) + "\n")
-        flags = ["--max-length", 512]
-        run = self.train_hone("full", self.work / "full.jsonl", steps, *flags)
+        return path
+
+    def computed_in(self, name):
+        return next(l.split()[1] for l in (self.work / name / "recipe.yaml").read_text().splitlines() if l.startswith("compute:"))
+
+    def roofline(self):
+        steps = 3 if self.options.quick else 6
+        run = self.train_hone("full", self.full_rows(steps), steps, "--max-length", 512)
         plan = run["plan"]
         used = plan["flops"] / run["seconds"]  # the plan's figure is of the whole run
-        recipe = (self.work / "full" / "recipe.yaml").read_text()
-        compute = next(l.split()[1] for l in recipe.splitlines() if l.startswith("compute:"))
+        compute = self.computed_in("full")
         roof = self.roof(compute)
         say(f"## Training on full micro-batches ({BATCH} rows of 512 tokens)")
         say()
         table(["tokens/s", "flops of the run", "GFLOP/s", f"best {compute} products, GFLOP/s", "share"],
               [[f"{run['tokens'] / run['seconds']:.0f}", f"{plan['flops']:.3g}", f"{used / 1e9:.0f}",
                 f"{roof / 1e9:.0f}" if roof else "not measured", f"{used / roof:.0%}" if roof else ""]])
+
+    def methods(self):
+        """LoRA, QLoRA and full fine-tuning of the model in bf16, and what recomputation costs: the least time of a step of several alternating runs."""
+        steps, model = 2, self.work / "bf16"
+        self.hone("convert", "--model", self.model, "--to", "safetensors", "--type", "bf16", "--output", model)
+        same = ["--recompute", "none", "--micro-batch-tokens", 2048]
+        block = ["--recompute", "block", "--micro-batch-tokens", 2048]
+        ways = {"lora": same, "qlora": ["--base-type", "nf4", *same], "lora, block": block, "full": [], "full, none": same, "full, block": block}
+        least, plans = {}, {}
+        for i in range(1 if self.options.quick else 3):
+            for way, flags in ways.items():
+                name = f"methods-{i}-{way.replace(', ', '-')}"
+                run = self.train_hone(name, self.full_rows(steps), steps, "--max-length", 512, "--method", way.split(",")[0], *flags, model=model)
+                least[way], plans[way] = min(least.get(way, 1e30), run["least"]), run["plan"]
+        say(f"## Methods: SmolLM2 in bf16, {BATCH} rows of 512 tokens a step, the least time of a step")
+        say()
+        table(["", "s/step", "tokens/s", "GFLOP/s", "recompute, tokens at a time", "planned peak, MiB"],
+              [[way, f"{s:.2f}", f"{BATCH * 512 / s:.0f}", f"{plans[way]['flops'] / steps / s / 1e9:.0f}",
+                f"{plans[way]['recompute']}, {plans[way]['micro_batch_tokens']}", f"{plans[way]['peak_bytes'] / 2**20:.0f}"] for way, s in least.items()])
+        roof = self.roof(plans["full"]["compute"])
+        share = f"{plans['full']['flops'] / steps / least['full'] / roof:.0%} of the best products ({roof / 1e9:.0f} GFLOP/s)" if roof else "its share of the products' rate not measured"
+        say(f"Full fine-tuning: {share}. QLoRA in nf4: {least['lora'] / least['qlora']:.0%} of LoRA's tokens/s. "
+            f"`--recompute block` takes {least['lora, block'] / least['lora'] - 1:.0%} more time with LoRA, {least['full, block'] / least['full, none'] - 1:.0%} with full.")
+        say()
 
     def generation(self):
         mine = {"prefill": [], "decode": []}
@@ -219,7 +249,7 @@ def main():
         say(f"Written by `./bench{' --quick' if options.quick else ''}` on {time.strftime('%Y-%m-%d')}: {processor()}, {bench.threads} threads, {' '.join(sets)}. "
             "SmolLM2-135M-Instruct (Q4_1), the Devil's Dictionary. Programs alternate in one run.")
         say()
-        for part in ("start", "products", "training", "roofline", "generation"):
+        for part in ("start", "products", "training", "roofline", "methods", "generation"):
             if part in options.skip:
                 continue
             try:

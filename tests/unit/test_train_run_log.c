@@ -23,10 +23,11 @@ static void open_text(struct run_log *log, const char *text) {
     test_remove_directory(directory);
 }
 
-static const char begun[] = "{\"event\":\"plan\",\"step\":0,\"peak_bytes\":100}\n"
-                            "{\"event\":\"step\",\"step\":1,\"loss\":3.5,\"memory_bytes\":80}\n"
-                            "{\"event\":\"eval\",\"step\":1,\"loss\":3.25}\n"
-                            "{\"event\":\"step\",\"step\":2,\"loss\":3,\"memory_bytes\":90}\n";
+static const char begun[] =
+    "{\"event\":\"plan\",\"step\":0,\"peak_bytes\":100}\n"
+    "{\"event\":\"step\",\"step\":1,\"loss\":3.5,\"memory_bytes\":80,\"mapped_bytes\":7}\n"
+    "{\"event\":\"eval\",\"step\":1,\"loss\":3.25}\n"
+    "{\"event\":\"step\",\"step\":2,\"loss\":3,\"memory_bytes\":90,\"mapped_bytes\":6}\n";
 
 static void steps_evaluations_and_the_peak_are_read(void **state) {
     (void)state;
@@ -34,7 +35,7 @@ static void steps_evaluations_and_the_peak_are_read(void **state) {
     open_text(&log, begun);
     assert_int_equal(log.step_count, 2);
     assert_true(log.steps[1].loss == 3 && log.evals[0].loss == 3.25);
-    assert_true(log.peak_bytes == 90);
+    assert_true(log.peak_bytes == 90 && log.mapped_bytes == 7);
     assert_false(log.torn);
     assert_null(log.done);
     run_log_close(&log);

@@ -58,6 +58,7 @@ const struct gemm_kernel gemm_kernel_avx512bf16 = {
     .transpose = transpose_512,
     .finish = finish_pairs,
     .pair = pair_512,
+    .weave = weave_512,
     .narrow = gemm_narrow_avx512,
     .few = gemm_few_avx512,
     .round = gemm_round_avx512,

@@ -187,7 +187,10 @@ static void run_group(struct drive *d, struct pool *pool) {
     d->panel_bytes = panel_size(kernel, main->steps + low->steps);
     int64_t strips = gemm_max(1, block_budget / (main->block_stride * kernel->rows));
     d->row_blocks = gemm_ceil(g->m, gemm_min(most_strips, strips) * kernel->rows);
-    d->piece_panels = gemm_max(1, gemm_min(d->panels, d->panels * d->row_blocks / pieces_wanted));
+    /* Each thread that has a piece of a block of x converts the block: not for more pieces than it takes. */
+    int64_t wanted = main->direct ? pieces_wanted : gemm_min(pieces_wanted, 2 * pool_threads(pool)),
+            across = gemm_min(d->panels, gemm_ceil(wanted, d->row_blocks));
+    d->piece_panels = gemm_ceil(d->panels, across);
     d->pieces_across = gemm_ceil(d->panels, d->piece_panels);
     const int64_t work = g->m * g->n * g->k;
     if (g->form == GEMM_NT)

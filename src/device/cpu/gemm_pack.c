@@ -33,6 +33,13 @@ static void round_row(const struct gemm_packing *p, float *row, int64_t elements
     }
 }
 
+/* Whether `count` elements of rows of w from k on, an even number of them, are units where they lie. */
+static bool rows_are_units(const struct gemm_packing *p, const struct gemm_weight *w, int64_t k,
+                           int64_t count) {
+    if (!p->kernel->pairs) return p->round == DTYPE_F32 && w->stored.dtype == DTYPE_F32;
+    return w->stored.dtype == DTYPE_BF16 && k % 2 == 0 && count % 2 == 0 && w->stored.columns % 2 == 0;
+}
+
 /* Sixteen rows of w (or fewer, then zeros) become sixteen columns of a panel. */
 static void pack_sixteen(const struct gemm_packing *p, const struct gemm_weight *w, int64_t row, int64_t k0,
                          int64_t kc, uint32_t *to) {
@@ -41,29 +48,30 @@ static void pack_sixteen(const struct gemm_packing *p, const struct gemm_weight 
     float decoded[16 * (gemm_chunk + 16)];
     uint16_t halves[16 * 2 * (gemm_chunk / 2 + 16)];
     int64_t rows = gemm_max(0, gemm_min(16, w->rows - row));
-    bool as_it_lies = rows == 16 && !kernel->pairs && p->round == DTYPE_F32 && w->stored.dtype == DTYPE_F32;
     if (rows < 16) {
         memset(decoded, 0, sizeof decoded);
         memset(halves, 0, sizeof halves);
     }
     for (int64_t k = 0; k < kc; k += gemm_chunk) {
-        int64_t count = gemm_min(gemm_chunk, kc - k);
-        for (int64_t r = 0; !as_it_lies && r < rows; r++) {
-            cpu_stored_load(decoded + r * stride, &w->stored, row + r, k0 + k, count, p->features);
-            round_row(p, decoded + r * stride, count);
-            if (!kernel->pairs) continue;
-            uint16_t *half = halves + r * stride;
-            cpu_row_store(half, decoded + r * stride, DTYPE_BF16, count, p->features);
-            half[count] = 0;
+        int64_t count = gemm_min(gemm_chunk, kc - k), units = gemm_units(kernel, count);
+        uint32_t *out = to + gemm_units(kernel, k) * kernel->columns;
+        if (rows == 16 && rows_are_units(p, w, k0 + k, count)) {
+            kernel->transpose((const uint32_t *)(const void *)stored_codes(&w->stored, row, k0 + k),
+                              w->stored.columns / (kernel->pairs ? 2 : 1), out, kernel->columns, units);
+            continue;
         }
-        const void *source = as_it_lies      ? (const void *)stored_codes(&w->stored, row, k0 + k)
-                             : kernel->pairs ? (const void *)halves
-                                             : decoded;
-        int64_t units = gemm_units(kernel, count), apart = as_it_lies      ? w->stored.columns
-                                                           : kernel->pairs ? stride / 2
-                                                                           : stride;
-        kernel->transpose(source, apart, to + gemm_units(kernel, k) * kernel->columns, kernel->columns,
-                          units);
+        for (int64_t r = 0; r < rows; r++) {
+            uint16_t *half = halves + r * stride;
+            if (kernel->pairs) {
+                cpu_stored_halves(half, &w->stored, row + r, k0 + k, count, p->features);
+                half[count] = 0;
+            } else {
+                cpu_stored_load(decoded + r * stride, &w->stored, row + r, k0 + k, count, p->features);
+                round_row(p, decoded + r * stride, count);
+            }
+        }
+        kernel->transpose(kernel->pairs ? (const void *)halves : decoded, kernel->pairs ? stride / 2 : stride,
+                          out, kernel->columns, units);
     }
 }
 
@@ -82,29 +90,50 @@ static void load_slab_row(const struct gemm_packing *p, const struct gemm_weight
     round_row(p, out, count);
 }
 
-/* Rows [k, n] of w are rows of the panels already. */
+/* Rows that are bf16, or become it without f32 between, are woven; of others pairs are made. */
+static bool rows_are_halves(const struct gemm_packing *p, enum dtype dtype) {
+    return p->kernel->pairs && (dtype == DTYPE_BF16 || dtype_row(dtype)->form == FORM_LEVELS);
+}
+
+/* `count` elements of row k, or of it and the next, as units, zeros from there to `wide`. */
+static void slab_units(const struct gemm_packing *p, const struct gemm_weight *w, int64_t k, int64_t column,
+                       int64_t count, int64_t wide, uint32_t *units) {
+    float even[gemm_chunk], odd[gemm_chunk];
+    uint16_t halves[2][gemm_chunk];
+    if (rows_are_halves(p, w->stored.dtype)) {
+        for (int i = 0; i < 2; i++) {
+            int64_t there = k + i < w->rows ? count : 0;
+            if (there) cpu_stored_halves(halves[i], &w->stored, k + i, column, count, p->features);
+            memset(halves[i] + there, 0, (size_t)(wide - there) * sizeof **halves);
+        }
+        p->kernel->weave(halves[0], halves[1], units, wide);
+        return;
+    }
+    load_slab_row(p, w, k, column, count, even);
+    memset(even + count, 0, (size_t)(wide - count) * sizeof *even);
+    if (!p->kernel->pairs) {
+        memcpy(units, even, (size_t)wide * sizeof *units);
+        return;
+    }
+    load_slab_row(p, w, k + 1, column, count, odd);
+    memset(odd + count, 0, (size_t)(wide - count) * sizeof *odd);
+    p->kernel->pair(even, odd, units, wide);
+}
+
+/* Rows [k, n] of w are rows of the panels already. A line is copied at a time: calls for a few would cost
+ * more than they copy. */
 void gemm_pack_slab(const struct gemm_packing *p, const struct gemm_weight *w, int64_t row, int64_t end,
                     int64_t n0, int64_t nc, unsigned char *panels, int64_t panel_bytes) {
+    enum { line = 16 }; /* units; every panel is some of them wide */
     const int width = p->kernel->columns, pair = p->kernel->pairs ? 2 : 1;
-    float even[gemm_chunk], odd[gemm_chunk];
     uint32_t units[gemm_chunk];
     for (int64_t c = 0; c < nc; c += gemm_chunk) {
         int64_t count = gemm_min(gemm_chunk, nc - c), wide = gemm_up(count, width);
         for (int64_t k = row; k < end; k += pair) {
-            const uint32_t *from = (const uint32_t *)(const void *)even;
-            load_slab_row(p, w, k, n0 + c, count, even);
-            memset(even + count, 0, (size_t)(wide - count) * sizeof *even);
-            if (pair == 2) {
-                load_slab_row(p, w, k + 1, n0 + c, count, odd);
-                memset(odd + count, 0, (size_t)(wide - count) * sizeof *odd);
-                p->kernel->pair(even, odd, units, wide);
-                from = units;
-            }
-            int64_t step = (k - row) / pair;
-            for (int64_t j = 0; j < wide; j += width) {
-                unsigned char *panel = panels + (c + j) / width * panel_bytes;
-                memcpy(panel + step * width * 4, from + j, (size_t)width * 4);
-            }
+            slab_units(p, w, k, n0 + c, count, wide, units);
+            unsigned char *to = panels + c / width * panel_bytes + (k - row) / pair * width * 4;
+            for (int64_t j = 0; j < wide; j += width, to += panel_bytes)
+                for (int i = 0; i < width; i += line) memcpy(to + 4 * i, units + j + i, line * sizeof *units);
         }
     }
 }
@@ -130,28 +159,47 @@ static void load_turned(const struct gemm_packing *p, const struct gemm_activati
     round_row(p, out, rows);
 }
 
+enum { turned_rows = 64 }; /* of m that are turned at a time */
+
+/* Rows [k, k + 16) of x, or twice as many where units are pairs, from column `row` on, as rows of units. */
+static void turned_units(const struct gemm_packing *p, const struct gemm_activation *x, int64_t k,
+                         int64_t last, int64_t row, int64_t rows, uint32_t *units) {
+    const int pair = p->kernel->pairs ? 2 : 1;
+    float even[turned_rows] = {0}, odd[turned_rows] = {0};
+    for (int u = 0; u < 16; u++, k += pair, units += turned_rows) {
+        const uint16_t *halves = (const uint16_t *)x->data + k * x->ld + row;
+        if (pair == 2 && x->dtype == DTYPE_BF16 && rows % 16 == 0 && k + 1 < last) {
+            for (int i = 0; i < 2; i++) __builtin_prefetch(halves + i * x->ld + turned_rows, 0, 2);
+            p->kernel->weave(halves, halves + x->ld, units, rows);
+            continue;
+        }
+        load_turned(p, x, k, last, row, rows, even);
+        if (pair == 1) {
+            memcpy(units, even, sizeof even);
+            continue;
+        }
+        load_turned(p, x, k + 1, last, row, rows, odd);
+        p->kernel->pair(even, odd, units, turned_rows);
+    }
+}
+
 /* Sixteen units of k of some rows of m at a time are made as rows of k, then turned. */
 static void pack_turned(const struct gemm_packing *p, const struct gemm_activation *x, int64_t row,
                         int64_t end, int64_t k0, int64_t kc, unsigned char *to, int64_t stride) {
-    enum { wide = 64 };
     const int pair = p->kernel->pairs ? 2 : 1;
-    float even[wide] = {0}, odd[wide] = {0};
-    uint32_t units[16 * wide];
-    for (int64_t r = row; r < end; r += wide)
+    uint32_t units[16 * turned_rows];
+    for (int64_t r = row; r < end; r += turned_rows)
         for (int64_t k = 0; k < kc; k += 16 * pair) {
-            int64_t rows = gemm_min(wide, end - r);
-            for (int u = 0; u < 16; u++) {
-                int64_t at = k0 + k + u * pair;
-                load_turned(p, x, at, k0 + kc, r, rows, even);
-                if (pair == 1) {
-                    memcpy(units + u * wide, even, sizeof even);
-                    continue;
-                }
-                load_turned(p, x, at + 1, k0 + kc, r, rows, odd);
-                p->kernel->pair(even, odd, units + u * wide, wide);
+            int64_t rows = gemm_min(turned_rows, end - r), from_stride = turned_rows;
+            const uint32_t *from = units;
+            if (pair == 1 && p->round == DTYPE_F32 && x->dtype == DTYPE_F32 && k + 16 <= kc) {
+                from = (const uint32_t *)x->data + (k0 + k) * x->ld + r;
+                from_stride = x->ld;
+            } else {
+                turned_units(p, x, k0 + k, k0 + kc, r, rows, units);
             }
             uint32_t *out = (uint32_t *)(void *)(to + (r - row) * stride) + k / pair;
-            p->kernel->transpose(units, wide, out, stride / 4, rows);
+            p->kernel->transpose(from, from_stride, out, stride / 4, rows);
         }
 }
 

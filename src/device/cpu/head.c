@@ -1,5 +1,6 @@
 /* The head with cross entropy, and the loss. Logits exist for a chunk of target rows at a time, as f32, in at
- * most 64 MiB (or one row), since w is decoded twice for each chunk:
+ * most 64 MiB (or one row), since w is decoded twice for each chunk; in four times as much where w is
+ * trained, since its gradient is read and written for each:
  *
  *   l = x wᵀ + β low upᵀ,  logp = l[target] - log Σ exp l,  dl = dlogp (1[v = target] - p),
  *   dx = dl w,  dw += dlᵀ x,  dlow = β dl up,  dup += β dlᵀ low
@@ -10,7 +11,7 @@
 #include "device/cpu/head_kernels.h"
 #include "device/cpu/kernel.h"
 
-enum { logit_budget = 64 << 20 };
+enum { logit_budget = 64 << 20, logit_budget_trained = 256 << 20 };
 
 struct head_chunk {
     const struct cpu_call *call;
@@ -25,9 +26,14 @@ struct head_chunk {
 /* Longer than the vocabulary, so that rows do not share the sets of a cache. */
 static int64_t logit_stride(int64_t vocabulary) { return ((vocabulary + 15) & ~(int64_t)15) + 16; }
 
-static int64_t chunk_rows(int64_t rows, int64_t vocabulary) {
-    int64_t most = logit_budget / (logit_stride(vocabulary) * (int64_t)sizeof(float));
-    if (most < 1) most = 1;
+static int64_t most_rows(int64_t vocabulary, bool trained) {
+    int64_t budget = trained ? logit_budget_trained : logit_budget,
+            most = budget / (logit_stride(vocabulary) * (int64_t)sizeof(float));
+    return most < 1 ? 1 : most;
+}
+
+static int64_t chunk_rows(int64_t rows, int64_t vocabulary, bool trained) {
+    int64_t most = most_rows(vocabulary, trained);
     if (rows <= most) return rows;
     int64_t chunks = (rows + most - 1) / most;
     return (rows + chunks - 1) / chunks;
@@ -49,8 +55,7 @@ static size_t product_workspace(int64_t rows, int64_t vocabulary, int64_t width,
 
 static size_t head_workspace(const struct graph *graph, const struct node *node, int threads) {
     const struct value *x = &graph->values[node->input[0]], *w = &graph->values[node->input[1]];
-    int64_t most = logit_budget / (logit_stride(w->dim[0]) * (int64_t)sizeof(float)), rows = x->dim[0];
-    if (most < 1) most = 1;
+    int64_t most = most_rows(w->dim[0], node->inputs > 4 && node->input[4] >= 0), rows = x->dim[0];
     if (rows > most) rows = most; /* a run with fewer rows may have longer chunks than the planned one */
     return (size_t)(rows * logit_stride(w->dim[0])) * sizeof(float) +
            product_workspace(rows, w->dim[0], w->dim[1], w->dtype, threads);
@@ -234,7 +239,7 @@ static struct gemm grad_w_product(const struct head_chunk *chunk, int64_t count)
 
 static void head_rows(const struct cpu_call *call, bool gradient) {
     const struct operand *w = &call->in[1];
-    int64_t rows = call->in[0].dim[0], most = chunk_rows(rows, w->dim[0]);
+    int64_t rows = call->in[0].dim[0], most = chunk_rows(rows, w->dim[0], call->in[4].data != NULL);
     struct head_chunk chunk = {.call = call,
                                .logits = call->workspace,
                                .stride = logit_stride(w->dim[0]),

@@ -44,6 +44,29 @@ void cpu_stored_load(float *out, const struct stored *stored, int64_t row, int64
     stored_decode(stored, row, column, count, out);
 }
 
+void cpu_stored_halves(uint16_t *out, const struct stored *stored, int64_t row, int64_t column, int64_t count,
+                       unsigned features) {
+    enum { piece = 256 }; /* every type's blocks divide it */
+    float decoded[piece];
+    if (stored->dtype == DTYPE_BF16) {
+        memcpy(out, stored_codes(stored, row, column), (size_t)count * sizeof *out);
+        return;
+    }
+    if (stored->dtype == DTYPE_F32) {
+        const void *source = stored_codes(stored, row, column);
+        cpu_row_store(out, source, DTYPE_BF16, count, features);
+        return;
+    }
+#if defined(__x86_64__)
+    if ((features & CPU_AVX512) && stored_halves_avx512(out, stored, row, column, count)) return;
+#endif
+    for (int64_t at = 0; at < count; at += piece) {
+        int64_t some = count - at < piece ? count - at : piece;
+        cpu_stored_load(decoded, stored, row, column + at, some, features);
+        cpu_row_store(out + at, decoded, DTYPE_BF16, some, features);
+    }
+}
+
 void cpu_row_store(void *out, const float *source, enum dtype dtype, int64_t elements, unsigned features) {
 #if defined(__x86_64__)
     bool half = dtype == DTYPE_BF16 || dtype == DTYPE_F16;

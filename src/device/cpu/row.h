@@ -4,6 +4,7 @@
 #ifndef HONE_DEVICE_CPU_ROW_H
 #define HONE_DEVICE_CPU_ROW_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "tensor/stored.h"
@@ -15,6 +16,9 @@ void stored_load_avx2(float *out, const struct stored *stored, int64_t row, int6
 void row_load_avx512(float *out, const void *source, enum dtype dtype, int64_t elements);
 void row_store_avx512(void *out, const float *source, enum dtype dtype, int64_t elements); /* bf16, f16 */
 void stored_load_avx512(float *out, const struct stored *stored, int64_t row, int64_t column, int64_t count);
+/* As bf16, without f32 between. False where there is no such way. */
+bool stored_halves_avx512(uint16_t *out, const struct stored *stored, int64_t row, int64_t column,
+                          int64_t count);
 #endif
 
 #endif

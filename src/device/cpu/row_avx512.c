@@ -86,6 +86,27 @@ static void store_f16(uint16_t *to, const float *source, int64_t elements) {
     }
 }
 
+/* Levels are scaled and rounded once a block instead of each number: the same bits. */
+bool stored_halves_avx512(uint16_t *out, const struct stored *s, int64_t row, int64_t column, int64_t count) {
+    const int64_t first = row * s->columns + column;
+    if (dtype_row(s->dtype)->form != FORM_LEVELS || first % 16 || count % 16) return false;
+    const uint8_t *codes = (const uint8_t *)s->codes + first / 2;
+    __m256i table = _mm256_setzero_si256();
+    for (int64_t i = 0; i < count; i += 16) {
+        if (i == 0 || (first + i) % nf4_block == 0) {
+            float levels[16];
+            _mm512_storeu_ps(levels, table_scaled(nf4_levels, stored_nf4_scale(s, (first + i) / nf4_block)));
+            uint16_t rounded[16];
+            store_bf16(rounded, levels, 16);
+            table = _mm256_loadu_si256((const __m256i *)(const void *)rounded);
+        }
+        __m128i two = _mm_loadl_epi64((const __m128i *)(const void *)(codes + i / 2));
+        __m256i order = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(_mm_srli_epi16(two, 4), two));
+        _mm256_storeu_si256((__m256i *)(void *)(out + i), _mm256_permutexvar_epi16(order, table));
+    }
+    return true;
+}
+
 void row_store_avx512(void *out, const float *source, enum dtype dtype, int64_t elements) {
     (dtype == DTYPE_F16 ? store_f16 : store_bf16)(out, source, elements);
 }
