@@ -120,17 +120,23 @@ static void pack_blocks(const struct drive *d, int64_t block, int64_t row, int64
                             scratch + parts[i]->block_at, parts[i]->block_stride);
 }
 
+static void fetch_rows(const void *data, enum dtype dtype, const struct gemm_tile *t, int write) {
+    const int64_t size = dtype_row(dtype)->bytes, line = 64, row = t->gemm->ldy * size;
+    const char *at = (const char *)data + t->row * row + t->column * size;
+    for (int i = 0; i < t->rows; i++, at += row)
+        for (int64_t j = 0; j < t->columns * size; j += line) {
+            if (write)
+                __builtin_prefetch(at + j, 1);
+            else
+                __builtin_prefetch(at + j);
+        }
+}
+
 /* Asks for what `finish` will read and write, which a tile's sums leave time for. */
 static void fetch_tile(const struct gemm_tile *t) {
     const struct gemm *g = t->gemm;
-    const char *y = g->y, *addend = g->addend == g->y ? NULL : g->addend;
-    for (int i = 0; i < t->rows; i++) {
-        int64_t at = (t->row + i) * g->ldy + t->column;
-        for (int j = 0; j < t->columns; j += 16) {
-            __builtin_prefetch(y + gemm_row_bytes(g->y_type, at + j), 1);
-            if (addend) __builtin_prefetch(addend + gemm_row_bytes(g->addend_type, at + j));
-        }
-    }
+    fetch_rows(g->y, g->y_type, t, 1);
+    if (g->addend && g->addend != g->y) fetch_rows(g->addend, g->addend_type, t, 0);
 }
 
 static void compute_piece(void *user, int task, int worker) {

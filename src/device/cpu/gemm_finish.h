@@ -4,6 +4,24 @@
 #define HONE_DEVICE_CPU_GEMM_FINISH_H
 
 #include "device/cpu/gemm_kernel.h"
+#if defined(__AVX512BW__)
+#include "device/cpu/row_store_avx512.h"
+#endif
+
+/* Whole vectors of bf16 are stored here: a call for each row would take a part of the product's time. */
+static inline __attribute__((always_inline)) void finish_store(const struct gemm_tile *t, int64_t at,
+                                                               const float *v, int columns) {
+    const enum dtype dtype = t->gemm->y_type;
+#if defined(__AVX512BW__)
+    if (dtype == DTYPE_BF16 && columns % 16 == 0) {
+        uint16_t *to = (uint16_t *)t->gemm->y + at;
+        for (int j = 0; j < columns; j += 16)
+            _mm256_storeu_si256((__m256i *)(void *)(to + j), bf16_rounded(_mm512_loadu_ps(v + j)));
+        return;
+    }
+#endif
+    cpu_row_store((char *)t->gemm->y + gemm_row_bytes(dtype, at), v, dtype, columns, t->features);
+}
 
 static inline __attribute__((always_inline)) void finish_row(const struct gemm_tile *t, int i, int columns) {
     const struct gemm *g = t->gemm;
@@ -41,7 +59,7 @@ static inline __attribute__((always_inline)) void finish_row(const struct gemm_t
         float *y = (float *)g->y + at;
         for (int j = 0; j < columns; j++) y[j] = v[j];
     } else {
-        cpu_row_store((char *)g->y + gemm_row_bytes(g->y_type, at), v, g->y_type, columns, t->features);
+        finish_store(t, at, v, columns);
     }
 }
 

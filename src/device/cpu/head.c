@@ -55,7 +55,7 @@ static size_t product_workspace(int64_t rows, int64_t vocabulary, int64_t width,
 
 static size_t head_workspace(const struct graph *graph, const struct node *node, int threads) {
     const struct value *x = &graph->values[node->input[0]], *w = &graph->values[node->input[1]];
-    int64_t most = most_rows(w->dim[0], node->inputs > 4 && node->input[4] >= 0), rows = x->dim[0];
+    int64_t most = most_rows(w->dim[0], node->op == OP_HEAD_GRAD && node->input[4] >= 0), rows = x->dim[0];
     if (rows > most) rows = most; /* a run with fewer rows may have longer chunks than the planned one */
     return (size_t)(rows * logit_stride(w->dim[0])) * sizeof(float) +
            product_workspace(rows, w->dim[0], w->dim[1], w->dtype, threads);
@@ -239,7 +239,7 @@ static struct gemm grad_w_product(const struct head_chunk *chunk, int64_t count)
 
 static void head_rows(const struct cpu_call *call, bool gradient) {
     const struct operand *w = &call->in[1];
-    int64_t rows = call->in[0].dim[0], most = chunk_rows(rows, w->dim[0], call->in[4].data != NULL);
+    int64_t rows = call->in[0].dim[0], most = chunk_rows(rows, w->dim[0], gradient && call->in[4].data);
     struct head_chunk chunk = {.call = call,
                                .logits = call->workspace,
                                .stride = logit_stride(w->dim[0]),

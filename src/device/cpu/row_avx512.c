@@ -1,6 +1,7 @@
 #if defined(__x86_64__)
 #include "device/cpu/block_avx512.h"
 #include "device/cpu/row.h"
+#include "device/cpu/row_store_avx512.h"
 #include "tensor/stored_parts.h"
 
 static inline __attribute__((always_inline)) void row_block(float *out, const uint8_t *at,
@@ -61,20 +62,10 @@ void stored_load_avx512(float *out, const struct stored *stored, int64_t row, in
     load_stored(out, stored, row, column, count);
 }
 
-/* Round to nearest, ties to even, in integers: the instruction of AVX512_BF16 would flush subnormals. */
 static void store_bf16(uint16_t *to, const float *source, int64_t elements) {
-    int64_t i = 0;
-    for (; i < elements; i += 16) {
+    for (int64_t i = 0; i < elements; i += 16) {
         __mmask16 mask = _cvtu32_mask16(elements - i >= 16 ? 0xffffu : (1u << (elements - i)) - 1u);
-        __m512i bits = _mm512_maskz_loadu_epi32(mask, source + i);
-        __m512i top = _mm512_srli_epi32(bits, 16);
-        __mmask16 nan = _mm512_cmpgt_epu32_mask(_mm512_and_si512(bits, _mm512_set1_epi32(0x7fffffff)),
-                                                _mm512_set1_epi32(0x7f800000));
-        __m512i odd = _mm512_and_si512(top, _mm512_set1_epi32(1));
-        __m512i rounded =
-            _mm512_srli_epi32(_mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd), 16);
-        rounded = _mm512_mask_or_epi32(rounded, nan, top, _mm512_set1_epi32(0x40));
-        _mm256_mask_storeu_epi16(to + i, mask, _mm512_cvtepi32_epi16(rounded));
+        _mm256_mask_storeu_epi16(to + i, mask, bf16_rounded(_mm512_maskz_loadu_ps(mask, source + i)));
     }
 }
 
@@ -93,13 +84,8 @@ bool stored_halves_avx512(uint16_t *out, const struct stored *s, int64_t row, in
     const uint8_t *codes = (const uint8_t *)s->codes + first / 2;
     __m256i table = _mm256_setzero_si256();
     for (int64_t i = 0; i < count; i += 16) {
-        if (i == 0 || (first + i) % nf4_block == 0) {
-            float levels[16];
-            _mm512_storeu_ps(levels, table_scaled(nf4_levels, stored_nf4_scale(s, (first + i) / nf4_block)));
-            uint16_t rounded[16];
-            store_bf16(rounded, levels, 16);
-            table = _mm256_loadu_si256((const __m256i *)(const void *)rounded);
-        }
+        if (i == 0 || (first + i) % nf4_block == 0)
+            table = bf16_rounded(table_scaled(nf4_levels, stored_nf4_scale(s, (first + i) / nf4_block)));
         __m128i two = _mm_loadl_epi64((const __m128i *)(const void *)(codes + i / 2));
         __m256i order = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(_mm_srli_epi16(two, 4), two));
         _mm256_storeu_si256((__m256i *)(void *)(out + i), _mm256_permutexvar_epi16(order, table));
