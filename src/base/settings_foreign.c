@@ -26,7 +26,8 @@ static const char scheduler_values[] =
     "cosine_with_min_lr=cosine";
 static const char optimizer_values[] =
     "adamw_torch=adamw,adamw_torch_fused=adamw,adamw_hf=adamw,adamw=adamw,adafactor=adafactor,sgd=sgd,"
-    "lion=lion,lion_32bit=lion";
+    "lion=lion,lion_32bit=lion,muon=muon,adamw_8bit=adamw8bit,adamw_bnb_8bit=adamw8bit,"
+    "paged_adamw_8bit=adamw8bit";
 static const char yes_block[] = "true=block,1=block,unsloth=block,false=none,0=none";
 static const char yes_bf16[] = "true=bf16,1=bf16,false=f32,0=f32";
 static const struct foreign names[] = {

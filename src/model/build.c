@@ -314,7 +314,8 @@ static void build_update(struct builder *b, struct built_graph *out) {
     graph_emit(b->graph, optimizer_rows[state->optimizer.kind].op, update, &attributes, DTYPE_F32, "update");
     out->state_norms[0] = kept_norm(b, update[3], "trained_norm");
     for (int s = 0; s < optimizer_most_states; s++)
-        out->state_norms[1 + s] = kept_norm(b, update[5 + s], "state_norm");
+        if (update[5 + s] >= 0 && b->graph->values[update[5 + s]].dtype == DTYPE_F32) /* codes are finite */
+            out->state_norms[1 + s] = kept_norm(b, update[5 + s], "state_norm");
     if (state->average >= 0) {
         int average[5] = {update[0], update[1], update[2], update[3], state_value(b, state->average, false)};
         graph_emit(b->graph, OP_AVERAGE, average, NULL, DTYPE_F32, "average");

@@ -7,9 +7,17 @@
 #include "op/op.h"
 
 /* In the order of the setting --optimizer. */
-enum optimizer_kind { OPTIMIZER_ADAMW, OPTIMIZER_SGD, OPTIMIZER_LION, OPTIMIZER_ADAFACTOR, OPTIMIZER_KINDS };
+enum optimizer_kind {
+    OPTIMIZER_ADAMW,
+    OPTIMIZER_ADAMW8BIT,
+    OPTIMIZER_SGD,
+    OPTIMIZER_LION,
+    OPTIMIZER_ADAFACTOR,
+    OPTIMIZER_MUON,
+    OPTIMIZER_KINDS
+};
 
-enum { optimizer_most_states = 2 };
+enum { optimizer_most_states = op_part_slots };
 
 struct optimizer_row {
     const char *name;
@@ -18,6 +26,7 @@ struct optimizer_row {
     const char *rate_why; /* of the default, for people */
     struct {
         const char *name; /* in checkpoints; NULL: no more */
+        enum dtype dtype; /* f32 unless said otherwise */
         int64_t (*elements)(
             const struct op_part *part); /* packed by part; NULL: as large as the trained block */
         bool momentum;                   /* only with momentum */

@@ -153,6 +153,7 @@ static void list_module(struct model_state *state, size_t index) {
         const enum side *of = row->sides;
         const int64_t dim[2] = {sides[of[0]], sides[of[1]]};
         struct op_part *part = list_part(state, (enum part_kind)kind, index, of[1] == SIDE_NONE ? 1 : 2, dim);
+        part->hidden = of[1] != SIDE_NONE && module < module_count;
         snprintf(part->name, sizeof part->name, "%s.%s", path, row->name);
     }
 }
@@ -169,6 +170,7 @@ static void list_parts(struct model_state *state) {
         const struct tensor *weight = &state->model->weights[source_of(state->model, i)];
         if (!is_trained(state, i) || !weight_name_trained(state->model, i, name)) continue;
         struct op_part *part = list_part(state, PART_WEIGHT, i, weight->rank, weight->dim);
+        part->hidden = weight->rank == 2 && layout_role(&state->model->config, i) < WEIGHT_LAYER_ROLES;
         snprintf(part->name, sizeof part->name, "%.*s", (int)sizeof part->name - 1, name);
     }
 }
@@ -207,11 +209,12 @@ static void add_optimizer(struct model_state *state, int64_t elements) {
         int64_t size = row->states[s].elements ? 0 : elements;
         if (row->states[s].momentum && !state->optimizer.momentum) continue;
         for (int p = 0; row->states[s].elements && p < state->parts.count; p++) {
-            state->parts.items[p].slot = size;
+            state->parts.items[p].slot[s] = size;
             size += row->states[s].elements(&state->parts.items[p]);
         }
+        if (!size) continue; /* no part has any of it */
         state->moments[s] =
-            state_add(&state->table, STATE_OPTIMIZER, DTYPE_F32, 1, &size, row->states[s].name);
+            state_add(&state->table, STATE_OPTIMIZER, row->states[s].dtype, 1, &size, row->states[s].name);
         if (state->moments[s] >= 0) state->table.rows[state->moments[s]].offloaded = state->offload_optimizer;
     }
 }

@@ -67,11 +67,14 @@ enum op_code {
     OP_GRADIENT_NORM, /* state gradients [P] → norm [1] f32 = ‖gradients‖₂, not finite when any entry is not
                        */
     /* Updates: norm [1], hyper [groups, HYPER_COLUMNS], state step [1] i32, parameters [P], gradients [P],
-       and their own state; attributes.parts. See optimizer.h, optimizer.c, optimizer_matrix.c */
+       and their own state; attributes.parts. See optimizer.h, optimizer*.c */
     OP_ADAMW,     /* m [P], v [P] */
     OP_SGD,       /* momentum [P] or none */
     OP_LION,      /* m [P] */
     OP_ADAFACTOR, /* factors [optimizer_factors of all parts] */
+    OP_ADAMW8BIT, /* codes u8 [optimizer_code_elements of all parts] or none, scales
+                     [optimizer_scale_elements of all parts] */
+    OP_MUON,      /* moments [optimizer_muon_elements of all parts] */
     OP_AVERAGE, /* norm [1], hyper, step [1] i32, parameters [P], state average [P]: after an update, a + (1 -
                    d) (p - a); p after the first one */
     OP_ZERO,    /* state [any] = 0 */
@@ -237,7 +240,7 @@ extern const struct op_row op_rescale_row, op_rescale_grad_row, op_row_norms_row
 extern const struct op_row op_glu_row, op_glu_grad_row;
 extern const struct op_row op_head_row, op_head_grad_row, op_loss_row;
 extern const struct op_row op_gradient_norm_row, op_adamw_row, op_sgd_row, op_lion_row, op_adafactor_row;
-extern const struct op_row op_average_row, op_zero_row;
+extern const struct op_row op_adamw8bit_row, op_muon_row, op_average_row, op_zero_row;
 extern const struct op_row op_scale_row, op_unscale_row, op_scale_update_row;
 
 #endif

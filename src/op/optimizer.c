@@ -49,14 +49,13 @@ const struct op_row op_gradient_norm_row = {
     .reference = norm_reference,
 };
 
-/* What every update begins with. False: the gradient is not finite. */
-static bool begin(const struct reference_call *call, double *step) {
+bool update_reference_begin(const struct reference_call *call, double *step) {
     if (!isfinite(call->in[0].data[0])) return false;
     *step = call->in[2].data[0] += 1;
     return true;
 }
 
-static double clip(const struct reference_call *call, const double *hyper) {
+double update_reference_clip(const struct reference_call *call, const double *hyper) {
     return hyper[HYPER_MAX_NORM] > 0 ? fmin(1, hyper[HYPER_MAX_NORM] / (call->in[0].data[0] + 1e-6)) : 1;
 }
 
@@ -66,19 +65,19 @@ typedef void (*update_number)(double *p, double g, double *m, double *v, const d
 static void update_each(const struct reference_call *call, update_number update) {
     const struct op_parts *parts = call->attributes->parts;
     double step;
-    if (!begin(call, &step)) return;
+    if (!update_reference_begin(call, &step)) return;
     for (int i = 0; i < parts->count; i++) {
         const struct op_part *part = &parts->items[i];
         const double *hyper = call->in[1].data + part->group * HYPER_COLUMNS;
-        double factor = clip(call, hyper);
-        for (int64_t at = part->offset; at < part->offset + part->rows * part->columns; at++)
+        double factor = update_reference_clip(call, hyper);
+        for (int64_t at = part->offset; at < part->offset + op_part_elements(part); at++)
             update(call->in[3].data + at, call->in[4].data[at] * factor,
                    call->in[5].data ? call->in[5].data + at : NULL,
                    call->in[6].data ? call->in[6].data + at : NULL, hyper, step);
     }
 }
 
-static void adamw_number(double *p, double g, double *m, double *v, const double *hyper, double step) {
+void adamw_reference_number(double *p, double g, double *m, double *v, const double *hyper, double step) {
     double beta1 = hyper[HYPER_BETA1], beta2 = hyper[HYPER_BETA2], rate = hyper[HYPER_RATE];
     *p *= 1 - rate * hyper[HYPER_DECAY];
     *m = beta1 * *m + (1 - beta1) * g;
@@ -105,7 +104,7 @@ static void lion_number(double *p, double g, double *m, double *v, const double 
     *m = beta2 * *m + (1 - beta2) * g;
 }
 
-static void adamw_reference(const struct reference_call *call) { update_each(call, adamw_number); }
+static void adamw_reference(const struct reference_call *call) { update_each(call, adamw_reference_number); }
 static void sgd_reference(const struct reference_call *call) { update_each(call, sgd_number); }
 static void lion_reference(const struct reference_call *call) { update_each(call, lion_number); }
 

@@ -64,7 +64,7 @@ static void adafactor_reference(const struct reference_call *call) {
         const struct op_part *part = &parts->items[i];
         adafactor_part(part, call->in[1].data + part->group * HYPER_COLUMNS, norm, step,
                        call->in[3].data + part->offset, call->in[4].data + part->offset,
-                       call->in[5].data + part->slot);
+                       call->in[5].data + part->slot[0]);
     }
 }
 

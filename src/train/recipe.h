@@ -111,6 +111,10 @@ struct recipe {
     bool nesterov;
     double adafactor_decay_rate, adafactor_clip;
     bool adafactor_scale;
+    double muon_momentum;
+    bool muon_nesterov;
+    int muon_adjust; /* enum muon_adjust, op/optimizer.h */
+    int64_t muon_ns_steps;
     int64_t batch_size; /* examples per optimizer step */
     int64_t epochs;
     int64_t max_steps; /* 0: no bound */

@@ -7,6 +7,8 @@
 #include "model/optimizer.h"
 
 enum { of_adapters = 1u << TUNING_LORA | 1u << TUNING_QLORA | 1u << TUNING_DORA };
+/* Muon moves what is no hidden matrix as AdamW does. */
+enum { of_adam = 1u << OPTIMIZER_ADAMW | 1u << OPTIMIZER_ADAMW8BIT | 1u << OPTIMIZER_MUON };
 enum owner { BY_METHOD, BY_OPTIMIZER, BY_SCHEDULE, BY_INIT };
 
 static const struct {
@@ -36,9 +38,9 @@ static const struct {
     {"lora-init-steps", BY_INIT, 1u << METHOD_INIT_PISSA},
     {"base-type", BY_METHOD, of_adapters},
     {"freeze", BY_METHOD, 1u << TUNING_FULL},
-    {"adam-beta1", BY_OPTIMIZER, 1u << OPTIMIZER_ADAMW},
-    {"adam-beta2", BY_OPTIMIZER, 1u << OPTIMIZER_ADAMW},
-    {"adam-epsilon", BY_OPTIMIZER, 1u << OPTIMIZER_ADAMW},
+    {"adam-beta1", BY_OPTIMIZER, of_adam},
+    {"adam-beta2", BY_OPTIMIZER, of_adam},
+    {"adam-epsilon", BY_OPTIMIZER, of_adam},
     {"lion-beta1", BY_OPTIMIZER, 1u << OPTIMIZER_LION},
     {"lion-beta2", BY_OPTIMIZER, 1u << OPTIMIZER_LION},
     {"momentum", BY_OPTIMIZER, 1u << OPTIMIZER_SGD},
@@ -47,6 +49,10 @@ static const struct {
     {"adafactor-decay-rate", BY_OPTIMIZER, 1u << OPTIMIZER_ADAFACTOR},
     {"adafactor-clip", BY_OPTIMIZER, 1u << OPTIMIZER_ADAFACTOR},
     {"adafactor-scale", BY_OPTIMIZER, 1u << OPTIMIZER_ADAFACTOR},
+    {"muon-momentum", BY_OPTIMIZER, 1u << OPTIMIZER_MUON},
+    {"muon-nesterov", BY_OPTIMIZER, 1u << OPTIMIZER_MUON},
+    {"muon-adjust", BY_OPTIMIZER, 1u << OPTIMIZER_MUON},
+    {"muon-ns-steps", BY_OPTIMIZER, 1u << OPTIMIZER_MUON},
     {"min-learning-rate-ratio", BY_SCHEDULE, ~(1u << SCHEDULE_CONSTANT)},
     {"cosine-cycles", BY_SCHEDULE, 1u << SCHEDULE_COSINE_RESTARTS},
     {"wsd-decay-ratio", BY_SCHEDULE, 1u << SCHEDULE_WSD},

@@ -12,7 +12,7 @@ bool update_check(const struct recipe *recipe, struct error *err) {
 
 /* One group's row. */
 static void set_hyper(const struct recipe *r, double rate, double decay, float out[HYPER_COLUMNS]) {
-    bool lion = r->optimizer == OPTIMIZER_LION;
+    bool lion = r->optimizer == OPTIMIZER_LION, muon = r->optimizer == OPTIMIZER_MUON;
     memset(out, 0, HYPER_COLUMNS * sizeof *out);
     out[HYPER_RATE] = (float)rate;
     out[HYPER_DECAY] = (float)decay;
@@ -20,13 +20,15 @@ static void set_hyper(const struct recipe *r, double rate, double decay, float o
     out[HYPER_BETA1] = (float)(lion ? r->lion_beta1 : r->adam_beta1);
     out[HYPER_BETA2] = (float)(lion ? r->lion_beta2 : r->adam_beta2);
     out[HYPER_EPSILON] = (float)r->adam_epsilon;
-    out[HYPER_MOMENTUM] = (float)r->momentum;
+    out[HYPER_MOMENTUM] = (float)(muon ? r->muon_momentum : r->momentum);
     out[HYPER_DAMPENING] = (float)r->dampening;
-    out[HYPER_NESTEROV] = r->nesterov;
+    out[HYPER_NESTEROV] = muon ? r->muon_nesterov : r->nesterov;
     out[HYPER_DECAY_RATE] = (float)r->adafactor_decay_rate;
     out[HYPER_CLIP] = (float)r->adafactor_clip;
     out[HYPER_SCALE] = r->adafactor_scale;
     out[HYPER_AVERAGE] = (float)r->ema_decay;
+    out[HYPER_ADJUST] = (float)r->muon_adjust;
+    out[HYPER_ROUNDS] = (float)r->muon_ns_steps;
 }
 
 void update_hyper(const struct recipe *recipe, double rate, const struct group *groups, int count,

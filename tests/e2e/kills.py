@@ -32,7 +32,7 @@ LLAMA = golden / "llama-tied"
 TRAIN = ["--model", LLAMA, "--data", LLAMA / "rows.jsonl", "--valid-split", "0.3", "--epochs", "90"]
 LORA = ["--lora-rank", "4", "--lora-dropout", "0.1"]
 USUAL = {"--batch-size": 4, "--micro-batch-tokens": 256}  # by itself the latter follows rates, which differ on a busy machine
-OPTIMIZERS = ("adamw", "sgd", "lion", "adafactor")
+OPTIMIZERS = ("adamw", "adamw8bit", "sgd", "lion", "adafactor", "muon")
 count = {"all": 0, "inside a save": 0}
 
 
@@ -129,6 +129,13 @@ def survives(name, *flags):
 def every_optimizer_goes_on_with_the_same_bits():
     for name in OPTIMIZERS:
         survives(name, "--optimizer", name, "--max-steps", 30, "--save-every", 1, "--eval-every", 5)
+
+
+@case
+def codes_of_whole_weights_go_on_with_the_same_bits():
+    """An adapter of the tiny model is too small to be quantised."""
+    for name in ("adamw8bit", "muon"):
+        survives(f"full-{name}", "--method", "full", "--optimizer", name, "--max-steps", 20, "--save-every", 1, "--eval-every", 5)
 
 
 @case

@@ -102,7 +102,7 @@ static void *add_shaped_state(struct trial *trial, enum dtype dtype, int rank, c
                               double scale) {
     int id = graph_state(&trial->graph, trial->inputs, dtype, rank, dim, "state");
     void *data = add_value_of(trial, id);
-    if (dtype != DTYPE_I32) fill(trial, data, dtype, value_elements(&trial->graph.values[id]), scale);
+    if (rowcodec(dtype)) fill(trial, data, dtype, value_elements(&trial->graph.values[id]), scale);
     return data;
 }
 
@@ -291,6 +291,7 @@ static double *decoded(const struct block *block, enum dtype dtype, int64_t n) {
     if (rowcodec(dtype) && n) rowcodec(dtype)->decode(block->data, row, n);
     for (int64_t i = 0; i < n; i++)
         out[i] = dtype == DTYPE_I32   ? (double)((const int32_t *)(const void *)block->data)[i]
+                 : dtype == DTYPE_U8  ? (double)block->data[i]
                  : dtype == DTYPE_U32 ? (double)((const uint32_t *)(const void *)block->data)[i]
                  : dtype == DTYPE_F64 ? ((const double *)(const void *)block->data)[i]
                                       : (double)row[i];
@@ -353,25 +354,43 @@ static void build_gradient_norm(struct trial *trial, const struct sizes *z, enum
 }
 
 /* Three parts with gaps between them: a matrix, another group's matrix, a vector. */
-static int64_t make_parts(struct trial *trial, const struct sizes *z, int64_t *slots) {
-    static struct op_part items[3];
-    static struct op_parts parts = {items, 3, 2};
+static struct op_part part_items[3];
+static const struct op_parts part_table = {part_items, 3, 2};
+
+static int64_t make_parts(struct trial *trial, const struct sizes *z) {
     const int64_t shapes[3][2] = {{z->tokens, z->width}, {z->width, z->hidden}, {z->hidden, 1}};
-    int64_t offset = *slots = 0;
+    int64_t offset = 0;
     for (int i = 0; i < 3; i++) {
-        items[i] = (struct op_part){
-            .offset = offset, .rows = shapes[i][0], .columns = shapes[i][1], .slot = *slots, .group = i == 1};
+        part_items[i] = (struct op_part){.offset = offset,
+                                         .rows = shapes[i][0],
+                                         .columns = shapes[i][1],
+                                         .group = i == 1,
+                                         .hidden = i == 1 || (i == 0 && z->tokens % 2)};
         offset += (shapes[i][0] * shapes[i][1] + 15) / 16 * 16;
-        *slots += optimizer_factors(&items[i]);
     }
-    trial->attributes.parts = &parts;
+    trial->attributes.parts = &part_table;
     return offset;
 }
 
+/* State that is packed by part: positive numbers, or random codes. */
+static void add_packed(struct trial *trial, int slot, enum dtype dtype,
+                       int64_t (*elements)(const struct op_part *part), double least) {
+    int64_t size = 0;
+    for (int i = 0; i < part_table.count; i++) {
+        part_items[i].slot[slot] = size;
+        size += elements(&part_items[i]);
+    }
+    void *data = add_state(trial, dtype, 1, size, 1, 1, 1);
+    for (int64_t i = 0; i < size; i++)
+        if (dtype == DTYPE_U8)
+            ((uint8_t *)data)[i] = (uint8_t)(int)((uniform(trial) / 3.46 + 0.5) * 256);
+        else
+            ((float *)data)[i] = (float)least + fabsf(((float *)data)[i]);
+}
+
 /* Norm (finite and clipped, finite and not, not finite), two groups, a step, parameters and gradients. */
-static int64_t build_update(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b,
-                            int64_t *slots) {
-    int64_t n = make_parts(trial, z, slots);
+static int64_t build_update(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
+    int64_t n = make_parts(trial, z);
     add_activation(trial, DTYPE_F32, COUNT_FIXED, 1, 0, 1);
     *(float *)(void *)trial->in[0].data = a == DTYPE_F32 ? 2.5f : b == DTYPE_F32 ? NAN : 0.01f;
     float *hyper = add_value_of(
@@ -388,6 +407,8 @@ static int64_t build_update(struct trial *trial, const struct sizes *z, enum dty
         hyper[HYPER_NESTEROV] = hyper[HYPER_SCALE] = g ? 1.0f : 0;
         hyper[HYPER_DECAY_RATE] = 0.8f;
         hyper[HYPER_CLIP] = g ? 1.0f : 0.5f;
+        hyper[HYPER_ADJUST] = g ? MUON_ORIGINAL : MUON_MATCH_RMS_ADAMW;
+        hyper[HYPER_ROUNDS] = g ? 5 : 4;
     }
     *(int32_t *)add_state(trial, DTYPE_I32, 1, 1, 1, 1, 1) = a == b ? 4 : 0;
     for (int i = 0; i < 2; i++) add_state(trial, DTYPE_F32, 1, n, 1, 1, 1);
@@ -396,21 +417,20 @@ static int64_t build_update(struct trial *trial, const struct sizes *z, enum dty
 }
 
 static void build_average(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
-    int64_t slots;
-    build_update(trial, z, a, b, &slots);
+    build_update(trial, z, a, b);
     float *hyper = (float *)(void *)trial->in[1].data;
     hyper[HYPER_AVERAGE] = 0.9f;
 }
 
 static void build_adamw(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
-    int64_t slots, n = build_update(trial, z, a, b, &slots);
+    int64_t n = build_update(trial, z, a, b);
     add_state(trial, DTYPE_F32, 1, n, 1, 1, 1);
     float *v = add_state(trial, DTYPE_F32, 1, n, 1, 1, 1);
     for (int64_t i = 0; i < n; i++) v[i] = fabsf(v[i]);
 }
 
 static void build_sgd(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
-    int64_t slots, n = build_update(trial, z, a, b, &slots);
+    int64_t n = build_update(trial, z, a, b);
     if (z->tokens % 2)
         add_state(trial, DTYPE_F32, 1, n, 1, 1, 1);
     else
@@ -418,17 +438,36 @@ static void build_sgd(struct trial *trial, const struct sizes *z, enum dtype a, 
 }
 
 static void build_lion(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
-    int64_t slots, n = build_update(trial, z, a, b, &slots);
+    int64_t n = build_update(trial, z, a, b);
     add_state(trial, DTYPE_F32, 1, n, 1, 1, 1);
 }
 
 /* Factors of about the gradients' squares, away from 0, whose root amplifies rounding. */
 static void build_adafactor(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
-    int64_t slots, n = build_update(trial, z, a, b, &slots);
-    (void)n;
-    float *factors = add_state(trial, DTYPE_F32, 1, slots, 1, 1, 1);
-    for (int64_t i = 0; i < slots; i++) factors[i] = 0.5f + fabsf(factors[i]);
+    build_update(trial, z, a, b);
+    add_packed(trial, 0, DTYPE_F32, optimizer_factors, 0.5);
     trial->terms = 64;
+}
+
+/* Without codes where every part is small. */
+static void build_adamw8bit(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
+    build_update(trial, z, a, b);
+    int64_t codes = 0;
+    for (int i = 0; i < part_table.count; i++) codes += optimizer_code_elements(&part_items[i]);
+    if (codes)
+        add_packed(trial, 0, DTYPE_U8, optimizer_code_elements, 0);
+    else
+        add_absent(trial);
+    add_packed(trial, 1, DTYPE_F32, optimizer_scale_elements, 0.01);
+    trial->terms = 64;
+}
+
+/* Five rounds make small singular values 3.4445^5 = 485 times as large, and the rounding of what they are
+ * sums of. */
+static void build_muon(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
+    build_update(trial, z, a, b);
+    add_packed(trial, 0, DTYPE_F32, optimizer_muon_elements, 0.01);
+    trial->terms = 485;
 }
 
 static void build_zero(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
@@ -654,6 +693,8 @@ static build_case *const builders[OP_COUNT] = {
     [OP_SGD] = build_sgd,
     [OP_LION] = build_lion,
     [OP_ADAFACTOR] = build_adafactor,
+    [OP_ADAMW8BIT] = build_adamw8bit,
+    [OP_MUON] = build_muon,
     [OP_ZERO] = build_zero,
     [OP_LINEAR] = build_linear,
     [OP_LINEAR_GRAD_X] = build_linear_grad_x,
@@ -735,6 +776,7 @@ static void compare(const struct trial *trial, const double *want, const struct 
         if (fabs(want[i]) > most) most = fabs(want[i]);
     double unit = unit_of(got->dtype);
     double allowed = most * ((trial->terms + 8) * 0x1p-24 + 4 * trial->relative);
+    if (got->dtype == DTYPE_U8) allowed = 1; /* a code: rounding may choose the level beside it */
     struct block view = {.data = got->data};
     double *values = decoded(&view, got->dtype, n);
     for (int64_t i = 0; i < n; i++) {

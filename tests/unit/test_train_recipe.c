@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "model/optimizer.h"
 #include "train/recipe.h"
 
 static void read_ok(struct recipe *recipe, const char *text) {
@@ -255,6 +256,29 @@ static void every_value_has_its_origin_and_reason(void **state) {
     recipe_release(&r);
 }
 
+static void the_setting_names_every_optimizer_of_the_table(void **state) {
+    (void)state;
+    struct recipe r;
+    struct error err;
+    open_recipe(&r);
+    struct settings settings = recipe_settings(&r);
+    struct buf name = {0};
+    const struct setting *row = &settings.rows[settings_find(&settings, "optimizer", USE_TRAIN)];
+    size_t choices = 1;
+    for (const char *at = row->choices; *at; at++) choices += *at == '|';
+    assert_int_equal(choices, OPTIMIZER_KINDS);
+    for (int k = 0; k < OPTIMIZER_KINDS; k++) {
+        buf_clear(&name);
+        setting_write_choice(row, k, &name);
+        assert_string_equal(name.data, optimizer_rows[k].name);
+        assert_ok(recipe_set(&r, USE_TRAIN, "optimizer", optimizer_rows[k].name, &err), &err);
+        assert_int_equal(r.optimizer, k);
+        assert_true(optimizer_rows[k].rate > 0);
+    }
+    buf_release(&name);
+    recipe_release(&r);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(yaml_takes_flat_and_nested_names),
@@ -265,6 +289,7 @@ int main(void) {
         cmocka_unit_test(aliases_are_followed),
         cmocka_unit_test(conflicts_are_named),
         cmocka_unit_test(resume_takes_stored_values_and_refuses_changed_ones),
+        cmocka_unit_test(the_setting_names_every_optimizer_of_the_table),
         cmocka_unit_test(learning_rate_follows_the_width),
         cmocka_unit_test(every_value_has_its_origin_and_reason),
     };

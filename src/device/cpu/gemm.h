@@ -69,4 +69,8 @@ extern const struct cpu_gemm cpu_gemms[];
 extern const int cpu_gemm_count;
 const struct cpu_gemm *cpu_gemm_select(enum dtype compute, unsigned features);
 
+/* Scratch bytes enough for a product on whichever implementation runs. */
+size_t cpu_product_workspace(enum gemm_form form, int64_t m, int64_t n, int64_t k, enum dtype w_type,
+                             int threads);
+
 #endif

@@ -2,9 +2,8 @@
 #include "device/cpu/gemm.h"
 #include "device/cpu/kernel.h"
 
-/* Which implementation runs is not known here: room for any of them. */
-static size_t product_workspace(enum gemm_form form, int64_t m, int64_t n, int64_t k, enum dtype w_type,
-                                int threads) {
+size_t cpu_product_workspace(enum gemm_form form, int64_t m, int64_t n, int64_t k, enum dtype w_type,
+                             int threads) {
     size_t most = 0;
     for (int i = 0; i < cpu_gemm_count; i++) {
         size_t bytes = cpu_gemms[i].workspace(form, m, n, k, w_type, threads);
@@ -15,18 +14,18 @@ static size_t product_workspace(enum gemm_form form, int64_t m, int64_t n, int64
 
 static size_t linear_workspace(const struct graph *graph, const struct node *node, int threads) {
     const struct value *x = &graph->values[node->input[0]], *w = &graph->values[node->input[1]];
-    return product_workspace(GEMM_NT, x->dim[0], w->dim[0], w->dim[1], w->dtype, threads) +
+    return cpu_product_workspace(GEMM_NT, x->dim[0], w->dim[0], w->dim[1], w->dtype, threads) +
            (((size_t)w->dim[0] + 15) & ~(size_t)15) * sizeof(float);
 }
 
 static size_t grad_x_workspace(const struct graph *graph, const struct node *node, int threads) {
     const struct value *dy = &graph->values[node->input[0]], *w = &graph->values[node->input[1]];
-    return product_workspace(GEMM_NN, dy->dim[0], w->dim[1], w->dim[0], w->dtype, threads);
+    return cpu_product_workspace(GEMM_NN, dy->dim[0], w->dim[1], w->dim[0], w->dtype, threads);
 }
 
 static size_t grad_w_workspace(const struct graph *graph, const struct node *node, int threads) {
     const struct value *x = &graph->values[node->input[0]], *dw = &graph->values[node->input[2]];
-    return product_workspace(GEMM_TN, dw->dim[0], dw->dim[1], x->dim[0], DTYPE_F32, threads);
+    return cpu_product_workspace(GEMM_TN, dw->dim[0], dw->dim[1], x->dim[0], DTYPE_F32, threads);
 }
 
 static struct gemm linear_product(const struct cpu_call *call, const float *bias) {

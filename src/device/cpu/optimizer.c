@@ -1,5 +1,7 @@
 /* The optimizer's kernels: the table, zeroing, and the plain C forms (optimizer_body.h). */
+#include "device/cpu/optimizer_8bit_body.h"
 #include "device/cpu/optimizer_body.h"
+#include "device/cpu/optimizer_muon_body.h"
 
 static size_t gradient_norm_workspace(const struct graph *graph, const struct node *node, int threads) {
     (void)threads;
@@ -23,6 +25,23 @@ static size_t adafactor_workspace(const struct graph *graph, const struct node *
     for (int i = 0; i < parts->count; i++)
         if (parts->items[i].columns > most) most = parts->items[i].columns;
     return (size_t)most * (size_t)threads * sizeof(double);
+}
+
+static size_t adamw8bit_workspace(const struct graph *graph, const struct node *node, int threads) {
+    return update_workspace(graph, node, threads) + 64 + sizeof(struct eight_bits);
+}
+
+/* The update of the largest part and the next one, two Gram matrices, and what products take. */
+static size_t muon_workspace(const struct graph *graph, const struct node *node, int threads) {
+    const struct op_parts *parts = node->attributes.parts;
+    size_t most = 0;
+    for (int i = 0; i < parts->count; i++) {
+        struct muon_room room;
+        if (!parts->items[i].hidden) continue;
+        muon_lay_out(&room, &parts->items[i], threads);
+        if (room.bytes > most) most = room.bytes;
+    }
+    return most > update_workspace(graph, node, threads) ? most : update_workspace(graph, node, threads);
 }
 
 struct zero_job {
@@ -86,12 +105,16 @@ const struct cpu_kernel cpu_kernels_optimizer[] = {
     {OP_SGD, "sgd_avx512", CPU_AVX512, sgd_avx512, update_workspace},
     {OP_LION, "lion_avx512", CPU_AVX512, lion_avx512, update_workspace},
     {OP_ADAFACTOR, "adafactor_avx512", CPU_AVX512, adafactor_avx512, adafactor_workspace},
+    {OP_ADAMW8BIT, "adamw8bit_avx512", CPU_AVX512, adamw8bit_avx512, adamw8bit_workspace},
+    {OP_MUON, "muon_avx512", CPU_AVX512, muon_avx512, muon_workspace},
     {OP_AVERAGE, "average_avx512", CPU_AVX512, average_avx512, NULL},
     {OP_GRADIENT_NORM, "gradient_norm_avx2", CPU_AVX2, gradient_norm_avx2, gradient_norm_workspace},
     {OP_ADAMW, "adamw_avx2", CPU_AVX2, adamw_avx2, update_workspace},
     {OP_SGD, "sgd_avx2", CPU_AVX2, sgd_avx2, update_workspace},
     {OP_LION, "lion_avx2", CPU_AVX2, lion_avx2, update_workspace},
     {OP_ADAFACTOR, "adafactor_avx2", CPU_AVX2, adafactor_avx2, adafactor_workspace},
+    {OP_ADAMW8BIT, "adamw8bit_avx2", CPU_AVX2, adamw8bit_avx2, adamw8bit_workspace},
+    {OP_MUON, "muon_avx2", CPU_AVX2, muon_avx2, muon_workspace},
     {OP_AVERAGE, "average_avx2", CPU_AVX2, average_avx2, NULL},
 #endif
     {OP_GRADIENT_NORM, "gradient_norm_c", 0, gradient_norm_run, gradient_norm_workspace},
@@ -99,6 +122,8 @@ const struct cpu_kernel cpu_kernels_optimizer[] = {
     {OP_SGD, "sgd_c", 0, sgd_run, update_workspace},
     {OP_LION, "lion_c", 0, lion_run, update_workspace},
     {OP_ADAFACTOR, "adafactor_c", 0, adafactor_run, adafactor_workspace},
+    {OP_ADAMW8BIT, "adamw8bit_c", 0, adamw8bit_run, adamw8bit_workspace},
+    {OP_MUON, "muon_c", 0, muon_run, muon_workspace},
     {OP_AVERAGE, "average_c", 0, average_run, NULL},
     {OP_ZERO, "zero_c", 0, zero_c, NULL},
     {OP_SCALE, "scale_c", 0, scale_c, NULL},

@@ -1,5 +1,8 @@
 /* The optimizer's passes over contiguous blocks, written for any vector width (simd_vector.h). Included by
  * one file per instruction set. Blocks are cut into pieces of a fixed size: sums do not depend on threads. */
+#ifndef HONE_DEVICE_CPU_OPTIMIZER_BODY_H
+#define HONE_DEVICE_CPU_OPTIMIZER_BODY_H
+
 #include "device/cpu/optimizer_kernels.h"
 #include "device/cpu/simd_vector.h"
 
@@ -59,6 +62,7 @@ struct update {
     const int32_t *first; /* [parts + 1] task that a part begins at */
     const float *hyper, *gradients;
     float *parameters, *m, *v; /* state 0 and 1; NULL where there is none */
+    const void *own;           /* what one optimizer's pieces read besides */
     double *columns;           /* Adafactor: [threads, most columns] scratch */
     int64_t most_columns;
     double norm, step;
@@ -101,41 +105,66 @@ static bool update_begin(struct update *u, const struct cpu_call *call) {
     return true;
 }
 
+/* Runs `piece` over the pieces of all parts, or with `skip_hidden` of those alone that are not hidden.
+ * `first` has room for the parts and one more. */
+static void update_pieces(struct update *u, struct pool *pool, int32_t *first, bool skip_hidden) {
+    int32_t tasks = 0;
+    for (int i = 0; i < u->parts->count; i++) {
+        const struct op_part *part = &u->parts->items[i];
+        first[i] = tasks;
+        if (!skip_hidden || !part->hidden) tasks += (int32_t)optimizer_pieces(op_part_elements(part));
+    }
+    u->first = first;
+    pool_run(pool, tasks, update_task, u);
+}
+
 static void update_each(const struct cpu_call *call,
                         void (*piece)(const struct update *u, const struct op_part *part, const float *hyper,
                                       int64_t at, int64_t n)) {
     struct update u;
     if (!update_begin(&u, call)) return;
-    int32_t *first = call->workspace, tasks = 0;
-    for (int i = 0; i < u.parts->count; i++) {
-        first[i] = tasks;
-        tasks += (int32_t)optimizer_pieces(u.parts->items[i].rows * u.parts->items[i].columns);
-    }
-    u.first = first;
     u.piece = piece;
-    pool_run(call->pool, tasks, update_task, &u);
+    update_pieces(&u, call->pool, call->workspace, false);
+}
+
+/* A step's numbers. */
+struct adamw {
+    float clip, keep, beta1, beta2, rate, root, fresh1, fresh2, epsilon;
+};
+
+static struct adamw adamw_numbers(const struct update *u, const float *hyper) {
+    double beta1 = (double)hyper[HYPER_BETA1], beta2 = (double)hyper[HYPER_BETA2];
+    return (struct adamw){.clip = clip_of(u, hyper),
+                          .keep = keep_of(hyper),
+                          .beta1 = hyper[HYPER_BETA1],
+                          .beta2 = hyper[HYPER_BETA2],
+                          .rate = (float)((double)hyper[HYPER_RATE] / (1 - pow(beta1, u->step))),
+                          .root = (float)(1 / sqrt(1 - pow(beta2, u->step))),
+                          .fresh1 = (float)(1 - beta1),
+                          .fresh2 = (float)(1 - beta2),
+                          .epsilon = hyper[HYPER_EPSILON]};
+}
+
+/* n numbers of a part. */
+static void adamw_span(const struct adamw *a, float *p, const float *g, float *m, float *v, int64_t n) {
+    for (int64_t i = 0; i < n; i += lanes) {
+        int64_t left = n - i;
+        vf x = v_read(g, DTYPE_F32, i, left) * a->clip;
+        vf m1 = v_read(m, DTYPE_F32, i, left) * a->beta1 + x * a->fresh1;
+        vf v1 = v_read(v, DTYPE_F32, i, left) * a->beta2 + x * x * a->fresh2;
+        vf moved = v_read(p, DTYPE_F32, i, left) * a->keep;
+        moved -= a->rate * m1 / (v_sqrt(v1) * a->root + a->epsilon);
+        v_write(m, DTYPE_F32, i, left, m1);
+        v_write(v, DTYPE_F32, i, left, v1);
+        v_write(p, DTYPE_F32, i, left, moved);
+    }
 }
 
 static void adamw_piece(const struct update *u, const struct op_part *part, const float *hyper, int64_t at,
                         int64_t n) {
+    struct adamw a = adamw_numbers(u, hyper);
     (void)part;
-    double one1 = 1 - (double)hyper[HYPER_BETA1], one2 = 1 - (double)hyper[HYPER_BETA2];
-    float clip = clip_of(u, hyper), keep = keep_of(hyper), beta1 = hyper[HYPER_BETA1],
-          beta2 = hyper[HYPER_BETA2];
-    float rate = (float)((double)hyper[HYPER_RATE] / (1 - pow((double)beta1, u->step)));
-    float root = (float)(1 / sqrt(1 - pow((double)beta2, u->step))), fresh1 = (float)one1,
-          fresh2 = (float)one2;
-    for (int64_t i = at; i < at + n; i += lanes) {
-        int64_t left = at + n - i;
-        vf g = v_read(u->gradients, DTYPE_F32, i, left) * clip;
-        vf m = v_read(u->m, DTYPE_F32, i, left) * beta1 + g * fresh1;
-        vf v = v_read(u->v, DTYPE_F32, i, left) * beta2 + g * g * fresh2;
-        vf p = v_read(u->parameters, DTYPE_F32, i, left) * keep;
-        p -= rate * m / (v_sqrt(v) * root + hyper[HYPER_EPSILON]);
-        v_write(u->m, DTYPE_F32, i, left, m);
-        v_write(u->v, DTYPE_F32, i, left, v);
-        v_write(u->parameters, DTYPE_F32, i, left, p);
-    }
+    adamw_span(&a, u->parameters + at, u->gradients + at, u->m + at, u->v + at, n);
 }
 
 static void sgd_piece(const struct update *u, const struct op_part *part, const float *hyper, int64_t at,
@@ -251,7 +280,7 @@ static void adafactor_task(void *user, int task, int worker) {
     bool vector = part->columns == 1;
     int64_t n = part->rows * part->columns, lines = vector ? 1 : part->rows,
             width = vector ? n : part->columns;
-    float *p = u->parameters + part->offset, *rows = u->m + part->slot;
+    float *p = u->parameters + part->offset, *rows = u->m + part->slot[0];
     float *moments = vector ? rows : rows + op_padded(part->rows), clip = clip_of(u, hyper);
     double beta = 1 - pow(u->step, -(double)hyper[HYPER_DECAY_RATE]), rate = (double)hyper[HYPER_RATE],
            sum = 0;
@@ -283,3 +312,5 @@ static void adafactor_run(const struct cpu_call *call) {
         if (u.parts->items[i].columns > u.most_columns) u.most_columns = u.parts->items[i].columns;
     pool_run(call->pool, u.parts->count, adafactor_task, &u);
 }
+
+#endif

@@ -22,12 +22,16 @@ void adamw_avx2(const struct cpu_call *call);
 void sgd_avx2(const struct cpu_call *call);
 void lion_avx2(const struct cpu_call *call);
 void adafactor_avx2(const struct cpu_call *call);
+void adamw8bit_avx2(const struct cpu_call *call);
+void muon_avx2(const struct cpu_call *call);
 void average_avx2(const struct cpu_call *call);
 void gradient_norm_avx512(const struct cpu_call *call);
 void adamw_avx512(const struct cpu_call *call);
 void sgd_avx512(const struct cpu_call *call);
 void lion_avx512(const struct cpu_call *call);
 void adafactor_avx512(const struct cpu_call *call);
+void adamw8bit_avx512(const struct cpu_call *call);
+void muon_avx512(const struct cpu_call *call);
 void average_avx512(const struct cpu_call *call);
 
 #endif

@@ -147,7 +147,7 @@ static __global__ void adafactor(struct update u) {
     if (!s.going) return;
     int64_t n = part.rows * part.columns;
     bool vector = part.columns == 1;
-    float *p = u.parameters + part.offset, *rows = u.m + part.slot;
+    float *p = u.parameters + part.offset, *rows = u.m + part.slot[0];
     float *columns = rows + ((part.rows + 15) & ~(int64_t)15);
     double mean = 1, rate = hyper[HYPER_RATE];
     if (vector)

@@ -68,8 +68,9 @@ static bool load(double **out, const struct operand *operand, struct error *err)
         for (int64_t i = 0; i < n; i++) (*out)[i] = (double)row[i];
     } else {
         for (int64_t i = 0; ok && i < n; i++)
-            (*out)[i] = operand->dtype == DTYPE_I32 ? (double)((const int32_t *)operand->data)[i]
-                                                    : (double)((const uint32_t *)operand->data)[i];
+            (*out)[i] = operand->dtype == DTYPE_I32  ? (double)((const int32_t *)operand->data)[i]
+                        : operand->dtype == DTYPE_U8 ? (double)((const uint8_t *)operand->data)[i]
+                                                     : (double)((const uint32_t *)operand->data)[i];
     }
     mem_free(row);
     return ok;
@@ -83,6 +84,10 @@ static bool save(const double *data, const struct operand *operand, struct error
     }
     if (operand->dtype == DTYPE_I32) {
         for (int64_t i = 0; i < n; i++) ((int32_t *)operand->data)[i] = (int32_t)data[i];
+        return true;
+    }
+    if (operand->dtype == DTYPE_U8) {
+        for (int64_t i = 0; i < n; i++) ((uint8_t *)operand->data)[i] = (uint8_t)data[i];
         return true;
     }
     float *row = mem_array((size_t)n + 1, sizeof *row);
