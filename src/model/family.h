@@ -44,11 +44,14 @@ struct model_config {
         rope_high;        /* linear: factor; llama3: factor, low_freq_factor, high_freq_factor */
     double rope_original; /* llama3: original_max_position_embeddings */
     bool tied;            /* the head is the embedding */
+    bool attention_bias;  /* llama: q, k, v and o have biases */
 };
+
+enum weight_presence { WEIGHT_NEEDED, WEIGHT_OPTIONAL, WEIGHT_WITH_ATTENTION_BIAS };
 
 struct weight_name {
     enum weight_role role;
-    bool optional;
+    enum weight_presence presence;
     const char *gguf; /* "blk.%d.attn_q.weight" */
     const char *hub;  /* "model.layers.%d.self_attn.q_proj.weight" */
 };

@@ -54,6 +54,14 @@ const struct weight_name *layout_row(const struct family *family, enum weight_ro
     return NULL;
 }
 
+bool layout_present(const struct model_config *config, const struct weight_name *row) {
+    return row->presence != WEIGHT_WITH_ATTENTION_BIAS || config->attention_bias;
+}
+
+bool layout_interleaved(enum weight_role role) {
+    return role == WEIGHT_Q || role == WEIGHT_K || role == WEIGHT_Q_BIAS || role == WEIGHT_K_BIAS;
+}
+
 bool layout_name(const struct weight_name *row, bool gguf, int64_t layer, char name[tensor_max_name]) {
     const char *pattern = gguf ? row->gguf : row->hub;
     if (!pattern) return false;

@@ -17,6 +17,10 @@ int layout_shape(const struct model_config *config, enum weight_role role, int64
 
 /* NULL: the family has no such weight. */
 const struct weight_name *layout_row(const struct family *family, enum weight_role role);
+/* Whether a model of this configuration may have the weight. */
+bool layout_present(const struct model_config *config, const struct weight_name *row);
+/* Whether a GGUF file of a permuted family interleaves the rows of this weight. */
+bool layout_interleaved(enum weight_role role);
 /* The tensor's name in a GGUF file or a Hugging Face directory; false where there is none for it. */
 bool layout_name(const struct weight_name *row, bool gguf, int64_t layer, char name[tensor_max_name]);
 

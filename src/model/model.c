@@ -37,11 +37,13 @@ static bool weight_load(struct model *model, const struct weight_name *row, int6
                         struct error *err) {
     char name[tensor_max_name];
     int64_t dim[2];
-    if (!layout_name(row, model->gguf != NULL, layer, name)) return true;
+    if (!layout_present(&model->config, row) || !layout_name(row, model->gguf != NULL, layer, name))
+        return true;
     const struct tensor *tensor;
     struct tensor made;
     if (!find_weight(model, name, &made, &tensor, err)) return false;
-    if (!tensor && (row->optional || (row->role == WEIGHT_HEAD && model->config.tied))) return true;
+    if (!tensor && (row->presence == WEIGHT_OPTIONAL || (row->role == WEIGHT_HEAD && model->config.tied)))
+        return true;
     if (!tensor)
         return error_set(err, ERROR_INPUT, "model", "%s: the tensor %s is missing", model->path, name);
     int rank = layout_shape(&model->config, row->role, dim);
@@ -53,6 +55,9 @@ static bool weight_load(struct model *model, const struct weight_name *row, int6
     }
     if (!rowcodec(tensor->dtype) && !dtype_row(tensor->dtype)->quantised)
         return error_set(err, ERROR_INPUT, "model", "%s: the tensor %s is of type %s, weights are not",
+                         model->path, name, dtype_row(tensor->dtype)->name);
+    if (rank == 1 && model->permuted && layout_interleaved(row->role) && dtype_row(tensor->dtype)->block > 1)
+        return error_set(err, ERROR_INPUT, "model", "%s: the tensor %s is of type %s, biases are not",
                          model->path, name, dtype_row(tensor->dtype)->name);
     model->weights[layout_index(&model->config, row->role, layer)] = *tensor;
     return true;

@@ -90,6 +90,7 @@ bool model_config_gguf(struct model *model, struct error *err) {
                          model->path);
     c->vocabulary = embedding->dim[0];
     c->tied = !gguf_find_tensor(model->gguf, "output.weight");
+    c->attention_bias = gguf_find_tensor(model->gguf, "blk.0.attn_q.bias") != NULL;
     return true;
 }
 

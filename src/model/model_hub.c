@@ -119,6 +119,7 @@ bool model_config_hub(struct model *model, const json_t *config, struct error *e
         !may_int(model, config, "max_position_embeddings", &c->context, err) ||
         !may_number(model, config, "rms_norm_eps", &c->norm_epsilon, err) ||
         !may_bool(model, config, "tie_word_embeddings", &c->tied, err) ||
+        !may_bool(model, config, "attention_bias", &c->attention_bias, err) ||
         !may_text(model, config, "hidden_act", &activation, err))
         return false;
     if (activation && strcmp(activation, "silu") && strcmp(activation, "swish"))

@@ -65,6 +65,8 @@ static bool make_config(const struct model *model, json_t **out, struct error *e
         (json_int_t)c.kv_heads, "head_dim", (json_int_t)c.head_dim, "vocab_size", (json_int_t)c.vocabulary,
         "max_position_embeddings", (json_int_t)c.context, "hidden_act", "silu", "rms_norm_eps",
         short_real(c.norm_epsilon), "rope_theta", short_real(c.rope_theta), "rope_scaling", rope_json(&c));
+    if (c.attention_bias && !strcmp(c.architecture, "llama"))
+        json_object_put(&config, "attention_bias", json_true());
     *out = config;
     return config || error_no_memory(err, "model", 0);
 }

@@ -96,15 +96,26 @@ static bool all_finite(const float *line, int64_t n) {
 
 /* Row `r` of the file that is written, in Hugging Face's order. */
 static int64_t hub_row(const struct save_stream *stream, const struct save_item *item, int64_t r) {
-    return item->interleaved ? layout_row_from_gguf(r, stream->save->model->config.head_dim) : r;
+    return item->interleaved && item->rows > 1 ? layout_row_from_gguf(r, stream->save->model->config.head_dim)
+                                               : r;
 }
 
 /* Where that row lies in the model's own file. */
 static int64_t stored_row(const struct save_stream *stream, const struct save_item *item, int64_t hub) {
     const struct model *model = stream->save->model;
     enum weight_role role = layout_role(&model->config, item->weight);
-    bool interleaved = model->permuted && (role == WEIGHT_Q || role == WEIGHT_K);
+    bool interleaved = model->permuted && layout_interleaved(role) && item->rows > 1;
     return interleaved ? layout_row_to_gguf(hub, model->config.head_dim) : hub;
+}
+
+/* A bias of q or k is one row, whose elements stand in the order of the weight's rows. */
+static void reorder_bias(float *line, int64_t columns, int64_t head_dim,
+                         int64_t (*from)(int64_t r, int64_t head_dim)) {
+    float head[4096]; /* the widest that model_config_check lets pass */
+    for (int64_t at = 0; at < columns; at += head_dim) {
+        memcpy(head, line + at, (size_t)head_dim * sizeof *head);
+        for (int64_t i = 0; i < head_dim; i++) line[at + i] = head[from(i, head_dim)];
+    }
 }
 
 bool save_read_row(const struct save_stream *stream, const struct save_item *item, int64_t r, float *line,
@@ -118,6 +129,12 @@ bool save_read_row(const struct save_stream *stream, const struct save_item *ite
     } else if (!made) {
         struct stored stored = stored_of(tensor);
         stored_decode(&stored, stored_row(stream, item, hub), 0, item->columns, line);
+    }
+    if (layout_interleaved(layout_role(&save->model->config, item->weight)) && tensor->rank == 1) {
+        bool is = !made && save->model->permuted;
+        int64_t head_dim = save->model->config.head_dim;
+        if (is != item->interleaved)
+            reorder_bias(line, item->columns, head_dim, is ? layout_row_to_gguf : layout_row_from_gguf);
     }
     *report = (struct row_report){.state = all_finite(line, item->columns) ? ROW_GOOD : ROW_NOT_FINITE};
     return !made;

@@ -166,13 +166,14 @@ static bool add_weight(struct save_list *list, const struct save *save, size_t w
     bool gguf = save->to == CONTAINER_GGUF;
     if (!is_written(save, weight, row) || !layout_name(row, gguf, layout_layer(config, weight), name))
         return true;
-    item.interleaved = gguf && model->family->gguf_permuted && (role == WEIGHT_Q || role == WEIGHT_K);
+    item.interleaved = gguf && model->family->gguf_permuted && layout_interleaved(role);
     tensor.rank = layout_shape(config, role, tensor.dim);
     item.rows = tensor.rank == 2 ? tensor.dim[0] : 1;
     item.columns = tensor.dim[tensor.rank - 1];
     item.type = tensor.dtype = stored->rank ? save_type_of(save, weight, &item.wanted) : DTYPE_F32;
     if (dtype_row(item.type)->form != FORM_BLOCK) return add_pieces(list, item, name, err);
-    item.copied = stored->rank && stored->data && stored->dtype == item.type;
+    item.copied = stored->rank && stored->data && stored->dtype == item.type &&
+                  (tensor.rank == 2 || !layout_interleaved(role));
     return add_tensor(list, &item, &tensor, name, err);
 }
 

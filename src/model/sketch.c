@@ -21,7 +21,8 @@ static bool name_weights(struct model *model, struct error *err) {
         enum weight_role role = layout_role(config, i);
         const struct weight_name *row = layout_row(model->family, role);
         struct tensor *weight = &model->weights[i];
-        if (!row || !row->hub || (role == WEIGHT_HEAD && config->tied)) continue;
+        if (!row || !row->hub || !layout_present(config, row) || (role == WEIGHT_HEAD && config->tied))
+            continue;
         weight->name = row->hub; /* a pattern: whoever writes it names the layer */
         weight->dtype = DTYPE_F32;
         weight->rank = layout_shape(config, role, weight->dim);

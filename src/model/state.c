@@ -14,7 +14,7 @@
 static bool is_vector(const struct tensor *weight) { return weight->rank == 1; }
 
 static bool is_permuted(const struct model *model, enum weight_role role) {
-    return model->permuted && (role == WEIGHT_Q || role == WEIGHT_K);
+    return model->permuted && layout_interleaved(role);
 }
 
 /* Where a weight's numbers lie: a tied head's are the embedding's. */
@@ -336,10 +336,13 @@ void model_state_release(struct model_state *state) {
 bool model_weight_make(const struct model *model, size_t index, enum dtype base, enum dtype dtype, void *out,
                        struct pool *pool, struct error *err) {
     bool permuted = is_permuted(model, layout_role(&model->config, index));
-    struct weight_work work = {.source = &model->weights[source_of(model, index)],
-                               .base = base,
-                               .dtype = dtype,
-                               .head_dim = permuted ? model->config.head_dim : 0};
+    struct tensor source = model->weights[source_of(model, index)];
+    if (permuted && is_vector(&source)) { /* a row an element */
+        source.rank = 2;
+        source.dim[1] = 1;
+    }
+    struct weight_work work = {
+        .source = &source, .base = base, .dtype = dtype, .head_dim = permuted ? model->config.head_dim : 0};
     return weight_make(&work, out, pool, err);
 }
 

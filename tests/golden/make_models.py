@@ -48,6 +48,10 @@ MODELS = {
                          num_key_value_heads=2, head_dim=16, tie_word_embeddings=True, rope_theta=10000.0,
                          rope_scaling=dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
                                            original_max_position_embeddings=32)),
+    # Biases on q, k, v and o, of which llama's GGUF files interleave two.
+    "llama-bias": dict(LLAMA, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+                       num_key_value_heads=2, tie_word_embeddings=True, rope_theta=10000.0, rope_scaling=None,
+                       attention_bias=True),
     # Biases on q, k and v; one key head; a chat template.
     "qwen2": dict(COMMON, architectures=["Qwen2ForCausalLM"], model_type="qwen2", hidden_size=48, intermediate_size=128,
                   num_hidden_layers=2, num_attention_heads=3, num_key_value_heads=1, tie_word_embeddings=True,
@@ -247,8 +251,9 @@ def main():
     os.environ["HF_HUB_OFFLINE"] = "1"
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    for number, (name, config) in enumerate(MODELS.items()):
-        rng = np.random.default_rng(1000 + number)
+    numbers = {name: 1000 + n for n, name in enumerate(("llama-tied", "llama-untied", "llama-scaled", "qwen2", "llama-bias"))}
+    for name, config in MODELS.items():
+        rng = np.random.default_rng(numbers[name])
         directory = out / name
         (directory / "adapter").mkdir(parents=True, exist_ok=True)
         tokenizer = make_tokenizer(directory, name == "qwen2")
