@@ -15,8 +15,6 @@
 
 #include "base/mem.h"
 
-enum { writer_buffer_bytes = 1 << 20 };
-
 static fs_fault fault_hook;
 static void *fault_user;
 
@@ -151,9 +149,9 @@ bool fs_writer_open(struct fs_writer *writer, const char *path, struct error *er
     writer->fd = -1;
     writer->temporary = fs_partial(path);
     writer->path = mem_strdup(path);
-    writer->buffer = mem_alloc(writer_buffer_bytes);
+    writer->buffer = mem_alloc(fs_writer_memory);
     if (!writer->temporary || !writer->path || !writer->buffer) {
-        error_no_memory(err, "file", writer_buffer_bytes);
+        error_no_memory(err, "file", fs_writer_memory);
     } else {
         writer->fd = fs_open_retry(writer->temporary, O_WRONLY | O_CREAT | O_TRUNC, 0644);
         if (writer->fd >= 0) return true;
@@ -171,8 +169,8 @@ static bool writer_flush(struct fs_writer *writer, struct error *err) {
 
 bool fs_writer_write(struct fs_writer *writer, const void *data, size_t size, struct error *err) {
     writer->size += size;
-    if (size > writer_buffer_bytes - writer->held && !writer_flush(writer, err)) return false;
-    if (size > writer_buffer_bytes)
+    if (size > fs_writer_memory - writer->held && !writer_flush(writer, err)) return false;
+    if (size > fs_writer_memory)
         return write_all(writer->fd, writer->path, data, size) || fs_write_error(err, "write", writer->path);
     if (size) memcpy(writer->buffer + writer->held, data, size);
     writer->held += size;

@@ -27,6 +27,7 @@ bool fs_read(const char *path, size_t limit, struct buf *out, struct error *err)
 bool fs_write_atomic(const char *path, const void *data, size_t size, struct error *err);
 
 /* A file that is written in pieces, then published under its name, or dropped. */
+enum { fs_writer_memory = 1 << 20 }; /* bytes that an open one takes */
 struct fs_writer {
     int fd;
     uint64_t size;

@@ -3,6 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #include "base/checked.h"
 
@@ -54,6 +58,12 @@ char *mem_strndup(const char *text, size_t size) {
 
 char *mem_strdup(const char *text) { return mem_strndup(text, strlen(text)); }
 
+void mem_trim(void) {
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
+}
+
 void *mem_map(size_t size, int touch) {
     void *block = MAP_FAILED;
     if (!refused(size))
@@ -65,6 +75,13 @@ void *mem_map(size_t size, int touch) {
 #endif
     if (touch) memset(block, 0, size);
     return block;
+}
+
+size_t mem_map_shrink(void *pointer, size_t size, size_t least) {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), keep = (least + page - 1) / page * page;
+    if (!keep) keep = page;
+    if (keep >= size || munmap((char *)pointer + keep, size - keep)) return size;
+    return keep;
 }
 
 void mem_unmap(void *pointer, size_t size) {

@@ -17,6 +17,11 @@ char *mem_strndup(const char *text, size_t size);
  * resident now. NULL on failure. mem_unmap takes the same size. */
 void *mem_map(size_t size, int touch);
 void mem_unmap(void *pointer, size_t size);
+/* Gives back the pages beyond the first `least` bytes; returns the size that is left, for mem_unmap. */
+size_t mem_map_shrink(void *pointer, size_t size, size_t least);
+
+/* Gives back to the system what has been freed and is still held, where the allocator can. */
+void mem_trim(void);
 
 /* How many requests of this thread have failed so far. A caller that cannot see a failure itself, because a
  * library in between swallows it, compares the number before with the number after. */

@@ -34,6 +34,7 @@ uint64_t process_memory_available(void) {
 }
 
 #else
+#include "base/cgroup.h"
 
 /* The number after `key` in a file of "Key:   123 kB" lines, in bytes; 0: not there. */
 static uint64_t kib_field(const char *path, const char *key) {
@@ -65,44 +66,16 @@ void process_memory(struct process_memory *out) {
 
 uint64_t process_memory_total(void) { return kib_field("/proc/meminfo", "MemTotal"); }
 
-static uint64_t number_in(const char *path) {
-    unsigned long long number = UINT64_MAX;
-    FILE *file = fopen(path, "re");
-    if (!file) return UINT64_MAX;
-    if (fscanf(file, "%llu", &number) != 1) number = UINT64_MAX; /* "max" */
-    fclose(file);
-    return number;
+static struct cgroup_memory groups(void) {
+    struct cgroup_memory found;
+    cgroup_memory(&found, "/sys/fs/cgroup", "/proc/self/cgroup");
+    return found;
 }
 
-/* The folder of this process's cgroup (version 2); the root where the name cannot be read. */
-static void cgroup_path(char *out, size_t size, const char *file) {
-    char line[512], name[512] = "";
-    FILE *list = fopen("/proc/self/cgroup", "re");
-    while (list && fgets(line, sizeof line, list))
-        if (!strncmp(line, "0::", 3)) snprintf(name, sizeof name, "%s", line + 3);
-    if (list) fclose(list);
-    name[strcspn(name, "\n")] = '\0';
-    snprintf(out, size, "/sys/fs/cgroup%s/%s", name, file);
-    if (access(out, R_OK) != 0) snprintf(out, size, "/sys/fs/cgroup/%s", file);
-}
-
-uint64_t process_memory_limit(void) {
-    char path[640];
-    cgroup_path(path, sizeof path, "memory.max");
-    uint64_t limit = number_in(path),
-             first_version = number_in("/sys/fs/cgroup/memory/memory.limit_in_bytes");
-    if (first_version < limit) limit = first_version;
-    return limit >= UINT64_C(1) << 60 ? UINT64_MAX : limit;
-}
+uint64_t process_memory_limit(void) { return groups().limit; }
 
 uint64_t process_memory_available(void) {
-    char path[640];
-    uint64_t available = kib_field("/proc/meminfo", "MemAvailable"), limit = process_memory_limit();
-    if (limit == UINT64_MAX) return available;
-    cgroup_path(path, sizeof path, "memory.current");
-    uint64_t used = number_in(path);
-    if (used == UINT64_MAX) used = 0;
-    uint64_t left = limit > used ? limit - used : 0;
+    uint64_t available = kib_field("/proc/meminfo", "MemAvailable"), left = groups().available;
     return left < available ? left : available;
 }
 #endif

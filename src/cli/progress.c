@@ -148,6 +148,13 @@ static void nonfinite(struct cli *cli, const json_t *event) {
     putchar('\n');
 }
 
+static void micro_batch(struct cli *cli, const json_t *event) {
+    (void)cli;
+    printf("step %.0f  ", json_get_number(event, "step"));
+    print_text(stdout, json_get_text(event, "message"), false);
+    putchar('\n');
+}
+
 static void overflow(struct cli *cli, const json_t *event) {
     (void)cli;
     printf("step %.0f  overflow in f16, left out; the loss is scaled by %.0f from here on\n",
@@ -226,6 +233,7 @@ void progress_event(struct cli *cli, const json_t *event) {
                 {"nonfinite", nonfinite},
                 {"save_failed", save_failed},
                 {"overflow", overflow},
+                {"micro_batch", micro_batch},
                 {"resume", resume},
                 {"early_stop", early_stop},
                 {"done", done},

@@ -21,7 +21,7 @@ enum {
              13 +
          OP_COUNT * 67 + DTYPE_COUNT) *
             10 +
-        3
+        4
 };
 
 struct device;
@@ -66,9 +66,11 @@ struct device_ops {
     /* Name, threads, features, which kernels and products were selected, why not the others. */
     bool (*describe)(const struct device *device, json_t **out, struct error *err);
     /* Measured rates: product flops per second of one compute type, NULL: of each, at shapes [n][3] = m, n,
-     * k; bytes per second. Takes some 60 ms for each. */
+     * k; bytes per second. Takes some 60 ms for each, and no more than `memory` bytes (0: as many as it
+     * likes): a shape is cut to what fits, and told so; what cannot be measured within them has the rate 0.
+     */
     bool (*measure)(struct device *device, const enum dtype *compute, const int64_t (*shapes)[3], int count,
-                    json_t **out, struct error *err);
+                    uint64_t memory, json_t **out, struct error *err);
     /* False with the reason in *err when a node cannot run here. */
     bool (*supports)(const struct device *device, const struct graph *graph, const struct node *node,
                      struct error *err);
@@ -84,12 +86,17 @@ struct device_ops {
     /* Programs over one store never run at the same time and share one arena: makes it at least this large.
      * Called with the largest of their plans before they are compiled. */
     bool (*reserve)(struct store *store, uint64_t bytes, struct error *err);
-    /* The same for the file of what programs offload, in the state table's directory; NULL: this device
+    /* Gives back what the arena has beyond this, between runs; programs that need more must not run again.
+     * NULL: it stays. */
+    void (*shrink)(struct store *store, uint64_t bytes);
+    /* As reserve, for the file of what programs offload, in the state table's directory; NULL: this device
      * offloads nothing, neither values nor rows of state. */
     bool (*reserve_file)(struct store *store, uint64_t bytes, struct error *err);
     /* Copies `bytes` of a state row (offset 0) in or out. */
     bool (*upload)(struct store *store, int row, const void *data, size_t bytes, struct error *err);
     bool (*download)(struct store *store, int row, void *data, size_t bytes, struct error *err);
+    /* Where a row that is not mapped lies, for the host to read and write between runs. NULL: it cannot. */
+    void *(*row)(struct store *store, int row);
     bool (*compile)(struct device *device, const struct plan *plan, struct store *store, struct program **out,
                     struct error *err);
     /* May return before the device is done; read, download and finish wait for it. */

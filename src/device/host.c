@@ -78,6 +78,8 @@ bool host_download(struct store *store, int row, void *data, size_t bytes, struc
     return true;
 }
 
+void *host_row(struct store *store, int row) { return store->data[row]; }
+
 bool host_reserve(struct store *store, uint64_t bytes, struct error *err) {
     if (bytes <= store->arena_bytes) return true;
     mem_unmap(store->arena, store->arena_bytes);
@@ -86,6 +88,10 @@ bool host_reserve(struct store *store, uint64_t bytes, struct error *err) {
     if (!store->arena) return error_no_memory(err, "program", bytes);
     store->arena_bytes = (size_t)bytes;
     return true;
+}
+
+void host_shrink(struct store *store, uint64_t bytes) {
+    store->arena_bytes = mem_map_shrink(store->arena, store->arena_bytes, (size_t)bytes);
 }
 
 bool host_reserve_file(struct store *store, uint64_t bytes, struct error *err) {

@@ -43,7 +43,7 @@ bool bench_rates(struct job *job, const struct device_ops *ops, struct device *d
     int64_t shapes[bench_most_shapes][3];
     int count;
     return bench_shapes(job, shapes, &count, err) &&
-           ops->measure(device, NULL, (const int64_t(*)[3])shapes, count, out, err);
+           ops->measure(device, NULL, (const int64_t(*)[3])shapes, count, 0, out, err);
 }
 
 bool bench_device(struct job *job, const struct device_ops *ops, struct device **out, struct error *err) {

@@ -54,6 +54,9 @@ struct save {
  * relative_error: root of the squared change of all numbers over their sum of squares. */
 bool model_save(const struct save *save, json_t **report, struct error *err);
 
+/* The most that model_save takes of the memory, beyond what it is given. */
+uint64_t model_save_memory(const struct model *model, int threads);
+
 /* tokenizer.json, tokenizer_config.json, generation_config.json where there are more ends than the
  * tokenizer's, and chat_template.jinja of `source` unless that is NULL. */
 bool model_write_text(const struct model *model, const char *source, size_t source_size,

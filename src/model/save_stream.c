@@ -45,6 +45,23 @@ static bool measure(const struct save_stream *stream, uint64_t *bytes, int64_t *
     return true;
 }
 
+/* Reports are most where rows are shortest, the slab and the lines where they are longest. */
+uint64_t model_save_memory(const struct model *model, int threads) {
+    uint64_t longest = 1, reports = 1;
+    for (size_t i = 0; i < layout_count(&model->config); i++) {
+        const struct tensor *weight = &model->weights[i];
+        if (weight->rank != 2) continue;
+        uint64_t columns = (uint64_t)weight->dim[1], rows = (uint64_t)weight->dim[0];
+        uint64_t together =
+            slab_bytes / (2 * columns) + 1; /* of 2 bytes each, the least of what is trained */
+        if (columns > longest) longest = columns;
+        if ((rows < together ? rows : together) > reports) reports = rows < together ? rows : together;
+    }
+    uint64_t row = longest * sizeof(float);
+    return (row > slab_bytes ? row : slab_bytes) + 2 * row * (uint64_t)threads +
+           reports * sizeof(struct row_report) + fs_writer_memory;
+}
+
 bool save_stream_open(struct save_stream **out, const struct save *save, const struct save_list *list,
                       struct error *err) {
     struct save_stream *stream = *out = mem_calloc(1, sizeof *stream);

@@ -4,6 +4,8 @@
 
 #include "base/mem.h"
 
+uint64_t batch_bytes(int64_t tokens) { return 7 * sizeof(int32_t) * (uint64_t)tokens; }
+
 bool batch_open(struct batch *out, int64_t tokens, int64_t segments, struct error *err) {
     memset(out, 0, sizeof *out);
     out->capacity = tokens;

@@ -14,6 +14,7 @@ struct batch {
     struct binding binding; /* points at the arrays above */
 };
 
+uint64_t batch_bytes(int64_t tokens); /* about what one takes */
 bool batch_open(struct batch *out, int64_t tokens, int64_t segments, struct error *err);
 void batch_close(struct batch *batch);
 void batch_clear(struct batch *batch);

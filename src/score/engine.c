@@ -81,29 +81,27 @@ static bool fill_weights(struct engine *engine, struct error *err) {
     bool ok = engine_open_pool(engine, &pool, err);
     for (int i = 0; ok && i < table->count; i++) {
         if (table->rows[i].class != STATE_WEIGHT || table->rows[i].parent >= 0) continue;
-        size_t bytes = (size_t)table->rows[i].bytes;
-        void *copy = mem_alloc(bytes);
-        ok = (copy || error_no_memory(err, "model", bytes)) &&
-             model_state_make(&engine->state, i, copy, pool, err) &&
-             engine->ops->upload(engine->store, i, copy, bytes, err);
-        mem_free(copy);
+        struct engine_row row;
+        if (!engine_row_open(&row, engine, i, false, err)) ok = false;
+        ok = ok && model_state_make(&engine->state, i, row.data, pool, err) && engine_row_put(&row, err);
+        engine_row_release(&row);
     }
     pool_close(&pool);
     return ok;
 }
 
+/* What making a weight takes for a while is taken before the arena is, which is larger. */
 bool engine_start(struct engine *engine, uint64_t arena, struct error *err) {
     return engine->ops->store_open(engine->device, &engine->state.table, &engine->store, err) &&
-           engine->ops->reserve(engine->store, arena, err) && fill_weights(engine, err);
+           fill_weights(engine, err) && engine->ops->reserve(engine->store, arena, err);
 }
 
-/* Untouched pages are zeros that take no memory. */
 bool engine_clear(struct engine *engine, int row, struct error *err) {
-    size_t bytes = (size_t)engine->state.table.rows[row].bytes;
-    void *zeros = mem_map(bytes, 0);
-    if (!zeros) return error_no_memory(err, "engine", bytes);
-    bool ok = engine->ops->upload(engine->store, row, zeros, bytes, err);
-    mem_unmap(zeros, bytes);
+    struct engine_row zeros;
+    if (!engine_row_open(&zeros, engine, row, false, err)) return false;
+    if (!zeros.copied) memset(zeros.data, 0, zeros.bytes); /* a copy's pages are zeros */
+    bool ok = engine_row_put(&zeros, err);
+    engine_row_release(&zeros);
     return ok;
 }
 

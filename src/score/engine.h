@@ -42,6 +42,20 @@ bool program_plan(struct engine_program *out, const struct engine *engine, enum 
 uint64_t program_bytes(const struct engine_program *program);
 /* The store, filled, and an arena of at least `arena` bytes. */
 bool engine_start(struct engine *engine, uint64_t arena, struct error *err);
+/* A row of state (no mapped one) that the host works on: where it lies, if the device's memory is the host's,
+ * else a copy. Opened with what stands there (`read`) or for something new; `put` gives back what was
+ * written. Release takes one that did not open. */
+struct engine_row {
+    const struct engine *engine;
+    int row;
+    void *data;
+    size_t bytes;
+    bool copied;
+};
+bool engine_row_open(struct engine_row *out, const struct engine *engine, int row, bool read,
+                     struct error *err);
+bool engine_row_put(const struct engine_row *row, struct error *err);
+void engine_row_release(struct engine_row *row);
 /* Zeros in a row of state; in all that is trained, its gradients and the optimizer's state. */
 bool engine_clear(struct engine *engine, int row, struct error *err);
 bool engine_reset(struct engine *engine, struct error *err);
@@ -70,6 +84,8 @@ bool engine_init_bytes(const struct engine *engine, uint64_t *out, struct error 
 /* `average`: the moving average's numbers where one is kept, which is what the run's result is. */
 bool engine_save_adapter(struct engine *engine, const char *directory, bool average, const char *base_model,
                          const json_t *card, struct error *err);
+/* The most that engine_save_adapter copies of what is trained. */
+uint64_t engine_save_copies(const struct engine *engine);
 /* The moving average, if one is kept, begins at the trained values. */
 bool engine_init_average(struct engine *engine, struct error *err);
 

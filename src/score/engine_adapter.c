@@ -296,13 +296,18 @@ static bool download(struct saving *saving, int row, float **at, struct error *e
     return engine->ops->download(engine->store, row, *at, bytes, err);
 }
 
-static bool save_part(struct saving *saving, const struct trained_part *part, struct tensor *out,
+/* `change`: its numbers are to be moved; else they are read where they lie, if the host can. */
+static bool save_part(struct saving *saving, const struct trained_part *part, bool change, struct tensor *out,
                       struct error *err) {
-    const struct model_state *state = &saving->engine->state;
+    const struct engine *engine = saving->engine;
+    const struct model_state *state = &engine->state;
     float *numbers;
     if (!part) return true;
     const struct state_row *row = &state->table.rows[part->row];
-    if (!download(saving, saving->average ? model_state_average(state, part->row) : part->row, &numbers, err))
+    int from = saving->average ? model_state_average(state, part->row) : part->row;
+    if (engine->ops->row && !change)
+        numbers = engine->ops->row(engine->store, from);
+    else if (!download(saving, from, &numbers, err))
         return false;
     *out = (struct tensor){.name = "part",
                            .dtype = DTYPE_F32,
@@ -357,12 +362,13 @@ static bool save_pair(struct saving *saving, size_t module, struct peft_pair *pa
     const struct model_state *state = &saving->engine->state;
     const struct start_pair *start = &state->starts[module];
     pair->embedding = part_module(&state->model->config, module) == MODULE_EMBEDDING;
-    return save_part(saving, model_state_part(state, module, PART_LORA_A), &pair->a, err) &&
+    return save_part(saving, model_state_part(state, module, PART_LORA_A), pair->embedding || start->a >= 0,
+                     &pair->a, err) &&
            (!pair->embedding || turn_a(&pair->a, err)) &&
            (start->a < 0 || join_a(saving, start->a, &pair->a, err)) &&
-           save_part(saving, model_state_part(state, module, PART_LORA_B), &pair->b, err) &&
+           save_part(saving, model_state_part(state, module, PART_LORA_B), start->b >= 0, &pair->b, err) &&
            (start->b < 0 || join_b(saving, start->b, &pair->b, err)) &&
-           save_part(saving, model_state_part(state, module, PART_MAGNITUDE), &pair->magnitude, err);
+           save_part(saving, model_state_part(state, module, PART_MAGNITUDE), false, &pair->magnitude, err);
 }
 
 static bool save_weights(struct saving *saving, struct peft_weight *weights, size_t *count,
@@ -371,9 +377,24 @@ static bool save_weights(struct saving *saving, struct peft_weight *weights, siz
     for (int i = 0; i < state->parts.count; i++) {
         if (state->list[i].kind != PART_WEIGHT) continue;
         weights[*count] = (struct peft_weight){.name = state->parts.items[i].name};
-        if (!save_part(saving, &state->list[i], &weights[(*count)++].tensor, err)) return false;
+        if (!save_part(saving, &state->list[i], false, &weights[(*count)++].tensor, err)) return false;
     }
     return true;
+}
+
+uint64_t engine_save_copies(const struct engine *engine) {
+    const struct model_state *state = &engine->state;
+    uint64_t bytes = 0;
+    if (!engine->ops->row) return state_class_bytes(&state->table, STATE_TRAINED);
+    for (size_t i = 0; i < method_part_count(&engine->model->config); i++) {
+        const struct trained_part *a = model_state_part(state, i, PART_LORA_A);
+        bool starts = state->starts[i].a >= 0;
+        if (!a || (!starts && part_module(&engine->model->config, i) != MODULE_EMBEDDING)) continue;
+        const struct trained_part *b = model_state_part(state, i, PART_LORA_B);
+        bytes += state->table.rows[a->row].bytes * (starts ? 2 : 1);
+        if (starts && b) bytes += state->table.rows[b->row].bytes * 2;
+    }
+    return bytes;
 }
 
 bool engine_save_adapter(struct engine *engine, const char *directory, bool average, const char *base_model,

@@ -6,19 +6,21 @@
 #include "model/method_init.h"
 #include "score/engine_internal.h"
 
+static bool copy_row(struct engine *engine, int from, int to, struct error *err) {
+    struct engine_row numbers;
+    if (!engine_row_open(&numbers, engine, from, true, err)) return false;
+    bool ok = engine->ops->upload(engine->store, to, numbers.data, numbers.bytes, err);
+    engine_row_release(&numbers);
+    return ok;
+}
+
 /* A row begins as long as it is. */
 static bool init_magnitudes(struct engine *engine, struct error *err) {
     const struct model_state *state = &engine->state;
     for (int i = 0; i < state->parts.count; i++) {
         const struct trained_part *part = &state->list[i];
         if (part->kind != PART_MAGNITUDE) continue;
-        size_t bytes = (size_t)state->table.rows[part->row].bytes;
-        float *norms = mem_alloc(bytes);
-        if (!norms) return error_no_memory(err, "adapter", bytes);
-        bool ok = engine->ops->download(engine->store, state->norms[part->of], norms, bytes, err) &&
-                  engine->ops->upload(engine->store, part->row, norms, bytes, err);
-        mem_free(norms);
-        if (!ok) return false;
+        if (!copy_row(engine, state->norms[part->of], part->row, err)) return false;
     }
     return true;
 }
@@ -147,12 +149,10 @@ bool engine_init_trained(struct engine *engine, uint64_t seed, struct error *err
     for (int i = 0; i < state->parts.count; i++) {
         const struct trained_part *part = &state->list[i];
         if (!is_drawn(engine, part)) continue;
-        size_t bytes = (size_t)state->table.rows[part->row].bytes;
-        float *numbers = mem_map(bytes, 0); /* pages that are given back */
-        if (!numbers) return error_no_memory(err, "model", bytes);
-        bool ok = init_part(engine, part, seed, numbers, err) &&
-                  engine->ops->upload(engine->store, part->row, numbers, bytes, err);
-        mem_unmap(numbers, bytes);
+        struct engine_row numbers;
+        if (!engine_row_open(&numbers, engine, part->row, false, err)) return false;
+        bool ok = init_part(engine, part, seed, numbers.data, err) && engine_row_put(&numbers, err);
+        engine_row_release(&numbers);
         if (!ok) return false;
     }
     return (!method_init_is_made(&state->method) || make_starts(engine, err)) && engine_derive(engine, err) &&
@@ -161,12 +161,5 @@ bool engine_init_trained(struct engine *engine, uint64_t seed, struct error *err
 
 bool engine_init_average(struct engine *engine, struct error *err) {
     const struct model_state *state = &engine->state;
-    if (state->average < 0) return true;
-    size_t bytes = (size_t)state->table.rows[state->trained].bytes;
-    void *numbers = mem_map(bytes, 0); /* pages that are given back */
-    bool ok = numbers || error_no_memory(err, "adapter", bytes);
-    ok = ok && engine->ops->download(engine->store, state->trained, numbers, bytes, err) &&
-         engine->ops->upload(engine->store, state->average, numbers, bytes, err);
-    mem_unmap(numbers, bytes);
-    return ok;
+    return state->average < 0 || copy_row(engine, state->trained, state->average, err);
 }

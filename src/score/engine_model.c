@@ -10,10 +10,10 @@
 
 static const char gguf_name[] = "model.gguf";
 
-/* The trained block, out of the device: rows are asked for by several threads. */
+/* The trained block: its rows are asked for by several threads. */
 struct saving {
     const struct model_state *state;
-    float *block;
+    struct engine_row block;
 };
 
 static bool trained_row(void *user, size_t index, int64_t row, float *out) {
@@ -23,7 +23,8 @@ static bool trained_row(void *user, size_t index, int64_t row, float *out) {
     if (at < 0 || table->rows[at].class != STATE_TRAINED) return false;
     const struct state_row *r = &table->rows[at];
     int64_t columns = r->dim[r->rank - 1];
-    memcpy(out, saving->block + r->offset / sizeof *out + row * columns, (size_t)columns * sizeof *out);
+    memcpy(out, (const float *)saving->block.data + r->offset / sizeof *out + row * columns,
+           (size_t)columns * sizeof *out);
     return true;
 }
 
@@ -43,16 +44,14 @@ static void choose_types(const struct model_state *state, enum dtype trained, en
 bool engine_save_model(struct engine *engine, const char *directory, bool masters, struct error *err) {
     const struct model_state *state = &engine->state;
     const struct model *model = engine->model;
-    size_t bytes = (size_t)state->table.rows[state->trained].bytes;
-    struct saving saving = {.state = state, .block = mem_map(bytes, 0)}; /* pages that are given back */
+    struct saving saving = {.state = state};
     enum dtype *types = mem_array(layout_count(&model->config), sizeof *types);
     char *file = model->gguf ? fs_join(directory, gguf_name) : mem_strdup(directory);
     json_t *report = NULL;
-    bool ok = (saving.block && types && file) || error_no_memory(err, "model", bytes);
+    bool ok = (types && file) || error_no_memory(err, "model", 0);
     ok = ok &&
-         engine->ops->download(engine->store,
-                               masters ? state->trained : model_state_average(state, state->trained),
-                               saving.block, bytes, err) &&
+         engine_row_open(&saving.block, engine,
+                         masters ? state->trained : model_state_average(state, state->trained), true, err) &&
          (!model->gguf || fs_make_directories(directory, err));
     if (ok) {
         struct save save = {.model = model,
@@ -65,7 +64,7 @@ bool engine_save_model(struct engine *engine, const char *directory, bool master
         ok = model_save(&save, &report, err);
     }
     json_decref(report);
-    mem_unmap(saving.block, bytes);
+    engine_row_release(&saving.block);
     mem_free(types);
     mem_free(file);
     return ok;
@@ -75,16 +74,15 @@ static bool load_part(struct engine *engine, const struct model *model, const st
                       struct error *err) {
     const struct tensor *weight = &model->weights[part->of];
     const struct state_row *row = &engine->state.table.rows[part->row];
-    size_t bytes = (size_t)row->bytes;
+    struct engine_row numbers;
     if (weight->rank != row->rank || memcmp(weight->dim, row->dim, (size_t)row->rank * sizeof *row->dim) ||
         weight->dtype != DTYPE_F32)
         return error_set(err, ERROR_INPUT, "model",
                          "%s: the weight %s is missing, of another shape or not f32", model->path, row->name);
-    float *numbers = mem_map(bytes, 0);
-    if (!numbers) return error_no_memory(err, "model", bytes);
-    bool ok = model_weight_make(model, part->of, DTYPE_F32, DTYPE_F32, numbers, NULL, err) &&
-              engine->ops->upload(engine->store, part->row, numbers, bytes, err);
-    mem_unmap(numbers, bytes);
+    if (!engine_row_open(&numbers, engine, part->row, false, err)) return false;
+    bool ok = model_weight_make(model, part->of, DTYPE_F32, DTYPE_F32, numbers.data, NULL, err) &&
+              engine_row_put(&numbers, err);
+    engine_row_release(&numbers);
     return ok;
 }
 

@@ -48,7 +48,8 @@ static const struct {
                 {"stale", offsetof(struct progress, stale), INT32_MAX, true},
                 {"skipped", offsetof(struct progress, skipped), INT32_MAX, true},
                 {"skipped_in_row", offsetof(struct progress, skipped_in_row), INT32_MAX, true},
-                {"rollbacks", offsetof(struct progress, rollbacks), 1000, true}};
+                {"rollbacks", offsetof(struct progress, rollbacks), 1000, true},
+                {"micro_batch_tokens", offsetof(struct progress, micro_batch_tokens), INT32_MAX, true}};
 enum { counter_count = sizeof counters / sizeof *counters };
 
 /* JSON has no NaN: a value that was never measured, or is none, is left out. */
@@ -80,10 +81,9 @@ enum { most_moments = optimizer_most_states + 2 };
 /* The optimizer's state as tensors, named as its row names it, the moving average, and what scales the loss;
  * `rows` are those of the state table. */
 static size_t list_moments(const struct engine *engine, int rows[most_moments],
-                           struct tensor tensors[most_moments], uint64_t *largest) {
+                           struct tensor tensors[most_moments]) {
     const struct model_state *state = &engine->state;
     size_t count = 0;
-    *largest = 0;
     for (int s = 0; s < most_moments; s++) {
         int at = s < optimizer_most_states    ? state->moments[s]
                  : s == optimizer_most_states ? state->average
@@ -93,36 +93,32 @@ static size_t list_moments(const struct engine *engine, int rows[most_moments],
         rows[count] = at;
         tensors[count++] = (struct tensor){
             .name = row->name, .dtype = row->dtype, .rank = 1, .dim = {row->dim[0]}, .bytes = row->bytes};
-        if (row->bytes > *largest) *largest = row->bytes;
     }
     return count;
 }
 
-/* One at a time, in pages that are given back, so that saving takes what the plan says of it. */
+/* One at a time, so that saving takes what the plan says of it. */
 struct moments {
     struct engine *engine;
     int rows[most_moments];
-    void *copy;
 };
 
 static bool emit_moment(void *user, size_t index, struct fs_writer *file, struct error *err) {
     const struct moments *moments = user;
-    struct engine *engine = moments->engine;
-    size_t bytes = (size_t)engine->state.table.rows[moments->rows[index]].bytes;
-    return engine->ops->download(engine->store, moments->rows[index], moments->copy, bytes, err) &&
-           fs_writer_write(file, moments->copy, bytes, err);
+    struct engine_row row;
+    if (!engine_row_open(&row, moments->engine, moments->rows[index], true, err)) return false;
+    bool ok = fs_writer_write(file, row.data, row.bytes, err);
+    engine_row_release(&row);
+    return ok;
 }
 
 static bool write_optimizer(struct engine *engine, const char *directory, struct error *err) {
     struct moments moments = {.engine = engine};
     struct tensor tensors[most_moments];
-    uint64_t largest;
-    size_t count = list_moments(engine, moments.rows, tensors, &largest), bytes = (size_t)largest + 64;
+    size_t count = list_moments(engine, moments.rows, tensors);
     char *path = fs_join(directory, "optimizer.safetensors");
-    moments.copy = mem_map(bytes, 0);
-    bool ok = (path && moments.copy) || error_no_memory(err, "checkpoint", bytes);
-    ok = ok && safetensors_write_each(path, tensors, count, NULL, emit_moment, &moments, err);
-    mem_unmap(moments.copy, bytes);
+    bool ok = path ? safetensors_write_each(path, tensors, count, NULL, emit_moment, &moments, err)
+                   : error_no_memory(err, "checkpoint", 0);
     mem_free(path);
     return ok;
 }
@@ -325,8 +321,7 @@ static bool read_optimizer(struct engine *engine, const char *directory, struct 
     struct safetensors *file = NULL;
     struct tensor tensors[most_moments];
     int rows[most_moments];
-    uint64_t largest;
-    size_t count = list_moments(engine, rows, tensors, &largest);
+    size_t count = list_moments(engine, rows, tensors);
     char *path = fs_join(directory, "optimizer.safetensors");
     bool ok = path ? safetensors_open(&file, path, err) : error_no_memory(err, "checkpoint", 0);
     for (size_t i = 0; ok && i < count; i++) {

@@ -26,6 +26,7 @@ struct progress {
     int64_t best_step;           /* 0: none */
     int64_t evaluated;           /* the step after which eval_loss was measured; 0: never */
     int64_t stale;               /* evaluations since one was an improvement */
+    int64_t micro_batch_tokens;  /* of the last step's; 0: not told */
     double seconds;              /* spent training so far */
 };
 

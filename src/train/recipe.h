@@ -131,6 +131,7 @@ struct recipe {
     int frozen_weights;         /* enum frozen_weights */
     int64_t micro_batch_tokens; /* 0: auto */
     uint64_t memory;            /* bytes; 0: no bound */
+    uint64_t memory_reserve;    /* bytes; 0: auto or off, as its origin says (train/watch.c) */
 
     /* measuring and saving */
     int64_t eval_every, save_every; /* steps; 0: auto */

@@ -678,6 +678,18 @@ const struct setting recipe_rows[] = {
      .group = "machine",
      .help = "bound on the process's memory, e.g. 4GiB; 0: what is free",
      .offset = AT(memory)},
+    {.name = "memory-reserve",
+     .type = SETTING_BYTES,
+     .uses = USE_RUN,
+     .effect = SETTING_HARMLESS,
+     .least = 0,
+     .most = 9e18,
+     .automatic =
+         "256 MiB, a twentieth of the memory, or half of what the run leaves free; the least of them",
+     .group = "machine",
+     .help = "what is left to other programs: where they take so much that less is free, micro-batches are "
+             "halved between two steps; 0: never",
+     .offset = AT(memory_reserve)},
 
     {.name = "eval-every",
      .type = SETTING_INT,

@@ -253,7 +253,7 @@ static bool check_disk(struct run *run, struct error *err) {
     return error_fix(err, "Free space there, or choose another --output.");
 }
 
-static bool write_recipe(struct run *run, struct error *err) {
+bool run_write_recipe(struct run *run, struct error *err) {
     char *path = fs_join(run->recipe->output, "recipe.yaml");
     bool ok = path ? recipe_write(run->recipe, path, err) : error_no_memory(err, "train", 0);
     mem_free(path);
@@ -269,12 +269,9 @@ static bool open_hyper(struct run *run, struct error *err) {
 bool run_start_engine(struct run *run, struct error *err) {
     struct run_programs *p = &run->programs;
     p->engine.state.table.directory = offload_directory(run);
-    const uint64_t sizes[] = {program_bytes(&p->train), program_bytes(&p->update), program_bytes(&p->score)};
-    uint64_t arena = 0;
-    for (int i = 0; i < 3; i++)
-        if (sizes[i] > arena) arena = sizes[i];
-    return engine_start(&p->engine, arena, err) && program_compile(&p->train, &p->engine, err) &&
-           program_compile(&p->update, &p->engine, err) && program_compile(&p->score, &p->engine, err) &&
+    return engine_start(&p->engine, program_bytes(run_programs_largest(p)), err) &&
+           program_compile(&p->train, &p->engine, err) && program_compile(&p->update, &p->engine, err) &&
+           program_compile(&p->score, &p->engine, err) &&
            batch_open(&run->batch, run->plan.micro_batch_tokens, run->plan.segments, err) &&
            open_hyper(run, err);
 }
@@ -340,6 +337,17 @@ bool run_tell_warnings(const struct run *run, struct events *events, struct erro
     return tell_from(run, 0, events, err);
 }
 
+/* The checkpoint was reached with micro-batches of another size: the same result to rounding. */
+static bool note_micro_batch(struct run *run, struct error *err) {
+    int64_t before = run->progress.micro_batch_tokens, now = run->plan.micro_batch_tokens;
+    char text[96];
+    snprintf(text, sizeof text, "micro-batch-tokens %lld → %lld", (long long)before, (long long)now);
+    for (size_t i = 0; i < json_array_size(run->changed); i++)
+        if (!strcmp(json_string_value(json_array_get(run->changed, i)), text)) return true;
+    return !before || before == now || json_array_append_new(run->changed, json_string(text)) == 0 ||
+           error_no_memory(err, "train", 0);
+}
+
 static bool first_events(struct run *run, struct error *err) {
     json_t *plan = NULL;
     if (!run_plan_json(&run->plan, &run->programs, false, &plan, err)) return false;
@@ -362,11 +370,12 @@ static bool open_events(struct run *run, struct error *err) {
 /* All that can fail for want of memory or a good checkpoint comes before the first file is written. */
 bool run_begin(struct run *run, struct error *err) {
     bool ok = make_output(run, err) && check_disk(run, err) && run_start_engine(run, err) &&
-              load_start(run, run->resumed, err) && run_rehearse(run, err) &&
-              sweep(run->recipe->output, false, err) && write_recipe(run, err) && open_events(run, err);
+              load_start(run, run->resumed, err) && note_micro_batch(run, err) && run_rehearse(run, err) &&
+              sweep(run->recipe->output, false, err) && run_write_recipe(run, err) && open_events(run, err);
     run_sample_memory(run);
     if (ok && run->host->prepared) run->host->prepared(run->host->user, run->recipe);
     ok = ok && first_events(run, err);
+    run_watch_begin(run);
     if (!ok) leave_nothing(run);
     return ok;
 }

@@ -40,6 +40,10 @@ struct run {
     float *hyper;     /* INPUT_HYPER */
     uint64_t highest; /* memory, as peak_bytes counts it */
     uint64_t mapped;  /* the most pages of files that were mapped at a time */
+    struct {
+        uint64_t reserve; /* bytes that are left to other programs; 0: nobody looks */
+        bool told;        /* that no smaller micro-batch would help */
+    } watch;
     struct patience {
         double begun, expected; /* of the step under way: when, and seconds that it will take */
         double asked;           /* when a stop was first seen in it; 0: not yet */
@@ -68,6 +72,11 @@ bool step_replay(struct run *run, const struct step *step, struct nonfinite *fou
 bool run_nonfinite(struct run *run, const struct step *step, struct error *err);
 /* Back to the newest good checkpoint, or to the start. */
 bool run_go_back(struct run *run, struct error *err);
+
+/* Looks at what other programs leave of the memory (watch.c): from here on; before each step. */
+void run_watch_begin(struct run *run);
+bool run_watch(struct run *run, struct error *err);
+bool run_write_recipe(struct run *run, struct error *err);
 
 /* Reads everything; writes nothing. `planning`: no output directory is asked for. */
 bool run_read(struct run *run, struct recipe *recipe, const struct trainer_host *host, bool planning,

@@ -4,14 +4,18 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/fs.h"
+#include "base/mem.h"
 #include "base/process.h"
 #include "base/text.h"
+#include "base/thread.h"
 #include "model/method_init.h"
+#include "model/save.h"
+#include "score/batch.h"
 #include "train/recipe_groups.h"
 #include "train/run_profile.h"
 
 enum {
-    save_slack = 12 << 20, /* buffers of saving, events and JSON, beyond one copy of the adapter */
     largest_micro_batch = 4096,
     largest_on_device = 32768, /* where a GPU is to be filled */
 };
@@ -29,13 +33,19 @@ struct choice {
     int64_t tokens;
 };
 
-static int64_t longest_example(const struct inputs *inputs) {
+int64_t run_plan_longest(const struct inputs *inputs) {
     int64_t longest = 2;
     const struct examples *sets[] = {&inputs->train, &inputs->held_out};
     for (size_t s = 0; s < 2; s++)
         for (size_t i = 0; i < sets[s]->count; i++)
             if (sets[s]->items[i].count > longest) longest = sets[s]->items[i].count;
     return longest;
+}
+
+static struct graph_sizes sizes_of(int64_t tokens, enum graph_keep keep, const struct recipe *recipe) {
+    int64_t segments = recipe->batch_size > 64 ? recipe->batch_size : 64;
+    return (struct graph_sizes){
+        .tokens = tokens, .targets = tokens, .segments = segments < tokens ? segments : tokens, .keep = keep};
 }
 
 static bool plan_programs(struct run_programs *out, const struct choice *choice, const struct recipe *recipe,
@@ -52,10 +62,7 @@ static bool plan_programs(struct run_programs *out, const struct choice *choice,
         .optimizer = {(enum optimizer_kind)recipe->optimizer, recipe->momentum > 0},
         .groups = &groups,
         .average = recipe->ema_decay > 0};
-    int64_t segments = recipe->batch_size > 64 ? recipe->batch_size : 64;
-    if (segments > choice->tokens) segments = choice->tokens;
-    struct graph_sizes sizes = {
-        .tokens = choice->tokens, .targets = choice->tokens, .segments = segments, .keep = choice->keep};
+    struct graph_sizes sizes = sizes_of(choice->tokens, choice->keep, recipe);
     memset(out, 0, sizeof *out);
     bool ok = recipe_groups(&groups, recipe, &arena, err) &&
               engine_open(&out->engine, ops, device, inputs->model, &inputs->method, &options, err) &&
@@ -75,15 +82,42 @@ void run_programs_release(struct run_programs *programs) {
     memset(programs, 0, sizeof *programs);
 }
 
-/* What else there is to place: on a device with memory of its own nothing of the process lies there, but the
- * weights do that are otherwise read where their file is mapped. */
-static bool set_bytes(struct run_plan *plan, const struct run_programs *programs, uint64_t process,
-                      bool own_memory, struct error *err) {
-    const struct state_table *table = &programs->engine.state.table;
+/* What the process itself takes: all that it holds now, the programs' graphs with it, and what is still to
+ * come: a micro-batch's arrays and what saving takes. A device that the host cannot look into has its blocks
+ * copied for that. */
+static uint64_t process_bytes(const struct run_plan *plan, const struct run_programs *programs,
+                              int64_t tokens) {
+    const struct engine *engine = &programs->engine;
+    struct process_memory held;
+    mem_trim();
+    process_memory(&held);
+    bool whole = !engine->state.method.parts;
+    uint64_t saving = whole ? model_save_memory(engine->model, thread_cores())
+                            : fs_writer_memory + engine_save_copies(engine);
+    if (whole && !engine->ops->row) saving += plan->adapter;
+    /* The start is made before anything is saved. */
+    return held.anonymous + batch_bytes(tokens) + (saving > plan->start ? saving : plan->start);
+}
+
+static uint64_t sum_of(const struct run_plan *plan) {
+    return plan->weights + plan->adapter + plan->gradient + plan->optimizer + plan->activation +
+           plan->workspace + plan->process;
+}
+
+const struct engine_program *run_programs_largest(const struct run_programs *programs) {
     const struct engine_program *all[] = {&programs->train, &programs->update, &programs->score};
     const struct engine_program *largest = all[0];
     for (int i = 1; i < 3; i++)
         if (program_bytes(all[i]) > program_bytes(largest)) largest = all[i];
+    return largest;
+}
+
+/* What else there is to place: on a device with memory of its own nothing of the process lies there, but the
+ * weights do that are otherwise read where their file is mapped. */
+static bool set_bytes(struct run_plan *plan, const struct run_programs *programs, int64_t tokens,
+                      bool own_memory, struct error *err) {
+    const struct state_table *table = &programs->engine.state.table;
+    const struct engine_program *largest = run_programs_largest(programs);
     if (!engine_init_bytes(&programs->engine, &plan->start, err)) return false;
     plan->weights = state_class_bytes(table, STATE_WEIGHT);
     plan->adapter = state_class_bytes(table, STATE_TRAINED);
@@ -91,8 +125,7 @@ static bool set_bytes(struct run_plan *plan, const struct run_programs *programs
     plan->optimizer = state_class_bytes(table, STATE_OPTIMIZER);
     plan->activation = largest->plan.arena_bytes;
     plan->workspace = largest->plan.workspace_bytes;
-    /* The start is made before anything is saved. */
-    plan->process = process + (plan->adapter > plan->start ? plan->adapter : plan->start) + save_slack;
+    plan->process = process_bytes(plan, programs, tokens);
     if (own_memory) {
         const struct device_ops *ops = programs->engine.ops;
         plan->weights +=
@@ -100,8 +133,7 @@ static bool set_bytes(struct run_plan *plan, const struct run_programs *programs
         plan->host = plan->process;
         plan->process = 0;
     }
-    plan->peak = plan->weights + plan->adapter + plan->gradient + plan->optimizer + plan->activation +
-                 plan->workspace + plan->process;
+    plan->peak = sum_of(plan);
     plan->mapped = own_memory ? 0 : programs->engine.model->mapped_bytes;
     plan->offloaded = programs->train.plan.offloaded_bytes + state_offloaded_bytes(table);
     plan->parameters = 0;
@@ -144,16 +176,19 @@ struct rates {
     double flops, bytes;
 };
 
-static struct rates measure(const struct inputs *inputs, enum dtype compute, int64_t tokens,
+static struct rates measure(const struct inputs *inputs, const struct run_plan *plan,
                             const struct device_ops *ops, struct device *device) {
     const struct model_config *c = &inputs->model->config;
-    const int64_t shapes[2][3] = {{tokens, c->ffn, c->hidden}, {tokens, c->hidden, c->hidden}};
+    const int64_t tokens = plan->micro_batch_tokens,
+                  shapes[2][3] = {{tokens, c->ffn, c->hidden}, {tokens, c->hidden, c->hidden}};
     struct rates rates = {.flops = 1e8,
                           .bytes = 1e9}; /* the reference device: no more than an order of magnitude */
     struct error ignored;
     json_t *measured = NULL, *row;
     size_t index;
-    if (!ops->measure(device, &compute, shapes, 2, &measured, &ignored)) return rates;
+    /* Within what the run will take. */
+    if (!ops->measure(device, &plan->compute, shapes, 2, plan->peak - plan->process, &measured, &ignored))
+        return rates;
     double seconds = 0, flops = 0;
     json_array_foreach(json_object_get(measured, "products"), index, row) {
         double rate = json_number_value(json_object_get(row, "flops_per_second"));
@@ -334,7 +369,7 @@ bool run_plan_build(struct run_plan *out, struct run_programs *programs, struct 
     const char *source;
     bool own_memory = ops->memory != NULL;
     if (!memory_budget(recipe, ops, device, held.anonymous, &budget, &source, err)) return false;
-    int64_t longest = longest_example(inputs);
+    int64_t longest = run_plan_longest(inputs);
     int64_t step_tokens =
         (int64_t)(inputs->train.counts.tokens / (inputs->train.count ? inputs->train.count : 1) + 1) *
         recipe->batch_size;
@@ -348,7 +383,7 @@ bool run_plan_build(struct run_plan *out, struct run_programs *programs, struct 
         last = choices[i];
         if (!plan_programs(programs, &last, recipe, inputs, compute, ops, device, err)) return false;
         memset(&plan, 0, sizeof plan);
-        if (!set_bytes(&plan, programs, held.anonymous, own_memory, err)) {
+        if (!set_bytes(&plan, programs, last.tokens, own_memory, err)) {
             run_programs_release(programs);
             return false;
         }
@@ -371,14 +406,14 @@ bool run_plan_build(struct run_plan *out, struct run_programs *programs, struct 
         struct choice way = {.keep = GRAPH_KEEP_OFFLOADED, .tokens = longest};
         if (recipe->recompute == RECOMPUTE_AUTO && ops->reserve_file) {
             if (!plan_programs(programs, &way, recipe, inputs, compute, ops, device, err)) return false;
-            bool told = set_bytes(&offloaded, programs, held.anonymous, own_memory, err);
+            bool told = set_bytes(&offloaded, programs, way.tokens, own_memory, err);
             run_programs_release(programs);
             if (!told) return false;
         }
         return refuse_memory(&smallest, offloaded.peak, &last, budget, source, err);
     }
     if (!plan_programs(programs, &best, recipe, inputs, compute, ops, device, err)) return false;
-    if (!set_bytes(out, programs, held.anonymous, own_memory, err)) {
+    if (!set_bytes(out, programs, best.tokens, own_memory, err)) {
         run_programs_release(programs);
         return false;
     }
@@ -386,14 +421,31 @@ bool run_plan_build(struct run_plan *out, struct run_programs *programs, struct 
     out->decoded = best.decoded;
     out->keep = best.keep;
     out->micro_batch_tokens = best.tokens;
-    out->segments =
-        programs->train.built.graph.value_count ? (recipe->batch_size > 64 ? recipe->batch_size : 64) : 0;
-    if (out->segments > best.tokens) out->segments = best.tokens;
-    set_work(out, programs, recipe, inputs, measure(inputs, compute, best.tokens, ops, device));
+    out->segments = sizes_of(best.tokens, best.keep, recipe).segments;
+    set_work(out, programs, recipe, inputs, measure(inputs, out, ops, device));
     snprintf(reason, sizeof reason, "fastest plan within %s", text_bytes(budget, amount));
     if (resolve(recipe, out, reason, err)) return true;
     run_programs_release(programs);
     return false;
+}
+
+bool run_plan_resize(struct run_plan *plan, struct run_programs *programs, const struct recipe *recipe,
+                     int64_t tokens, struct error *err) {
+    struct graph_sizes sizes = sizes_of(tokens, plan->keep, recipe);
+    struct engine *engine = &programs->engine;
+    program_release(&programs->train, engine);
+    program_release(&programs->score, engine);
+    if (!program_plan(&programs->train, engine, GRAPH_TRAIN, &sizes, err) ||
+        !program_plan(&programs->score, engine, GRAPH_SCORE, &sizes, err) ||
+        !program_compile(&programs->train, engine, err) || !program_compile(&programs->score, engine, err))
+        return false;
+    const struct engine_program *largest = run_programs_largest(programs);
+    plan->activation = largest->plan.arena_bytes;
+    plan->workspace = largest->plan.workspace_bytes;
+    plan->micro_batch_tokens = tokens;
+    plan->segments = sizes.segments;
+    plan->peak = sum_of(plan);
+    return true;
 }
 
 bool run_plan_json(const struct run_plan *plan, const struct run_programs *programs, bool every, json_t **out,

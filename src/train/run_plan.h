@@ -36,6 +36,14 @@ struct run_programs {
 bool run_plan_build(struct run_plan *out, struct run_programs *programs, struct recipe *recipe,
                     const struct inputs *inputs, const struct device_ops *ops, struct device *device,
                     struct error *err);
+/* The same run with another micro-batch over the same store: plans and compiles train and score anew. Their
+ * arena must not grow. After a failure the run cannot go on. */
+bool run_plan_resize(struct run_plan *plan, struct run_programs *programs, const struct recipe *recipe,
+                     int64_t tokens, struct error *err);
+/* Tokens of the longest example: a micro-batch holds at least these. */
+int64_t run_plan_longest(const struct inputs *inputs);
+/* The program that needs the largest arena. */
+const struct engine_program *run_programs_largest(const struct run_programs *programs);
 void run_programs_release(struct run_programs *programs);
 
 /* Steps from one evaluation or save to the next where none are given: ten times a run. */

@@ -108,11 +108,12 @@ static bool emit_step(struct run *run, const struct step *step, double seconds, 
     run_sample_memory(run);
     run->events.step = run->progress.step;
     double rate = (double)step->tokens / seconds;
-    json_t *fields = json_pack("{s:f, s:f, s:f, s:I, s:I, s:f, s:I, s:I, s:f}", "loss", step->loss,
-                               "learning_rate", step->rate, "gradient_norm", (double)step->norm, "tokens",
-                               (json_int_t)step->tokens, "supervised_tokens", (json_int_t)step->supervised,
-                               "tokens_per_second", rate, "memory_bytes", (json_int_t)run->highest,
-                               "mapped_bytes", (json_int_t)run->mapped, "seconds", seconds);
+    json_t *fields =
+        json_pack("{s:f, s:f, s:f, s:I, s:I, s:I, s:f, s:I, s:I, s:f}", "loss", step->loss, "learning_rate",
+                  step->rate, "gradient_norm", (double)step->norm, "tokens", (json_int_t)step->tokens,
+                  "supervised_tokens", (json_int_t)step->supervised, "micro_batches",
+                  (json_int_t)step->layout.micro_batches, "tokens_per_second", rate, "memory_bytes",
+                  (json_int_t)run->highest, "mapped_bytes", (json_int_t)run->mapped, "seconds", seconds);
     const struct tfevents_scalar scalars[] = {{"train/loss", step->loss},
                                               {"train/learning_rate", step->rate},
                                               {"train/gradient_norm", (double)step->norm},

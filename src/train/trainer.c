@@ -59,6 +59,7 @@ static bool save(struct run *run, struct error *err) {
     if (run->saved_at == run->progress.step) return true;
     double start = clock_seconds();
     events_sync(&run->events); /* no checkpoint is ahead of its log */
+    run->progress.micro_batch_tokens = run->plan.micro_batch_tokens;
     if (!checkpoint_save(&run->programs.engine, run->recipe->output, &run->progress, run->host->base_model,
                          path, err))
         return refuse_save(run, err);
@@ -133,7 +134,7 @@ static bool train_loop(struct run *run, struct error *err) {
         if (stopped(run))
             return error_set(err, ERROR_INTERRUPTED, "train", "stopped after step %lld of %lld",
                              (long long)p->step, (long long)run->plan.steps);
-        if (!next_epoch(run, err) || !run_step(run, err)) return false;
+        if (!next_epoch(run, err) || !run_watch(run, err) || !run_step(run, err)) return false;
     }
 }
 
@@ -169,7 +170,10 @@ static bool choose_result(struct run *run, struct progress *reached, struct erro
 
 static bool finish(struct run *run, json_t **result, struct error *err) {
     struct progress *p = &run->progress, reached;
-    if (!choose_result(run, &reached, err) || !run_write_result(run, &reached, err)) return false;
+    if (!choose_result(run, &reached, err)) return false;
+    /* No program runs any more: a tokenizer's files, which are made now, take some of the arena's place. */
+    if (run->ops->shrink) run->ops->shrink(run->programs.engine.store, 0);
+    if (!run_write_result(run, &reached, err)) return false;
     json_t *fields = json_pack("{s:o, s:f, s:s, s:I, s:I, s:I, s:o}", "loss", json_number(reached.loss),
                                "seconds", p->seconds, run_result_name(run), run_result_name(run), "steps",
                                (json_int_t)p->step, "tokens", (json_int_t)p->tokens, "result_step",

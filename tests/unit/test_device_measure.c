@@ -19,7 +19,7 @@ static void the_rates_are_those_of_the_compute_type_asked_for(void **state) {
         bool all = i == sizeof types / sizeof *types;
         json_t *rates, *row;
         size_t at;
-        assert_ok(ops->measure(device, all ? NULL : &types[i], shapes, 2, &rates, &err), &err);
+        assert_ok(ops->measure(device, all ? NULL : &types[i], shapes, 2, 0, &rates, &err), &err);
         const json_t *products = json_object_get(rates, "products");
         assert_int_equal(json_array_size(products), all ? 6 : 2);
         json_array_foreach(products, at, row) {

@@ -97,7 +97,7 @@ bool cpu_describe(const struct device *device, json_t **out, struct error *err) 
 }
 
 /* A thread that has slept takes milliseconds to find a core of its own: repeats go on for a while. */
-enum { least_repeats = 5, bandwidth_bytes = 128 << 20 };
+enum { least_repeats = 5, bandwidth_bytes = 128 << 20, least_bandwidth_bytes = 32 << 20 };
 static const double least_seconds = 0.06;
 
 /* Seconds of the fastest of many calls, the first not counted. */
@@ -124,13 +124,28 @@ static void run_product(void *user) {
     p->row->run(&p->gemm, 1, p->device->pool, p->workspace, p->device->features);
 }
 
-/* Flops per second of y = x wᵀ at one shape; 0 when memory is short. */
-static double product_rate(struct device *device, const struct cpu_gemm *gemm, int64_t m, int64_t n,
-                           int64_t k) {
-    size_t x_size = (size_t)(m * k), w_size = (size_t)(n * k), y_size = (size_t)(m * n);
+static size_t product_bytes(const struct device *device, const struct cpu_gemm *gemm, int64_t m, int64_t n,
+                            int64_t k) {
     size_t scratch = gemm->workspace(GEMM_NT, m, n, k, DTYPE_F32, pool_threads(device->pool));
-    size_t total = (x_size + w_size + y_size) * sizeof(float) + scratch + 256;
-    unsigned char *block = mem_map(total, 1);
+    return (size_t)(m * k + n * k + m * n) * sizeof(float) + scratch + 256;
+}
+
+/* Halves the larger of rows of x and rows of w until the product fits: a large one's rate depends little on
+ * either. */
+static void cut_shape(int64_t shape[3], const struct device *device, const struct cpu_gemm *gemm,
+                      uint64_t memory) {
+    while (memory && product_bytes(device, gemm, shape[0], shape[1], shape[2]) > memory &&
+           (shape[0] > 64 || shape[1] > 64))
+        shape[shape[1] >= shape[0]] /= 2;
+}
+
+/* Flops per second of y = x wᵀ at one shape; 0 when memory is short. */
+static double product_rate(struct device *device, const struct cpu_gemm *gemm, const int64_t shape[3],
+                           uint64_t memory) {
+    const int64_t m = shape[0], n = shape[1], k = shape[2];
+    size_t x_size = (size_t)(m * k), w_size = (size_t)(n * k), y_size = (size_t)(m * n);
+    size_t total = product_bytes(device, gemm, m, n, k);
+    unsigned char *block = memory && total > memory ? NULL : mem_map(total, 1);
     if (!block) return 0;
     float *x = (float *)block, *w = x + ((x_size + 15) & ~(size_t)15), *y = w + ((w_size + 15) & ~(size_t)15);
     for (size_t i = 0; i < x_size; i++) x[i] = (float)(i % 17) * 0.01f;
@@ -180,29 +195,35 @@ static void run_sweep(void *user) {
     pool_run(sweep->device->pool, 64, sum_piece, sweep);
 }
 
-static double read_rate(struct device *device) {
-    float *block = mem_map(bandwidth_bytes, 1);
+static double read_rate(struct device *device, uint64_t memory) {
+    size_t bytes = bandwidth_bytes;
+    while (memory && bytes > memory) bytes /= 2;
+    float *block = bytes < least_bandwidth_bytes ? NULL : mem_map(bytes, 1); /* less lies in the caches */
     if (!block) return 0;
-    struct sweep sweep = {.device = device, .data = block, .piece = bandwidth_bytes / sizeof(float) / 64};
+    struct sweep sweep = {.device = device, .data = block, .piece = bytes / sizeof(float) / 64};
     double best = fastest(run_sweep, &sweep);
-    mem_unmap(block, bandwidth_bytes);
-    return bandwidth_bytes / best;
+    mem_unmap(block, bytes);
+    return (double)bytes / best;
+}
+
+static json_t *measure_product(struct device *device, const struct cpu_gemm *gemm, enum dtype compute,
+                               const int64_t wanted[3], uint64_t memory) {
+    int64_t shape[3] = {wanted[0], wanted[1], wanted[2]};
+    cut_shape(shape, device, gemm, memory);
+    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:f}", "compute", dtype_row(compute)->name, "product",
+                     gemm->name, "m", (json_int_t)shape[0], "n", (json_int_t)shape[1], "k",
+                     (json_int_t)shape[2], "flops_per_second", product_rate(device, gemm, shape, memory));
 }
 
 bool cpu_measure(struct device *device, const enum dtype *compute, const int64_t (*shapes)[3], int count,
-                 json_t **out, struct error *err) {
+                 uint64_t memory, json_t **out, struct error *err) {
     json_t *products = json_array();
     for (int s = 0; s < count; s++)
         for (size_t c = 0; c < sizeof compute_types / sizeof *compute_types; c++) {
             const struct cpu_gemm *gemm = cpu_gemm_select(compute_types[c], device->features);
             if (!gemm || (compute && *compute != compute_types[c])) continue;
-            json_list_add(&products,
-                          json_pack("{s:s, s:s, s:I, s:I, s:I, s:f}", "compute",
-                                    dtype_row(compute_types[c])->name, "product", gemm->name, "m",
-                                    (json_int_t)shapes[s][0], "n", (json_int_t)shapes[s][1], "k",
-                                    (json_int_t)shapes[s][2], "flops_per_second",
-                                    product_rate(device, gemm, shapes[s][0], shapes[s][1], shapes[s][2])));
+            json_list_add(&products, measure_product(device, gemm, compute_types[c], shapes[s], memory));
         }
-    *out = json_pack("{s:o, s:f}", "products", products, "read_bytes_per_second", read_rate(device));
+    *out = json_pack("{s:o, s:f}", "products", products, "read_bytes_per_second", read_rate(device, memory));
     return *out || error_no_memory(err, "cpu", 0);
 }

@@ -7,9 +7,9 @@
 bool cpu_describe(const struct device *device, json_t **out, struct error *err);
 
 /* Per shape {m, n, k} and compute type (NULL: each): the best of a few repeats of the selected product (w as
- * f32) on the pool, in flops per second; and bytes per second of a sum over a block larger than the caches.
- */
+ * f32) on the pool, in flops per second; and bytes per second of a sum over a block larger than the caches,
+ * all within `memory` bytes (0: no bound). */
 bool cpu_measure(struct device *device, const enum dtype *compute, const int64_t (*shapes)[3], int count,
-                 json_t **out, struct error *err);
+                 uint64_t memory, json_t **out, struct error *err);
 
 #endif

@@ -109,6 +109,6 @@ size_t cuda_workspace(const struct device *device, const struct graph *graph, co
 /* measure.c */
 bool cuda_describe(const struct device *device, json_t **out, struct error *err);
 bool cuda_measure(struct device *device, const enum dtype *compute, const int64_t (*shapes)[3], int count,
-                  json_t **out, struct error *err);
+                  uint64_t memory, json_t **out, struct error *err);
 
 #endif

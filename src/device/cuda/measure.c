@@ -35,12 +35,13 @@ static double timer_seconds(const struct timer *timer) {
 
 /* Flops per second of y = x wᵀ; 0 when memory is short. */
 static double product_rate(struct device *device, const struct timer *timer, enum dtype type,
-                           const int64_t shape[3]) {
+                           const int64_t shape[3], uint64_t memory) {
     int64_t m = shape[0], n = shape[1], k = shape[2];
     size_t size = type == DTYPE_BF16 ? 2 : 4, x = cuda_round((size_t)(m * k) * size),
            w = cuda_round((size_t)(n * k) * size), y = cuda_round((size_t)(m * n) * size);
     unsigned char *block;
     struct error ignored;
+    if (memory && x + w + y + blas_workspace > memory) return 0;
     if (!cuda_allocate((void **)&block, x + w + y + blas_workspace, "a measurement", &ignored)) return 0;
     cudaMemsetAsync(block, 0x3c, x + w, device->stream); /* numbers of ordinary size */
     struct product product = {.type = type,
@@ -64,10 +65,11 @@ static double product_rate(struct device *device, const struct timer *timer, enu
     return ok && seconds > 0 ? 2.0 * (double)m * (double)n * (double)k * repeats / seconds : 0;
 }
 
-static double copy_rate(struct device *device, const struct timer *timer) {
+static double copy_rate(struct device *device, const struct timer *timer, uint64_t memory) {
     const size_t bytes = (size_t)256 << 20;
     unsigned char *block;
     struct error ignored;
+    if (memory && 2 * bytes > memory) return 0;
     if (!cuda_allocate((void **)&block, 2 * bytes, "a measurement", &ignored)) return 0;
     cudaMemsetAsync(block, 0, 2 * bytes, device->stream);
     cudaEventRecord(timer->begin, device->stream);
@@ -80,7 +82,7 @@ static double copy_rate(struct device *device, const struct timer *timer) {
 }
 
 bool cuda_measure(struct device *device, const enum dtype *compute, const int64_t (*shapes)[3], int count,
-                  json_t **out, struct error *err) {
+                  uint64_t memory, json_t **out, struct error *err) {
     static const enum dtype types[] = {DTYPE_F32, DTYPE_BF16};
     struct timer timer = {0};
     json_t *products = json_array();
@@ -88,15 +90,15 @@ bool cuda_measure(struct device *device, const enum dtype *compute, const int64_
     for (int s = 0; ok && s < count; s++)
         for (size_t c = 0; c < sizeof types / sizeof *types; c++) {
             if (compute && *compute != types[c]) continue;
-            json_list_add(&products,
-                          json_pack("{s:s, s:s, s:I, s:I, s:I, s:f}", "compute", dtype_row(types[c])->name,
-                                    "product", "cublaslt", "m", (json_int_t)shapes[s][0], "n",
-                                    (json_int_t)shapes[s][1], "k", (json_int_t)shapes[s][2],
-                                    "flops_per_second", product_rate(device, &timer, types[c], shapes[s])));
+            json_list_add(&products, json_pack("{s:s, s:s, s:I, s:I, s:I, s:f}", "compute",
+                                               dtype_row(types[c])->name, "product", "cublaslt", "m",
+                                               (json_int_t)shapes[s][0], "n", (json_int_t)shapes[s][1], "k",
+                                               (json_int_t)shapes[s][2], "flops_per_second",
+                                               product_rate(device, &timer, types[c], shapes[s], memory)));
         }
-    *out =
-        ok ? json_pack("{s:o, s:f}", "products", products, "read_bytes_per_second", copy_rate(device, &timer))
-           : NULL;
+    *out = ok ? json_pack("{s:o, s:f}", "products", products, "read_bytes_per_second",
+                          copy_rate(device, &timer, memory))
+              : NULL;
     if (!ok) json_decref(products);
     if (timer.begin) cudaEventDestroy(timer.begin);
     if (timer.end) cudaEventDestroy(timer.end);

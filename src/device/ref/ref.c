@@ -34,8 +34,8 @@ static bool ref_describe(const struct device *device, json_t **out, struct error
 }
 
 static bool ref_measure(struct device *device, const enum dtype *compute, const int64_t (*shapes)[3],
-                        int count, json_t **out, struct error *err) {
-    (void)device, (void)compute, (void)shapes, (void)count;
+                        int count, uint64_t memory, json_t **out, struct error *err) {
+    (void)device, (void)compute, (void)shapes, (void)count, (void)memory;
     *out = json_object();
     return *out || error_no_memory(err, "ref", 0);
 }
@@ -176,9 +176,11 @@ const struct device_ops device_ref = {
     .store_open = host_store_open,
     .store_close = host_store_close,
     .reserve = host_reserve,
+    .shrink = host_shrink,
     .reserve_file = host_reserve_file,
     .upload = host_upload,
     .download = host_download,
+    .row = host_row,
     .compile = ref_compile,
     .run = ref_run,
     .read = ref_read,
