@@ -238,8 +238,8 @@ def eight_micro_batches_of_one_example_give_the_gradients_of_one_of_eight():
     The adapter has been trained a little before, so that no gradient is zero."""
     model, rows = random_model("small", 64, 192, 2, 512), text_rows("equal.jsonl", [48] * 8)
     common = ["--model", model, "--data", rows, "--train-on", "all", "--batch-size", "8", "--compute", "f32", "--no-shuffle", "--recompute", "none"]
-    run("train", *common, "--max-steps", "2", "--learning-rate", "1e-2", "--warmup-ratio", "0", "--lora-rank", "4", "--output", "begun")
-    adapter = ["--adapter", here / "begun/adapter"]
+    run("train", *common, "--max-steps", "2", "--learning-rate", "1e-2", "--warmup-ratio", "0", "--lora-rank", "4", "--output", "first")
+    adapter = ["--adapter", here / "first/adapter"]
     for name, flags in (("lora", adapter), ("nf4", [*adapter, "--base-type", "nf4"]), ("int8", [*adapter, "--base-type", "int8"]),
                         ("decoded", [*adapter, "--base-type", "nf4", "--frozen-weights", "decoded"]), ("whole", ["--method", "full"])):
         found = []
