@@ -71,6 +71,9 @@ struct device_ops {
      */
     bool (*measure)(struct device *device, const enum dtype *compute, const int64_t (*shapes)[3], int count,
                     uint64_t memory, json_t **out, struct error *err);
+    /* False with the reason in *err where weights cannot be kept, and multiplied, in fp8. NULL: they cannot.
+     */
+    bool (*fp8)(const struct device *device, struct error *err);
     /* False with the reason in *err when a node cannot run here. */
     bool (*supports)(const struct device *device, const struct graph *graph, const struct node *node,
                      struct error *err);

@@ -44,7 +44,7 @@ static bool open_engine(struct measuring *m, const struct eval_options *options,
         if (m->examples.items[i].count > tokens) tokens = m->examples.items[i].count;
     int64_t segments = tokens < 64 ? tokens : 64;
     struct graph_sizes sizes = {.tokens = tokens, .targets = tokens, .segments = segments};
-    struct state_options state = {.compute = options->compute};
+    struct state_options state = {.compute = options->compute, .fp8 = options->fp8};
     struct device_options device = {.name = options->device ? options->device : "auto",
                                     .threads = options->threads,
                                     .mask = options->mask};

@@ -14,6 +14,7 @@ struct eval_options {
     const char *device, *mask;
     int threads;
     enum dtype compute;
+    bool fp8;                     /* frozen linears */
     bool compute_auto;            /* as training decides; `compute` is not looked at */
     int64_t micro_batch_tokens;   /* 0: 512, or the longest example */
     uint64_t memory;              /* 0: no bound */

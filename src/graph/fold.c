@@ -26,15 +26,21 @@ static int64_t rank_of(const struct graph *graph, const struct fold_row *row, co
     return graph->values[node->input[1]].dim[row->reduced];
 }
 
+/* A weight that is stored as ordinary numbers: devices read the factors of a low product one by one. */
+static bool is_plain(const struct graph *graph, const struct node *node) {
+    return !dtype_row(graph->values[node->input[1]].dtype)->quantised && !node->attributes.fp8;
+}
+
 /* `later` adds what `earlier` yields, and nobody else reads that. The one of lower rank becomes the low
  * product of the other, in the place of `later`. */
 static bool fold_pair(const struct graph *graph, const struct fold_row *row, struct node *later,
                       const struct node *earlier) {
-    bool later_is_low = rank_of(graph, row, later) <= rank_of(graph, row, earlier);
+    int64_t ranks[2] = {rank_of(graph, row, earlier), rank_of(graph, row, later)};
+    bool later_is_low = ranks[1] < ranks[0] || (ranks[1] == ranks[0] && is_plain(graph, later));
     const struct node low = later_is_low ? *later : *earlier;
     struct node base = later_is_low ? *earlier : *later;
     if (rank_of(graph, row, &low) > most_rank || (row->bias >= 0 && low.input[row->bias] >= 0) ||
-        low.attributes.compute != base.attributes.compute)
+        low.attributes.compute != base.attributes.compute || !is_plain(graph, &low))
         return false;
     base.input[row->addend] = earlier->input[row->addend];
     base.input[row->low] = low.input[0];

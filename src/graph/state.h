@@ -24,10 +24,11 @@ struct state_row {
     int rank;
     int64_t dim[op_max_rank];
     uint64_t bytes;
-    bool offloaded;         /* lies in a mapped file of its own, not in memory */
-    const void *mapped;     /* STATE_MAPPED: where the numbers lie; any alignment */
-    int parent;             /* -1, or the row of the contiguous block that this row is a part of … */
-    uint64_t offset;        /* … at this byte */
+    bool fp8;           /* a weight that only products read: the device keeps it in fp8, both ways round */
+    bool offloaded;     /* lies in a mapped file of its own, not in memory */
+    const void *mapped; /* STATE_MAPPED: where the numbers lie; any alignment */
+    int parent;         /* -1, or the row of the contiguous block that this row is a part of … */
+    uint64_t offset;    /* … at this byte */
     int part[tensor_parts]; /* of a weight's codes: the rows of what lies apart from them; -1: there is none
                              */
 };

@@ -24,6 +24,7 @@ struct session {
     struct stops stops; /* the adapter's */
     struct method method;
     enum dtype compute, base;
+    bool fp8;
     uint64_t memory; /* bytes that the plan may take; 0: no bound */
     struct render render;
     const struct device_ops *ops;
@@ -52,7 +53,7 @@ static bool open_device(struct session *s, const struct session_options *options
 
 static bool start_engine(struct session *s, struct error *err) {
     struct state_options state = {
-        .compute = s->compute, .base = s->base, .slots = s->slot_count, .context = s->context};
+        .compute = s->compute, .fp8 = s->fp8, .base = s->base, .slots = s->slot_count, .context = s->context};
     int64_t tokens = s->context < prefill_tokens ? s->context : prefill_tokens;
     if (tokens < s->slot_count) tokens = s->slot_count;
     struct graph_sizes prefill = {.tokens = tokens, .targets = s->slot_count, .segments = s->slot_count};
@@ -85,6 +86,7 @@ bool session_open(struct session **out, const char *model_path, const struct ses
     *out = NULL;
     if (!s) return error_no_memory(err, "generate", sizeof *s);
     s->compute = options->compute;
+    s->fp8 = options->fp8;
     s->memory = options->memory;
     bool ok = model_open(&s->model, model_path, err) &&
               (!options->adapter ||

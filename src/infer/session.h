@@ -21,6 +21,7 @@ struct session_options {
     int threads;           /* 0: all */
     const char *mask;      /* instruction sets to leave unused, or NULL */
     enum dtype compute;    /* DTYPE_F32 or DTYPE_BF16 */
+    bool fp8;              /* frozen linears */
     struct render_options render;
     uint64_t memory; /* bytes that the plan may take; 0: no bound */
 };

@@ -24,6 +24,7 @@ bool job_eval(struct job *job, struct error *err) {
         .mask = mask,
         .threads = (int)recipe->threads,
         .compute = recipe_compute(recipe),
+        .fp8 = recipe->compute == COMPUTE_FP8,
         .compute_auto = recipe->compute == COMPUTE_AUTO,
         .micro_batch_tokens = recipe->micro_batch_tokens,
         .memory = recipe->memory,

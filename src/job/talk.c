@@ -24,6 +24,7 @@ bool talk_open(struct session **out, struct job *job, struct error *err) {
         .threads = (int)recipe->threads,
         .mask = mask,
         .compute = recipe_compute(recipe),
+        .fp8 = recipe->compute == COMPUTE_FP8,
         .memory = recipe->memory,
         .render = {.chat_template = recipe->chat_template,
                    .adapter = recipe->adapter,

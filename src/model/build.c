@@ -68,6 +68,7 @@ static int part_value(struct builder *b, int module, enum part_kind kind) {
 static int base_product(struct builder *b, int module, int x, int bias, int addend, enum dtype dtype) {
     struct attributes plain = product(b, 1);
     int inputs[6] = {x, weight(b, modules[module].role), bias, addend, -1, -1};
+    plain.fp8 = inputs[1] >= 0 && b->state->table.rows[b->graph->values[inputs[1]].which].fp8;
     return emit1(b, OP_LINEAR, inputs, &plain, dtype, modules[module].target);
 }
 

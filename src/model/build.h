@@ -52,6 +52,7 @@ struct model_state {
     int *cache_k, *cache_v; /* [layers] when inferring */
     enum dtype compute;
     bool decoded;    /* linears are kept decoded in the compute type */
+    bool fp8;        /* frozen linears of layers are kept in fp8 */
     enum dtype base; /* as in state_options */
     bool offload_optimizer;
 };
@@ -59,6 +60,7 @@ struct model_state {
 struct state_options {
     enum dtype compute; /* f32, bf16 or f16 */
     bool decoded;       /* keep decoded copies of quantised linears */
+    bool fp8;           /* keep frozen linears of layers in fp8, where that is possible (state_row.fp8) */
     enum dtype base; /* a quantised type: what float linears of layers become; else they stay as they are */
     bool train;      /* gradients and the optimizer's state too */
     struct optimizer optimizer;

@@ -83,6 +83,14 @@ static void add_untied_head(struct model_state *state) {
         state->weights[head] = add_mapped(state, &state->model->weights[embedding]);
 }
 
+/* Tensor cores take vectors of 16; DoRA reads the weights themselves, and what lies in pieces stays so. */
+static bool takes_fp8(const struct model_state *state, enum weight_role role, const struct tensor *weight,
+                      int row) {
+    return state->fp8 && row >= 0 && role < WEIGHT_LAYER_ROLES && !is_vector(weight) && !state->method.dora &&
+           weight->dim[0] % 16 == 0 && weight->dim[1] % 16 == 0 &&
+           dtype_row(state->table.rows[row].dtype)->form == FORM_BLOCK;
+}
+
 static void add_weights(struct model_state *state) {
     const struct model *model = state->model;
     for (size_t i = 0; i < layout_count(&model->config); i++) {
@@ -101,6 +109,8 @@ static void add_weights(struct model_state *state) {
                 state_add(&state->table, STATE_WEIGHT, dtype, weight->rank, weight->dim, weight->name);
         else
             state->weights[i] = add_mapped(state, weight);
+        if (takes_fp8(state, role, weight, state->weights[i]))
+            state->table.rows[state->weights[i]].fp8 = true;
     }
     add_untied_head(state);
     int64_t half = model->config.head_dim / 2;
@@ -290,6 +300,7 @@ bool model_state_build(struct model_state *out, const struct model *model, const
     out->model = model;
     out->compute = options->compute;
     out->decoded = options->decoded;
+    out->fp8 = options->fp8;
     out->base = options->base;
     if (!method_copy(&out->method, method, err)) return false;
     out->optimizer = options->optimizer;

@@ -132,6 +132,7 @@ struct attributes {
     bool inverse;                 /* rope, dropout */
     const struct op_parts *parts; /* updates: what the block is made of; outlives the graph */
     enum dtype compute; /* products: what operands are rounded to where activations are stored as f32 too */
+    bool fp8;           /* products: with a weight that the device keeps in fp8 (state_row.fp8) */
     bool narrow;        /* products: the gradient of x is stored as bf16, not as f32 */
 };
 

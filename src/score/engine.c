@@ -9,11 +9,29 @@
 #include "model/base_type.h"
 #include "tensor/rowcodec.h"
 
+/* Whether the device multiplies in fp8, and has anything to multiply. */
+static bool check_fp8(const struct engine *engine, struct error *err) {
+    const struct state_table *table = &engine->state.table;
+    if (!engine->ops->fp8) {
+        error_set(err, ERROR_USAGE, engine->ops->name, "this device has no products in fp8");
+        return error_fix(err, "Take --compute bf16; fp8 is for GPUs of compute capability 9.0 (Hopper).");
+    }
+    if (!engine->ops->fp8(engine->device, err)) return false;
+    for (int i = 0; i < table->count; i++)
+        if (table->rows[i].fp8) return true;
+    error_set(err, ERROR_USAGE, "fp8", "no weight of this run can be kept in fp8");
+    error_why(
+        err,
+        "it serves frozen linears of floats or GGUF's types whose sides are multiples of 16, without DoRA");
+    return error_fix(err, "Take --compute bf16.");
+}
+
 bool engine_open(struct engine *out, const struct device_ops *ops, struct device *device,
                  const struct model *model, const struct method *method, const struct state_options *options,
                  struct error *err) {
     *out = (struct engine){.ops = ops, .device = device, .model = model};
-    return model_state_build(&out->state, model, method, options, err);
+    return model_state_build(&out->state, model, method, options, err) &&
+           (!options->fp8 || check_fp8(out, err));
 }
 
 bool engine_auto_compute(const struct device_ops *ops, struct device *device, enum dtype *out,
@@ -61,12 +79,13 @@ uint64_t program_bytes(const struct engine_program *program) {
     return program->plan.arena_bytes + program->plan.workspace_bytes;
 }
 
+/* A GPU has no threads of its own to name: the host's cores. */
 bool engine_threads(const struct engine *engine, int *out, struct error *err) {
     json_t *described = NULL;
     if (!engine->ops->describe(engine->device, &described, err)) return false;
     int threads = (int)json_integer_value(json_object_get(described, "threads"));
     json_decref(described);
-    *out = threads > 0 ? threads : 1;
+    *out = threads > 0 ? threads : thread_cores();
     return true;
 }
 

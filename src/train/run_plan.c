@@ -56,6 +56,7 @@ static bool plan_programs(struct run_programs *out, const struct choice *choice,
     struct state_options options = {
         .compute = compute,
         .decoded = choice->decoded,
+        .fp8 = recipe->compute == COMPUTE_FP8,
         .train = true,
         .base = inputs->base,
         .offload_optimizer = recipe->offload_optimizer,

@@ -167,17 +167,6 @@ static double relative_error(const float *a, const float *b, size_t n) {
     return sqrt(difference / size);
 }
 
-/* A device that is a module may lack a type or an operation, and says so before anything runs; those of the
- * program itself have all. */
-static bool is_served(struct probe *probe, const struct golden *g, const char *adapter,
-                      const struct probe_options *options) {
-    struct error err;
-    if (probe_open(probe, g->path, adapter, options, &err)) return true;
-    if (strcmp(options->device, "cuda") || err.code != ERROR_USAGE) assert_ok(false, &err);
-    print_message("  refused: %s\n", err.what);
-    return false;
-}
-
 static void check_logits(const struct golden *g, const struct variant *v, bool adapter) {
     struct probe probe;
     struct error err;
@@ -185,7 +174,7 @@ static void check_logits(const struct golden *g, const struct variant *v, bool a
     options.with_logits = true;
     options.tokens = 128;
     if (!adapter) options.base_type = json_string_value(json_object_get(g->json, "base_type"));
-    if (!is_served(&probe, g, adapter ? g->adapter : NULL, &options)) return;
+    assert_ok(probe_open(&probe, g->path, adapter ? g->adapter : NULL, &options, &err), &err);
     json_t *sequences = json_object_get(g->json, "sequences"), *sequence;
     size_t i;
     json_array_foreach(sequences, i, sequence) {
@@ -220,7 +209,7 @@ static void check_gradients(const struct golden *g, const struct variant *v, siz
     double loss, want = json_number_value(json_object_get(facts, "loss")), worst = 0;
     options.dropout = json_number_value(json_object_get(facts, "probability"));
     options.full = trained == TRAINED_FULL;
-    if (!is_served(&probe, g, options.full ? NULL : g->adapter, &options)) return;
+    assert_ok(probe_open(&probe, g->path, options.full ? NULL : g->adapter, &options, &err), &err);
     assert_ok(probe_gradients(&probe, g->examples, g->count, group, &loss, &err), &err);
     if (!(fabs(loss - want) <= v->loss * want))
         fail_msg("%s, %s: loss %.9g, PyTorch %.9g", g->path, v->name, loss, want);

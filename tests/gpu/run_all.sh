@@ -7,7 +7,7 @@ folder=$(cd "$1" && pwd)
 mkdir -p "$2"
 out=$(cd "$2" && pwd)
 shift 2
-stages=${*:-machine ops golden tiny smollm2 speed trace floor decode large sanitizer races}
+stages=${*:-machine ops golden tiny smollm2 speed methods trace floor decode large sanitizer races}
 work=${HONE_GPU_WORK:-/tmp/hone-gpu}
 mkdir -p "$work"
 export PATH="$folder/bin:$PATH" LD_LIBRARY_PATH="$folder/lib:${LD_LIBRARY_PATH-}" HONE_TEST_DATA="$folder/tests"
@@ -89,10 +89,13 @@ races() { HONE_TEST_DEVICE=cuda compute-sanitizer --tool racecheck --print-limit
 one_b() { [ -f "$work/1b/rows.jsonl" ] || python3 "$folder/make_model.py" llama3.2-1b "$work/1b" 200; }
 
 # A step is ROWS rows of 2,048 tokens, all trained, LoRA r16 on all seven linears.
-train() { # MODEL ROWS RECOMPUTE STEPS
-    rm -rf "$work/run-$1"
-    hone train --device cuda --compute bf16 --model "$work/$1" --data "$work/$1/rows.jsonl" --max-length 2048 --batch-size "$2" \
-        --micro-batch-tokens $(($2 * 2048)) --recompute "$3" --frozen-weights stored --lora-rank 16 --max-steps "$4" --output "$work/run-$1"
+train() { # MODEL ROWS RECOMPUTE STEPS [flags]
+    model=$1 rows=$2 recompute=$3 steps=$4
+    shift 4
+    rm -rf "$work/run-$model"
+    hone train --device cuda --model "$work/$model" --data "$work/$model/rows.jsonl" --max-length 2048 --batch-size "$rows" \
+        --micro-batch-tokens $((rows * 2048)) --recompute "$recompute" --frozen-weights stored --lora-rank 16 --max-steps "$steps" \
+        --output "$work/run-$model" "$@"
 }
 
 # Llama-3.2-1B's shape.
@@ -103,6 +106,20 @@ speed() {
         train 1b 8 $recompute 20 | tail -5
         loss_of "$work/run-1b" "1b $recompute"
     done
+    train 1b 8 none 20 --compute fp8 | tail -5
+    loss_of "$work/run-1b" "1b fp8"
+}
+
+# Other weights and methods at the same shape.
+methods() {
+    set -e
+    one_b
+    for base in nf4 int8 mlx-4bit; do
+        train 1b 8 none 8 --method qlora --base-type $base | tail -5
+        loss_of "$work/run-1b" "1b $base"
+    done
+    train 1b 8 none 8 --method dora | tail -5
+    loss_of "$work/run-1b" "1b dora"
 }
 
 trace() {
@@ -136,7 +153,7 @@ floor() { [ -f "$folder/floor.py" ] && python3 "$folder/floor.py" | sed 's/^/RES
 smollm2() {
     set -e
     [ -f "$work/smollm2.gguf" ] || cat "$work"/smollm2.part-* >"$work/smollm2.gguf"
-    for compute in f32 bf16; do
+    for compute in f32 bf16 f16 fp8; do
         rm -rf "$work/run-smollm2"
         hone train --device cuda --compute $compute --model "$work/smollm2.gguf" --data "$folder/demo/train.jsonl" \
             --valid "$folder/demo/valid.jsonl" --epochs 1 --output "$work/run-smollm2" | tail -4
@@ -149,7 +166,7 @@ if [ "${HONE_GPU_STAGE-}" ]; then
     "$HONE_GPU_STAGE"
     exit $?
 fi
-for name in machine ops golden tiny smollm2 speed trace decode floor large sanitizer races; do
+for name in machine ops golden tiny smollm2 speed methods trace decode floor large sanitizer races; do
     case $name in ops | sanitizer | races | speed | smollm2 | large) limit=150 ;; *) limit=100 ;; esac
     tail_bytes=2500
     [ $name = trace ] && tail_bytes=7000

@@ -105,6 +105,23 @@ static void what_is_read_elsewhere_or_wide_or_biased_stays(void **state) {
     check_fold(&graph, y, 3);
 }
 
+/* A device reads both factors of a low product number by number, so a weight of blocks is none of them, be it
+ * ever so narrow. */
+static void a_quantised_weight_is_no_factor_of_the_low_product(void **state) {
+    (void)state;
+    for (int narrow = 0; narrow < 2; narrow++) {
+        struct graph graph;
+        graph_init(&graph);
+        int64_t rows = narrow ? rank - 1 : rank;
+        int low[5] = {dense(&graph, tokens, rank), dense(&graph, rank, in), -1, -1, -1};
+        int dx = emit(&graph, OP_LINEAR_GRAD_X, low, 0.25f);
+        int base[5] = {dense(&graph, tokens, rows), dense(&graph, rows, in), dx, -1, -1};
+        graph.values[base[1]].dtype = DTYPE_Q4_0;
+        dx = emit(&graph, OP_LINEAR_GRAD_X, base, 1);
+        check_fold(&graph, dx, narrow ? 2 : 1);
+    }
+}
+
 static void three_in_a_row_fold_by_twos(void **state) {
     (void)state;
     struct graph graph;
@@ -119,6 +136,7 @@ int main(void) {
         cmocka_unit_test(an_adapter_is_folded_into_its_linear),
         cmocka_unit_test(the_gradient_of_an_adapter_comes_first_and_is_folded),
         cmocka_unit_test(what_is_read_elsewhere_or_wide_or_biased_stays),
+        cmocka_unit_test(a_quantised_weight_is_no_factor_of_the_low_product),
         cmocka_unit_test(three_in_a_row_fold_by_twos),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

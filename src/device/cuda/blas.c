@@ -14,7 +14,7 @@ struct key {
     int64_t m, n, k, ldx, ldw, ldy;
     uint32_t x_alignment, w_alignment, y_alignment;
     enum dtype type, y_type;
-    bool x_transposed, w_transposed, adds;
+    bool x_transposed, w_transposed, adds, fp8;
 };
 struct choice {
     struct key key;
@@ -134,8 +134,8 @@ const char *blas_path(const struct blas *b) { return b->path ? b->path : soname;
 size_t blas_version(const struct blas *b) { return b->version(); }
 
 /* The largest power of two up to 256 that divides an address and the bytes of a row. */
-static uint32_t alignment_of(const void *data, int64_t ld, enum dtype type) {
-    uintptr_t bits = (uintptr_t)data | (uintptr_t)ld * (type == DTYPE_BF16 ? 2 : 4) | 256;
+static uint32_t alignment_of(const void *data, int64_t ld, uintptr_t size) {
+    uintptr_t bits = (uintptr_t)data | (uintptr_t)ld * size | 256;
     return (uint32_t)(bits & (~bits + 1));
 }
 
@@ -148,9 +148,11 @@ static struct key key_of(const struct product *p) {
     key.ldx = p->ldx;
     key.ldw = p->ldw;
     key.ldy = p->y.stride;
-    key.x_alignment = alignment_of(p->x, p->ldx, p->type);
-    key.w_alignment = alignment_of(p->w, p->ldw, p->type);
-    key.y_alignment = alignment_of(p->y.data, p->y.stride, p->y.type);
+    uintptr_t size = p->fp8 ? 1 : p->type == DTYPE_F32 ? 4 : 2;
+    key.x_alignment = alignment_of(p->x, p->ldx, size);
+    key.w_alignment = alignment_of(p->w, p->ldw, size);
+    key.y_alignment = alignment_of(p->y.data, p->y.stride, p->y.type == DTYPE_F32 ? 4 : 2);
+    key.fp8 = p->fp8;
     key.type = p->type;
     key.y_type = p->y.type;
     key.x_transposed = p->x_transposed;
@@ -159,19 +161,37 @@ static struct key key_of(const struct product *p) {
     return key;
 }
 
-static cudaDataType_t data_type(enum dtype type) { return type == DTYPE_BF16 ? CUDA_R_16BF : CUDA_R_32F; }
+static cudaDataType_t data_type(enum dtype type) {
+    return type == DTYPE_BF16 ? CUDA_R_16BF : type == DTYPE_F16 ? CUDA_R_16F : CUDA_R_32F;
+}
+
+/* Factors of rows; sums go on in the tensor cores' own width, as in training elsewhere. */
+static bool describe_fp8(struct blas *b, cublasLtMatmulDesc_t product) {
+    const int32_t mode = CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F;
+    const int8_t fast = 1;
+    return !b->desc_set(product, CUBLASLT_MATMUL_DESC_A_SCALE_MODE, &mode, sizeof mode) &&
+           !b->desc_set(product, CUBLASLT_MATMUL_DESC_B_SCALE_MODE, &mode, sizeof mode) &&
+           !b->desc_set(product, CUBLASLT_MATMUL_DESC_FAST_ACCUM, &fast, sizeof fast);
+}
+
+static bool set_scales(struct blas *b, const struct choice *c, const struct product *p) {
+    return !b->desc_set(c->product, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, &p->w_scales, sizeof p->w_scales) &&
+           !b->desc_set(c->product, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, &p->x_scales, sizeof p->x_scales);
+}
 
 /* The library's matrices lie by columns: y is its [n, m], w its left operand, x its right one. */
 static bool describe(struct blas *b, struct choice *c) {
     const struct key *k = &c->key;
     cublasOperation_t w_op = k->w_transposed ? CUBLAS_OP_T : CUBLAS_OP_N,
                       x_op = k->x_transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
+    cudaDataType_t type = k->fp8 ? CUDA_R_8F_E4M3 : data_type(k->type);
     return !b->desc_create(&c->product, CUBLAS_COMPUTE_32F, CUDA_R_32F) &&
+           (!k->fp8 || describe_fp8(b, c->product)) &&
            !b->desc_set(c->product, CUBLASLT_MATMUL_DESC_TRANSA, &w_op, sizeof w_op) &&
            !b->desc_set(c->product, CUBLASLT_MATMUL_DESC_TRANSB, &x_op, sizeof x_op) &&
-           !b->layout_create(&c->w, data_type(k->type), (uint64_t)(k->w_transposed ? k->k : k->n),
+           !b->layout_create(&c->w, type, (uint64_t)(k->w_transposed ? k->k : k->n),
                              (uint64_t)(k->w_transposed ? k->n : k->k), k->ldw) &&
-           !b->layout_create(&c->x, data_type(k->type), (uint64_t)(k->x_transposed ? k->m : k->k),
+           !b->layout_create(&c->x, type, (uint64_t)(k->x_transposed ? k->m : k->k),
                              (uint64_t)(k->x_transposed ? k->k : k->m), k->ldx) &&
            !b->layout_create(&c->y, data_type(k->y_type), (uint64_t)k->n, (uint64_t)k->m, k->ldy);
 }
@@ -214,7 +234,7 @@ static struct choice *choose(struct blas *b, const struct product *p) {
     if (!c->used) {
         c->key = key;
         c->used = true;
-        c->refused = !describe(b, c) || !select_algorithm(b, c);
+        c->refused = !describe(b, c) || (key.fp8 && !set_scales(b, c, p)) || !select_algorithm(b, c);
         b->filled++;
     }
     return c;
@@ -243,6 +263,11 @@ bool blas_product(struct blas *b, const struct product *p, void *workspace, cuda
                   struct error *err) {
     if (!p->m || !p->n) return true;
     const struct choice *c = choose(b, p);
+    if (p->fp8 && (c->refused || !set_scales(b, c, p))) {
+        error_set(err, ERROR_FAILED, "cuda", "cuBLASLt has no product of %lld x %lld x %lld in fp8",
+                  (long long)p->m, (long long)p->n, (long long)p->k);
+        return error_fix(err, "Take --compute bf16.");
+    }
     if (c->refused) {
         run_plain(p, stream);
         return true;

@@ -10,10 +10,12 @@ enum { blas_workspace = 32 << 20 }; /* bytes; what the vendor asks for on Hopper
 
 /* y [m, n] = alpha x w + beta addend (y itself where there is none); rows `ld…` elements apart. */
 struct product {
-    enum dtype type; /* of x and w: f32 (without TF32) or bf16; sums are f32 */
+    enum dtype type; /* of x and w: f32 (without TF32), bf16 or f16; sums are f32 */
     const void *x, *w;
     struct array y;
     int64_t m, n, k, ldx, ldw;
+    bool fp8; /* x and w are e4m3 instead, the sums multiplied by x_scales [m] and w_scales [n] */
+    const float *x_scales, *w_scales;
     bool x_transposed;  /* x lies as [k, m] */
     bool w_transposed;  /* w lies as [n, k] */
     const void *addend; /* as y: type and stride; or NULL */

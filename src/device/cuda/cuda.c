@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "device/cuda/blas.h"
+#include "device/cuda/fp8.h"
 
 enum { least_major = 8 }; /* compute capability: bf16 on tensor cores */
 
@@ -116,6 +117,7 @@ const struct device_ops hone_device = {
     .memory = cuda_memory,
     .describe = cuda_describe,
     .measure = cuda_measure,
+    .fp8 = fp8_serves,
     .supports = cuda_supports,
     .workspace = cuda_workspace,
     .arrange = cuda_arrange,

@@ -25,6 +25,7 @@ struct store {
     unsigned char **data;            /* [rows], on the device */
     int rows;
     int64_t pad; /* bf16 matrices have so many more columns and rows, for an adapter's numbers (products.c) */
+    int64_t fp8_pad;      /* the same of matrices in fp8 (fp8.c) */
     unsigned char *block; /* all of them */
     unsigned char *arena; /* shared by the programs over this store */
     uint64_t arena_bytes;
@@ -36,7 +37,7 @@ bool cuda_check(cudaError_t status, const char *doing, struct error *err);
 bool cuda_wait(struct device *device, struct error *err);
 
 /* memory.c */
-bool cuda_is_padded(const struct state_row *row); /* by the store's pad, where it has one */
+bool cuda_is_padded(const struct state_table *table, int row); /* by the store's pad, where it has one */
 uint64_t cuda_store_extra(const struct state_table *table);
 bool cuda_store_open(struct device *device, const struct state_table *table, struct store **out,
                      struct error *err);
@@ -55,6 +56,7 @@ struct call {
     cudaStream_t stream;
     enum dtype compute;       /* of products */
     int64_t pad;              /* columns that copies of operands have beyond their own */
+    int64_t fp8_pad;          /* of the store */
     unsigned char *workspace; /* as many bytes as the row asked for */
     size_t used;              /* … of which are given out */
     struct ranges ranges;     /* of the run's tokens */
@@ -80,18 +82,22 @@ struct cuda_kernel {
 };
 /* Ended by a row without run. One table a file; listed in program.c. */
 extern const struct cuda_kernel cuda_kernels_rows[], cuda_kernels_products[], cuda_kernels_attention[],
-    cuda_kernels_optimizer[];
+    cuda_kernels_optimizer[], cuda_kernels_dora[];
 const struct cuda_kernel *cuda_kernel_of(enum op_code op);
 
 static inline struct array array_of(const struct operand *operand) {
     return (struct array){operand->data, operand->dtype, operand->stride};
 }
+struct matrix matrix_of(const struct operand *operand);
 static inline size_t cuda_round(size_t bytes) { return (bytes + 255) & ~(size_t)255; }
 /* The next so many bytes of the workspace, 256-byte aligned. */
 void *call_scratch(struct call *call, size_t bytes);
 
 /* products.c: the rank of a node's product of low rank, rounded up to whole vectors; 0: it has none */
 int64_t cuda_node_rank(const struct graph *graph, const struct node *node);
+/* Prepares what a product is added to; its beta says whether there is something. */
+struct product;
+void cuda_lay(struct call *call, const struct thin *thin, struct product *p);
 
 /* program.c */
 struct program;

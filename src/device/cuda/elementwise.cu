@@ -60,31 +60,37 @@ void cuda_glu_grad(struct array dgate, struct array dup, struct array gate, stru
 }
 
 /* One thread for four channels, which one Philox call serves. */
-static __global__ void dropout(struct array y, struct array x, const int32_t *positions,
-                               const uint32_t *examples, const uint32_t *random, uint32_t threshold,
-                               float scale, uint32_t module, int64_t width) {
+static __global__ void draw(const __grid_constant__ struct drawing d, uint32_t threshold, float scale) {
     int64_t t = blockIdx.x;
-    uint64_t seed = (uint64_t)random[1] << 32 | random[0];
-    COLUMNS(i, 4, width) {
-        uint32_t counter[4] = {(uint32_t)(i / 4), (uint32_t)positions[t], examples[t],
-                               random[2] << 16 | module};
+    uint64_t seed = (uint64_t)d.random[1] << 32 | d.random[0];
+    if (d.start) scale = (float)(d.alpha / sqrt((double)(d.end[t] - d.start[t]) * (double)d.width) * 0x1p-31);
+    COLUMNS(i, 4, d.width) {
+        uint32_t counter[4] = {(uint32_t)(i / 4), (uint32_t)d.positions[t], d.examples[t],
+                               d.random[2] << 16 | (uint32_t)d.module};
         uint32_t words[4];
         philox(seed, counter, words);
-        for (int j = 0; j < 4 && i + j < width; j++) {
-            float value = get1(x, t * x.stride + i + j);
-            put1(y, t * y.stride + i + j, words[j] < threshold ? 0 : value * scale);
+        for (int j = 0; j < 4 && i + j < d.width; j++) {
+            float x = get1(d.x, t * d.x.stride + i + j), kept = words[j] < threshold ? 0 : x * scale;
+            float y = d.start ? fmaf((float)(int32_t)words[j], scale, x) : d.inverse ? x - kept : kept;
+            put1(d.y, t * d.y.stride + i + j, y);
         }
     }
 }
 
-void cuda_dropout(struct array y, struct array x, const int32_t *positions, const uint32_t *examples,
-                  const uint32_t *random, double probability, int module, int64_t rows, int64_t width,
-                  cudaStream_t stream) {
-    if (!rows) return;
-    uint32_t threshold = (uint32_t)floor(probability * 4294967296.0);
-    dropout<<<(unsigned)rows, row_threads(width, 4), 0, stream>>>(y, x, positions, examples, random,
-                                                                  threshold, (float)(1 / (1 - probability)),
-                                                                  (uint32_t)module, width);
+void cuda_draw(const struct drawing *d, cudaStream_t stream) {
+    uint32_t threshold = (uint32_t)floor(d->probability * 4294967296.0);
+    if (d->rows)
+        draw<<<(unsigned)d->rows, row_threads(d->width, 4), 0, stream>>>(*d, threshold,
+                                                                         (float)(1 / (1 - d->probability)));
+}
+
+template <int N> static __global__ void copy(struct array y, struct array x, int64_t width) {
+    int64_t row = blockIdx.x;
+    COLUMNS(i, N, width) put<N>(y, row * y.stride + i, get<N>(x, row * x.stride + i));
+}
+
+void cuda_copy(struct array y, struct array x, int64_t rows, int64_t width, cudaStream_t stream) {
+    if (rows) BY_ROWS(rows, width, copy, y, x, width);
 }
 
 /* f64: angles reach 10⁵ radians, where f32 has no digits left. */
@@ -155,7 +161,7 @@ static __global__ void scatter(struct array dx, struct array dy, const int32_t *
 
 void cuda_scatter(struct array dx, struct array dy, const int32_t *rows, int64_t count, int64_t tokens,
                   int64_t width, cudaStream_t stream) {
-    size_t bytes = dx.type == DTYPE_BF16 ? 2 : 4;
+    size_t bytes = dx.type == DTYPE_F32 ? 4 : 2;
     cudaMemsetAsync(dx.data, 0, (size_t)(tokens * dx.stride) * bytes, stream);
     if (count) BY_ROWS(count, width, scatter, dx, dy, rows, count, width);
 }

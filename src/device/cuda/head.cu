@@ -54,8 +54,8 @@ static __device__ float log_sum(const float *row, int64_t n) {
     return most + logf(sum);
 }
 
-/* A block for a row. bf16 gradients take half the room of what they replace: a step's logits are read by all
- * before any is overwritten, and what is written never reaches the logits of a later step. */
+/* A block for a row. Gradients of 16 bits take half the room of what they replace: a step's logits are read
+ * by all before any is overwritten, and what is written never reaches the logits of a later step. */
 static __global__ void __launch_bounds__(threads) rows_of(struct logits l) {
     int64_t m = blockIdx.x;
     float *row = l.logits + m * l.stride;
@@ -64,7 +64,7 @@ static __global__ void __launch_bounds__(threads) rows_of(struct logits l) {
     if (l.logp && !threadIdx.x) l.logp[m] = right - lse;
     if (!l.dlogp) return;
     float weight = l.dlogp[m];
-    struct array out = {row, l.bf16 ? DTYPE_BF16 : DTYPE_F32};
+    struct array out = {row, l.type};
     for (int64_t first = 0; first < l.vocabulary; first += step) {
         int64_t i = first + threadIdx.x * 4;
         float x[4];
@@ -128,7 +128,7 @@ template <int quads> static __global__ void __launch_bounds__(threads) rows_of_c
     if (l.logp && !block && !threadIdx.x) l.logp[m] = right - lse;
     if (!l.dlogp) return;
     float weight = l.dlogp[m], factor = expf(base - lse);
-    struct array out = {row, l.bf16 ? DTYPE_BF16 : DTYPE_F32};
+    struct array out = {row, l.type};
 #pragma unroll
     for (int k = 0; k < quads; k++) {
         int64_t i = first + k * cluster_step;

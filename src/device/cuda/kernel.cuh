@@ -1,6 +1,6 @@
-/* What the kernels share: reading and writing f32 or bf16 in vectors, sums over a warp or a block in a fixed
- * order. The type of an array is known at launch only: its test is the same for all threads and costs nothing
- * beside the memory it reads. */
+/* What the kernels share: reading and writing f32, bf16 or f16 in vectors, sums over a warp or a block in a
+ * fixed order. The type of an array is known at launch only: its test is the same for all threads and costs
+ * nothing beside the memory it reads. */
 #ifndef HONE_DEVICE_CUDA_KERNEL_CUH
 #define HONE_DEVICE_CUDA_KERNEL_CUH
 
@@ -42,14 +42,31 @@ template <int N> __device__ inline lanes<N> get(const struct array &a, int64_t a
         } else {
             for (int i = 0; i < N; i++) out.v[i] = __bfloat162float(p[i]);
         }
-    } else { /* f16: norms and biases of some files */
-        for (int i = 0; i < N; i++) out.v[i] = __half2float(((const __half *)a.data)[at + i]);
+    } else {
+        const __half *p = (const __half *)a.data + at;
+        if constexpr (N % 4 == 0) {
+            uint2 bits[N / 4];
+            for (int i = 0; i < N / 4; i++) bits[i] = ((const uint2 *)p)[i];
+            const __half2 *pairs = (const __half2 *)bits;
+            for (int i = 0; i < N / 2; i++) {
+                float2 two = __half22float2(pairs[i]);
+                out.v[2 * i] = two.x;
+                out.v[2 * i + 1] = two.y;
+            }
+        } else {
+            for (int i = 0; i < N; i++) out.v[i] = __half2float(p[i]);
+        }
     }
     return out;
 }
 
 __device__ inline uint32_t two_bf16(float low, float high) {
     __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+    return *reinterpret_cast<uint32_t *>(&pair);
+}
+
+__device__ inline uint32_t two_f16(float low, float high) {
+    __half2 pair = __floats2half2_rn(low, high);
     return *reinterpret_cast<uint32_t *>(&pair);
 }
 
@@ -63,6 +80,14 @@ template <int N> __device__ inline void put(const struct array &a, int64_t at, c
             *(float4 *)p = *(const float4 *)x.v;
         } else {
             for (int i = 0; i < N; i++) p[i] = x.v[i];
+        }
+    } else if (a.type == DTYPE_F16) {
+        __half *p = (__half *)a.data + at;
+        if constexpr (N % 4 == 0) {
+            for (int i = 0; i < N; i += 4)
+                *(uint2 *)(p + i) = make_uint2(two_f16(x.v[i], x.v[i + 1]), two_f16(x.v[i + 2], x.v[i + 3]));
+        } else {
+            for (int i = 0; i < N; i++) p[i] = __float2half_rn(x.v[i]);
         }
     } else {
         __nv_bfloat16 *p = (__nv_bfloat16 *)a.data + at;

@@ -1,8 +1,9 @@
 /* What the .cu files give to the C files of this device: launches, each one or a few kernels on a stream.
  *
  * Data lie in device memory, 16-byte aligned where rows are read in vectors (the store and the arena align to
- * 64 and more). An array is f32 or bf16 unless its comment says "any type". Sums are split by shape alone, so
- * that the same bits come from every run. Errors of a launch are found by its caller (cudaGetLastError). */
+ * 64 and more). An array is f32, bf16 or f16 unless its comment says otherwise. Sums are split by shape
+ * alone, so that the same bits come from every run. Errors of a launch are found by its caller
+ * (cudaGetLastError). */
 #ifndef HONE_DEVICE_CUDA_KERNELS_H
 #define HONE_DEVICE_CUDA_KERNELS_H
 
@@ -11,7 +12,7 @@
 #include <stdint.h>
 
 #include "op/optimizer.h"
-#include "tensor/dtype.h"
+#include "tensor/stored.h"
 
 #if defined(__cplusplus)
 extern "C" {
@@ -25,13 +26,53 @@ struct array {
 
 /* ---- types.cu: stored types ---- */
 
-/* True for the types that these kernels decode: the plain ones and GGUF's. */
-bool cuda_decodes(enum dtype type);
-/* y [rows, width] = x of any type. */
-void cuda_decode(struct array y, struct array x, int64_t rows, int64_t width, cudaStream_t stream);
-/* y [rows, width] = x[index[row]], x of any type. */
-void cuda_take_rows(struct array y, struct array x, const int32_t *index, int64_t rows, int64_t width,
+/* A matrix of any type, with what lies apart from its codes (tensor/stored.h). */
+struct matrix {
+    struct array codes;
+    struct stored_part part[tensor_parts];
+    enum dtype_form form; /* with the block, what the type's row says (tensor/dtype.h) */
+    int block, bytes;
+};
+
+/* y [rows, width] = x. */
+void cuda_decode(struct array y, const struct matrix *x, int64_t rows, int64_t width, cudaStream_t stream);
+/* y [rows, width] = x[index[row]]. */
+void cuda_take_rows(struct array y, const struct matrix *x, const int32_t *index, int64_t rows, int64_t width,
                     cudaStream_t stream);
+
+/* ---- fp8.cu: numbers in e4m3 ---- */
+
+/* Rows with a factor each: x[row] ≈ scales[row] · data[row]. */
+struct fp8_rows {
+    uint8_t *data;
+    int64_t stride;
+    float *scales;
+};
+/* width a multiple of 8 */
+void cuda_fp8_rows(const struct fp8_rows *y, struct array x, int64_t rows, int64_t width,
+                   cudaStream_t stream);
+/* w [n, k] and wᵀ [k, n] with one factor, which stands in each of scales [max(n, k)]. */
+struct fp8_weight {
+    uint8_t *codes, *transposed;
+    float *scales;
+    int64_t stride, transposed_stride;
+};
+void cuda_fp8_weight(const struct fp8_weight *y, const struct matrix *x, int64_t rows, int64_t width,
+                     cudaStream_t stream);
+/* Puts low [rows, rank] behind rows of x and factor · up behind the rows of w, `extra` numbers each: element
+ * (column, r) of up at column · along + r · across. balance: f32 [1] of scratch. */
+struct fp8_tails {
+    uint8_t *x, *w;
+    int64_t x_stride, w_stride;
+    const float *x_scales, *w_scales;
+    float *balance;
+    struct array low, up;
+    int64_t along, across;
+    float factor;
+    int64_t rows, columns;
+    int rank, extra;
+};
+void cuda_fp8_tails(const struct fp8_tails *tails, cudaStream_t stream);
 
 /* ---- elementwise.cu ---- */
 
@@ -44,10 +85,20 @@ void cuda_glu(struct array y, struct array gate, struct array up, int64_t rows, 
               cudaStream_t stream);
 void cuda_glu_grad(struct array dgate, struct array dup, struct array gate, struct array up, struct array dy,
                    int64_t rows, int64_t width, cudaStream_t stream);
-/* random: u32 [4] of INPUT_RANDOM. */
-void cuda_dropout(struct array y, struct array x, const int32_t *positions, const uint32_t *examples,
-                  const uint32_t *random, double probability, int module, int64_t rows, int64_t width,
-                  cudaStream_t stream);
+/* Dropout, or NEFTune's noise where `start` is there; the words are drawn for each element's place. */
+struct drawing {
+    struct array y, x;
+    const int32_t *positions;
+    const uint32_t *examples, *random; /* u32 [4] of INPUT_RANDOM */
+    const int32_t *start, *end;        /* of each token's segment; NULL: dropout */
+    double probability, alpha;
+    bool inverse;
+    int module;
+    int64_t rows, width;
+};
+void cuda_draw(const struct drawing *drawing, cudaStream_t stream);
+/* y = x; an activation's rows. */
+void cuda_copy(struct array y, struct array x, int64_t rows, int64_t width, cudaStream_t stream);
 void cuda_rope_table(float *table, const int32_t *positions, const float *frequencies, int64_t rows,
                      int64_t half, cudaStream_t stream);
 void cuda_rope(struct array y, struct array x, const float *table, bool inverse, int64_t rows, int64_t heads,
@@ -56,6 +107,23 @@ void cuda_rope(struct array y, struct array x, const float *table, bool inverse,
 /* to [rows, columns] bf16 = factor · from [from_rows, from_columns], zero beyond that. */
 void cuda_tail(void *to, int64_t to_stride, int64_t rows, int64_t columns, struct array from,
                int64_t from_rows, int64_t from_columns, float factor, cudaStream_t stream);
+
+/* ---- dora.cu ---- */
+
+/* y = z · m / n + bias + addend, each of the last two absent or not; backward y is dz. */
+struct rescale {
+    struct array y, z, dy, bias, addend;
+    const float *m, *n;
+    int64_t rows, width;
+};
+void cuda_rescale(const struct rescale *rescale, cudaStream_t stream);
+/* dz = dy · m / n, dm += Σ dy · z / n (NULL: not wanted); sums [cuda_rescale_bands(rows), width] is scratch.
+ */
+int64_t cuda_rescale_bands(int64_t rows);
+void cuda_rescale_grad(const struct rescale *rescale, float *dm, float *sums, cudaStream_t stream);
+/* n [rows] = ‖w + alpha b a‖ of rows; a [rank, width], b [rows, rank]. */
+void cuda_row_norms(float *n, const struct matrix *w, const float *a, const float *b, float alpha,
+                    int64_t rows, int64_t width, int64_t rank, cudaStream_t stream);
 
 /* ---- norm.cu ---- */
 
@@ -84,6 +152,13 @@ struct thin {
     int64_t rows, columns, rank, along, across;
 };
 void cuda_thin(const struct thin *thin, cudaStream_t stream);
+/* ---- few.cu ---- */
+
+enum { cuda_few_rows = 8 };
+/* y = alpha x wᵀ + what `thin` says, of at most so many rows; x [rows, width], w [columns, width]. */
+void cuda_few(const struct thin *thin, struct array x, const struct matrix *w, int64_t width, float alpha,
+              cudaStream_t stream);
+
 /* y [m, n] = alpha x w + beta addend, elements of x at i · x_row + k · x_column, of w at k · w_row + j ·
  * w_column: for products that the library refuses. */
 struct plain_product {
@@ -141,15 +216,15 @@ void cuda_cache_attention(const struct cache_attention *a, cudaStream_t stream);
 /* ---- head.cu ---- */
 
 /* Rows of logits f32 [rows, stride] to logp, and, with dlogp, to their gradient in the same place: f32, or
- * bf16 at the row's beginning (then a row has 2 · stride). */
+ * bf16 or f16 at the row's beginning (then a row has 2 · stride). */
 struct logits {
     float *logits;
     int64_t rows, vocabulary, stride;
     const int32_t *targets;
     const float *dlogp; /* NULL: logp alone */
     float *logp;        /* or NULL */
-    bool bf16;
-    bool clusters; /* the GPU has clusters of blocks, and code for them (cuda_is_hopper) */
+    enum dtype type;    /* of the gradient */
+    bool clusters;      /* the GPU has clusters of blocks, and code for them (cuda_is_hopper) */
 };
 void cuda_logits(const struct logits *l, cudaStream_t stream);
 /* loss += Σ weights · logp */
@@ -178,6 +253,12 @@ struct update {
 };
 size_t cuda_scalar_bytes(int groups);
 void cuda_update(const struct update *update, cudaStream_t stream);
+/* average += (1 - decay) (parameters - average) after an update, which has moved `step`; hyper: group 0. */
+void cuda_average(float *average, const float *parameters, const float *norm, const float *hyper,
+                  const int32_t *step, int64_t n, cudaStream_t stream);
+/* y = x · factor, or x / factor, of a state of op/scaling.h; y may be x. */
+void cuda_scale(float *y, const float *x, const float *scaling, bool inverse, int64_t n, cudaStream_t stream);
+void cuda_scale_update(float *scaling, const float *norm, cudaStream_t stream);
 
 #if defined(__cplusplus)
 }

@@ -37,7 +37,7 @@ static double timer_seconds(const struct timer *timer) {
 static double product_rate(struct device *device, const struct timer *timer, enum dtype type,
                            const int64_t shape[3], uint64_t memory) {
     int64_t m = shape[0], n = shape[1], k = shape[2];
-    size_t size = type == DTYPE_BF16 ? 2 : 4, x = cuda_round((size_t)(m * k) * size),
+    size_t size = type == DTYPE_F32 ? 4 : 2, x = cuda_round((size_t)(m * k) * size),
            w = cuda_round((size_t)(n * k) * size), y = cuda_round((size_t)(m * n) * size);
     unsigned char *block;
     struct error ignored;
@@ -83,7 +83,7 @@ static double copy_rate(struct device *device, const struct timer *timer, uint64
 
 bool cuda_measure(struct device *device, const enum dtype *compute, const int64_t (*shapes)[3], int count,
                   uint64_t memory, json_t **out, struct error *err) {
-    static const enum dtype types[] = {DTYPE_F32, DTYPE_BF16};
+    static const enum dtype types[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16};
     struct timer timer = {0};
     json_t *products = json_array();
     bool ok = timer_open(&timer, err);

@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "device/cuda/cuda.h"
+#include "device/cuda/fp8.h"
 
 bool cuda_allocate(void **out, uint64_t bytes, const char *what, struct error *err) {
     char text[32];
@@ -28,7 +29,7 @@ bool cuda_allocate(void **out, uint64_t bytes, const char *what, struct error *e
 
 enum { most_pad = 128 }; /* graph_fold folds no larger rank */
 
-static int64_t pad_of(const struct state_table *table) {
+static int64_t rank_of(const struct state_table *table) {
     int64_t most = 0;
     for (int i = 0; i < table->count; i++) {
         const struct state_row *row = &table->rows[i];
@@ -36,17 +37,35 @@ static int64_t pad_of(const struct state_table *table) {
         int64_t rank = row->dim[0] < row->dim[1] ? row->dim[0] : row->dim[1];
         if (rank <= most_pad && rank > most) most = rank;
     }
-    return (most + 7) & ~(int64_t)7;
+    return most;
 }
 
-bool cuda_is_padded(const struct state_row *row) {
+static int64_t pad_of(int64_t rank) { return (rank + 7) & ~(int64_t)7; }
+
+/* Scales and offsets, which stand right behind the codes that they belong to. */
+static bool lies_apart(const struct state_table *table, int row) {
+    for (int codes = row - 1; codes >= 0 && codes >= row - tensor_parts; codes--)
+        for (int p = 0; p < tensor_parts; p++)
+            if (table->rows[codes].part[p] == row) return true;
+    return false;
+}
+
+bool cuda_is_padded(const struct state_table *table, int index) {
+    const struct state_row *row = &table->rows[index];
     return (row->class == STATE_MAPPED || row->class == STATE_WEIGHT) && row->dtype == DTYPE_BF16 &&
-           row->rank == 2 && row->parent < 0;
+           row->rank == 2 && row->parent < 0 && !row->fp8 && !lies_apart(table, index);
 }
 
-static bool stored_bytes(const struct state_row *row, int64_t pad, uint64_t *out) {
+static bool stored_bytes(const struct state_table *table, int index, int64_t rank, uint64_t *out) {
+    const struct state_row *row = &table->rows[index];
+    struct fp8_layout layout;
     uint64_t bytes = row->bytes;
-    if (cuda_is_padded(row) &&
+    int64_t pad = pad_of(rank);
+    if (row->fp8) {
+        if (!fp8_layout(&layout, row->dim[0], row->dim[1], fp8_pad(rank))) return false;
+        bytes = layout.bytes;
+    }
+    if (cuda_is_padded(table, index) &&
         (!checked_mul((uint64_t)(row->dim[0] + pad), (uint64_t)(row->dim[1] + pad) * 2, &bytes)))
         return false;
     return checked_align(bytes, 64, out);
@@ -54,11 +73,30 @@ static bool stored_bytes(const struct state_row *row, int64_t pad, uint64_t *out
 
 uint64_t cuda_store_extra(const struct state_table *table) {
     uint64_t extra = 0, bytes;
-    int64_t pad = pad_of(table);
+    int64_t rank = rank_of(table);
     for (int i = 0; i < table->count; i++)
-        if (table->rows[i].parent < 0 && stored_bytes(&table->rows[i], pad, &bytes))
+        if (table->rows[i].parent < 0 && stored_bytes(table, i, rank, &bytes))
             extra += bytes - ((table->rows[i].bytes + 63) & ~(uint64_t)63);
     return extra;
+}
+
+/* A weight as it is stored elsewhere, to its codes here; waits, since the copy is given back. */
+static bool fill_fp8(struct store *store, int index, const void *from, size_t bytes, struct error *err) {
+    const struct state_row *row = &store->table->rows[index];
+    struct operand operand = {
+        .dtype = row->dtype, .rank = 2, .dim = {row->dim[0], row->dim[1]}, .stride = row->dim[1]};
+    struct fp8_weight to = fp8_weight_at(store->data[index], row->dim[0], row->dim[1], store->fp8_pad);
+    if (bytes != row->bytes)
+        return error_set(err, ERROR_INTERNAL, "store", "row %d is filled in one piece", index);
+    if (!cuda_allocate(&operand.data, bytes, "a weight as it is stored", err)) return false;
+    bool ok =
+        cuda_check(cudaMemcpyAsync(operand.data, from, bytes, cudaMemcpyHostToDevice, store->device->stream),
+                   "copy to the GPU", err);
+    struct matrix matrix = matrix_of(&operand);
+    if (ok) cuda_fp8_weight(&to, &matrix, row->dim[0], row->dim[1], store->device->stream);
+    ok = ok && cuda_check(cudaGetLastError(), "round weights to fp8", err) && cuda_wait(store->device, err);
+    cudaFree(operand.data);
+    return ok;
 }
 
 /* Copies `bytes` from the beginning of a row, in or out; whole rows of the matrix where it is padded. */
@@ -68,7 +106,10 @@ static bool copy_row(struct store *store, int row, void *to, const void *from, s
     cudaStream_t stream = store->device->stream;
     bool in = kind == cudaMemcpyHostToDevice;
     const char *doing = in ? "copy to the GPU" : "copy from the GPU";
-    if (!store->pad || !cuda_is_padded(r))
+    if (r->fp8)
+        return in ? fill_fp8(store, row, from, bytes, err)
+                  : error_set(err, ERROR_INTERNAL, "store", "row %d is kept in fp8 alone", row);
+    if (!store->pad || !cuda_is_padded(store->table, row))
         return cuda_check(cudaMemcpyAsync(to, from, bytes, kind, stream), doing, err);
     size_t width = (size_t)r->dim[1] * 2, wide = width + (size_t)store->pad * 2;
     return cuda_check(
@@ -98,11 +139,13 @@ bool cuda_store_open(struct device *device, const struct state_table *table, str
     store->rows = table->count;
     store->data = mem_calloc((size_t)table->count + 1, sizeof *store->data);
     uint64_t total = 0, bytes = 0;
-    store->pad = pad_of(table);
+    int64_t rank = rank_of(table);
+    store->pad = pad_of(rank);
+    store->fp8_pad = fp8_pad(rank);
     bool ok = store->data || error_no_memory(err, "store", 0);
     for (int i = 0; ok && i < table->count; i++)
         if (table->rows[i].parent < 0 &&
-            (!stored_bytes(&table->rows[i], store->pad, &bytes) || !checked_add(total, bytes, &total)))
+            (!stored_bytes(table, i, rank, &bytes) || !checked_add(total, bytes, &total)))
             ok = error_no_memory(err, "store", 0);
     ok = ok && cuda_allocate((void **)&store->block, total, "the model with its state", err) &&
          cuda_check(cudaMemsetAsync(store->block, 0, (size_t)total, device->stream), "clear memory", err);
@@ -110,7 +153,7 @@ bool cuda_store_open(struct device *device, const struct state_table *table, str
     for (int i = 0; ok && i < table->count; i++) {
         if (table->rows[i].parent >= 0) continue;
         store->data[i] = store->block + at;
-        at += stored_bytes(&table->rows[i], store->pad, &bytes) ? bytes : 0;
+        at += stored_bytes(table, i, rank, &bytes) ? bytes : 0;
     }
     for (int i = 0; ok && i < table->count; i++)
         if (table->rows[i].parent >= 0)

@@ -1,6 +1,7 @@
 /* The norm of all gradients and the updates; the equations are in src/op/optimizer*.c. A step's numbers are
  * computed once, in f64; elements in f32. Blocks are cut into pieces of a fixed size. */
 #include "device/cuda/kernel.cuh"
+#include "op/scaling.h"
 
 enum { threads = 256 };
 
@@ -182,4 +183,43 @@ void cuda_update(const struct update *u, cudaStream_t stream) {
         adafactor<<<(unsigned)u->count, threads, 0, stream>>>(*u);
     else
         each<<<(unsigned)u->count, threads, 0, stream>>>(*u);
+}
+
+static __global__ void average(float *a, const float *p, const float *norm, const float *hyper,
+                               const int32_t *step, int64_t n) {
+    if (!isfinite(*norm)) return;
+    float fresh = *step > 1 ? (float)(1 - (double)hyper[HYPER_AVERAGE]) : 1;
+    EACH(i, n) a[i] = fresh < 1 ? a[i] + (p[i] - a[i]) * fresh : p[i];
+}
+
+void cuda_average(float *a, const float *p, const float *norm, const float *hyper, const int32_t *step,
+                  int64_t n, cudaStream_t stream) {
+    if (n) average<<<blocks_for(n, threads), threads, 0, stream>>>(a, p, norm, hyper, step, n);
+}
+
+/* ---- the scale of the loss (op/scaling.h): a power of two, so nothing is rounded ---- */
+
+static __global__ void scale(float *y, const float *x, const float *scaling, bool inverse, int64_t n) {
+    float factor = inverse ? 1 / scaling[SCALING_FACTOR] : scaling[SCALING_FACTOR];
+    EACH(i, n) y[i] = x[i] * factor;
+}
+
+void cuda_scale(float *y, const float *x, const float *scaling, bool inverse, int64_t n,
+                cudaStream_t stream) {
+    if (n) scale<<<blocks_for(n, threads), threads, 0, stream>>>(y, x, scaling, inverse, n);
+}
+
+static __global__ void scale_update(float *scaling, const float *norm) {
+    float *factor = &scaling[SCALING_FACTOR], *good = &scaling[SCALING_GOOD];
+    if (!isfinite(*norm)) {
+        *factor = fmaxf(*factor / 2, SCALING_LEAST);
+        *good = 0;
+    } else if (++*good >= SCALING_INTERVAL) {
+        *factor = fminf(*factor * 2, SCALING_MOST);
+        *good = 0;
+    }
+}
+
+void cuda_scale_update(float *scaling, const float *norm, cudaStream_t stream) {
+    scale_update<<<1, 1, 0, stream>>>(scaling, norm);
 }

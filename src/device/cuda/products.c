@@ -11,16 +11,18 @@
  * a launch of its own (thin.cu), and the product of full width is added to that. */
 #include "device/cuda/blas.h"
 #include "device/cuda/cuda.h"
+#include "device/cuda/fp8.h"
 
 /* ---- operands in the compute type ---- */
 
 enum { most_pad = 128 }; /* a copy has at most so many more rows and columns */
 
-static size_t type_bytes(enum dtype type) { return type == DTYPE_BF16 ? 2 : 4; }
+static size_t type_bytes(enum dtype type) { return type == DTYPE_F32 ? 4 : 2; }
 
 int64_t cuda_node_rank(const struct graph *graph, const struct node *node) {
     int low = node->op == OP_LINEAR ? 4 : node->op == OP_LINEAR_GRAD_X ? 3 : -1;
-    if (low < 0 || node->input[low] < 0 || operand_compute(graph, node) != DTYPE_BF16) return 0;
+    if (low < 0 || node->input[low] < 0 || node->attributes.fp8 || operand_compute(graph, node) != DTYPE_BF16)
+        return 0;
     return (graph->values[node->input[low]].dim[1] + 7) & ~(int64_t)7;
 }
 
@@ -51,7 +53,8 @@ static struct array operand(struct call *call, int i) {
     }
     size_t bytes = (size_t)((rows + call->pad) * copy.stride) * type_bytes(call->compute);
     copy.data = call_scratch(call, bytes);
-    cuda_decode(copy, array_of(in), rows, width, call->stream);
+    struct matrix from = matrix_of(in);
+    cuda_decode(copy, &from, rows, width, call->stream);
     if (transient)
         *last =
             (struct converted){id, call->compute, copy.data, (unsigned char *)copy.data + cuda_round(bytes)};
@@ -60,8 +63,7 @@ static struct array operand(struct call *call, int i) {
 
 /* ---- linear ---- */
 
-/* Prepares what the product is added to; beta says whether there is something. */
-static void lay(struct call *call, const struct thin *thin, struct product *p) {
+void cuda_lay(struct call *call, const struct thin *thin, struct product *p) {
     p->beta = thin->low.data || thin->bias.data || thin->addend.data ? 1 : 0;
     bool plain = !thin->low.data && !thin->bias.data && thin->addend.type == thin->y.type &&
                  thin->addend.stride == thin->y.stride;
@@ -73,6 +75,7 @@ static void lay(struct call *call, const struct thin *thin, struct product *p) {
 
 static size_t two_operands(const struct graph *graph, const struct node *node) {
     enum dtype compute = operand_compute(graph, node);
+    if (node->attributes.fp8) return fp8_workspace(graph, node);
     return blas_workspace + copy_bytes(graph, node, 0, compute) + copy_bytes(graph, node, 1, compute);
 }
 
@@ -100,6 +103,7 @@ static bool join(struct call *call, struct product *p, struct array x, struct ar
 
 /* y = α x w + what `thin` says. */
 static bool full_and_thin(struct call *call, struct product *p, struct thin *thin, struct error *err) {
+    if (call->node->attributes.fp8) return fp8_product(call, p, thin, err);
     void *library = call_scratch(call, blas_workspace);
     if (!p->m) return true;
     struct array x = operand(call, 0), w = operand(call, 1);
@@ -114,8 +118,20 @@ static bool full_and_thin(struct call *call, struct product *p, struct thin *thi
     thin->rows = p->m;
     thin->columns = p->n;
     if (join(call, p, x, w, thin)) thin->low.data = NULL;
-    lay(call, thin, p);
+    cuda_lay(call, thin, p);
     return blas_product(call->device->blas, p, library, call->stream, err);
+}
+
+/* Decoding: the weight is read as it is stored. */
+static bool few_rows(struct call *call, struct thin *thin) {
+    const struct operand *x = &call->in[0], *w = &call->in[1];
+    struct matrix matrix = matrix_of(w);
+    thin->y = array_of(&call->out[0]);
+    thin->beta = call->node->attributes.beta;
+    thin->rows = x->dim[0];
+    thin->columns = w->dim[0];
+    cuda_few(thin, array_of(x), &matrix, w->dim[1], call->node->attributes.alpha, call->stream);
+    return true;
 }
 
 static bool linear(struct call *call, struct error *err) {
@@ -127,6 +143,7 @@ static bool linear(struct call *call, struct error *err) {
                         .rank = up->dim[1],
                         .along = 1,
                         .across = up->stride};
+    if (call->in[0].dim[0] <= cuda_few_rows && !call->node->attributes.fp8) return few_rows(call, &thin);
     struct product product = {.y = array_of(&call->out[0]),
                               .m = call->in[0].dim[0],
                               .n = w->dim[0],
@@ -220,7 +237,7 @@ static bool head_rows(struct call *call, bool gradient, struct error *err) {
     struct array left = operand(call, 0), right = operand(call, 1);
     int64_t piece = piece_rows(rows, vocabulary);
     float *room = call_scratch(call, (size_t)(piece * stride) * sizeof *room);
-    bool half = call->compute == DTYPE_BF16;
+    bool half = call->compute != DTYPE_F32;
     struct head head = {
         .logits = {.type = call->compute,
                    .x = left.data,
@@ -257,7 +274,7 @@ static bool head_rows(struct call *call, bool gradient, struct error *err) {
                  .targets = call->in[2].data,
                  .dlogp = gradient ? call->in[3].data : NULL,
                  .logp = call->out[0].data,
-                 .bf16 = half,
+                 .type = call->compute,
                  .clusters = cuda_is_hopper(call->device->major, call->device->minor)},
         .size_x = left.stride * (int64_t)type_bytes(call->compute),
         .size_dx = gradient && dx->data ? dx->stride * (int64_t)type_bytes(dx->dtype) : 0,

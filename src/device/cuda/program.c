@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "device/cuda/cuda.h"
+#include "device/cuda/fp8.h"
 #include "device/cuda/replay.h"
 #include "device/cuda/trace.h"
 
@@ -37,7 +38,8 @@ struct program {
 
 const struct cuda_kernel *cuda_kernel_of(enum op_code op) {
     static const struct cuda_kernel *const tables[] = {cuda_kernels_rows, cuda_kernels_products,
-                                                       cuda_kernels_attention, cuda_kernels_optimizer};
+                                                       cuda_kernels_attention, cuda_kernels_optimizer,
+                                                       cuda_kernels_dora};
     for (size_t t = 0; t < sizeof tables / sizeof *tables; t++)
         for (const struct cuda_kernel *row = tables[t]; row->run; row++)
             if (row->op == op) return row;
@@ -45,13 +47,18 @@ const struct cuda_kernel *cuda_kernel_of(enum op_code op) {
 }
 
 static bool is_activation(const struct value *value) {
-    return value->dtype == DTYPE_F32 || value->dtype == DTYPE_BF16;
+    return value->dtype == DTYPE_F32 || value->dtype == DTYPE_BF16 || value->dtype == DTYPE_F16;
+}
+
+/* What decode.cuh reads: the plain types and all quantised ones. */
+static bool is_decoded(enum dtype type) {
+    return type == DTYPE_F32 || type == DTYPE_F16 || type == DTYPE_BF16 || dtype_row(type)->quantised;
 }
 
 bool cuda_supports(const struct device *device, const struct graph *graph, const struct node *node,
                    struct error *err) {
-    (void)device;
     const char *op = op_row(node->op)->name, *why = NULL;
+    if (node->attributes.fp8 && !fp8_serves(device, err)) return false;
     if (!cuda_kernel_of(node->op)) why = "it has no kernel for this operation";
     if (node->attributes.head_dim > 256) why = "heads are wider than 256";
     bool head = node->op == OP_HEAD || node->op == OP_HEAD_GRAD;
@@ -60,9 +67,9 @@ bool cuda_supports(const struct device *device, const struct graph *graph, const
         const struct value *value = node->input[i] < 0 ? NULL : &graph->values[node->input[i]];
         if (!value) continue;
         if (value->kind == VALUE_TRANSIENT && !is_activation(value))
-            why = "an activation is neither f32 nor bf16";
+            why = "an activation is neither f32, bf16 nor f16";
         bool number = value->kind == VALUE_STATE && value->dtype != DTYPE_I32 && value->dtype != DTYPE_F64;
-        if (number && !cuda_decodes(value->dtype)) {
+        if (number && !is_decoded(value->dtype)) {
             error_set(err, ERROR_USAGE, "cuda", "weights of type %s are not served on a GPU yet (%s)",
                       dtype_row(value->dtype)->name, op);
             return error_fix(err, "Take --device cpu, or --frozen-weights decoded.");
@@ -256,14 +263,29 @@ static bool copy_inputs(struct program *program, const struct binding *binding, 
            cuda_check(cudaEventRecord(program->copied[slot], stream), "record an event", err);
 }
 
+struct matrix matrix_of(const struct operand *operand) {
+    const struct dtype_row *row = dtype_row(operand->dtype);
+    struct matrix matrix = {
+        .codes = array_of(operand), .form = row->form, .block = (int)row->block, .bytes = (int)row->bytes};
+    memcpy(matrix.part, operand->part, sizeof matrix.part);
+    return matrix;
+}
+
+static void place_state(const struct store *store, int row, struct operand *out) {
+    const struct state_row *rows = store->table->rows;
+    out->data = store->data[row];
+    if (cuda_is_padded(store->table, row)) out->stride += store->pad;
+    for (int p = 0; p < tensor_parts; p++) {
+        int part = rows[row].part[p];
+        if (part >= 0) out->part[p] = (struct stored_part){store->data[part], rows[part].dtype};
+    }
+}
+
 static struct operand place(const struct program *program, const struct binding *binding, int id) {
     if (id < 0) return (struct operand){0};
     const struct value *value = &program->plan->graph->values[id];
     struct operand operand = operand_bound(value, binding);
-    if (value->kind == VALUE_STATE) {
-        operand.data = program->store->data[value->which];
-        if (cuda_is_padded(&program->store->table->rows[value->which])) operand.stride += program->store->pad;
-    }
+    if (value->kind == VALUE_STATE) place_state(program->store, value->which, &operand);
     if (value->kind == VALUE_INPUT) operand.data = program->inputs + program->offset[value->which];
     if (value->kind == VALUE_TRANSIENT && program->plan->offset[id] != UINT64_MAX)
         operand.data = program->store->arena + program->plan->offset[id];
@@ -281,6 +303,7 @@ static bool run_node(struct program *program, const struct binding *binding, int
                         .stream = device->stream,
                         .compute = operand_compute(graph, node),
                         .pad = program->pad,
+                        .fp8_pad = program->store->fp8_pad,
                         .workspace = program->store->arena + cuda_round((size_t)program->plan->arena_bytes),
                         .last = &program->last,
                         .table = program->tables[n].data,

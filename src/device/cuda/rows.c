@@ -4,8 +4,9 @@
 static int64_t width_of(const struct operand *operand) { return operand->rank > 1 ? operand->dim[1] : 1; }
 
 static bool take_rows(struct call *call, struct error *err) { /* embedding and gather */
+    struct matrix from = matrix_of(&call->in[0]);
     (void)err;
-    cuda_take_rows(array_of(&call->out[0]), array_of(&call->in[0]), call->in[1].data, call->in[1].dim[0],
+    cuda_take_rows(array_of(&call->out[0]), &from, call->in[1].data, call->in[1].dim[0],
                    width_of(&call->in[0]), call->stream);
     return true;
 }
@@ -91,11 +92,39 @@ static bool add(struct call *call, struct error *err) {
     return true;
 }
 
+static bool draw(struct call *call, bool noise) {
+    const struct attributes *a = &call->node->attributes;
+    struct drawing drawing = {.y = array_of(&call->out[0]),
+                              .x = array_of(&call->in[0]),
+                              .positions = call->in[1].data,
+                              .examples = call->in[2].data,
+                              .random = call->in[3].data,
+                              .start = noise ? call->ranges.start : NULL,
+                              .end = noise ? call->ranges.end : NULL,
+                              .probability = noise ? 0 : (double)a->probability,
+                              .alpha = (double)a->scale,
+                              .inverse = a->inverse,
+                              .module = a->module,
+                              .rows = call->in[0].dim[0],
+                              .width = width_of(&call->in[0])};
+    cuda_draw(&drawing, call->stream);
+    return true;
+}
+
 static bool dropout(struct call *call, struct error *err) {
     (void)err;
-    cuda_dropout(array_of(&call->out[0]), array_of(&call->in[0]), call->in[1].data, call->in[2].data,
-                 call->in[3].data, (double)call->node->attributes.probability, call->node->attributes.module,
-                 call->in[0].dim[0], width_of(&call->in[0]), call->stream);
+    return draw(call, false);
+}
+
+static bool noise(struct call *call, struct error *err) {
+    (void)err;
+    return draw(call, true);
+}
+
+static bool copy(struct call *call, struct error *err) {
+    (void)err;
+    cuda_copy(array_of(&call->out[0]), array_of(&call->in[0]), call->in[0].dim[0], width_of(&call->in[0]),
+              call->stream);
     return true;
 }
 
@@ -125,7 +154,9 @@ const struct cuda_kernel cuda_kernels_rows[] = {
     {OP_GLU, glu, NULL, NULL},
     {OP_GLU_GRAD, glu_grad, NULL, NULL},
     {OP_ADD, add, NULL, NULL},
+    {OP_COPY, copy, NULL, NULL},
     {OP_DROPOUT, dropout, NULL, NULL},
+    {OP_NOISE, noise, NULL, NULL},
     {OP_LOSS, loss, NULL, NULL},
     {OP_ZERO, zero, NULL, NULL},
     {.run = NULL},

@@ -94,11 +94,19 @@ static bool adafactor(struct call *call, struct error *err) {
     return run_update(call, UPDATE_ADAFACTOR);
 }
 
+static bool average(struct call *call, struct error *err) {
+    (void)err;
+    cuda_average(call->in[4].data, call->in[3].data, call->in[0].data, call->in[1].data, call->in[2].data,
+                 operand_elements(&call->in[3]), call->stream);
+    return true;
+}
+
 const struct cuda_kernel cuda_kernels_optimizer[] = {
     {OP_GRADIENT_NORM, gradient_norm, norm_workspace, NULL},
     {OP_ADAMW, adamw, update_workspace, piece_table},
     {OP_SGD, sgd, update_workspace, piece_table},
     {OP_LION, lion, update_workspace, piece_table},
     {OP_ADAFACTOR, adafactor, update_workspace, part_table},
+    {OP_AVERAGE, average, NULL, NULL},
     {.run = NULL},
 };
