@@ -524,7 +524,7 @@ def memory_that_cannot_suffice_is_refused():
     refused([*TRAIN, "--output", "out", "--memory", "1KiB"], 4, "KiB", "--memory")
     refused(["eval", "--model", LLAMA, "--data", LLAMA / "rows.jsonl", *FAST, "--memory", "1KiB"], 4, "--memory")
     refused(["generate", "--model", LLAMA, "--prompt", "a", *FAST, "--memory", "1KiB"], 4, "--memory")
-    least = lambda: resource.setrlimit(resource.RLIMIT_AS, (48 << 20, 48 << 20))
+    least = lambda: resource.setrlimit(resource.RLIMIT_AS, (100 << 20, 100 << 20))  # of which the libraries take about half
     refused([*BARE, "--output", "out", "--max-steps", "2", "--micro-batch-tokens", "20000"], 4, "memory", limits=least)
     refused(["generate", "--model", LLAMA, "--prompt", "a", *FAST, "--context", "200000"], 4, "memory", limits=least)
 
