@@ -21,6 +21,9 @@ endif()
 if(TARGET hone)
   add_test(NAME e2e.memory COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/e2e/memory.py $<TARGET_FILE:hone>)
   set_tests_properties(e2e.memory PROPERTIES TIMEOUT 600)
+  if(HONE_SANITIZE)
+    set_tests_properties(e2e.memory PROPERTIES ENVIRONMENT HONE_SANITIZED=1) # its shadow memory is in no plan
+  endif()
 endif()
 # ---- end of memory ----
 # ---- rates of the products, beside oneDNN where it is installed (tests/perf) ----
