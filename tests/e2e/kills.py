@@ -31,7 +31,7 @@ moments = random.Random(5)
 LLAMA = golden / "llama-tied"
 TRAIN = ["--model", LLAMA, "--data", LLAMA / "rows.jsonl", "--valid-split", "0.3", "--epochs", "90"]
 LORA = ["--lora-rank", "4", "--lora-dropout", "0.1"]
-USUAL = {"--batch-size": 4, "--micro-batch-tokens": 256}  # by itself the latter follows rates, which differ on a busy machine
+USUAL = {"--batch-size": 4, "--micro-batch-tokens": 256}  # by itself the latter follows the free memory
 OPTIMIZERS = ("adamw", "adamw8bit", "sgd", "lion", "adafactor", "muon")
 count = {"all": 0, "inside a save": 0}
 

@@ -162,6 +162,15 @@ static uint64_t digest(const struct session *s) {
     return hash;
 }
 
+/* What the reference has, and the same bits once more. */
+static void check_two_runs(struct session *s, const struct trial *trial, const char *name) {
+    session_run(s, trial);
+    check_results(s, trial, name);
+    uint64_t first = digest(s);
+    session_run(s, trial);
+    if (digest(s) != first) fail_msg("%s: other bits in the second run", name);
+}
+
 /* `rounds`: a product of f32 activations made in bf16 all the same. */
 static bool check_operation(enum op_code op, const struct sizes *z, enum dtype a, enum dtype b, bool rounds) {
     struct trial trial;
@@ -178,13 +187,7 @@ static bool check_operation(enum op_code op, const struct sizes *z, enum dtype a
     if ((op == OP_LINEAR || op == OP_LINEAR_GRAD_X) && b != DTYPE_F32 && trial.relative <= 0)
         trial.relative = unit_of(b) / 8;
     bool served = session_open(&s, &trial, z, NULL);
-    if (served) {
-        session_run(&s, &trial);
-        check_results(&s, &trial, name);
-        uint64_t first = digest(&s);
-        session_run(&s, &trial);
-        if (digest(&s) != first) fail_msg("%s: other bits in the second run", name);
-    }
+    if (served) check_two_runs(&s, &trial, name);
     session_close(&s);
     trial_release(&trial);
     return served;
@@ -345,13 +348,7 @@ static void check_fp8(enum op_code op, const struct sizes *z, enum dtype a, enum
     attributes->compute = DTYPE_BF16;
     attributes->fp8 = true;
     memset(&s, 0, sizeof s);
-    if (session_open(&s, &trial, z, NULL)) {
-        session_run(&s, &trial);
-        check_results(&s, &trial, name);
-        uint64_t first = digest(&s);
-        session_run(&s, &trial);
-        if (digest(&s) != first) fail_msg("%s: other bits in the second run", name);
-    }
+    if (session_open(&s, &trial, z, NULL)) check_two_runs(&s, &trial, name);
     session_close(&s);
     trial_release(&trial);
 }
