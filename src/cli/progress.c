@@ -189,6 +189,23 @@ static void early_stop(struct cli *cli, const json_t *event) {
            json_get_number(event, "best_step"));
 }
 
+static void trace(struct cli *cli, const json_t *event) {
+    size_t i;
+    json_t *row;
+    (void)cli;
+    print_text(stdout, json_get_text(event, "path"), false);
+    printf(" has %.0f steps:", json_get_number(event, "steps"));
+    json_array_foreach(json_object_get(event, "operations"), i, row) {
+        double share = 100 * json_get_number(row, "share"), rate = json_get_number(row, "flops_per_second");
+        if (i && share < 1) break;
+        fputs(i ? ", " : " ", stdout);
+        print_text(stdout, json_get_text(row, "name"), false);
+        printf(" %.0f %%", share);
+        if (rate > 0) printf(" (%.0f GFLOP/s)", rate * 1e-9);
+    }
+    putchar('\n');
+}
+
 static void done(struct cli *cli, const json_t *event) {
     char seconds[32], memory[32];
     printf("Done in %s: loss %.4f", print_seconds(json_get_number(event, "seconds"), seconds),
@@ -236,6 +253,7 @@ void progress_event(struct cli *cli, const json_t *event) {
                 {"micro_batch", micro_batch},
                 {"resume", resume},
                 {"early_stop", early_stop},
+                {"trace", trace},
                 {"done", done},
                 {"convert", convert}};
     const char *name = json_get_text(event, "event");

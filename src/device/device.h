@@ -21,12 +21,13 @@ enum {
              13 +
          OP_COUNT * 67 + DTYPE_COUNT) *
             10 +
-        4
+        5
 };
 
 struct device;
 struct program;
 struct store;
+struct timeline; /* device/timeline.h */
 
 struct device_options {
     const char *name; /* as the user says it, "cuda:1"; NULL: the first of its kind */
@@ -51,6 +52,7 @@ struct binding {
      */
     bool (*after)(void *user, int node, struct error *err);
     void *user;
+    struct timeline *timeline; /* when each operation ran is added to it, and run waits. May be NULL */
 };
 
 struct device_ops {

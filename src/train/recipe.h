@@ -137,7 +137,8 @@ struct recipe {
     int64_t eval_every, save_every; /* steps; 0: auto */
     int64_t early_stopping;         /* evaluations without improvement; 0: off */
     double early_stopping_threshold;
-    int64_t keep; /* last checkpoints kept, besides the best */
+    int64_t keep;  /* last checkpoints kept, besides the best */
+    int64_t trace; /* steps of this process; 0: none */
 
     /* facts, set by the trainer before step 1 */
     char *model_digest, *adapter_digest, *data_digest, *valid_digest, *template_digest;

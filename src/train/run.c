@@ -376,6 +376,7 @@ bool run_begin(struct run *run, struct error *err) {
     if (ok && run->host->prepared) run->host->prepared(run->host->user, run->recipe);
     ok = ok && first_events(run, err);
     run_watch_begin(run);
+    ok = ok && run_trace_begin(run, err);
     if (!ok) leave_nothing(run);
     return ok;
 }
@@ -424,6 +425,7 @@ bool run_write_result(struct run *run, const struct progress *reached, struct er
 }
 
 void run_close(struct run *run) {
+    run_trace_close(run);
     if (run->events_open) events_close(&run->events);
     batch_close(&run->batch);
     if (run->ops) run_programs_release(&run->programs);

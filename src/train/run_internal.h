@@ -3,6 +3,7 @@
 #ifndef HONE_TRAIN_RUN_INTERNAL_H
 #define HONE_TRAIN_RUN_INTERNAL_H
 
+#include "device/timeline.h"
 #include "score/finite.h"
 #include "score/score.h"
 #include "text/pack.h"
@@ -44,6 +45,14 @@ struct run {
         uint64_t reserve; /* bytes that are left to other programs; 0: nobody looks */
         bool told;        /* that no smaller micro-batch would help */
     } watch;
+    struct run_trace {
+        struct timeline timeline;
+        struct fs_appender file;
+        bool open;
+        double begun;                              /* of the first step traced, seconds of clock_seconds */
+        int64_t steps;                             /* done so far */
+        double seconds[OP_COUNT], flops[OP_COUNT]; /* of each operation */
+    } trace;
     struct patience {
         double begun, expected; /* of the step under way: when, and seconds that it will take */
         double asked;           /* when a stop was first seen in it; 0: not yet */
@@ -77,6 +86,18 @@ bool run_go_back(struct run *run, struct error *err);
 void run_watch_begin(struct run *run);
 bool run_watch(struct run *run, struct error *err);
 bool run_write_recipe(struct run *run, struct error *err);
+
+/* --trace (trace.c). OUTPUT/trace.json is begun; an earlier one is replaced. */
+bool run_trace_begin(struct run *run, struct error *err);
+/* Where the step under way is traced: what to bind. NULL: it is not. */
+struct timeline *run_trace_timeline(struct run *run);
+/* A program has run: what is on the timeline is written, under this name. */
+bool run_trace_pass(struct run *run, const char *name, struct error *err);
+/* The step is done; after the last one that was asked for, or at the end of the run, the file is whole and an
+ * event tells of it. */
+bool run_trace_step(struct run *run, const struct step *step, struct error *err);
+bool run_trace_end(struct run *run, struct error *err);
+void run_trace_close(struct run *run);
 
 /* Reads everything; writes nothing. `planning`: no output directory is asked for. */
 bool run_read(struct run *run, struct recipe *recipe, const struct trainer_host *host, bool planning,

@@ -1,5 +1,6 @@
 /* One step of a run: its micro-batches, the update, its events; and how long a stop waits for it. */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -44,8 +45,13 @@ static void fill_batch(struct run *run, const struct pack_layout *layout, size_t
 static bool run_micro_batches(struct run *run, const struct step *step, struct error *err) {
     const struct engine *engine = &run->programs.engine;
     for (size_t b = 0; b < step->layout.micro_batches; b++) {
+        char name[48];
         fill_batch(run, &step->layout, b, step->weight);
-        if (!engine->ops->run(run->programs.train.program, &run->batch.binding, err)) return false;
+        run->batch.binding.timeline = run_trace_timeline(run);
+        snprintf(name, sizeof name, "micro-batch of %lld tokens", (long long)run->batch.binding.tokens);
+        if (!engine->ops->run(run->programs.train.program, &run->batch.binding, err) ||
+            !run_trace_pass(run, name, err))
+            return false;
     }
     return true;
 }
@@ -93,13 +99,14 @@ static bool run_update(struct run *run, struct step *step, struct error *err) {
     struct engine_program *update = &run->programs.update;
     const struct model_state *state = &engine->state;
     update_hyper(run->recipe, step->rate, state->groups, state->parts.groups, run->hyper);
-    struct binding binding = {.inputs = {[INPUT_HYPER] = run->hyper}};
+    struct binding binding = {.inputs = {[INPUT_HYPER] = run->hyper}, .timeline = run_trace_timeline(run)};
     step->norm = NAN;
     step->scale = 1;
     if (!engine->ops->download(engine->store, engine->state.loss, &step->loss, sizeof step->loss, err))
         return false;
     if (!isfinite(step->loss)) return drop_gradients(engine, err);
     return engine_loss_scale(engine, &step->scale, err) && engine->ops->run(update->program, &binding, err) &&
+           run_trace_pass(run, "update", err) &&
            engine->ops->read(update->program, update->built.norm, &step->norm, sizeof step->norm, err) &&
            read_state_norms(run, step, err);
 }
@@ -176,7 +183,8 @@ bool run_step(struct run *run, struct error *err) {
     arena_init(&arena, 0);
     bool ok = pack_step(&step.layout, train->items, chosen, step.count, (size_t)run->plan.micro_batch_tokens,
                         &arena, err) &&
-              run_micro_batches(run, &step, err) && run_update(run, &step, err) && end_step(run, &step, err);
+              run_micro_batches(run, &step, err) && run_update(run, &step, err) &&
+              run_trace_step(run, &step, err) && end_step(run, &step, err);
     arena_release(&arena);
     return ok;
 }

@@ -189,7 +189,7 @@ bool trainer_run(struct recipe *recipe, const struct trainer_host *host, json_t 
     *result = NULL;
     bool ok = run_read(&run, recipe, host, false, err) && run_make_plan(&run, err) && run_begin(&run, err);
     if (ok) {
-        ok = train_loop(&run, err);
+        ok = train_loop(&run, err) && run_trace_end(&run, err);
         if (!ok && (err->code == ERROR_INTERRUPTED || run.halted)) save_stopped(&run, err);
         ok = ok && finish(&run, result, err);
     }

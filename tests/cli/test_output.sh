@@ -5,7 +5,7 @@
 # A case is a file of blocks: "$ command", "status N", then what went to stdout and stderr, each line
 # marked with its first character. Commands run in an empty directory with an empty store.
 set -u
-program=$1
+program=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
 here=$(cd "$(dirname "$0")" && pwd)
 data=$(cd "$here/../golden/data" && pwd) # small models, as $DATA
 work=$(mktemp -d) || exit 1

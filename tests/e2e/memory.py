@@ -87,6 +87,39 @@ def a_profile_is_what_is_alive():
     assert 0 < len(logged["position"]) <= 120 and "operation" not in logged, logged
 
 
+def spans(directory, lane):
+    """Of trace.json, those on this line of the drawing, each as (begin, end, span) in microseconds."""
+    return [(e["ts"], e["ts"] + e["dur"], e) for e in json.loads((here / directory / "trace.json").read_text())
+            if e["ph"] == "X" and e["tid"] == lane]
+
+
+@case
+def a_trace_has_the_operations_of_the_steps_that_were_asked_for():
+    steps, passes, operations = 1, 2, 3
+    run("train", *TRAIN, "--device", "cpu", "--output", "untraced")
+    assert not (here / "untraced/trace.json").exists()
+    for device in "cpu", "ref":
+        output = f"traced-{device}"
+        run("train", *TRAIN, "--device", device, "--micro-batch-tokens", "64", "--trace", "2", "--output", output)
+        count = sum(e["micro_batches"] for e in events(output, "step")[:2])
+        assert [s["name"] for _, _, s in spans(output, steps)] == ["step 1", "step 2"]
+        assert [s["name"] for _, _, s in spans(output, passes)].count("update") == 2 and len(spans(output, passes)) == count + 2
+        for begin, end, inner in spans(output, operations):
+            assert any(b - 0.02 <= begin <= end <= e + 0.02 for b, e, _ in spans(output, passes)), inner
+        ordered = spans(output, operations)
+        assert all(a[1] <= b[0] + 0.02 for a, b in zip(ordered, ordered[1:]))
+        layers = {s["args"]["layer"] for _, _, s in ordered if s["cat"] == "linear" and s["args"]["pass"] == "forward"}
+        assert layers >= {0, 1} and any(s["args"].get("gigaflops_per_second", 0) > 0 for _, _, s in ordered), layers
+        told, = events(output, "trace")
+        assert told["path"] == "trace.json" and told["steps"] == 2 and abs(sum(row["share"] for row in told["operations"]) - 1) < 1e-9
+        assert {row["name"] for row in told["operations"]} == {s["cat"] for _, _, s in ordered}
+    # A run that ends before has them all; the numbers of the run are those of one without.
+    run("train", *TRAIN, "--device", "cpu", "--trace", "9", "--output", "traced")
+    assert len(spans("traced", steps)) == 5 and events("traced", "trace")[0]["steps"] == 5
+    assert [e["loss"] for e in events("traced", "step")] == [e["loss"] for e in events("untraced", "step")]
+    assert (here / "traced/adapter/adapter_model.safetensors").read_bytes() == (here / "untraced/adapter/adapter_model.safetensors").read_bytes()
+
+
 @case
 def flags_that_do_not_go_together_are_refused():
     assert "--compare" in run("plan", *TRAIN, "--run", "block", status=2).stderr

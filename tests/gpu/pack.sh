@@ -15,5 +15,5 @@ strip "$folder"/bin/*
 ldd "$folder"/bin/* | sed -n 's/.*=> \(\/[^ ]*\) .*/\1/p' | grep -E 'jansson|pcre2|utf8proc|fyaml|xxhash|cmocka' | sort -u |
     xargs -I{} cp -L {} "$folder/lib/"
 cp -r "$here/../golden/data" "$here/../golden/variants" "$here/../golden/full" "$folder/tests/golden/"
-cp "$here/run_all.sh" "$here/make_model.py" "$here/trace_table.py" "$here/run_line.py" "$folder/"
+cp "$here/run_all.sh" "$here/make_model.py" "$here/../perf/trace_table.py" "$here/run_line.py" "$folder/"
 du -sh "$folder"

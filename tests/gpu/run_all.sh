@@ -125,9 +125,8 @@ methods() {
 trace() {
     set -e
     one_b
-    rm -f "$work/trace.json"
-    HONE_CUDA_TRACE="$work/trace.json" train 1b 8 none 4 >/dev/null
-    python3 "$folder/trace_table.py" "$work/trace.json"
+    train 1b 8 none 4 --trace 4 >/dev/null
+    python3 "$folder/trace_table.py" "$work/run-1b/trace.json"
 }
 
 decode() {

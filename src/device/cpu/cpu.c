@@ -7,6 +7,7 @@
 #include "device/cpu/gemm.h"
 #include "device/cpu/kernel.h"
 #include "device/cpu/measure.h"
+#include "device/timeline.h"
 
 static const struct cpu_kernel *const tables[] = {
     cpu_kernels_linear,      cpu_kernels_head,      cpu_kernels_attention,
@@ -170,11 +171,15 @@ static bool cpu_run(struct program *program, const struct binding *binding, stru
     for (int n = 0; n < graph->node_count; n += program->together[n]) {
         if (!operands_go_on(binding, err)) return false;
         int count = program->together[n];
+        double begin = binding->timeline ? clock_seconds() : 0;
         for (int i = 0; i < count; i++) make_call(program, binding, n + i, &calls[i]);
         if (count == 1)
             program->kernels[n]->run(calls);
         else
             cpu_linear_together(calls, count);
+        if (binding->timeline &&
+            !timeline_add(binding->timeline, graph, binding, n, count, begin, clock_seconds(), err))
+            return false;
         for (int i = 0; binding->after && i < count; i++)
             if (!binding->after(binding->user, n + i, err)) return false;
     }

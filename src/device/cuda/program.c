@@ -32,7 +32,7 @@ struct program {
     unsigned runs;
     struct converted last;
     struct replays replays;
-    struct trace *trace; /* NULL: not asked for */
+    struct trace *trace; /* NULL: nobody has asked for a timeline */
     int64_t pad;         /* the largest of all nodes' ranks */
 };
 
@@ -195,8 +195,7 @@ bool cuda_compile(struct device *device, const struct plan *plan, struct store *
         if (rank > program->pad) program->pad = rank;
     }
     ok = ok && cuda_reserve(store, plan->arena_bytes + plan->workspace_bytes, err) &&
-         open_inputs(program, err) && make_tables(program, err) &&
-         trace_open(&program->trace, device, plan->graph->node_count, err);
+         open_inputs(program, err) && make_tables(program, err);
     if (!ok) cuda_program_close(&program);
     *out = program;
     return ok;
@@ -330,13 +329,14 @@ static bool run_nodes(void *user, struct error *err) {
     const struct binding *binding = pass->binding;
     const struct graph *graph = program->plan->graph;
     program->last.value = -1;
-    bool ok = true, timed = trace_begin(program->trace);
+    bool timed = binding->timeline != NULL;
+    bool ok = !timed || trace_begin(&program->trace, program->store->device, graph->node_count, err);
     for (int n = 0; ok && n < graph->node_count; n++) {
         ok = operands_go_on(binding, err) && run_node(program, binding, n, err);
-        if (timed) trace_node(program->trace, n);
+        if (ok && timed) trace_node(program->trace, n);
         if (ok && binding->after) ok = binding->after(binding->user, n, err);
     }
-    return ok && (!timed || trace_end(program->trace, graph, err));
+    return ok && (!timed || trace_end(program->trace, graph, binding, err));
 }
 
 bool cuda_run(struct program *program, const struct binding *binding, struct error *err) {
@@ -346,7 +346,7 @@ bool cuda_run(struct program *program, const struct binding *binding, struct err
     if (!operands_go_on(binding, err) || !operands_check(program->plan->graph, binding, err) ||
         !copy_inputs(program, binding, err))
         return false;
-    if (binding->after || program->trace) return run_nodes(&pass, err);
+    if (binding->after || binding->timeline) return run_nodes(&pass, err);
     struct replay *entry = replay_find(&program->replays, binding, program->store->arena);
     if (!entry->graph && !entry->refused && ++entry->seen == worth &&
         !replay_record(entry, stream, run_nodes, &pass, err))

@@ -1,6 +1,5 @@
-/* Where a program's time goes: with HONE_CUDA_TRACE=FILE the first runs of each program are timed node by
- * node and appended there in Chrome's trace format (chrome://tracing, Perfetto). Timed runs wait for the GPU.
- */
+/* When each operation of a run was on the GPU, for the timeline of its binding: an event between every two,
+ * read when the run is done. A timed run waits for the GPU, before and after, and is no graph. */
 #ifndef HONE_DEVICE_CUDA_TRACE_H
 #define HONE_DEVICE_CUDA_TRACE_H
 
@@ -8,14 +7,13 @@
 
 struct trace;
 
-/* *out is NULL where nothing is asked for. */
-bool trace_open(struct trace **out, struct device *device, int nodes, struct error *err);
-void trace_close(struct trace **trace);
-/* True when this run is timed. */
-bool trace_begin(struct trace *trace);
-/* Node n of a run is launched. */
+/* A run of so many nodes begins; *trace is made where it is NULL. */
+bool trace_begin(struct trace **trace, struct device *device, int nodes, struct error *err);
+/* Node n of it is launched. */
 void trace_node(struct trace *trace, int n);
-/* Waits, and writes what was timed. */
-bool trace_end(struct trace *trace, const struct graph *graph, struct error *err);
+/* Waits, and adds what was timed to the binding's timeline. */
+bool trace_end(struct trace *trace, const struct graph *graph, const struct binding *binding,
+               struct error *err);
+void trace_close(struct trace **trace);
 
 #endif

@@ -4,7 +4,9 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/thread.h"
 #include "device/host.h"
+#include "device/timeline.h"
 #include "tensor/rowcodec.h"
 
 struct device {
@@ -148,7 +150,11 @@ static bool ref_run(struct program *program, const struct binding *binding, stru
     if (!operands_check(graph, binding, err)) return false;
     for (int n = 0; n < graph->node_count; n++) {
         if (!operands_go_on(binding, err)) return false;
+        double begin = binding->timeline ? clock_seconds() : 0;
         if (!run_node(program, &graph->nodes[n], binding, err)) return false;
+        if (binding->timeline &&
+            !timeline_add(binding->timeline, graph, binding, n, 1, begin, clock_seconds(), err))
+            return false;
         if (binding->after && !binding->after(binding->user, n, err)) return false;
     }
     return true;
