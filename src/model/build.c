@@ -106,16 +106,15 @@ static int rescaled(struct builder *b, int module, int z, int x, int x_dropped, 
 
 /* `count` modules from `module` on, all of x, with their adapters:
  * y = x wᵀ + bias + addend + scale · up(down(dropout x)) [- scale · B0 A0 x]. Products of the same x stand
- * side by side, so that a device can make them in one go. `bias_role` is the first module's; -1: none has a
- * bias. */
-static void projections(struct builder *b, int module, int count, int bias_role, int x, int addend,
-                        enum dtype dtype, int *y) {
+ * side by side, so that a device can make them in one go. `bias_role` is the first module's. */
+static void projections(struct builder *b, int module, int count, enum weight_role bias_role, int x,
+                        int addend, enum dtype dtype, int *y) {
     struct attributes plain = product(b, 1);
     int h[most_projections], bias[most_projections], x_dropped[most_projections];
     bool dora = b->state->method.dora;
     for (int i = 0; i < count; i++) {
         bool adapted = part_of(b, module + i, PART_LORA_A);
-        bias[i] = bias_role < 0 ? -1 : weight(b, (enum weight_role)(bias_role + i));
+        bias[i] = weight(b, (enum weight_role)((int)bias_role + i));
         x_dropped[i] = adapted ? dropped(b, x, module + i) : x;
         y[i] = dora && adapted ? base_product(b, module + i, x_dropped[i], -1, -1, b->state->compute)
                                : base_product(b, module + i, x, bias[i], addend, dtype);
@@ -181,9 +180,9 @@ static int layer(struct builder *b, int x) {
     int q = rope(b, qkv[0], b->config->heads), k = rope(b, qkv[1], b->config->kv_heads);
     projections(b, 3, 1, WEIGHT_O_BIAS, attention(b, q, k, qkv[2]), x, DTYPE_F32, &x);
     n = norm(b, WEIGHT_FFN_NORM, x, compute);
-    projections(b, 4, 2, -1, n, -1, compute, gate_up);
+    projections(b, 4, 2, WEIGHT_GATE_BIAS, n, -1, compute, gate_up);
     int glu = emit1(b, OP_GLU, gate_up, NULL, compute, "glu");
-    projections(b, 6, 1, -1, glu, x, DTYPE_F32, &x);
+    projections(b, 6, 1, WEIGHT_DOWN_BIAS, glu, x, DTYPE_F32, &x);
     return x;
 }
 

@@ -25,6 +25,9 @@ enum weight_role {
     WEIGHT_GATE,
     WEIGHT_UP,
     WEIGHT_DOWN,
+    WEIGHT_GATE_BIAS,
+    WEIGHT_UP_BIAS,
+    WEIGHT_DOWN_BIAS,
     WEIGHT_LAYER_ROLES, /* roles from here on stand once in a model */
     WEIGHT_EMBEDDING = WEIGHT_LAYER_ROLES,
     WEIGHT_OUTPUT_NORM,
@@ -45,9 +48,10 @@ struct model_config {
     double rope_original; /* llama3: original_max_position_embeddings */
     bool tied;            /* the head is the embedding */
     bool attention_bias;  /* llama: q, k, v and o have biases */
+    bool mlp_bias;        /* llama: gate, up and down have biases */
 };
 
-enum weight_presence { WEIGHT_NEEDED, WEIGHT_OPTIONAL, WEIGHT_WITH_ATTENTION_BIAS };
+enum weight_presence { WEIGHT_NEEDED, WEIGHT_OPTIONAL, WEIGHT_WITH_ATTENTION_BIAS, WEIGHT_WITH_MLP_BIAS };
 
 struct weight_name {
     enum weight_role role;
@@ -62,7 +66,7 @@ struct family {
     const struct weight_name *weights;
     int weight_count;
     bool gguf_permuted; /* q and k rows of a GGUF are interleaved for its rope; undone on load */
-    /* Anything of the configuration that this family cannot honour is refused. */
+    /* Anything of the configuration that this family cannot honour is refused; NULL: it honours all of it. */
     bool (*check)(const struct model_config *config, const json_t *hub_config, struct error *err);
 };
 

@@ -38,6 +38,9 @@ int layout_shape(const struct model_config *c, enum weight_role role, int64_t di
         [WEIGHT_GATE] = {c->ffn, c->hidden},
         [WEIGHT_UP] = {c->ffn, c->hidden},
         [WEIGHT_DOWN] = {c->hidden, c->ffn},
+        [WEIGHT_GATE_BIAS] = {c->ffn, 0},
+        [WEIGHT_UP_BIAS] = {c->ffn, 0},
+        [WEIGHT_DOWN_BIAS] = {c->hidden, 0},
         [WEIGHT_EMBEDDING] = {c->vocabulary, c->hidden},
         [WEIGHT_OUTPUT_NORM] = {c->hidden, 0},
         [WEIGHT_HEAD] = {c->vocabulary, c->hidden},
@@ -55,7 +58,9 @@ const struct weight_name *layout_row(const struct family *family, enum weight_ro
 }
 
 bool layout_present(const struct model_config *config, const struct weight_name *row) {
-    return row->presence != WEIGHT_WITH_ATTENTION_BIAS || config->attention_bias;
+    return row->presence == WEIGHT_WITH_ATTENTION_BIAS ? config->attention_bias
+           : row->presence == WEIGHT_WITH_MLP_BIAS     ? config->mlp_bias
+                                                       : true;
 }
 
 bool layout_interleaved(enum weight_role role) {

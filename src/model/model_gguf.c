@@ -91,6 +91,7 @@ bool model_config_gguf(struct model *model, struct error *err) {
     c->vocabulary = embedding->dim[0];
     c->tied = !gguf_find_tensor(model->gguf, "output.weight");
     c->attention_bias = gguf_find_tensor(model->gguf, "blk.0.attn_q.bias") != NULL;
+    c->mlp_bias = gguf_find_tensor(model->gguf, "blk.0.ffn_gate.bias") != NULL;
     return true;
 }
 

@@ -120,13 +120,14 @@ bool model_config_hub(struct model *model, const json_t *config, struct error *e
         !may_number(model, config, "rms_norm_eps", &c->norm_epsilon, err) ||
         !may_bool(model, config, "tie_word_embeddings", &c->tied, err) ||
         !may_bool(model, config, "attention_bias", &c->attention_bias, err) ||
+        !may_bool(model, config, "mlp_bias", &c->mlp_bias, err) ||
         !may_text(model, config, "hidden_act", &activation, err))
         return false;
     if (activation && strcmp(activation, "silu") && strcmp(activation, "swish"))
         return error_set(err, ERROR_INPUT, "model", "%s: config.json: hidden_act \"%.40s\" is not supported",
                          model->path, activation);
     return read_rope(model, config, err) &&
-           (model->family->check(c, config, err) || error_about(err, model->path));
+           (!model->family->check || model->family->check(c, config, err) || error_about(err, model->path));
 }
 
 /* Both files count: transformers generates by generation_config.json, which is made of config.json where it

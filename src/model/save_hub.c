@@ -67,6 +67,7 @@ static bool make_config(const struct model *model, json_t **out, struct error *e
         short_real(c.norm_epsilon), "rope_theta", short_real(c.rope_theta), "rope_scaling", rope_json(&c));
     if (c.attention_bias && !strcmp(c.architecture, "llama"))
         json_object_put(&config, "attention_bias", json_true());
+    if (c.mlp_bias && !strcmp(c.architecture, "llama")) json_object_put(&config, "mlp_bias", json_true());
     *out = config;
     return config || error_no_memory(err, "model", 0);
 }

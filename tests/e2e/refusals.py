@@ -170,11 +170,11 @@ def a_model_of_another_kind_is_refused():
     shutil.copytree(LLAMA, here / "m")
     config = json.loads((here / "m/config.json").read_text())
     for change, mention in (({"model_type": "gpt2"}, "gpt2"), ({"hidden_act": "gelu"}, "gelu"), ({"model_type": None}, "model_type"),
-                            ({"quantization_config": {"bits": 4}}, "quantization_config"), ({"mlp_bias": True}, "mlp_bias"),
+                            ({"quantization_config": {"bits": 4}}, "quantization_config"), ({"mlp_bias": True}, "gate_proj.bias"), ({"mlp_bias": "yes"}, "mlp_bias"),
                             ({"attention_bias": True}, "q_proj.bias"), ({"attention_bias": 1}, "attention_bias"),
                             ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "yarn")):
         (here / "m/config.json").write_text(json.dumps({**config, **change}))
-        refused(["pull", "m"], 3, "m: config.json" if mention not in ("gpt2", "q_proj.bias") else "m", mention)
+        refused(["pull", "m"], 3, "m: config.json" if mention not in ("gpt2", "q_proj.bias", "gate_proj.bias") else "m", mention)
         refused(["train", "--model", "m", "--data", LLAMA / "rows.jsonl", "--output", "out", *FAST], 3, mention)
     (here / "m/model.safetensors").rename(here / "m/pytorch_model.bin")
     (here / "m/config.json").write_text(json.dumps(config))

@@ -20,7 +20,7 @@ from safetensors.numpy import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 DATA = pathlib.Path(__file__).resolve().parent / "data"
-MODELS = ("llama-tied", "llama-untied", "llama-scaled", "llama-bias", "qwen2")
+MODELS = ("llama-tied", "llama-untied", "llama-scaled", "llama-bias", "llama-mlp-bias", "qwen2")
 # Rows of 256 numbers, so that every block type has whole blocks.
 SHAPE = dict(architectures=["LlamaForCausalLM"], model_type="llama", hidden_size=256, intermediate_size=512, num_hidden_layers=2,
              num_attention_heads=4, num_key_value_heads=2, vocab_size=320, max_position_embeddings=256, rms_norm_eps=1e-5,

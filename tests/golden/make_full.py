@@ -15,7 +15,7 @@ import make_models
 
 DATA = pathlib.Path(__file__).parent / "data"
 # A head of its own, a head that is the embedding, biases.
-BASES = ["llama-untied", "llama-tied", "llama-bias", "qwen2"]
+BASES = ["llama-untied", "llama-tied", "llama-bias", "llama-mlp-bias", "qwen2"]
 
 
 def compute(base, directory, examples):

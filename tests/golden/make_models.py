@@ -52,6 +52,10 @@ MODELS = {
     "llama-bias": dict(LLAMA, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
                        num_key_value_heads=2, tie_word_embeddings=True, rope_theta=10000.0, rope_scaling=None,
                        attention_bias=True),
+    # Biases on gate, up and down, none in attention.
+    "llama-mlp-bias": dict(LLAMA, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+                           num_key_value_heads=2, tie_word_embeddings=True, rope_theta=10000.0, rope_scaling=None,
+                           mlp_bias=True),
     # Biases on q, k and v; one key head; a chat template.
     "qwen2": dict(COMMON, architectures=["Qwen2ForCausalLM"], model_type="qwen2", hidden_size=48, intermediate_size=128,
                   num_hidden_layers=2, num_attention_heads=3, num_key_value_heads=1, tie_word_embeddings=True,
@@ -251,7 +255,7 @@ def main():
     os.environ["HF_HUB_OFFLINE"] = "1"
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    numbers = {name: 1000 + n for n, name in enumerate(("llama-tied", "llama-untied", "llama-scaled", "qwen2", "llama-bias"))}
+    numbers = {name: 1000 + n for n, name in enumerate(("llama-tied", "llama-untied", "llama-scaled", "qwen2", "llama-bias", "llama-mlp-bias"))}
     for name, config in MODELS.items():
         rng = np.random.default_rng(numbers[name])
         directory = out / name

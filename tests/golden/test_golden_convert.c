@@ -15,7 +15,8 @@
 #include "golden/probe.h"
 #include "model/save.h"
 
-static const char *const models[] = {"llama-tied", "llama-untied", "llama-scaled", "llama-bias", "qwen2"};
+static const char *const models[] = {"llama-tied", "llama-untied",   "llama-scaled",
+                                     "llama-bias", "llama-mlp-bias", "qwen2"};
 enum { model_count = sizeof models / sizeof *models, tokens = 128 };
 
 static void convert(const char *from, enum container to, const char *type, const char *path) {

@@ -19,16 +19,19 @@
 #include "golden/probe.h"
 
 static const char *const models[] = {
-    "data/llama-tied",     "data/llama-untied",      "data/llama-scaled",    "data/llama-bias",
-    "data/qwen2", /* plain LoRA */
-    "variants/patterns",   "variants/rslora",        "variants/some-layers", "variants/some-paths",
-    "variants/nf4",        "variants/int8", /* on a quantised base, which the adapter names */
-    "variants/dora",       "variants/dora-patterns", "variants/saved",       "variants/saved-embedding",
-    "variants/saved-head",                       /* modules trained whole beside it */
-    "variants/outer",      "variants/outer-tied" /* pairs beside embedding and head */
+    "data/llama-tied",      "data/llama-untied",
+    "data/llama-scaled",    "data/llama-bias",
+    "data/llama-mlp-bias",  "data/qwen2", /* plain LoRA */
+    "variants/patterns",    "variants/rslora",
+    "variants/some-layers", "variants/some-paths",
+    "variants/nf4",         "variants/int8", /* on a quantised base, which the adapter names */
+    "variants/dora",        "variants/dora-patterns",
+    "variants/saved",       "variants/saved-embedding",
+    "variants/saved-head",                        /* modules trained whole beside it */
+    "variants/outer",       "variants/outer-tied" /* pairs beside embedding and head */
 };
 static const char *const full_models[] = {"full/llama-untied", "full/llama-tied", "full/llama-bias",
-                                          "full/qwen2"};
+                                          "full/llama-mlp-bias", "full/qwen2"};
 enum { model_count = sizeof models / sizeof *models, tokens = 1024 };
 
 static const struct variant {

@@ -1,5 +1,5 @@
 /* Llama 1 to 3, SmolLM, Mistral without a sliding window, and others of this shape; with attention_bias q, k,
- * v and o have biases. */
+ * v and o have biases, with mlp_bias gate, up and down. */
 #include "model/family.h"
 
 static const struct weight_name llama_weights[] = {
@@ -22,20 +22,14 @@ static const struct weight_name llama_weights[] = {
     {WEIGHT_GATE, WEIGHT_NEEDED, "blk.%d.ffn_gate.weight", "model.layers.%d.mlp.gate_proj.weight"},
     {WEIGHT_UP, WEIGHT_NEEDED, "blk.%d.ffn_up.weight", "model.layers.%d.mlp.up_proj.weight"},
     {WEIGHT_DOWN, WEIGHT_NEEDED, "blk.%d.ffn_down.weight", "model.layers.%d.mlp.down_proj.weight"},
+    {WEIGHT_GATE_BIAS, WEIGHT_WITH_MLP_BIAS, "blk.%d.ffn_gate.bias", "model.layers.%d.mlp.gate_proj.bias"},
+    {WEIGHT_UP_BIAS, WEIGHT_WITH_MLP_BIAS, "blk.%d.ffn_up.bias", "model.layers.%d.mlp.up_proj.bias"},
+    {WEIGHT_DOWN_BIAS, WEIGHT_WITH_MLP_BIAS, "blk.%d.ffn_down.bias", "model.layers.%d.mlp.down_proj.bias"},
     {WEIGHT_EMBEDDING, WEIGHT_NEEDED, "token_embd.weight", "model.embed_tokens.weight"},
     {WEIGHT_OUTPUT_NORM, WEIGHT_NEEDED, "output_norm.weight", "model.norm.weight"},
     {WEIGHT_HEAD, WEIGHT_OPTIONAL, "output.weight", "lm_head.weight"},
     {WEIGHT_ROPE_FACTORS, WEIGHT_OPTIONAL, "rope_freqs.weight", NULL},
 };
-
-static bool llama_check(const struct model_config *config, const json_t *hub_config, struct error *err) {
-    (void)config;
-    if (!json_is_true(json_object_get(hub_config, "mlp_bias"))) return true;
-    error_set(err, ERROR_INPUT, "model",
-              "config.json: the field mlp_bias is not supported for llama when true");
-    return error_fix(err,
-                     "Models of this architecture are read with biases in attention alone; name another.");
-}
 
 const struct family family_llama = {
     .architecture = "llama",
@@ -43,5 +37,4 @@ const struct family family_llama = {
     .weights = llama_weights,
     .weight_count = sizeof llama_weights / sizeof *llama_weights,
     .gguf_permuted = true,
-    .check = llama_check,
 };
