@@ -60,5 +60,6 @@ const struct gemm_kernel gemm_kernel_avx512 = {
     .narrow = gemm_narrow_avx512,
     .few = gemm_few_avx512,
     .round = gemm_round_avx512,
+    .round_quads = gemm_round_quads_avx512,
 };
 #endif

@@ -7,7 +7,6 @@
 #include "device/cpu/gemm_pack.h"
 
 enum {
-    cold_bytes = 1024,     /* of each stream that are asked for before it begins */
     task_bytes = 32 << 10, /* the least that a task is worth */
 };
 
@@ -25,10 +24,22 @@ struct few_run {
     unsigned features;
 };
 
-/* Bytes of x as f32, as integers and their factors. */
+/* What x is wanted as, beside f32. */
+struct few_forms {
+    bool ints, quads;
+};
+
+static void want_form(const struct gemm_kernel *kernel, enum dtype w_type, struct few_forms *forms) {
+    bool quads = kernel->round_quads && gemm_few_quads(w_type);
+    forms->quads |= quads;
+    forms->ints |= kernel->round && gemm_few_integers(w_type) && !quads;
+}
+
+/* Bytes of x as f32, as integers and their factors, and as quads. */
 static size_t rows_bytes(int64_t k) {
-    int64_t blocks = gemm_ceil(k, 32), one = 32 * (int64_t)(sizeof(float) + sizeof(int16_t));
-    return (size_t)(blocks * gemm_few_rows * (one + 2 * (int64_t)sizeof(float)));
+    int64_t blocks = gemm_ceil(k, 32), one = 32 * (int64_t)(sizeof(float) + sizeof(int16_t)),
+            quads = gemm_ceil(k, 128) * (int64_t)sizeof(struct gemm_quad);
+    return (size_t)gemm_up(gemm_few_rows * (blocks * (one + 2 * (int64_t)sizeof(float)) + quads), 64);
 }
 
 size_t gemm_few_workspace(int64_t k) {
@@ -66,28 +77,44 @@ static void few_task(void *user, int task, int worker) {
             rest = first + apart * gemm_few_streams;
     for (int s = 0; s < gemm_few_streams; s++) {
         const char *begin = (const char *)part->few.w + (size_t)(first + s * apart) * part->few.row_bytes;
-        for (int at = 0; at < cold_bytes; at += 64) __builtin_prefetch(begin + at);
+        for (int at = 0; at < gemm_few_ahead; at += 64) __builtin_prefetch(begin + at);
     }
     for (int64_t j = 0; j < apart; j += gemm_few_count)
         few_piece(run, part, first + j, apart, gemm_few_streams, (int)gemm_min(gemm_few_count, apart - j));
     if (rest < end) few_piece(run, part, rest, 0, 1, (int)(end - rest));
 }
 
-/* x as f32 with its tail filled up, and as integers where they are wanted, in `to`. */
-static struct gemm_few take_x(const struct gemm_kernel *kernel, const struct gemm_activation *x, int64_t m,
-                              int64_t k, bool integers, float *to, unsigned features) {
-    int64_t wide = gemm_up(k, 32), size = dtype_row(x->dtype)->bytes;
-    int rows = m == 1 ? 1 : m == 2 ? 2 : m <= 4 ? 4 : 8;
+/* Rows of x as f32 in `to`, with what is missing to whole blocks and rows as zeros; where they lie if that is
+ * how they are. */
+static const float *take_floats(const struct gemm_activation *x, int64_t m, int64_t k, int rows, int64_t wide,
+                                float *to, unsigned features) {
+    const int64_t size = dtype_row(x->dtype)->bytes;
+    if (x->dtype == DTYPE_F32 && rows == m && wide == k && x->ld == k) return x->data;
     memset(to, 0, (size_t)(rows * wide) * sizeof *to);
     for (int64_t r = 0; r < m; r++)
         cpu_row_load(to + r * wide, (const char *)x->data + r * x->ld * size, x->dtype, k, features);
-    struct gemm_few few = {.x = to, .ldx = wide, .k = k, .rows = rows, .features = features};
-    if (kernel->round && integers) {
-        float *factors = to + rows * wide;
-        int16_t *ints = (int16_t *)(void *)(factors + gemm_up(rows, 4) * wide / 16);
-        kernel->round(&few, ints, factors);
+    return to;
+}
+
+/* x in the forms that are wanted, in `to`. */
+static struct gemm_few take_x(const struct gemm_kernel *kernel, const struct gemm_activation *x, int64_t m,
+                              int64_t k, struct few_forms forms, float *to, unsigned features) {
+    int64_t wide = gemm_up(k, 32);
+    int rows = m == 1 ? 1 : m == 2 ? 2 : m <= 4 ? 4 : 8;
+    struct gemm_few few = {.ldx = wide, .k = k, .rows = rows, .features = features};
+    few.x = take_floats(x, m, k, rows, wide, to, features);
+    to += rows * wide;
+    if (forms.quads) {
+        struct gemm_quad *quads = (struct gemm_quad *)(void *)to;
+        kernel->round_quads(&few, quads);
+        few.quads = quads;
+        to = (float *)(void *)(quads + gemm_ceil(k, 128) * rows);
+    }
+    if (forms.ints) {
+        int16_t *ints = (int16_t *)(void *)(to + gemm_up(rows, 4) * wide / 16);
+        kernel->round(&few, ints, to);
         few.ints = ints;
-        few.factors = factors;
+        few.factors = to;
     }
     return few;
 }
@@ -104,11 +131,11 @@ void gemm_run_few(const struct gemm_kernel *kernel, const struct gemm *gemms, in
                   void *workspace, unsigned features) {
     struct few_run run = {.kernel = kernel, .count = count, .features = features};
     const int64_t m = gemms->m, k = gemms->k;
-    bool integers = false;
+    struct few_forms forms = {0};
     if (m <= 0) return;
-    for (int i = 0; i < count; i++) integers = integers || gemm_few_integers(gemms[i].w_type);
+    for (int i = 0; i < count; i++) want_form(kernel, gemms[i].w_type, &forms);
     struct gemm_operands first = gemm_operands(gemms);
-    struct gemm_few x = take_x(kernel, &first.x, m, k, integers, workspace, features);
+    struct gemm_few x = take_x(kernel, &first.x, m, k, forms, workspace, features);
     unsigned char *at = (unsigned char *)workspace + rows_bytes(k);
     int64_t tasks = 0, outputs = 0;
     for (int i = 0; i < count; i++, at += rows_bytes(gemm_most_rank)) {
@@ -117,8 +144,10 @@ void gemm_run_few(const struct gemm_kernel *kernel, const struct gemm *gemms, in
         struct gemm_operands operands = gemm_operands(g);
         *part = (struct few_part){.few = take_w(&operands.w, x), .gemm = g, .first_task = tasks};
         if (g->rank) {
-            struct gemm_few low = take_x(kernel, &operands.low, m, g->rank, gemm_few_integers(g->up_type),
-                                         (float *)(void *)at, features);
+            struct few_forms up = {0};
+            want_form(kernel, g->up_type, &up);
+            struct gemm_few low =
+                take_x(kernel, &operands.low, m, g->rank, up, (float *)(void *)at, features);
             part->low = take_w(&operands.up, low);
         }
         /* As few as keep threads busy: each begins with lines that nobody has asked for. */

@@ -91,9 +91,19 @@ static inline __attribute__((always_inline)) void apart_dots(const struct gemm_f
             sums[i * gemm_few_width + s * gemm_few_count] = few_total(lanes[s][i]);
 }
 
+/* Asks for what lies a while behind a row of each stream: a processor's own prefetching stops where a page
+ * ends. */
+static inline void few_fetch(const struct gemm_few *few, int64_t row, int64_t apart, int streams) {
+    for (int s = 0; s < streams; s++) {
+        const uint8_t *at = few->w + (size_t)(row + s * apart) * few->row_bytes + gemm_few_ahead;
+        for (size_t byte = 0; byte < few->row_bytes; byte += 64) __builtin_prefetch(at + byte);
+    }
+}
+
 /* All streams' rows, `beside` streams at a time. */
 #define FEW_STREAMS(dots, x_rows, beside, ...)                                                              \
     for (int j = 0; j < count; j++) {                                                                       \
+        few_fetch(few, first + j, apart, streams);                                                          \
         int s = 0;                                                                                          \
         for (; s + (beside) <= streams; s += (beside))                                                      \
             dots(few, first + s * apart + j, apart, x_rows, beside, __VA_ARGS__,                            \
@@ -126,6 +136,14 @@ static void few_apart(const struct gemm_few *few, int64_t first, int64_t apart, 
 }
 
 #include "device/cpu/gemm_few_ints.h"
+#if defined(__AVX512BW__)
+#include "device/cpu/gemm_few_quads.h"
+FEW_QUADS(q4_0, DTYPE_Q4_0, 18)
+FEW_QUADS(q4_1, DTYPE_Q4_1, 20)
+#else
+FEW_INTS(q4_0, DTYPE_Q4_0, 18, OFFSET_ZERO, 8)
+FEW_INTS(q4_1, DTYPE_Q4_1, 20, OFFSET_MINIMUM, 0)
+#endif
 
 #define FEW_CASE(name, dtype, bytes) \
     case dtype: few_##name(few, first, apart, streams, count, sums); break;

@@ -152,8 +152,10 @@ static inline __attribute__((always_inline)) void ints_dots(const struct gemm_fe
         switch (few->rows) {                                                                                 \
         case 1:                                                                                              \
             if (streams == gemm_few_streams) {                                                               \
-                for (int j = 0; j < count; j++)                                                              \
+                for (int j = 0; j < count; j++) {                                                            \
+                    few_fetch(few, first + j, apart, streams);                                               \
                     one_dots(few, first + j, apart, dtype, bytes, offset, zero, sums + j);                   \
+                }                                                                                            \
                 break;                                                                                       \
             }                                                                                                \
             FEW_STREAMS(ints_dots, 1, 1, dtype, bytes, offset, zero);                                        \
@@ -162,8 +164,6 @@ static inline __attribute__((always_inline)) void ints_dots(const struct gemm_fe
         default: FEW_STREAMS(ints_dots, 8, ints_beside_8, dtype, bytes, offset, zero);                       \
         }                                                                                                    \
     }
-FEW_INTS(q4_0, DTYPE_Q4_0, 18, OFFSET_ZERO, 8)
-FEW_INTS(q4_1, DTYPE_Q4_1, 20, OFFSET_MINIMUM, 0)
 FEW_INTS(q5_0, DTYPE_Q5_0, 22, OFFSET_ZERO, 16)
 FEW_INTS(q5_1, DTYPE_Q5_1, 24, OFFSET_MINIMUM, 0)
 FEW_INTS(q8_0, DTYPE_Q8_0, 34, OFFSET_NONE, 0)

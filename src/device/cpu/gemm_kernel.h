@@ -17,6 +17,7 @@ enum {
     gemm_few_streams = 4,   /* places of w that it reads at once, far apart: a processor's own prefetching
                                follows   each, and does not where neighbouring rows alternate */
     gemm_few_count = 32,    /* rows of each stream at once */
+    gemm_few_ahead = 2048,  /* bytes of a stream that are asked for ahead */
     gemm_few_width = gemm_few_streams * gemm_few_count,
     gemm_narrow_width = 64, /* TN products with no more rows or columns are not packed */
 };
@@ -34,6 +35,14 @@ struct gemm_tile {
     unsigned features;
 };
 
+/* Four neighbouring blocks of 32 integers, each 256 high + low; [0] has elements 0..15 of the four blocks,
+ * [1] 16..31. Of each block: its factor, the factor times the sum of its integers, the factor, 0. */
+struct gemm_quad {
+    uint8_t low[2][64];
+    int8_t high[2][64];
+    float factors[16];
+};
+
 /* Few rows of x against rows of w in their stored type. */
 struct gemm_few {
     struct stored stored;   /* w */
@@ -49,6 +58,8 @@ struct gemm_few {
      * row). */
     const int16_t *ints;  /* [k / 32][rows][32] */
     const float *factors; /* [k / 32][rows, as a multiple of 4][2] */
+    /* Instead of both where gemm_few_quads(w_type) and the kernel has `round_quads`: [k / 128, up][rows]. */
+    const struct gemm_quad *quads;
 };
 
 /* Types whose products with few rows are sums of integers. */
@@ -56,6 +67,9 @@ static inline bool gemm_few_integers(enum dtype dtype) {
     return dtype == DTYPE_Q4_0 || dtype == DTYPE_Q4_1 || dtype == DTYPE_Q5_0 || dtype == DTYPE_Q5_1 ||
            dtype == DTYPE_Q8_0;
 }
+
+/* Those of them that some kernels take four blocks of at once. */
+static inline bool gemm_few_quads(enum dtype dtype) { return dtype == DTYPE_Q4_0 || dtype == DTYPE_Q4_1; }
 
 struct gemm_kernel {
     int rows, columns;
@@ -79,6 +93,7 @@ struct gemm_kernel {
                 float *sums);
     /* Rounds few->x to blocks of 16-bit integers. NULL: `few` reads x as it is for every type. */
     void (*round)(const struct gemm_few *few, int16_t *ints, float *factors);
+    void (*round_quads)(const struct gemm_few *few, struct gemm_quad *quads); /* NULL: as other integers */
 };
 
 extern const struct gemm_kernel gemm_kernel_c;
@@ -87,6 +102,7 @@ extern const struct gemm_kernel gemm_kernel_avx2, gemm_kernel_avx512, gemm_kerne
 void gemm_few_avx512(const struct gemm_few *few, int64_t first, int64_t apart, int streams, int count,
                      float *sums);
 void gemm_round_avx512(const struct gemm_few *few, int16_t *ints, float *factors);
+void gemm_round_quads_avx512(const struct gemm_few *few, struct gemm_quad *quads);
 void gemm_narrow_avx512(int rows, int columns, const float *a, int64_t lda, const float *b, int64_t ldb,
                         int64_t k, float *sums);
 #endif

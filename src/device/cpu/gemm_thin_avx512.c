@@ -27,6 +27,10 @@ void gemm_round_avx512(const struct gemm_few *few, int16_t *ints, float *factors
     few_round(few, ints, factors);
 }
 
+void gemm_round_quads_avx512(const struct gemm_few *few, struct gemm_quad *quads) {
+    few_round_quads(few, quads);
+}
+
 static inline __attribute__((always_inline)) void narrow_rows(const int rows, __mmask16 mask, const float *a,
                                                               int64_t lda, const float *b, int64_t ldb,
                                                               int64_t k, float *sums) {
