@@ -47,6 +47,12 @@ void cli_on_interrupt(void (*cancel)(void *), void *user) {
     sigaction(SIGTERM, &action, NULL);
 }
 
+/* The run has ended, what is left is to say how. Where a signal ended it, one that follows is the same
+ * request still and must not end the process before that is said. */
+static void after_run(void) {
+    if (!interrupts) cli_on_interrupt(NULL, NULL);
+}
+
 bool cli_refuse(struct hone_error *err, const char *where, const char *what, const char *fix) {
     memset(err, 0, sizeof *err);
     err->code = HONE_USAGE;
@@ -131,7 +137,7 @@ int cli_run(struct cli *cli, const struct command *command, int argc, char **arg
         hone_job_on_event(job, on_event, &listener);
         cli_on_interrupt(cancel_job, job);
         ok = hone_job_run(job, &err);
-        cli_on_interrupt(NULL, NULL);
+        after_run();
     }
     int status = ok ? show_result(cli, command, hone_job_result(job)) : cli_fail(cli, &err);
     flags_close(&flags);

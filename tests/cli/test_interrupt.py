@@ -87,9 +87,27 @@ def case(what, name, output, numbers, later, expected, seconds):
     print("ok ", what)
 
 
+def flooded(tries=10):
+    """Signals without a pause to a run of short steps, until it has left: with its own status, and with a word of how it ended."""
+    quick = [program, "train", "--model", model, "--data", model / "rows.jsonl", "--lora-rank", "2", "--batch-size", "2", "--epochs", "60000",
+             "--max-steps", "100000", "--save-every", "100000", "--output", work / "flooded", "--json"]
+    for attempt in range(tries):
+        shutil.rmtree(work / "flooded", ignore_errors=True)
+        process = subprocess.Popen(quick, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        while b'"event":"step"' not in process.stdout.readline():
+            pass
+        while process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        last = process.stdout.read().splitlines()[-1:]
+        assert process.returncode == 130, process.returncode
+        assert last and json.loads(last[0])["error"]["code"] == "interrupted", last
+    print("ok  signals that follow do not change how it leaves")
+
+
 def main():
     write_data("trial", 4000)
     train("trial", "whole-trial")
+    flooded()
     rate = max(e["tokens"] / e["seconds"] for e in steps("whole-trial"))
     for name, seconds in SECONDS.items():
         write_data(name, min(seconds * rate, ROWS * 230))

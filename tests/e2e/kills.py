@@ -58,6 +58,10 @@ def told(directory):
     return words
 
 
+def is_done(directory):
+    return (work / directory / "events.jsonl").exists() and any(event == "done" for event, _ in told(directory))
+
+
 def digest(directory):
     results = [work / directory / name for name in ("adapter/adapter_model.safetensors", "model/model.safetensors")]
     return hashlib.sha256(next(path for path in results if path.exists()).read_bytes()).hexdigest()
@@ -78,6 +82,18 @@ def wait_for_save(process, directory, end):
     time.sleep(moments.uniform(0, 0.001))
 
 
+def wait_until_it_listens(process):
+    """For the signal, as it does before it writes anything; before that, nothing of ours is running. False: it has ended."""
+    while process.poll() is None:
+        try:
+            caught = next(line for line in open(f"/proc/{process.pid}/status") if line.startswith("SigCgt:"))
+        except (OSError, StopIteration):
+            continue
+        if int(caught.split()[1], 16) >> (signal.SIGINT - 1) & 1:
+            return True
+    return False
+
+
 def kill(process, directory, longest):
     """At a random moment, or inside a save; False: the run was faster."""
     inside = moments.random() < 0.6
@@ -88,11 +104,14 @@ def kill(process, directory, longest):
     if process.poll() is not None:
         return False
     polite = moments.random() < (0.1 if inside else 0.4)  # an interrupted save is finished
+    if polite and not wait_until_it_listens(process):
+        return False
     process.send_signal(signal.SIGINT if polite else signal.SIGKILL)
     _, error = process.communicate(timeout=120)
     if polite:
-        # Before it listens for the signal, it ends by it.
-        assert process.returncode in (0, 130, -signal.SIGINT), (process.returncode, error[-500:])
+        # Where the run had ended, it was too late to be interrupted.
+        allowed = (0, 130, -signal.SIGINT) if is_done(directory) else (130,)
+        assert process.returncode in allowed, (process.returncode, error[-500:])
     count["all"] += 1
     count["inside a save"] += is_saving(directory)
     return True
