@@ -150,23 +150,32 @@ static bool cpu_compile(struct device *device, const struct plan *plan, struct s
     return ok;
 }
 
+static void clear_rest(struct operand *operands, int count, int most) {
+    for (int i = count; i < most; i++)
+        if (operands[i].rank || operands[i].data) operands[i] = (struct operand){0};
+}
+
+/* `call` is all zeros, or was another node's: writing every operand anew takes as long as a small operation.
+ */
 static void make_call(struct program *program, const struct binding *binding, int n, struct cpu_call *call) {
     const struct node *node = &program->memory.plan->graph->nodes[n];
-    *call = (struct cpu_call){.attributes = &node->attributes,
-                              .pool = program->device->pool,
-                              .gemm = program->gemms[n],
-                              .features = program->device->features,
-                              .workspace = host_workspace(&program->memory),
-                              .longest_segment = binding->longest_segment};
+    call->attributes = &node->attributes;
+    call->pool = program->device->pool;
+    call->gemm = program->gemms[n];
+    call->features = program->device->features;
+    call->workspace = host_workspace(&program->memory);
+    call->longest_segment = binding->longest_segment;
     for (int i = 0; i < node->inputs; i++)
         call->in[i] = host_operand(&program->memory, binding, node->input[i]);
     for (int o = 0; o < node->outputs; o++)
         call->out[o] = host_operand(&program->memory, binding, node->output[o]);
+    clear_rest(call->in, node->inputs, op_max_inputs);
+    clear_rest(call->out, node->outputs, op_max_outputs);
 }
 
 static bool cpu_run(struct program *program, const struct binding *binding, struct error *err) {
     const struct graph *graph = program->memory.plan->graph;
-    struct cpu_call calls[gemm_most_together];
+    struct cpu_call calls[gemm_most_together] = {0};
     if (!operands_check(graph, binding, err)) return false;
     for (int n = 0; n < graph->node_count; n += program->together[n]) {
         if (!operands_go_on(binding, err)) return false;
