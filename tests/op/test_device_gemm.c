@@ -291,9 +291,16 @@ static void bits_of_a_row_do_not_depend_on_the_rows_beside_it(void **state) {
     trial_close(&t);
 }
 
+/* Products of bf16 pairs take subnormals for zeros, and so does the instruction that rounds for them. */
+static uint16_t half_expected(float value, unsigned features) {
+    uint16_t half = f32_to_bf16(value);
+    return features & CPU_AVX512BF16 && !(half & 0x7f80) ? half & 0x8000 : half;
+}
+
 static void rows_of_stored_types_decode_to_the_same_bits(void **state) {
     (void)state;
-    static const unsigned sets[] = {0, CPU_AVX2, CPU_AVX2 | CPU_AVX512};
+    static const unsigned sets[] = {0, CPU_AVX2, CPU_AVX2 | CPU_AVX512,
+                                    CPU_AVX2 | CPU_AVX512 | CPU_AVX512BF16};
     for (size_t w = 0; w < sizeof stored / sizeof *stored; w++)
         for (size_t s = 0; s < sizeof sets / sizeof *sets; s++) {
             if ((sets[s] & cpu_features()) != sets[s]) continue;
@@ -314,7 +321,7 @@ static void rows_of_stored_types_decode_to_the_same_bits(void **state) {
                 half[sixteens] = 42;
                 cpu_stored_halves(half, &view, r, 0, sixteens, sets[s]);
                 for (int64_t i = 0; i < sixteens; i++)
-                    if (half[i] != f32_to_bf16((float)values[r * count + i]))
+                    if (half[i] != half_expected((float)values[r * count + i], sets[s]))
                         fail_msg("%s as bf16: row %d element %d", dtype_row(stored[w])->name, (int)r, (int)i);
                 assert_int_equal(half[sixteens], 42);
             }

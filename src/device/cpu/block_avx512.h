@@ -20,12 +20,17 @@ static inline __m512 block512_half(const uint8_t *at) {
     return _mm512_cvtph_ps(_mm256_set1_epi16(bits));
 }
 
-/* `values` holds the f32 of each nibble: a table look-up replaces conversion, product and sum of each
- * element. */
-static inline struct block512 block512_nibbles(const uint8_t *at, __m512 values) {
-    __m512i bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)at));
-    return (struct block512){_mm512_permutexvar_ps(bytes, values),
-                             _mm512_permutexvar_ps(_mm512_srli_epi32(bytes, 4), values)};
+/* 32 nibbles in 16 bytes, the low ones first, and the number that each value of a nibble stands for: a table
+ * look-up replaces conversion, product and sum of each element. */
+struct table512 {
+    const uint8_t *nibbles;
+    __m512 values;
+};
+
+static inline struct block512 block512_nibbles(struct table512 table) {
+    __m512i bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)table.nibbles));
+    return (struct block512){_mm512_permutexvar_ps(bytes, table.values),
+                             _mm512_permutexvar_ps(_mm512_srli_epi32(bytes, 4), table.values)};
 }
 
 /* Two tables of 16: the fifth bit chooses. */
@@ -63,9 +68,31 @@ static inline __attribute__((always_inline)) __mmask32 block512_bits(const uint8
 
 static inline __m512 block512_bytes(__m128i bytes) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes)); }
 
-static inline struct block512 block512_levels(const uint8_t *at, const int8_t levels[16], __m512 d) {
+static inline struct table512 block512_levels(const uint8_t *nibbles, const int8_t levels[16], __m512 d) {
     __m512 values = block512_bytes(_mm_loadu_si128((const __m128i *)(const void *)levels));
-    return block512_nibbles(at, _mm512_mul_ps(d, values));
+    return (struct table512){nibbles, _mm512_mul_ps(d, values)};
+}
+
+static inline bool block512_has_table(enum dtype dtype) {
+    return dtype == DTYPE_Q4_0 || dtype == DTYPE_Q4_1 || dtype == DTYPE_IQ4_NL || dtype == DTYPE_IQ4_XS ||
+           dtype == DTYPE_MXFP4;
+}
+
+/* Group `group` of 32 numbers of a block of a type that has one. */
+static inline __attribute__((always_inline)) struct table512
+block512_table(const uint8_t *at, enum dtype dtype, const int group) {
+    switch (dtype) {
+    case DTYPE_IQ4_NL: return block512_levels(at + 2, block_nonlinear, block512_half(at));
+    case DTYPE_IQ4_XS:
+        return block512_levels(at + 8 + 16 * group, block_nonlinear,
+                               block512_scaled(at, block_iq4_xs_scale(at, group)));
+    case DTYPE_MXFP4:
+        return block512_levels(at + 1, block_e2m1_doubled, _mm512_set1_ps(block_mxfp4_scale(*at)));
+    case DTYPE_Q4_0: return (struct table512){at + 2, _mm512_mul_ps(block512_count(-8), block512_half(at))};
+    default: /* Q4_1 */
+        return (struct table512){at + 4, _mm512_add_ps(_mm512_mul_ps(block512_count(0), block512_half(at)),
+                                                       block512_half(at + 2))};
+    }
 }
 
 /* Group `g` of 32 of a block of 256 (layouts: tensor/rowcodec_k.c). */
@@ -120,26 +147,17 @@ static inline __attribute__((always_inline)) struct block512 block512_q6_k(const
     return (struct block512){w[0], w[1]};
 }
 
-/* Group `group` of 32 numbers of a block. It and `dtype` are constants where this is called, so that one case
- * remains. */
+/* Group `group` of 32 numbers of a block of any type. It and `dtype` are constants where this is called, so
+ * that one case remains. */
 static inline __attribute__((always_inline)) struct block512
 block512_load(const uint8_t *at, enum dtype dtype, const int group) {
+    if (block512_has_table(dtype)) return block512_nibbles(block512_table(at, dtype, group));
     switch (dtype) {
     case DTYPE_Q2_K: return block512_q2_k(at, group);
     case DTYPE_Q3_K: return block512_q3_k(at, group);
     case DTYPE_Q4_K: return block512_affine_k(at, group, false);
     case DTYPE_Q5_K: return block512_affine_k(at, group, true);
     case DTYPE_Q6_K: return block512_q6_k(at, group);
-    case DTYPE_IQ4_NL: return block512_levels(at + 2, block_nonlinear, block512_half(at));
-    case DTYPE_IQ4_XS:
-        return block512_levels(at + 8 + 16 * group, block_nonlinear,
-                               block512_scaled(at, block_iq4_xs_scale(at, group)));
-    case DTYPE_MXFP4:
-        return block512_levels(at + 1, block_e2m1_doubled, _mm512_set1_ps(block_mxfp4_scale(*at)));
-    case DTYPE_Q4_0: return block512_nibbles(at + 2, _mm512_mul_ps(block512_count(-8), block512_half(at)));
-    case DTYPE_Q4_1:
-        return block512_nibbles(at + 4, _mm512_add_ps(_mm512_mul_ps(block512_count(0), block512_half(at)),
-                                                      block512_half(at + 2)));
     case DTYPE_Q5_0: {
         __m512 d = block512_half(at);
         return block512_fives(at + 6, at + 2, _mm512_mul_ps(block512_count(-16), d),

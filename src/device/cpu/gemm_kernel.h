@@ -82,8 +82,9 @@ struct gemm_kernel {
     void (*finish)(const struct gemm_tile *tile);
     /* to[j] = even[j], odd[j] rounded to bf16. NULL when units are f32. */
     void (*pair)(const float *even, const float *odd, uint32_t *to, int64_t count);
-    /* The same of numbers that are bf16 already; `count` is a multiple of 16. */
-    void (*weave)(const uint16_t *even, const uint16_t *odd, uint32_t *to, int64_t count);
+    /* The same of numbers that are bf16 already, into panels `apart` units apart; `count` is a multiple of
+     * 16. */
+    void (*weave)(const uint16_t *even, const uint16_t *odd, uint32_t *to, int64_t count, int64_t apart);
     /* sums[i][j] += Σ a[k][i] b[k][j]; rows <= 16, columns <= 64; sums has row stride 64. */
     void (*narrow)(int rows, int columns, const float *a, int64_t lda, const float *b, int64_t ldb, int64_t k,
                    float *sums);

@@ -90,51 +90,40 @@ static void load_slab_row(const struct gemm_packing *p, const struct gemm_weight
     round_row(p, out, count);
 }
 
-/* Rows that are bf16, or become it without f32 between, are woven; of others pairs are made. */
-static bool rows_are_halves(const struct gemm_packing *p, enum dtype dtype) {
-    return p->kernel->pairs && (dtype == DTYPE_BF16 || dtype_row(dtype)->form == FORM_LEVELS);
+/* `count` elements of row k of w as units of f32, zeros from there to `wide`, into panels. A line is copied
+ * at a time: calls for a few would cost more than they copy. */
+static void slab_floats(const struct gemm_packing *p, const struct gemm_weight *w, int64_t k, int64_t column,
+                        int64_t count, int64_t wide, unsigned char *to, int64_t panel_bytes) {
+    enum { line = 16 }; /* units; every panel is some of them wide */
+    const int width = p->kernel->columns;
+    float units[gemm_chunk];
+    load_slab_row(p, w, k, column, count, units);
+    memset(units + count, 0, (size_t)(wide - count) * sizeof *units);
+    for (int64_t j = 0; j < wide; j += width, to += panel_bytes)
+        for (int i = 0; i < width; i += line) memcpy(to + 4 * i, units + j + i, line * sizeof *units);
 }
 
-/* `count` elements of row k, or of it and the next, as units, zeros from there to `wide`. */
-static void slab_units(const struct gemm_packing *p, const struct gemm_weight *w, int64_t k, int64_t column,
-                       int64_t count, int64_t wide, uint32_t *units) {
-    float even[gemm_chunk], odd[gemm_chunk];
+/* The same of rows k and k + 1 as pairs. */
+static void slab_pairs(const struct gemm_packing *p, const struct gemm_weight *w, int64_t k, int64_t column,
+                       int64_t count, int64_t wide, unsigned char *to, int64_t panel_bytes) {
     uint16_t halves[2][gemm_chunk];
-    if (rows_are_halves(p, w->stored.dtype)) {
-        for (int i = 0; i < 2; i++) {
-            int64_t there = k + i < w->rows ? count : 0;
-            if (there) cpu_stored_halves(halves[i], &w->stored, k + i, column, count, p->features);
-            memset(halves[i] + there, 0, (size_t)(wide - there) * sizeof **halves);
-        }
-        p->kernel->weave(halves[0], halves[1], units, wide);
-        return;
+    for (int i = 0; i < 2; i++) {
+        int64_t there = k + i < w->rows ? count : 0;
+        if (there) cpu_stored_halves(halves[i], &w->stored, k + i, column, count, p->features);
+        memset(halves[i] + there, 0, (size_t)(wide - there) * sizeof **halves);
     }
-    load_slab_row(p, w, k, column, count, even);
-    memset(even + count, 0, (size_t)(wide - count) * sizeof *even);
-    if (!p->kernel->pairs) {
-        memcpy(units, even, (size_t)wide * sizeof *units);
-        return;
-    }
-    load_slab_row(p, w, k + 1, column, count, odd);
-    memset(odd + count, 0, (size_t)(wide - count) * sizeof *odd);
-    p->kernel->pair(even, odd, units, wide);
+    p->kernel->weave(halves[0], halves[1], (uint32_t *)(void *)to, wide, panel_bytes / 4);
 }
 
-/* Rows [k, n] of w are rows of the panels already. A line is copied at a time: calls for a few would cost
- * more than they copy. */
+/* Rows [k, n] of w are rows of the panels already. */
 void gemm_pack_slab(const struct gemm_packing *p, const struct gemm_weight *w, int64_t row, int64_t end,
                     int64_t n0, int64_t nc, unsigned char *panels, int64_t panel_bytes) {
-    enum { line = 16 }; /* units; every panel is some of them wide */
     const int width = p->kernel->columns, pair = p->kernel->pairs ? 2 : 1;
-    uint32_t units[gemm_chunk];
     for (int64_t c = 0; c < nc; c += gemm_chunk) {
         int64_t count = gemm_min(gemm_chunk, nc - c), wide = gemm_up(count, width);
-        for (int64_t k = row; k < end; k += pair) {
-            slab_units(p, w, k, n0 + c, count, wide, units);
-            unsigned char *to = panels + c / width * panel_bytes + (k - row) / pair * width * 4;
-            for (int64_t j = 0; j < wide; j += width, to += panel_bytes)
-                for (int i = 0; i < width; i += line) memcpy(to + 4 * i, units + j + i, line * sizeof *units);
-        }
+        unsigned char *to = panels + c / width * panel_bytes;
+        for (int64_t k = row; k < end; k += pair, to += width * 4)
+            (pair == 2 ? slab_pairs : slab_floats)(p, w, k, n0 + c, count, wide, to, panel_bytes);
     }
 }
 
@@ -144,7 +133,7 @@ static void store_units(const struct gemm_packing *p, unsigned char *to, const f
         round_row(p, (float *)(void *)to, count);
         return;
     }
-    cpu_row_store(to, from, DTYPE_BF16, count, p->features);
+    cpu_row_halves((uint16_t *)(void *)to, from, count, p->features);
     if (count & 1) memset(to + 2 * count, 0, 2);
 }
 
@@ -170,7 +159,7 @@ static void turned_units(const struct gemm_packing *p, const struct gemm_activat
         const uint16_t *halves = (const uint16_t *)x->data + k * x->ld + row;
         if (pair == 2 && x->dtype == DTYPE_BF16 && rows % 16 == 0 && k + 1 < last) {
             for (int i = 0; i < 2; i++) __builtin_prefetch(halves + i * x->ld + turned_rows, 0, 2);
-            p->kernel->weave(halves, halves + x->ld, units, rows);
+            p->kernel->weave(halves, halves + x->ld, units, rows, p->kernel->columns);
             continue;
         }
         load_turned(p, x, k, last, row, rows, even);
@@ -215,8 +204,12 @@ void gemm_pack_block(const struct gemm_packing *p, const struct gemm_activation 
         for (int64_t k = 0; k < kc; k += gemm_chunk) {
             int64_t count = gemm_min(gemm_chunk, kc - k);
             const char *from = (const char *)x->data + (r * x->ld + k0 + k) * size;
-            cpu_row_load(buffer, from, x->dtype, count, p->features);
-            store_units(p, to + (r - row) * stride + k * unit, buffer, count);
+            const float *floats = (const float *)(const void *)from;
+            if (x->dtype != DTYPE_F32) {
+                cpu_row_load(buffer, from, x->dtype, count, p->features);
+                floats = buffer;
+            }
+            store_units(p, to + (r - row) * stride + k * unit, floats, count);
         }
 }
 

@@ -79,9 +79,11 @@ void cpu_row_load(float *out, const void *source, enum dtype dtype, int64_t elem
 /* Of a weight of any type (tensor/stored.h: stored_decode). */
 void cpu_stored_load(float *out, const struct stored *stored, int64_t row, int64_t column, int64_t count,
                      unsigned features);
-/* The same to bf16: what cpu_stored_load gives, stored. */
+/* The same to bf16, for products of it: what cpu_stored_load gives, stored, but that subnormals may be zeros
+ * where the products take them for such. And of a row of f32. */
 void cpu_stored_halves(uint16_t *out, const struct stored *stored, int64_t row, int64_t column, int64_t count,
                        unsigned features);
+void cpu_row_halves(uint16_t *out, const float *source, int64_t elements, unsigned features);
 void cpu_row_store(void *out, const float *source, enum dtype dtype, int64_t elements,
                    unsigned features); /* f32, bf16, f16 */
 

@@ -52,19 +52,25 @@ void cpu_stored_halves(uint16_t *out, const struct stored *stored, int64_t row, 
         memcpy(out, stored_codes(stored, row, column), (size_t)count * sizeof *out);
         return;
     }
-    if (stored->dtype == DTYPE_F32) {
-        const void *source = stored_codes(stored, row, column);
-        cpu_row_store(out, source, DTYPE_BF16, count, features);
-        return;
-    }
 #if defined(__x86_64__)
-    if ((features & CPU_AVX512) && stored_halves_avx512(out, stored, row, column, count)) return;
+    bool pairs = features & CPU_AVX512BF16;
+    if (pairs && stored_halves_avx512bf16(out, stored, row, column, count)) return;
 #endif
     for (int64_t at = 0; at < count; at += piece) {
         int64_t some = count - at < piece ? count - at : piece;
         cpu_stored_load(decoded, stored, row, column + at, some, features);
-        cpu_row_store(out + at, decoded, DTYPE_BF16, some, features);
+        cpu_row_halves(out + at, decoded, some, features);
     }
+}
+
+void cpu_row_halves(uint16_t *out, const float *source, int64_t elements, unsigned features) {
+#if defined(__x86_64__)
+    if (features & CPU_AVX512BF16) {
+        row_halves_avx512bf16(out, source, elements);
+        return;
+    }
+#endif
+    cpu_row_store(out, source, DTYPE_BF16, elements, features);
 }
 
 void cpu_row_store(void *out, const float *source, enum dtype dtype, int64_t elements, unsigned features) {

@@ -16,9 +16,10 @@ void stored_load_avx2(float *out, const struct stored *stored, int64_t row, int6
 void row_load_avx512(float *out, const void *source, enum dtype dtype, int64_t elements);
 void row_store_avx512(void *out, const float *source, enum dtype dtype, int64_t elements); /* bf16, f16 */
 void stored_load_avx512(float *out, const struct stored *stored, int64_t row, int64_t column, int64_t count);
-/* As bf16, without f32 between. False where there is no such way. */
-bool stored_halves_avx512(uint16_t *out, const struct stored *stored, int64_t row, int64_t column,
-                          int64_t count);
+/* As bf16 for products of it, subnormals as zeros. False where there is no such way. */
+bool stored_halves_avx512bf16(uint16_t *out, const struct stored *stored, int64_t row, int64_t column,
+                              int64_t count);
+void row_halves_avx512bf16(uint16_t *out, const float *from, int64_t elements);
 #endif
 
 #endif

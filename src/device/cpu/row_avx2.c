@@ -1,7 +1,14 @@
 #if defined(__x86_64__)
 #include "device/cpu/block_avx2.h"
 #include "device/cpu/row.h"
+#include "tensor/rowcodec.h"
 #include "tensor/stored_parts.h"
+
+typedef float row_number;
+
+static inline void row_rest(float *out, const uint8_t *at, enum dtype dtype, int64_t elements) {
+    rowcodec(dtype)->decode(at, out, elements);
+}
 
 static inline __attribute__((always_inline)) void row_block(float *out, const uint8_t *at,
                                                             const enum dtype dtype, int group) {

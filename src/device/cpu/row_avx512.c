@@ -2,7 +2,14 @@
 #include "device/cpu/block_avx512.h"
 #include "device/cpu/row.h"
 #include "device/cpu/row_store_avx512.h"
+#include "tensor/rowcodec.h"
 #include "tensor/stored_parts.h"
+
+typedef float row_number;
+
+static inline void row_rest(float *out, const uint8_t *at, enum dtype dtype, int64_t elements) {
+    rowcodec(dtype)->decode(at, out, elements);
+}
 
 static inline __attribute__((always_inline)) void row_block(float *out, const uint8_t *at,
                                                             const enum dtype dtype, int group) {
@@ -75,22 +82,6 @@ static void store_f16(uint16_t *to, const float *source, int64_t elements) {
         __m512 x = _mm512_maskz_loadu_ps(mask, source + i);
         _mm256_mask_storeu_epi16(to + i, mask, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
     }
-}
-
-/* Levels are scaled and rounded once a block instead of each number: the same bits. */
-bool stored_halves_avx512(uint16_t *out, const struct stored *s, int64_t row, int64_t column, int64_t count) {
-    const int64_t first = row * s->columns + column;
-    if (dtype_row(s->dtype)->form != FORM_LEVELS || first % 16 || count % 16) return false;
-    const uint8_t *codes = (const uint8_t *)s->codes + first / 2;
-    __m256i table = _mm256_setzero_si256();
-    for (int64_t i = 0; i < count; i += 16) {
-        if (i == 0 || (first + i) % nf4_block == 0)
-            table = bf16_rounded(table_scaled(nf4_levels, stored_nf4_scale(s, (first + i) / nf4_block)));
-        __m128i two = _mm_loadl_epi64((const __m128i *)(const void *)(codes + i / 2));
-        __m256i order = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(_mm_srli_epi16(two, 4), two));
-        _mm256_storeu_si256((__m256i *)(void *)(out + i), _mm256_permutexvar_epi16(order, table));
-    }
-    return true;
 }
 
 void row_store_avx512(void *out, const float *source, enum dtype dtype, int64_t elements) {
