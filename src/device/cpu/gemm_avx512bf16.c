@@ -60,6 +60,7 @@ const struct gemm_kernel gemm_kernel_avx512bf16 = {
     .pair = pair_512,
     .weave = weave_512,
     .narrow = gemm_narrow_avx512,
+    .narrow_pairs = gemm_narrow_avx512bf16,
     .few = gemm_few_avx512,
     .round = gemm_round_avx512,
     .round_quads = gemm_round_quads_avx512,

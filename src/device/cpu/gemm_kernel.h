@@ -20,6 +20,8 @@ enum {
     gemm_few_ahead = 2048,  /* bytes of a stream that are asked for ahead */
     gemm_few_width = gemm_few_streams * gemm_few_count,
     gemm_narrow_width = 64, /* TN products with no more rows or columns are not packed */
+    gemm_narrow_k = 128,    /* at once */
+    gemm_narrow_pairs = 96, /* columns of the wide side at once, where they are pairs */
 };
 
 /* A finished tile and where it goes. */
@@ -88,6 +90,11 @@ struct gemm_kernel {
     /* sums[i][j] += Σ a[k][i] b[k][j]; rows <= 16, columns <= 64; sums has row stride 64. */
     void (*narrow)(int rows, int columns, const float *a, int64_t lda, const float *b, int64_t ldb, int64_t k,
                    float *sums);
+    /* The same of numbers rounded to bf16: a by this, b already. k <= gemm_narrow_k, columns <=
+     * gemm_narrow_pairs, which is the row stride of sums; all of its rows up to the next multiple of 8 may be
+     * written. NULL when units are f32. */
+    void (*narrow_pairs)(int rows, int columns, const float *a, int64_t lda, const uint16_t *b, int64_t ldb,
+                         int64_t k, float *sums);
     /* sums[i * gemm_few_width + s * gemm_few_count + j] = x[i] · w[first + s * apart + j], j < count, for
      * each stream s < streams, which is 1 or gemm_few_streams. */
     void (*few)(const struct gemm_few *few, int64_t first, int64_t apart, int streams, int count,
@@ -106,6 +113,8 @@ void gemm_round_avx512(const struct gemm_few *few, int16_t *ints, float *factors
 void gemm_round_quads_avx512(const struct gemm_few *few, struct gemm_quad *quads);
 void gemm_narrow_avx512(int rows, int columns, const float *a, int64_t lda, const float *b, int64_t ldb,
                         int64_t k, float *sums);
+void gemm_narrow_avx512bf16(int rows, int columns, const float *a, int64_t lda, const uint16_t *b,
+                            int64_t ldb, int64_t k, float *sums);
 #endif
 
 /* `round`: what operands are rounded to although units are f32; f32: nothing. */
