@@ -34,19 +34,19 @@ static void narrow_c(int rows, int columns, const float *a, int64_t lda, const f
 }
 
 static void few_row_c(const struct gemm_few *few, int64_t row, float *sums) {
-    enum { chunk = 256, lanes = 16 };
-    float parts[gemm_few_rows][lanes] = {{0}};
+    enum { chunk = 256, side = 16 };
+    float parts[gemm_few_rows][side] = {{0}};
     for (int64_t k = 0; k < few->k; k += chunk) {
         float w[chunk] = {0};
         int64_t count = gemm_min(chunk, few->k - k);
         stored_decode(&few->stored, row, k, count, w);
         for (int i = 0; i < few->rows; i++)
-            for (int64_t j = 0; j < gemm_up(count, lanes); j += lanes)
-                for (int l = 0; l < lanes; l++) parts[i][l] += w[j + l] * few->x[i * few->ldx + k + j + l];
+            for (int64_t j = 0; j < gemm_up(count, side); j += side)
+                for (int l = 0; l < side; l++) parts[i][l] += w[j + l] * few->x[i * few->ldx + k + j + l];
     }
     for (int i = 0; i < few->rows; i++) {
         float sum = 0;
-        for (int l = 0; l < lanes; l++) sum += parts[i][l];
+        for (int l = 0; l < side; l++) sum += parts[i][l];
         sums[i * gemm_few_width] = sum;
     }
 }

@@ -18,7 +18,7 @@
 static inline __attribute__((always_inline)) void dots(const struct gemm_few *few, int64_t row, int64_t apart,
                                                        const int x_rows, const int beside,
                                                        const enum dtype dtype, const int bytes, float *sums) {
-    few_sum lanes[8][8];
+    few_sum part[8][8];
     const uint8_t *w[8];
     const int groups = block_groups(dtype);
     int64_t blocks = few->k / 32 / groups;
@@ -26,7 +26,7 @@ static inline __attribute__((always_inline)) void dots(const struct gemm_few *fe
     for (int s = 0; s < beside; s++) {
         w[s] = few->w + (size_t)(row + s * apart) * few->row_bytes;
 #pragma GCC unroll 8
-        for (int i = 0; i < x_rows; i++) lanes[s][i] = (few_sum){0};
+        for (int i = 0; i < x_rows; i++) part[s][i] = (few_sum){0};
     }
     for (int64_t b = 0; b < blocks; b++)
 #pragma GCC unroll 8
@@ -37,7 +37,7 @@ static inline __attribute__((always_inline)) void dots(const struct gemm_few *fe
                 few_block block = few_load(w[s] + b * bytes, dtype, g);
 #pragma GCC unroll 8
                 for (int i = 0; i < x_rows; i++)
-                    lanes[s][i] = few_multiply(&block, x + i * few->ldx, lanes[s][i]);
+                    part[s][i] = few_multiply(&block, x + i * few->ldx, part[s][i]);
             }
         }
     if (groups == 1 && few->k % 32) /* plain types only */
@@ -48,13 +48,13 @@ static inline __attribute__((always_inline)) void dots(const struct gemm_few *fe
             few_block block = few_load(rest, dtype, 0);
 #pragma GCC unroll 8
             for (int i = 0; i < x_rows; i++)
-                lanes[s][i] = few_multiply(&block, few->x + 32 * blocks + i * few->ldx, lanes[s][i]);
+                part[s][i] = few_multiply(&block, few->x + 32 * blocks + i * few->ldx, part[s][i]);
         }
 #pragma GCC unroll 8
     for (int s = 0; s < beside; s++)
 #pragma GCC unroll 8
         for (int i = 0; i < x_rows; i++)
-            sums[i * gemm_few_width + s * gemm_few_count] = few_total(lanes[s][i]);
+            sums[i * gemm_few_width + s * gemm_few_count] = few_total(part[s][i]);
 }
 
 /* The same where scales lie apart: some numbers of each row are decoded at a time, and then as f32 are. */
@@ -64,11 +64,11 @@ static inline __attribute__((always_inline)) void apart_dots(const struct gemm_f
                                                              float *sums) {
     enum { chunk = 256 };
     _Alignas(64) float w[4][chunk];
-    few_sum lanes[4][8];
+    few_sum part[4][8];
 #pragma GCC unroll 8
     for (int s = 0; s < beside; s++)
 #pragma GCC unroll 8
-        for (int i = 0; i < x_rows; i++) lanes[s][i] = (few_sum){0};
+        for (int i = 0; i < x_rows; i++) part[s][i] = (few_sum){0};
     for (int64_t k = 0; k < few->k; k += chunk) {
         int64_t count = gemm_min(chunk, few->k - k), wide = gemm_up(count, 32);
         for (int s = 0; s < beside; s++) {
@@ -81,14 +81,14 @@ static inline __attribute__((always_inline)) void apart_dots(const struct gemm_f
                 few_block block = few_load((const uint8_t *)(w[s] + b), DTYPE_F32, 0);
 #pragma GCC unroll 8
                 for (int i = 0; i < x_rows; i++)
-                    lanes[s][i] = few_multiply(&block, few->x + k + b + i * few->ldx, lanes[s][i]);
+                    part[s][i] = few_multiply(&block, few->x + k + b + i * few->ldx, part[s][i]);
             }
     }
 #pragma GCC unroll 8
     for (int s = 0; s < beside; s++)
 #pragma GCC unroll 8
         for (int i = 0; i < x_rows; i++)
-            sums[i * gemm_few_width + s * gemm_few_count] = few_total(lanes[s][i]);
+            sums[i * gemm_few_width + s * gemm_few_count] = few_total(part[s][i]);
 }
 
 /* Asks for what lies a while behind a row of each stream: a processor's own prefetching stops where a page

@@ -89,14 +89,14 @@ static inline __attribute__((always_inline)) void ints_dots(const struct gemm_fe
                                                             const enum ints_offset offset, const float zero,
                                                             float *sums) {
     const int parts = (x_rows + 3) / 4;
-    __m256 lanes[4][8], offsets[4][2];
+    __m256 part[4][8], offsets[4][2];
     const uint8_t *w[4];
 #pragma GCC unroll 8
     for (int s = 0; s < beside; s++) {
         w[s] = few->w + (size_t)(row + s * apart) * few->row_bytes;
         for (int p = 0; p < parts; p++) offsets[s][p] = _mm256_setzero_ps();
 #pragma GCC unroll 8
-        for (int i = 0; i < x_rows; i++) lanes[s][i] = _mm256_setzero_ps();
+        for (int i = 0; i < x_rows; i++) part[s][i] = _mm256_setzero_ps();
     }
     const int16_t *x = few->ints;
     const float *factors = few->factors;
@@ -127,8 +127,8 @@ static inline __attribute__((always_inline)) void ints_dots(const struct gemm_fe
             for (int s = 0; s < beside; s++) {
                 __m256i sum = _mm256_add_epi32(_mm256_madd_epi16(block[s].low, low),
                                                _mm256_madd_epi16(block[s].high, high));
-                lanes[s][i] =
-                    _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), _mm256_set1_ps(scale[s][2 * i]), lanes[s][i]);
+                part[s][i] =
+                    _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), _mm256_set1_ps(scale[s][2 * i]), part[s][i]);
             }
         }
     }
@@ -138,7 +138,7 @@ static inline __attribute__((always_inline)) void ints_dots(const struct gemm_fe
         for (int p = 0; p < parts; p++) _mm256_storeu_ps(more + 8 * p, offsets[s][p]);
 #pragma GCC unroll 8
         for (int i = 0; i < x_rows; i++) {
-            float total = sum_256(lanes[s][i]), rest = more[2 * i + 1];
+            float total = sum_256(part[s][i]), rest = more[2 * i + 1];
             sums[i * gemm_few_width + s * gemm_few_count] = offset == OFFSET_NONE   ? total
                                                             : offset == OFFSET_ZERO ? total - zero * rest
                                                                                     : total + rest;

@@ -22,10 +22,10 @@ static inline __attribute__((always_inline)) __m256 one_heads(const struct one_s
 }
 
 /* The four totals of eight lanes each, added as sum_256 adds them. */
-static inline __m128 one_totals(const __m256 *lanes) {
+static inline __m128 one_totals(const __m256 *part) {
     __m128 sum[4];
     for (int s = 0; s < 4; s++)
-        sum[s] = _mm_add_ps(_mm256_castps256_ps128(lanes[s]), _mm256_extractf128_ps(lanes[s], 1));
+        sum[s] = _mm_add_ps(_mm256_castps256_ps128(part[s]), _mm256_extractf128_ps(part[s], 1));
     __m128 a = _mm_add_ps(_mm_unpacklo_ps(sum[0], sum[1]), _mm_unpackhi_ps(sum[0], sum[1])),
            b = _mm_add_ps(_mm_unpacklo_ps(sum[2], sum[3]), _mm_unpackhi_ps(sum[2], sum[3]));
     return _mm_add_ps(_mm_movelh_ps(a, b), _mm_movehl_ps(b, a));
@@ -72,9 +72,9 @@ static inline __attribute__((always_inline)) struct one_pair one_load(const uint
     return pair;
 }
 
-/* lanes[p] of streams 2p and 2p + 1 */
+/* part[p] of streams 2p and 2p + 1 */
 struct one_lanes {
-    __m512 lanes[2];
+    __m512 part[2];
 };
 
 static inline __attribute__((always_inline)) void one_block(const struct one_streams *w, const int16_t *x,
@@ -90,20 +90,20 @@ static inline __attribute__((always_inline)) void one_block(const struct one_str
         __m512i sum = _mm512_add_epi32(_mm512_madd_epi16(pair.low, low), _mm512_madd_epi16(pair.high, high));
         __m512 scale = _mm512_permutexvar_ps(_mm512_add_epi32(first, _mm512_set1_epi32(4 * p)),
                                              _mm512_castps256_ps512(scales));
-        sums->lanes[p] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scale, sums->lanes[p]);
+        sums->part[p] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scale, sums->part[p]);
     }
 }
 
 static inline __m128 one_end(const struct one_lanes *sums) {
-    __m256 lanes[4];
+    __m256 part[4];
     for (int s = 0; s < 4; s++)
-        lanes[s] = s % 2 ? _mm512_extractf32x8_ps(sums->lanes[s / 2], 1)
-                         : _mm512_castps512_ps256(sums->lanes[s / 2]);
-    return one_totals(lanes);
+        part[s] =
+            s % 2 ? _mm512_extractf32x8_ps(sums->part[s / 2], 1) : _mm512_castps512_ps256(sums->part[s / 2]);
+    return one_totals(part);
 }
 #else
 struct one_lanes {
-    __m256 lanes[4];
+    __m256 part[4];
 };
 
 static inline __attribute__((always_inline)) void one_block(const struct one_streams *w, const int16_t *x,
@@ -119,12 +119,11 @@ static inline __attribute__((always_inline)) void one_block(const struct one_str
         struct ints_block block = ints_codes(one_stream(w, s), dtype);
         __m256i sum =
             _mm256_add_epi32(_mm256_madd_epi16(block.low, low), _mm256_madd_epi16(block.high, high));
-        sums->lanes[s] =
-            _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), _mm256_set1_ps(scale[2 * s]), sums->lanes[s]);
+        sums->part[s] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), _mm256_set1_ps(scale[2 * s]), sums->part[s]);
     }
 }
 
-static inline __m128 one_end(const struct one_lanes *sums) { return one_totals(sums->lanes); }
+static inline __m128 one_end(const struct one_lanes *sums) { return one_totals(sums->part); }
 #endif
 
 /* As ints_dots, of one row of x and four streams. */
@@ -134,7 +133,7 @@ static inline __attribute__((always_inline)) void one_dots(const struct gemm_few
                                                            const float zero, float *sums) {
     const int64_t step = apart * (int64_t)few->row_bytes, blocks = few->k / 32;
     struct one_streams w = {few->w + (size_t)row * few->row_bytes, step, 3 * step};
-    struct one_lanes lanes = {0};
+    struct one_lanes part = {0};
     __m256 offsets = _mm256_setzero_ps();
     const int16_t *x = few->ints;
     const float *factors = few->factors, *end = factors + 8 * blocks;
@@ -142,11 +141,11 @@ static inline __attribute__((always_inline)) void one_dots(const struct gemm_few
         __m256 pair = _mm256_castpd_ps(_mm256_broadcast_sd((const double *)(const void *)factors));
         __m256 scales = _mm256_mul_ps(one_heads(&w, offset), pair);
         if (offset != OFFSET_NONE) offsets = _mm256_add_ps(offsets, scales);
-        one_block(&w, x, scales, dtype, &lanes);
+        one_block(&w, x, scales, dtype, &part);
     }
     _Alignas(16) float total[4];
     float rest[8];
-    _mm_store_ps(total, one_end(&lanes));
+    _mm_store_ps(total, one_end(&part));
     _mm256_storeu_ps(rest, offsets);
 #pragma GCC unroll 4
     for (int s = 0; s < 4; s++)

@@ -4,67 +4,48 @@
 #define HONE_DEVICE_CPU_GEMM_FINISH_H
 
 #include "device/cpu/gemm_kernel.h"
-#if defined(__AVX512BW__)
-#include "device/cpu/row_store_avx512.h"
-#endif
+#include "device/cpu/simd_vector.h"
 
-/* Whole vectors of bf16 are stored here: a call for each row would take a part of the product's time. */
-static inline __attribute__((always_inline)) void finish_store(const struct gemm_tile *t, int64_t at,
-                                                               const float *v, int columns) {
-    const enum dtype dtype = t->gemm->y_type;
-#if defined(__AVX512BW__)
-    if (dtype == DTYPE_BF16 && columns % 16 == 0) {
-        uint16_t *to = (uint16_t *)t->gemm->y + at;
-        for (int j = 0; j < columns; j += 16)
-            _mm256_storeu_si256((__m256i *)(void *)(to + j), bf16_rounded(_mm512_loadu_ps(v + j)));
+/* Where the products take subnormals of bf16 for zeros, rounding may: that is one instruction. */
+static inline __attribute__((always_inline)) void finish_write(const struct gemm_tile *t, int64_t at,
+                                                               int count, vf v) {
+#if defined(__AVX512BF16__)
+    if (t->gemm->y_type == DTYPE_BF16 && count == lanes) {
+        __m256i rounded = (__m256i)_mm512_cvtneps_pbh(v);
+        _mm256_storeu_si256((__m256i *)(void *)((uint16_t *)t->gemm->y + at), rounded);
         return;
     }
 #endif
-    cpu_row_store((char *)t->gemm->y + gemm_row_bytes(dtype, at), v, dtype, columns, t->features);
+    v_write(t->gemm->y, t->gemm->y_type, at, count, v);
 }
 
-static inline __attribute__((always_inline)) void finish_row(const struct gemm_tile *t, int i, int columns) {
+/* Columns [j, j + count) of row i. A tile has room for whole vectors. */
+static inline __attribute__((always_inline)) void finish_vector(const struct gemm_tile *t, int i, int j,
+                                                                int count) {
     const struct gemm *g = t->gemm;
-    const float *tile = t->tile + i * t->stride;
-    int64_t at = (t->row + i) * g->ldy + t->column;
-    float v[gemm_most_columns];
+    const int64_t at = (t->row + i) * g->ldy + t->column + j, from = i * t->stride + j;
     float *sums = t->sums ? t->sums + i * t->sums_stride : NULL;
-    for (int j = 0; j < columns; j++) v[j] = tile[j];
-    if (sums && !t->first)
-        for (int j = 0; j < columns; j++) v[j] += sums[j];
+    vf v = v_load(t->tile + from);
+    if (sums && !t->first) v += v_read(sums, DTYPE_F32, j, count);
     if (sums && !t->last) {
-        for (int j = 0; j < columns; j++) sums[j] = v[j];
+        v_write(sums, DTYPE_F32, j, count, v);
         return;
     }
-    for (int j = 0; j < columns; j++) v[j] *= g->alpha;
-    if (t->low)
-        for (int j = 0; j < columns; j++) v[j] += g->beta * t->low[i * t->stride + j];
+    v *= g->alpha;
+    if (t->low) v += g->beta * v_load(t->low + from);
     if (!sums && !t->first) {
-        float *y = (float *)g->y + at;
-        for (int j = 0; j < columns; j++) y[j] += v[j];
+        v_write(g->y, DTYPE_F32, at, count, v_read(g->y, DTYPE_F32, at, count) + v);
         return;
     }
-    if (g->bias)
-        for (int j = 0; j < columns; j++) v[j] += g->bias[t->column + j];
-    if (g->addend && g->addend_type == DTYPE_F32) {
-        const float *addend = (const float *)g->addend + at;
-        for (int j = 0; j < columns; j++) v[j] += addend[j];
-    } else if (g->addend) {
-        float more[gemm_most_columns];
-        cpu_row_load(more, (const char *)g->addend + gemm_row_bytes(g->addend_type, at), g->addend_type,
-                     columns, t->features);
-        for (int j = 0; j < columns; j++) v[j] += more[j];
-    }
-    if (g->y_type == DTYPE_F32) {
-        float *y = (float *)g->y + at;
-        for (int j = 0; j < columns; j++) y[j] = v[j];
-    } else {
-        finish_store(t, at, v, columns);
-    }
+    if (g->bias) v += v_read(g->bias, DTYPE_F32, t->column + j, count);
+    if (g->addend) v += v_read(g->addend, g->addend_type, at, count);
+    finish_write(t, at, count, v);
 }
 
 static inline __attribute__((always_inline)) void finish_rows(const struct gemm_tile *t, int columns) {
-    for (int i = 0; i < t->rows; i++) finish_row(t, i, columns);
+    for (int i = 0; i < t->rows; i++)
+        for (int j = 0; j < columns; j += lanes)
+            finish_vector(t, i, j, columns - j < lanes ? columns - j : lanes);
 }
 
 /* Widths are constants where they can be, so that loops become a few vectors. */
