@@ -87,3 +87,20 @@ size_t mem_map_shrink(void *pointer, size_t size, size_t least) {
 void mem_unmap(void *pointer, size_t size) {
     if (pointer) munmap(pointer, size ? size : 1);
 }
+
+enum { pages_header = 64 }; /* keeps what follows aligned as mapped blocks are, to a line of the cache */
+
+void *mem_pages(size_t count, size_t size) {
+    size_t total;
+    if (!checked_size_mul(count, size, &total) || total > SIZE_MAX - pages_header) return counted(NULL);
+    char *block = mem_map(total + pages_header, 0);
+    if (!block) return NULL;
+    *(size_t *)(void *)block = total + pages_header;
+    return block + pages_header;
+}
+
+void mem_pages_free(void *pointer) {
+    if (!pointer) return;
+    char *block = (char *)pointer - pages_header;
+    mem_unmap(block, *(size_t *)(void *)block);
+}

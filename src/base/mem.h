@@ -20,6 +20,11 @@ void mem_unmap(void *pointer, size_t size);
 /* Gives back the pages beyond the first `least` bytes; returns the size that is left, for mem_unmap. */
 size_t mem_map_shrink(void *pointer, size_t size, size_t least);
 
+/* An array in pages of its own, zeroed: they are the system's again as soon as it is freed, where an
+ * allocator may keep them. For large blocks that a plan counts as gone. */
+void *mem_pages(size_t count, size_t size);
+void mem_pages_free(void *pointer);
+
 /* Gives back to the system what has been freed and is still held, where the allocator can. */
 void mem_trim(void);
 

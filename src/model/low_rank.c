@@ -88,9 +88,9 @@ static void turn_round(double *rows, int64_t count, int64_t size) {
 /* From the eigenvectors of the Gram matrix. */
 static bool find_exactly(const struct view *v, int64_t rank, struct triplets *out, struct error *err) {
     size_t side = (size_t)v->side;
-    double *gram = mem_array(side * side, sizeof *gram), *wide = mem_array(side * panel, sizeof *wide);
-    double *values = mem_array(side, sizeof *values);
-    lapack_int *support = mem_array(2 * side, sizeof *support), found = 0, n = as_int(v->side);
+    double *gram = mem_pages(side * side, sizeof *gram), *wide = mem_pages(side * panel, sizeof *wide);
+    double *values = mem_pages(side, sizeof *values);
+    lapack_int *support = mem_pages(2 * side, sizeof *support), found = 0, n = as_int(v->side);
     bool ok = (gram && wide && values && support) || error_no_memory(err, "adapter", side * side * 8);
     if (ok) {
         gram_of(v, wide, gram);
@@ -103,10 +103,10 @@ static bool find_exactly(const struct view *v, int64_t rank, struct triplets *ou
         turn_round(out->x, rank, v->side);
         project(v, rank, wide, out);
     }
-    mem_free(gram);
-    mem_free(wide);
-    mem_free(values);
-    mem_free(support);
+    mem_pages_free(gram);
+    mem_pages_free(wide);
+    mem_pages_free(values);
+    mem_pages_free(support);
     return ok;
 }
 
@@ -128,18 +128,18 @@ static bool krylov_open(struct krylov *k, const struct view *v, const struct low
     if (wanted > v->side / block) wanted = v->side / block;
     *k = (struct krylov){.v = v, .block = block, .most = wanted, .rank = shape->rank};
     size_t vectors = (size_t)(wanted * block);
-    k->q = mem_array(vectors, (size_t)v->side * sizeof *k->q);
-    k->p = mem_array(vectors, (size_t)v->length * sizeof *k->p);
-    k->mixed = mem_array(vectors, (size_t)block * sizeof *k->mixed);
-    k->tau = mem_array((size_t)block, sizeof *k->tau);
+    k->q = mem_pages(vectors, (size_t)v->side * sizeof *k->q);
+    k->p = mem_pages(vectors, (size_t)v->length * sizeof *k->p);
+    k->mixed = mem_pages(vectors, (size_t)block * sizeof *k->mixed);
+    k->tau = mem_pages((size_t)block, sizeof *k->tau);
     return (k->q && k->p && k->mixed && k->tau) || error_no_memory(err, "adapter", vectors * 8);
 }
 
 static void krylov_close(struct krylov *k) {
-    mem_free(k->q);
-    mem_free(k->p);
-    mem_free(k->mixed);
-    mem_free(k->tau);
+    mem_pages_free(k->q);
+    mem_pages_free(k->p);
+    mem_pages_free(k->mixed);
+    mem_pages_free(k->tau);
 }
 
 static void draw_first(struct krylov *k) {
@@ -183,7 +183,7 @@ static void multiply(const struct view *v, const float *x, int64_t count, bool b
 static bool find_in_space(const struct krylov *k, struct triplets *out, struct error *err) {
     int64_t vectors = k->blocks * k->block;
     const struct view inner = {.w = k->p, .side = vectors, .length = k->v->length, .wide = true};
-    struct triplets found = {.x = mem_array((size_t)(k->rank * vectors), sizeof *found.x), .t = out->t};
+    struct triplets found = {.x = mem_pages((size_t)(k->rank * vectors), sizeof *found.x), .t = out->t};
     bool ok = found.x || error_no_memory(err, "adapter", (uint64_t)vectors * 8);
     ok = ok && find_exactly(&inner, k->rank, &found, err);
     for (int64_t i = 0; ok && i < k->rank; i++)
@@ -192,7 +192,7 @@ static bool find_in_space(const struct krylov *k, struct triplets *out, struct e
         for (int64_t j = 0; j < vectors; j++)
             for (int64_t s = 0; s < k->v->side; s++)
                 out->x[i * k->v->side + s] += found.x[i * vectors + j] * (double)k->q[j * k->v->side + s];
-    mem_free(found.x);
+    mem_pages_free(found.x);
     return ok;
 }
 
@@ -202,8 +202,8 @@ static double norm_of(const double *t, int64_t length) { return cblas_dnrm2(as_i
 static bool residual_of(const struct krylov *k, const struct triplets *found, double *out,
                         struct error *err) {
     int64_t side = k->v->side, length = k->v->length;
-    float *unit = mem_array((size_t)(k->rank * length), sizeof *unit),
-          *image = mem_array((size_t)(k->rank * side), sizeof *image);
+    float *unit = mem_pages((size_t)(k->rank * length), sizeof *unit),
+          *image = mem_pages((size_t)(k->rank * side), sizeof *image);
     double first = norm_of(found->t, length), worst = 0;
     bool ok = (unit && image) || error_no_memory(err, "adapter", (uint64_t)(k->rank * length) * 4);
     for (int64_t i = 0; ok && i < k->rank; i++) {
@@ -221,8 +221,8 @@ static bool residual_of(const struct krylov *k, const struct triplets *found, do
         if (sqrt(squares) > worst) worst = sqrt(squares);
     }
     *out = first > 0 ? worst / first : 0;
-    mem_free(unit);
-    mem_free(image);
+    mem_pages_free(unit);
+    mem_pages_free(image);
     return ok;
 }
 
@@ -264,8 +264,8 @@ bool low_rank_svd(const struct low_rank *shape, const float *w, double scale, fl
                   struct error *err) {
     bool wide = shape->rows <= shape->columns;
     const struct view v = {w, wide ? shape->rows : shape->columns, wide ? shape->columns : shape->rows, wide};
-    struct triplets found = {.x = mem_array((size_t)(v.side * shape->rank), sizeof *found.x),
-                             .t = mem_array((size_t)(v.length * shape->rank), sizeof *found.t)};
+    struct triplets found = {.x = mem_pages((size_t)(v.side * shape->rank), sizeof *found.x),
+                             .t = mem_pages((size_t)(v.length * shape->rank), sizeof *found.t)};
     bool ok = (found.x && found.t) || error_no_memory(err, "adapter", (uint64_t)(v.length * shape->rank) * 8);
     ok = ok && (is_exact(shape) ? find_exactly(&v, shape->rank, &found, err)
                                 : find_by_krylov(&v, shape, &found, err));
@@ -279,15 +279,15 @@ bool low_rank_svd(const struct low_rank *shape, const float *w, double scale, fl
         for (int64_t c = 0; c < shape->columns; c++)
             a[i * shape->columns + c] = (float)(sign * (wide ? of_t * t[c] : root * x[c]));
     }
-    mem_free(found.x);
-    mem_free(found.t);
+    mem_pages_free(found.x);
+    mem_pages_free(found.t);
     return ok;
 }
 
 bool low_rank_qr(const struct low_rank *shape, const float *w, float *b, float *a, struct error *err) {
     int rows = as_int(shape->rows), columns = as_int(shape->columns), rank = as_int(shape->rank);
-    float *q = mem_array((size_t)(shape->rows * shape->rank), sizeof *q),
-          *tau = mem_array((size_t)rank, sizeof *tau);
+    float *q = mem_pages((size_t)(shape->rows * shape->rank), sizeof *q),
+          *tau = mem_pages((size_t)rank, sizeof *tau);
     bool ok = (q && tau) || error_no_memory(err, "adapter", (uint64_t)(shape->rows * shape->rank) * 4);
     /* The first columns of q depend on the first columns of w alone. */
     for (int64_t r = 0; ok && r < shape->rows; r++)
@@ -303,8 +303,8 @@ bool low_rank_qr(const struct low_rank *shape, const float *w, float *b, float *
         for (int64_t r = 0; r < shape->rows; r++)
             for (int64_t c = 0; c < shape->rank; c++) b[r * shape->rank + c] = q[c * shape->rows + r];
     }
-    mem_free(q);
-    mem_free(tau);
+    mem_pages_free(q);
+    mem_pages_free(tau);
     return ok;
 }
 

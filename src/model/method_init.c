@@ -34,27 +34,29 @@ static bool read_weight(const struct model_state *state, size_t module, float *w
     if (!residual) return true;
     const struct low_rank shape = shape_of(state, module);
     size_t elements = (size_t)(shape.rows * shape.columns);
-    float *exact = mem_array(elements, sizeof *exact);
+    float *exact = mem_pages(elements, sizeof *exact);
     bool ok = exact || error_no_memory(err, "adapter", elements * sizeof *exact);
     ok = ok && model_weight_make(model, index, model->weights[index].dtype, DTYPE_F32, exact, NULL, err);
     for (size_t i = 0; ok && i < elements; i++) w[i] = exact[i] - w[i];
-    mem_free(exact);
+    mem_pages_free(exact);
     return ok;
 }
 
 bool method_init_make(const struct model_state *state, size_t module, float *a, float *b, struct error *err) {
     const struct low_rank shape = shape_of(state, module);
     size_t elements = (size_t)(shape.rows * shape.columns);
-    float *w = mem_array(elements, sizeof *w);
+    float *w = mem_pages(elements, sizeof *w);
     bool ok = w || error_no_memory(err, "adapter", elements * sizeof *w);
     ok = ok && read_weight(state, module, w, err);
     if (ok && rows[state->method.init].qr)
         ok = low_rank_qr(&shape, w, b, a, err);
     else if (ok)
         ok = low_rank_svd(&shape, w, method_scale(&state->method, module), b, a, err);
-    mem_free(w);
+    mem_pages_free(w);
     return ok;
 }
+
+enum { blas_bytes = 4 << 20 }; /* in which OpenBLAS packs panels, for each thread that calls it */
 
 uint64_t method_init_bytes(const struct model_state *state) {
     uint64_t most = 0;
@@ -71,7 +73,7 @@ uint64_t method_init_bytes(const struct model_state *state) {
         uint64_t bytes = elements * sizeof(float) + factors + work;
         if (bytes > most) most = bytes;
     }
-    return most;
+    return most + blas_bytes;
 }
 
 double method_init_flops(const struct model_state *state) {

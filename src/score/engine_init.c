@@ -132,6 +132,7 @@ static bool make_starts(struct engine *engine, struct error *err) {
     openblas_set_num_threads(blas_threads);
     pool_close(&pool);
     mem_free(making);
+    mem_trim(); /* what the decompositions had taken is not planned for behind them */
     return ok;
 }
 

@@ -26,6 +26,7 @@ SHAPES = {  # hidden, ffn, layers, heads, kv heads, vocabulary, tied; parameters
     "60M": (512, 1536, 8, 8, 4, 32000, False),
     "135M": (576, 1536, 30, 9, 3, 49152, True),
     "206M": (1024, 2816, 12, 16, 8, 32000, False),
+    "wide": (1536, 4096, 2, 12, 4, 2000, True),
 }
 METHODS = {  # flags, and how the model's weights are stored
     "lora": (["--method", "lora"], "bf16"),
@@ -33,6 +34,8 @@ METHODS = {  # flags, and how the model's weights are stored
     "qlora q4_k": (["--method", "qlora"], "q4_k"),
     "qlora int8": (["--method", "qlora", "--base-type", "int8"], "bf16"),
     "dora": (["--method", "dora"], "bf16"),
+    "pissa": (["--lora-init", "pissa", "--lora-rank", "64"], "bf16"),  # decomposed at the start, saved at twice the rank
+    "loftq nf4": (["--lora-init", "loftq", "--base-type", "nf4"], "bf16"),
     "full": (["--method", "full"], "bf16"),
 }
 RECOMPUTE = ["none", "block", "selective", "auto", "offload"]
