@@ -73,6 +73,11 @@ struct device_ops {
      */
     bool (*measure)(struct device *device, const enum dtype *compute, const int64_t (*shapes)[3], int count,
                     uint64_t memory, json_t **out, struct error *err);
+    /* What a run of the graph costs beside what grows with its tokens (weights decoded and packed, operations
+     * handed to threads), in flops that products do in that time. From a table, for choosing between plans:
+     * a measurement would give one command another plan each time. NULL: not known. */
+    double (*fixed_flops)(const struct device *device, const struct graph *graph,
+                          const int64_t counts[COUNT_KINDS], enum dtype compute);
     /* False with the reason in *err where weights cannot be kept, and multiplied, in fp8. NULL: they cannot.
      */
     bool (*fp8)(const struct device *device, struct error *err);

@@ -79,6 +79,15 @@ uint64_t program_bytes(const struct engine_program *program) {
     return program->plan.arena_bytes + program->plan.workspace_bytes;
 }
 
+double program_flops(const struct engine_program *program, const int64_t counts[COUNT_KINDS]) {
+    const struct graph *graph = &program->built.graph;
+    double flops = 0;
+    for (int n = 0; n < graph->node_count; n++)
+        if (op_row(graph->nodes[n].op)->flops)
+            flops += op_row(graph->nodes[n].op)->flops(graph, &graph->nodes[n], counts);
+    return flops;
+}
+
 /* A GPU has no threads of its own to name: the host's cores. */
 bool engine_threads(const struct engine *engine, int *out, struct error *err) {
     json_t *described = NULL;

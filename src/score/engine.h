@@ -40,6 +40,8 @@ bool program_plan(struct engine_program *out, const struct engine *engine, enum 
                   const struct graph_sizes *sizes, struct error *err);
 /* Arena and workspace of the plan. */
 uint64_t program_bytes(const struct engine_program *program);
+/* Floating-point operations of one run with these counts. */
+double program_flops(const struct engine_program *program, const int64_t counts[COUNT_KINDS]);
 /* The store, filled, and an arena of at least `arena` bytes. */
 bool engine_start(struct engine *engine, uint64_t arena, struct error *err);
 /* A row of state (no mapped one) that the host works on: where it lies, if the device's memory is the host's,

@@ -13,25 +13,14 @@
 #include "model/save.h"
 #include "score/batch.h"
 #include "train/recipe_groups.h"
+#include "train/run_choice.h"
 #include "train/run_profile.h"
-
-enum {
-    largest_micro_batch = 4096,
-    largest_on_device = 32768, /* where a GPU is to be filled */
-};
 
 /* As the setting --recompute says them. */
 static const char *const keep_names[] = {[GRAPH_KEEP_ALL] = "none",
                                          [GRAPH_KEEP_COSTLY] = "selective",
                                          [GRAPH_KEEP_EDGES] = "block",
                                          [GRAPH_KEEP_OFFLOADED] = "offload"};
-
-/* One way to run: the columns are what the plan may choose. */
-struct choice {
-    bool decoded;
-    enum graph_keep keep;
-    int64_t tokens;
-};
 
 int64_t run_plan_longest(const struct inputs *inputs) {
     int64_t longest = 2;
@@ -48,9 +37,9 @@ static struct graph_sizes sizes_of(int64_t tokens, enum graph_keep keep, const s
         .tokens = tokens, .targets = tokens, .segments = segments < tokens ? segments : tokens, .keep = keep};
 }
 
-static bool plan_programs(struct run_programs *out, const struct choice *choice, const struct recipe *recipe,
-                          const struct inputs *inputs, enum dtype compute, const struct device_ops *ops,
-                          struct device *device, struct error *err) {
+static bool plan_programs(struct run_programs *out, const struct run_choice *choice,
+                          const struct recipe *recipe, const struct inputs *inputs, enum dtype compute,
+                          const struct device_ops *ops, struct device *device, struct error *err) {
     struct arena arena = {0};
     struct group_rules groups;
     struct state_options options = {
@@ -141,16 +130,6 @@ static bool set_bytes(struct run_plan *plan, const struct run_programs *programs
     const struct op_parts *parts = &programs->engine.state.parts;
     for (int i = 0; i < parts->count; i++) plan->parameters += parts->items[i].rows * parts->items[i].columns;
     return true;
-}
-
-/* Floating-point operations of one program's run with these counts. */
-static double program_flops(const struct engine_program *program, const int64_t counts[COUNT_KINDS]) {
-    const struct graph *graph = &program->built.graph;
-    double flops = 0;
-    for (int n = 0; n < graph->node_count; n++)
-        if (op_row(graph->nodes[n].op)->flops)
-            flops += op_row(graph->nodes[n].op)->flops(graph, &graph->nodes[n], counts);
-    return flops;
 }
 
 /* Bytes that operations without products move, each operand once. */
@@ -256,8 +235,9 @@ static bool choose_compute(const struct recipe *recipe, const struct device_ops 
 }
 
 /* `offloaded`: the peak with activations in a file; 0: that is no way out. */
-static bool refuse_memory(const struct run_plan *smallest, uint64_t offloaded, const struct choice *choice,
-                          uint64_t budget, const char *source, struct error *err) {
+static bool refuse_memory(const struct run_plan *smallest, uint64_t offloaded,
+                          const struct run_choice *choice, uint64_t budget, const char *source,
+                          struct error *err) {
     char need[32], have[32], rest[32];
     uint64_t fixed =
         smallest->weights + smallest->adapter + smallest->gradient + smallest->optimizer + smallest->process;
@@ -299,40 +279,6 @@ static bool resolve(struct recipe *recipe, const struct run_plan *plan, const ch
            recipe_resolve(recipe, "frozen-weights", plan->decoded ? "decoded" : "stored", reason, err);
 }
 
-/* Fills `list` with the choices that the recipe leaves open; the smallest in memory is last. */
-static int list_choices(struct choice list[64], const struct recipe *recipe, int64_t longest,
-                        int64_t step_tokens, bool own_memory) {
-    int count = 0;
-    int64_t sizes[16], size_count = 0, fixed = recipe->micro_batch_tokens;
-    if (fixed) {
-        sizes[size_count++] = fixed > longest ? fixed : longest;
-    } else {
-        for (int64_t n = own_memory ? largest_on_device : largest_micro_batch; n >= 256 && size_count < 8;
-             n /= 2)
-            if (n > longest && n < 2 * step_tokens) sizes[size_count++] = n;
-        sizes[size_count++] = longest;
-    }
-    for (int decoded = 1; decoded >= 0; decoded--)
-        for (int keep = GRAPH_KEEP_ALL; keep <= GRAPH_KEEP_OFFLOADED; keep++)
-            for (int64_t s = 0; s < size_count; s++) {
-                if (recipe->frozen_weights != FROZEN_AUTO &&
-                    decoded != (recipe->frozen_weights == FROZEN_DECODED))
-                    continue;
-                /* A disk is not taken unasked. */
-                if (recipe->recompute == RECOMPUTE_AUTO ? keep == GRAPH_KEEP_OFFLOADED
-                                                        : keep != recipe->recompute - RECOMPUTE_NONE)
-                    continue;
-                list[count++] = (struct choice){decoded, (enum graph_keep)keep, sizes[s]};
-            }
-    return count;
-}
-
-/* Decoding and packing a weight once a micro-batch costs about as much as this many rows of its product;
- * where it is trained, its gradient is read and written besides; on a GPU, what fills it. */
-static double decode_rows(const struct choice *choice, const struct recipe *recipe, bool own_memory) {
-    return own_memory ? 500 : recipe->method == TUNING_FULL ? 120 : choice->decoded ? 24 : 30;
-}
-
 /* Bytes that the run may take, and who says so. Without --memory: what is free, less a margin of a tenth for
  * what else the machine does; on a GPU, of a fiftieth for what its libraries take later. */
 static bool memory_budget(const struct recipe *recipe, const struct device_ops *ops, struct device *device,
@@ -358,74 +304,78 @@ static bool name_method(struct run_plan *plan, struct recipe *recipe, struct err
     return ok || error_no_memory(err, "plan", 0);
 }
 
+/* Plans each of the choices and weighs it; *smallest is the plan that takes the fewest bytes. */
+static bool weigh_choices(struct run_choices *choices, struct run_plan *smallest, uint64_t budget,
+                          const struct recipe *recipe, const struct inputs *inputs, enum dtype compute,
+                          const struct device_ops *ops, struct device *device, struct error *err) {
+    struct run_programs programs;
+    for (int i = 0; i < choices->count; i++) {
+        struct run_choice *choice = &choices->items[i];
+        struct run_plan plan = {0};
+        if (!plan_programs(&programs, choice, recipe, inputs, compute, ops, device, err)) return false;
+        bool ok = set_bytes(&plan, &programs, choice->tokens, ops->memory != NULL, err) &&
+                  run_choice_cost(choice, &programs.engine, &programs.train, compute, &inputs->train,
+                                  recipe->batch_size, err);
+        run_programs_release(&programs);
+        if (!ok) return false;
+        /* What the process holds is measured and differs by some pages from look to look: it decides nothing
+         * between plans that fit, or one command would have two. */
+        choice->bytes = plan.peak - plan.process;
+        choice->fits = plan.peak <= budget;
+        if (!smallest->peak || plan.peak < smallest->peak) *smallest = plan;
+    }
+    return true;
+}
+
+/* Refuses the run, naming what would fit. */
+static bool refuse_all(const struct run_plan *smallest, const struct run_choice *last, uint64_t budget,
+                       const char *source, const struct recipe *recipe, const struct inputs *inputs,
+                       enum dtype compute, const struct device_ops *ops, struct device *device,
+                       struct error *err) {
+    struct run_plan offloaded = {0};
+    struct run_choice way = {.keep = GRAPH_KEEP_OFFLOADED, .tokens = run_plan_longest(inputs)};
+    if (recipe->recompute == RECOMPUTE_AUTO && ops->reserve_file) {
+        struct run_programs programs;
+        if (!plan_programs(&programs, &way, recipe, inputs, compute, ops, device, err)) return false;
+        bool told = set_bytes(&offloaded, &programs, way.tokens, ops->memory != NULL, err);
+        run_programs_release(&programs);
+        if (!told) return false;
+    }
+    return refuse_memory(smallest, offloaded.peak, last, budget, source, err);
+}
+
 bool run_plan_build(struct run_plan *out, struct run_programs *programs, struct recipe *recipe,
                     const struct inputs *inputs, const struct device_ops *ops, struct device *device,
                     struct error *err) {
-    struct choice choices[64], best = {0}, last = {0};
+    struct run_choices choices;
     struct process_memory held;
-    struct run_plan plan, smallest = {0};
+    struct run_plan smallest = {0};
     char reason[96], amount[32];
-    process_memory(&held);
     uint64_t budget;
     const char *source;
     bool own_memory = ops->memory != NULL;
-    if (!memory_budget(recipe, ops, device, held.anonymous, &budget, &source, err)) return false;
-    int64_t longest = run_plan_longest(inputs);
-    int64_t step_tokens =
-        (int64_t)(inputs->train.counts.tokens / (inputs->train.count ? inputs->train.count : 1) + 1) *
-        recipe->batch_size;
-    int count = list_choices(choices, recipe, longest, step_tokens, own_memory);
     enum dtype compute;
-    double best_cost = INFINITY;
-    uint64_t best_bytes = UINT64_MAX;
+    process_memory(&held);
     memset(out, 0, sizeof *out);
-    if (!name_method(out, recipe, err) || !choose_compute(recipe, ops, device, &compute, err)) return false;
-    for (int i = 0; i < count; i++) {
-        last = choices[i];
-        if (!plan_programs(programs, &last, recipe, inputs, compute, ops, device, err)) return false;
-        memset(&plan, 0, sizeof plan);
-        if (!set_bytes(&plan, programs, last.tokens, own_memory, err)) {
-            run_programs_release(programs);
-            return false;
-        }
-        int64_t counts[COUNT_KINDS] = {0, last.tokens, last.tokens / 2, last.tokens / 64 + 1,
-                                       last.tokens / 64 + 2};
-        double cost = program_flops(&programs->train, counts) / (double)last.tokens *
-                      (1 + decode_rows(&last, recipe, own_memory) / (double)last.tokens);
-        run_programs_release(programs);
-        if (plan.peak < (smallest.peak ? smallest.peak : UINT64_MAX)) smallest = plan;
-        if (plan.peak > budget) continue;
-        /* Of the plans within 3 % of the fastest, the smallest. What the process holds is measured and
-         * differs by some pages from look to look: it decides nothing, or one command would have two plans.
-         */
-        uint64_t bytes = plan.peak - plan.process;
-        if (cost < best_cost * 0.97 || (cost < best_cost * 1.03 && bytes < best_bytes)) {
-            if (cost < best_cost) best_cost = cost;
-            best_bytes = bytes;
-            best = last;
-        }
-    }
-    if (!best.tokens) {
-        struct run_plan offloaded = {0};
-        struct choice way = {.keep = GRAPH_KEEP_OFFLOADED, .tokens = longest};
-        if (recipe->recompute == RECOMPUTE_AUTO && ops->reserve_file) {
-            if (!plan_programs(programs, &way, recipe, inputs, compute, ops, device, err)) return false;
-            bool told = set_bytes(&offloaded, programs, way.tokens, own_memory, err);
-            run_programs_release(programs);
-            if (!told) return false;
-        }
-        return refuse_memory(&smallest, offloaded.peak, &last, budget, source, err);
-    }
-    if (!plan_programs(programs, &best, recipe, inputs, compute, ops, device, err)) return false;
-    if (!set_bytes(out, programs, best.tokens, own_memory, err)) {
+    run_choices_list(&choices, recipe, inputs, run_plan_longest(inputs), own_memory);
+    if (!memory_budget(recipe, ops, device, held.anonymous, &budget, &source, err) ||
+        !name_method(out, recipe, err) || !choose_compute(recipe, ops, device, &compute, err) ||
+        !weigh_choices(&choices, &smallest, budget, recipe, inputs, compute, ops, device, err))
+        return false;
+    const struct run_choice *best = run_choices_best(&choices);
+    if (!best)
+        return refuse_all(&smallest, &choices.items[choices.count - 1], budget, source, recipe, inputs,
+                          compute, ops, device, err);
+    if (!plan_programs(programs, best, recipe, inputs, compute, ops, device, err)) return false;
+    if (!set_bytes(out, programs, best->tokens, own_memory, err)) {
         run_programs_release(programs);
         return false;
     }
     out->compute = compute;
-    out->decoded = best.decoded;
-    out->keep = best.keep;
-    out->micro_batch_tokens = best.tokens;
-    out->segments = sizes_of(best.tokens, best.keep, recipe).segments;
+    out->decoded = best->decoded;
+    out->keep = best->keep;
+    out->micro_batch_tokens = best->tokens;
+    out->segments = sizes_of(best->tokens, best->keep, recipe).segments;
     set_work(out, programs, recipe, inputs, measure(inputs, out, ops, device));
     snprintf(reason, sizeof reason, "fastest plan within %s", text_bytes(budget, amount));
     if (resolve(recipe, out, reason, err)) return true;

@@ -37,6 +37,7 @@ METHODS = {  # flags, and how the model's weights are stored
     "pissa": (["--lora-init", "pissa", "--lora-rank", "64"], "bf16"),  # decomposed at the start, saved at twice the rank
     "loftq nf4": (["--lora-init", "loftq", "--base-type", "nf4"], "bf16"),
     "full": (["--method", "full"], "bf16"),
+    "full --offload-optimizer": (["--method", "full", "--offload-optimizer"], "bf16"),
 }
 RECOMPUTE = ["none", "block", "selective", "auto", "offload"]
 COMPUTE = ["f32", "bf16", "f16"]

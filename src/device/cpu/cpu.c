@@ -206,6 +206,7 @@ const struct device_ops device_cpu = {
     .close = cpu_close,
     .describe = cpu_describe,
     .measure = cpu_measure,
+    .fixed_flops = cpu_fixed_flops,
     .supports = cpu_supports,
     .workspace = cpu_workspace,
     .store_open = host_store_open,

@@ -29,19 +29,20 @@ DRIVEN(amx, gemm_kernel_amx, DTYPE_F32)
 
 const struct cpu_gemm cpu_gemms[] = {
 #if defined(__x86_64__)
-    {"amx", DTYPE_BF16, CPU_AVX512 | CPU_AVX512BF16 | CPU_AMX, run_amx, workspace_amx, &gemm_kernel_amx},
+    {"amx", DTYPE_BF16, CPU_AVX512 | CPU_AVX512BF16 | CPU_AMX, run_amx, workspace_amx, &gemm_kernel_amx, 150,
+     8e6},
     {"avx512bf16", DTYPE_BF16, CPU_AVX512 | CPU_AVX512BF16, run_avx512bf16, workspace_avx512bf16,
-     &gemm_kernel_avx512bf16},
-    {"avx512", DTYPE_F32, CPU_AVX512, run_avx512, workspace_avx512, &gemm_kernel_avx512},
-    {"avx512", DTYPE_BF16, CPU_AVX512, run_avx512_bf16, workspace_avx512_bf16, &gemm_kernel_avx512},
-    {"avx512", DTYPE_F16, CPU_AVX512, run_avx512_f16, workspace_avx512_f16, &gemm_kernel_avx512},
-    {"avx2", DTYPE_F32, CPU_AVX2, run_avx2, workspace_avx2, &gemm_kernel_avx2},
-    {"avx2", DTYPE_BF16, CPU_AVX2, run_avx2_bf16, workspace_avx2_bf16, &gemm_kernel_avx2},
-    {"avx2", DTYPE_F16, CPU_AVX2, run_avx2_f16, workspace_avx2_f16, &gemm_kernel_avx2},
+     &gemm_kernel_avx512bf16, 60, 4e6},
+    {"avx512", DTYPE_F32, CPU_AVX512, run_avx512, workspace_avx512, &gemm_kernel_avx512, 80, 2e6},
+    {"avx512", DTYPE_BF16, CPU_AVX512, run_avx512_bf16, workspace_avx512_bf16, &gemm_kernel_avx512, 80, 2e6},
+    {"avx512", DTYPE_F16, CPU_AVX512, run_avx512_f16, workspace_avx512_f16, &gemm_kernel_avx512, 80, 2e6},
+    {"avx2", DTYPE_F32, CPU_AVX2, run_avx2, workspace_avx2, &gemm_kernel_avx2, 25, 6e5},
+    {"avx2", DTYPE_BF16, CPU_AVX2, run_avx2_bf16, workspace_avx2_bf16, &gemm_kernel_avx2, 25, 6e5},
+    {"avx2", DTYPE_F16, CPU_AVX2, run_avx2_f16, workspace_avx2_f16, &gemm_kernel_avx2, 25, 6e5},
 #endif
-    {"c", DTYPE_F32, 0, run_c, workspace_c, &gemm_kernel_c},
-    {"c", DTYPE_BF16, 0, run_c_bf16, workspace_c_bf16, &gemm_kernel_c},
-    {"c", DTYPE_F16, 0, run_c_f16, workspace_c_f16, &gemm_kernel_c},
+    {"c", DTYPE_F32, 0, run_c, workspace_c, &gemm_kernel_c, 4, 3e4},
+    {"c", DTYPE_BF16, 0, run_c_bf16, workspace_c_bf16, &gemm_kernel_c, 4, 3e4},
+    {"c", DTYPE_F16, 0, run_c_f16, workspace_c_f16, &gemm_kernel_c, 4, 3e4},
 };
 const int cpu_gemm_count = sizeof cpu_gemms / sizeof *cpu_gemms;
 

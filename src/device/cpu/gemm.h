@@ -62,6 +62,9 @@ struct cpu_gemm {
     /* Scratch bytes enough for any product of at most these sizes, and for others of its x beside it. */
     size_t (*workspace)(enum gemm_form form, int64_t m, int64_t n, int64_t k, enum dtype w_type, int threads);
     const struct gemm_kernel *kernel; /* the tiles that it is made of, for who multiplies blocks of its own */
+    /* For estimates (fixed.c): decoding and packing w takes as long as this many rows of the product, and
+     * handing an operation to the threads as long as this many flops of theirs. */
+    double pack_rows, handover;
 };
 
 /* The table, best first for each compute type. */

@@ -32,11 +32,14 @@ static int64_t most_rows(int64_t vocabulary, bool trained) {
     return most < 1 ? 1 : most;
 }
 
-static int64_t chunk_rows(int64_t rows, int64_t vocabulary, bool trained) {
+int64_t cpu_head_chunks(int64_t rows, int64_t vocabulary, bool trained) {
     int64_t most = most_rows(vocabulary, trained);
-    if (rows <= most) return rows;
-    int64_t chunks = (rows + most - 1) / most;
-    return (rows + chunks - 1) / chunks;
+    return (rows + most - 1) / most;
+}
+
+static int64_t chunk_rows(int64_t rows, int64_t vocabulary, bool trained) {
+    int64_t chunks = cpu_head_chunks(rows, vocabulary, trained);
+    return chunks > 1 ? (rows + chunks - 1) / chunks : rows;
 }
 
 static size_t product_workspace(int64_t rows, int64_t vocabulary, int64_t width, enum dtype w_type,

@@ -16,6 +16,9 @@ struct head_row {
     enum dtype stored; /* of the gradient */
 };
 
+/* How many chunks `rows` rows of logits are computed in. */
+int64_t cpu_head_chunks(int64_t rows, int64_t vocabulary, bool trained);
+
 float head_row_avx2(const struct head_row *row);
 float head_row_avx512(const struct head_row *row);
 

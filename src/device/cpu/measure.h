@@ -12,4 +12,8 @@ bool cpu_describe(const struct device *device, json_t **out, struct error *err);
 bool cpu_measure(struct device *device, const enum dtype *compute, const int64_t (*shapes)[3], int count,
                  uint64_t memory, json_t **out, struct error *err);
 
+/* As device_ops.fixed_flops says. */
+double cpu_fixed_flops(const struct device *device, const struct graph *graph,
+                       const int64_t counts[COUNT_KINDS], enum dtype compute);
+
 #endif

@@ -1,0 +1,109 @@
+#include "train/run_choice.h"
+
+#include <math.h>
+
+#include "base/mem.h"
+#include "text/pack.h"
+
+enum {
+    least_micro_batch = 256,
+    largest_micro_batch = 4096,
+    largest_on_device = 32768, /* where a GPU is to be filled */
+    most_sizes = 8,
+    /* What a micro-batch costs beside its tokens, in rows, where the device does not say. */
+    fixed_rows = 30,
+    fixed_rows_on_device = 500, /* what fills a GPU */
+};
+
+static const double slack = 1.03; /* an estimate is no closer */
+
+/* Micro-batches of at least the longest example; of more than two steps there is none. */
+static int list_sizes(int64_t sizes[most_sizes + 1], const struct recipe *recipe, const struct inputs *inputs,
+                      int64_t longest, bool own_memory) {
+    const struct examples *train = &inputs->train;
+    int64_t fixed = recipe->micro_batch_tokens;
+    int count = 0;
+    if (fixed) {
+        sizes[0] = fixed > longest ? fixed : longest;
+        return 1;
+    }
+    int64_t step =
+        (int64_t)(train->counts.tokens / (train->count ? train->count : 1) + 1) * recipe->batch_size;
+    for (int64_t n = own_memory ? largest_on_device : largest_micro_batch;
+         n >= least_micro_batch && count < most_sizes; n /= 2)
+        if (n > longest && n < 2 * step) sizes[count++] = n;
+    sizes[count++] = longest;
+    return count;
+}
+
+void run_choices_list(struct run_choices *out, const struct recipe *recipe, const struct inputs *inputs,
+                      int64_t longest, bool own_memory) {
+    int64_t sizes[most_sizes + 1];
+    int size_count = list_sizes(sizes, recipe, inputs, longest, own_memory);
+    out->count = 0;
+    for (int decoded = 1; decoded >= 0; decoded--)
+        for (int keep = GRAPH_KEEP_ALL; keep <= GRAPH_KEEP_OFFLOADED; keep++)
+            for (int s = 0; s < size_count; s++) {
+                if (recipe->frozen_weights != FROZEN_AUTO &&
+                    decoded != (recipe->frozen_weights == FROZEN_DECODED))
+                    continue;
+                /* A disk is not taken unasked. */
+                if (recipe->recompute == RECOMPUTE_AUTO ? keep == GRAPH_KEEP_OFFLOADED
+                                                        : keep != recipe->recompute - RECOMPUTE_NONE)
+                    continue;
+                out->items[out->count++] = (struct run_choice){
+                    .decoded = decoded, .keep = (enum graph_keep)keep, .tokens = sizes[s]};
+            }
+}
+
+/* Counts of the mean micro-batch of a step, whose examples are taken from all over the data, and how many of
+ * them there are. */
+static bool mean_micro_batch(int64_t counts[COUNT_KINDS], double *micro_batches, int64_t tokens,
+                             const struct examples *train, int64_t batch_size, struct error *err) {
+    size_t count = (size_t)batch_size < train->count ? (size_t)batch_size : train->count, step = 1;
+    int64_t sums[COUNT_KINDS] = {[COUNT_SEGMENTS] = (int64_t)count};
+    struct arena arena;
+    struct pack_layout layout;
+    arena_init(&arena, 0);
+    uint32_t *chosen = arena_array(&arena, count, sizeof *chosen);
+    for (size_t i = 0; chosen && i < count; i++) {
+        chosen[i] = (uint32_t)(i * train->count / count);
+        sums[COUNT_TOKENS] += train->items[chosen[i]].count;
+        sums[COUNT_TARGETS] += train->items[chosen[i]].supervised;
+    }
+    bool ok = chosen ? pack_step(&layout, train->items, chosen, count, (size_t)tokens, &arena, err)
+                     : error_no_memory(err, "plan", count * sizeof *chosen);
+    if (ok && layout.micro_batches) step = layout.micro_batches;
+    arena_release(&arena);
+    for (int c = 0; c < COUNT_KINDS; c++) counts[c] = (sums[c] + (int64_t)step - 1) / (int64_t)step;
+    counts[COUNT_SEGMENTS_AND_ONE] = counts[COUNT_SEGMENTS] + 1;
+    *micro_batches = (double)step;
+    return ok;
+}
+
+bool run_choice_cost(struct run_choice *choice, const struct engine *engine,
+                     const struct engine_program *train, enum dtype compute, const struct examples *examples,
+                     int64_t batch_size, struct error *err) {
+    const struct device_ops *ops = engine->ops;
+    int64_t counts[COUNT_KINDS];
+    double micro_batches;
+    if (!mean_micro_batch(counts, &micro_batches, choice->tokens, examples, batch_size, err)) return false;
+    double flops = program_flops(train, counts), rows = ops->memory ? fixed_rows_on_device : fixed_rows;
+    double fixed = ops->fixed_flops ? ops->fixed_flops(engine->device, &train->built.graph, counts, compute)
+                                    : rows * flops / (double)counts[COUNT_TOKENS];
+    choice->cost = micro_batches * (flops + fixed);
+    return true;
+}
+
+const struct run_choice *run_choices_best(const struct run_choices *choices) {
+    const struct run_choice *best = NULL;
+    double least = INFINITY;
+    for (int i = 0; i < choices->count; i++)
+        if (choices->items[i].fits && choices->items[i].cost < least) least = choices->items[i].cost;
+    for (int i = 0; i < choices->count; i++) {
+        const struct run_choice *choice = &choices->items[i];
+        if (choice->fits && choice->cost <= least * slack && (!best || choice->bytes < best->bytes))
+            best = choice;
+    }
+    return best;
+}

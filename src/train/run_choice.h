@@ -1,0 +1,36 @@
+/* The ways to run that a recipe leaves open, what a step takes in each, and which of them is taken. */
+#ifndef HONE_TRAIN_RUN_CHOICE_H
+#define HONE_TRAIN_RUN_CHOICE_H
+
+#include "score/engine.h"
+#include "train/inputs.h"
+
+/* One way to run. */
+struct run_choice {
+    bool decoded;
+    enum graph_keep keep;
+    int64_t tokens;
+    double cost;    /* of a typical step, in flops of its products' time; to compare, not to tell */
+    uint64_t bytes; /* of the device, less what the process holds besides */
+    bool fits;
+};
+
+struct run_choices {
+    struct run_choice items[64];
+    int count;
+};
+
+/* The choices that the recipe leaves open; the smallest in memory is last. `longest`: tokens of an example;
+ * `own_memory`: the device's is not the process's. */
+void run_choices_list(struct run_choices *out, const struct recipe *recipe, const struct inputs *inputs,
+                      int64_t longest, bool own_memory);
+/* Sets its cost, of a step of `batch_size` of the examples (at least one): the flops of its micro-batches,
+ * and for each what it costs whatever its tokens. `train` is planned for the choice. */
+bool run_choice_cost(struct run_choice *choice, const struct engine *engine,
+                     const struct engine_program *train, enum dtype compute, const struct examples *examples,
+                     int64_t batch_size, struct error *err);
+/* Of those that fit and are within 3 % of the fastest, the smallest in bytes, the first of equals; NULL: none
+ * fits. */
+const struct run_choice *run_choices_best(const struct run_choices *choices);
+
+#endif
