@@ -1,8 +1,13 @@
 #!/usr/bin/env python3
 """hone beside torch, PEFT and llama.cpp on one machine in one run, alternating; prints tables and writes Markdown.
 
-    bench.py HONE MODEL.gguf DATA_DIRECTORY OUTPUT.md [--quick] [--skip products|training|roofline|methods|generation]"""
+    bench.py HONE MODEL.gguf DATA_DIRECTORY OUTPUT.md [PART…] [--quick] [--skip PART]
+
+Parts: start, products, training, roofline, methods, generation; without one all of them. OUTPUT.md keeps what it has of the other
+parts. Where --llama-avx2 names a Python whose llama-cpp-python is built for AVX2 alone, generation compares it with hone's AVX2
+kernels too."""
 import argparse
+import collections
 import json
 import os
 import pathlib
@@ -17,6 +22,7 @@ HERE = pathlib.Path(__file__).parent
 # m x n x k of the model's products, and how many of each a token passes: 30 layers with q and o, k and v, gate and up, down; the head.
 SHAPES = {(512, 576, 576): 60, (512, 192, 576): 60, (512, 1536, 576): 60, (512, 576, 1536): 30, (512, 49152, 576): 1}
 BATCH = 8
+PARTS = ("start", "products", "training", "roofline", "methods", "generation")
 lines = []
 
 
@@ -64,7 +70,7 @@ class Bench:
         self.threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         self.environment = {**os.environ, "HONE_HOME": str(work / "home")}
         self.rounds = 1 if options.quick else 2
-        self.best, self.torchs = {}, {}
+        self.best, self.mine, self.torchs = {}, {}, {}
 
     def hone(self, *arguments):
         done = subprocess.run([self.hone_path, *map(str, arguments), "--json"], env=self.environment, stdout=subprocess.PIPE, text=True,
@@ -75,8 +81,10 @@ class Bench:
         done = subprocess.run([sys.executable, *map(str, arguments)], stdout=subprocess.PIPE, text=True, check=True)
         return json.loads(done.stdout.splitlines()[-1])
 
-    def products(self):
-        """Rates of the products of the model's own shapes, m x n x k, 512 tokens at once."""
+    def product_rates(self):
+        """Rates of the products of the model's own shapes, m x n x k, 512 tokens at once; measured once."""
+        if self.torchs:
+            return
         shapes = ",".join("x".join(map(str, s)) for s in SHAPES)
         mine, torchs = {}, {}
         for _ in range(self.rounds + 1):
@@ -86,18 +94,21 @@ class Bench:
                 for shape, rate in self.python(HERE / "products.py", self.threads, shapes, compute).items():
                     key = (compute, *map(int, shape.split("x")))
                     torchs[key] = max(rate, torchs.get(key, 0))
+        self.mine, self.torchs = mine, torchs
+        self.best = {k: max(mine.get(k, 0), torchs[k]) for k in torchs}
+
+    def products(self):
+        self.product_rates()
+        mine, torchs = self.mine, self.torchs
         say("## Products")
         say()
         table(["m x n x k", "type", "hone GFLOP/s", "torch GFLOP/s", "ratio"],
               [["x".join(map(str, k[1:])), k[0], f"{mine[k] / 1e9:.0f}", f"{torchs[k] / 1e9:.0f}", f"{mine[k] / torchs[k]:.2f}"]
                for k in sorted(torchs, key=lambda k: k[0], reverse=True)])
-        self.torchs = torchs
-        self.best = {k: max(mine.get(k, 0), torchs[k]) for k in torchs}
 
     def roof(self, compute):
-        """The rate of a step in which each product ran as fast as hone's or torch's at its shape; None: not measured."""
-        if not self.best:
-            return None
+        """The rate of a step in which each product ran as fast as hone's or torch's at its shape."""
+        self.product_rates()
         work = {s: count * s[1] * s[2] for s, count in SHAPES.items()}
         return sum(work.values()) / sum(w / self.best[(compute, *s)] for s, w in work.items())
 
@@ -111,6 +122,7 @@ class Bench:
 
     def training(self):
         steps = 4 if self.options.quick else 16
+        self.product_rates()
         # Where torch's bf16 products are far slower than its f32 ones, as on AVX2, PEFT in bf16 would only take an hour to lose.
         rate_of = {c: max((r for (compute, *_), r in self.torchs.items() if compute == c), default=0) for c in ("f32", "bf16")}
         peft = {"float32": [], "bfloat16": []} if rate_of["bf16"] >= 0.4 * rate_of["f32"] else {"float32": []}
@@ -163,7 +175,7 @@ class Bench:
         say()
         table(["tokens/s", "flops of the run", "GFLOP/s", f"best {compute} products, GFLOP/s", "share"],
               [[f"{run['tokens'] / run['seconds']:.0f}", f"{plan['flops']:.3g}", f"{used / 1e9:.0f}",
-                f"{roof / 1e9:.0f}" if roof else "not measured", f"{used / roof:.0%}" if roof else ""]])
+                f"{roof / 1e9:.0f}", f"{used / roof:.0%}"]])
 
     def methods(self):
         """LoRA, QLoRA and full fine-tuning of the model in bf16, and what recomputation costs: the least time of a step of several alternating runs."""
@@ -184,39 +196,46 @@ class Bench:
               [[way, f"{s:.2f}", f"{BATCH * 512 / s:.0f}", f"{plans[way]['flops'] / steps / s / 1e9:.0f}",
                 f"{plans[way]['recompute']}, {plans[way]['micro_batch_tokens']}", f"{plans[way]['peak_bytes'] / 2**20:.0f}"] for way, s in least.items()])
         roof = self.roof(plans["full"]["compute"])
-        share = f"{plans['full']['flops'] / steps / least['full'] / roof:.0%} of the best products ({roof / 1e9:.0f} GFLOP/s)" if roof else "its share of the products' rate not measured"
+        share = f"{plans['full']['flops'] / steps / least['full'] / roof:.0%} of the best products ({roof / 1e9:.0f} GFLOP/s)"
         say(f"Full fine-tuning: {share}. QLoRA in nf4: {least['lora'] / least['qlora']:.0%} of LoRA's tokens/s. "
             f"`--recompute block` takes {least['lora, block'] / least['lora'] - 1:.0%} more time with LoRA, {least['full, block'] / least['full, none'] - 1:.0%} with full.")
         say()
 
+    def answer_rates(self, flags, llama, mine, peers):
+        """One round of hone with `flags`, and of the llama.cpp of the Python `llama`, added to both."""
+        long = self.hone("bench", "--model", self.model, "--prompt-tokens", 512, "--max-tokens", 2, *flags)[-1]
+        short = self.hone("bench", "--model", self.model, "--prompt-tokens", 32, "--max-tokens", 128, *flags)[-1]
+        work = 2.0 * sum(count * n * k for (_, n, k), count in SHAPES.items() if n < 49152)  # a token; the head sees one alone
+        best = max(rate for (compute, *_), rate in measured(long).items() if compute == "f32")  # as sessions compute
+        mine["prefill"].append(long["generation"]["prefill_tokens_per_second"])
+        mine["decode"].append(short["generation"]["decode_tokens_per_second"])
+        mine["prefill share"].append(mine["prefill"][-1] * work / best)
+        mine["decode share"].append(short["generation"]["decode_bytes_per_second"] / short["rates"]["read_bytes_per_second"])
+        peer = json.loads(subprocess.run([llama, HERE / "llama_job.py", self.model, str(self.threads), "512"], stdout=subprocess.PIPE,
+                                         text=True, check=True).stdout.splitlines()[-1])
+        for part in peer:
+            peers[part].append(peer[part])
+
     def generation(self):
-        mine = {"prefill": [], "decode": []}
-        peers = {"prefill": [], "decode": []}
-        share, prefill_share = [], []
+        pairs = {"": ((), self.options.llama or sys.executable)}
+        if self.options.llama_avx2:
+            pairs["AVX2 alone: "] = (("--mask", "avx512"), self.options.llama_avx2)
+        results = {name: (collections.defaultdict(list), collections.defaultdict(list)) for name in pairs}
         for _ in range(self.rounds + 1):
-            long = self.hone("bench", "--model", self.model, "--prompt-tokens", 512, "--max-tokens", 2)[-1]
-            short = self.hone("bench", "--model", self.model, "--prompt-tokens", 32, "--max-tokens", 128)[-1]
-            mine["prefill"].append(long["generation"]["prefill_tokens_per_second"])
-            mine["decode"].append(short["generation"]["decode_tokens_per_second"])
-            share.append(short["generation"]["decode_bytes_per_second"] / short["rates"]["read_bytes_per_second"])
-            work = 2.0 * sum(count * n * k for (_, n, k), count in SHAPES.items() if n < 49152)  # a token; the head sees one alone
-            best = max(rate for (compute, *_), rate in measured(long).items() if compute == "f32")  # as sessions compute
-            prefill_share.append(mine["prefill"][-1] * work / best)
-            peer = self.python(HERE / "llama_job.py", self.model, self.threads, 512)
-            for part in peers:
-                peers[part].append(peer[part])
+            for name, (flags, llama) in pairs.items():
+                self.answer_rates(flags, llama, *results[name])
         say("## Generation: a prompt of 512 tokens; 128 tokens after a prompt of 32")
         say()
         rows = []
-        for part in mine:
-            a, b = statistics.median(mine[part]), statistics.median(peers[part])
-            rows.append([part, f"{a:.0f}", f"{b:.0f}", f"{a / b:.2f}"])
-        table(["", "hone tokens/s", "llama.cpp tokens/s", "ratio"], rows)
-        say(f"Decode moves {statistics.median(share):.0%} of the bytes a second that memory gives here; "
-            f"prefill does {statistics.median(prefill_share):.0%} of the best product rate.")
-        say()
+        for name, (mine, peers) in results.items():
+            for part, of in ("prefill", "of the best product rate"), ("decode", "of the bytes a second that memory gives"):
+                a, b = statistics.median(mine[part]), statistics.median(peers[part])
+                rows.append([name + part, f"{a:.0f}", f"{b:.0f}", f"{a / b:.2f}", f"{statistics.median(mine[part + ' share']):.0%} {of}"])
+        table(["", "hone tokens/s", "llama.cpp tokens/s", "ratio", "hone's share"], rows)
 
     def start(self):
+        say("## Start")
+        say()
         times = []
         for _ in range(10):
             begin = time.perf_counter()
@@ -233,31 +252,58 @@ def processor():
         return platform.processor()
 
 
+def machine(bench):
+    flags = next((l for l in open("/proc/cpuinfo") if l.startswith("flags")), "") if os.path.exists("/proc/cpuinfo") else ""
+    sets = [s for s in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if f" {s}" in flags]
+    return f"{processor()}, {bench.threads} threads, {' '.join(sets)}"
+
+
+def written(output):
+    """The text of each part in the file that there is."""
+    texts, part = {}, None
+    for line in output.read_text().splitlines() if output.exists() else ():
+        if line.startswith("<!-- "):
+            part = line.split()[1]
+        elif part:
+            texts.setdefault(part, []).append(line)
+    return texts
+
+
+def measure(bench, part):
+    lines.clear()
+    try:
+        getattr(bench, part)()
+    except (subprocess.CalledProcessError, KeyError, TypeError, IndexError) as error:
+        say(f"{part}: not measured ({type(error).__name__}: {str(error)[:200]})")
+        say()
+    say(f"`./bench {part}{' --quick' if bench.options.quick else ''}` on {time.strftime('%Y-%m-%d')}: {machine(bench)}.")
+    say()
+    return list(lines)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("hone", "model", "data", "output"):
         parser.add_argument(name, type=pathlib.Path)
+    parser.add_argument("parts", nargs="*", metavar="PART")
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--skip", action="append", default=[])
+    parser.add_argument("--skip", action="append", default=[], choices=PARTS)
+    parser.add_argument("--llama", metavar="PYTHON", help="has llama-cpp-python built for this processor [the one that runs this]")
+    parser.add_argument("--llama-avx2", metavar="PYTHON", help="has one built for AVX2 alone")
     options = parser.parse_args()
+    for part in options.parts:
+        if part not in PARTS:
+            parser.error(f"there is no part {part}; parts are {', '.join(PARTS)}")
+    texts = written(options.output)
     with tempfile.TemporaryDirectory(prefix="hone-bench-") as work:
         bench = Bench(options, pathlib.Path(work))
-        flags = next((l for l in open("/proc/cpuinfo") if l.startswith("flags")), "") if os.path.exists("/proc/cpuinfo") else ""
-        sets = [s for s in ("avx2", "avx512f", "avx512_bf16") if f" {s}" in flags]
-        say("# Results")
-        say()
-        say(f"Written by `./bench{' --quick' if options.quick else ''}` on {time.strftime('%Y-%m-%d')}: {processor()}, {bench.threads} threads, {' '.join(sets)}. "
-            "SmolLM2-135M-Instruct (Q4_1), the Devil's Dictionary. Programs alternate in one run.")
-        say()
-        for part in ("start", "products", "training", "roofline", "methods", "generation"):
-            if part in options.skip:
-                continue
-            try:
-                getattr(bench, part)()
-            except (subprocess.CalledProcessError, KeyError, TypeError, IndexError) as error:
-                say(f"{part}: not measured ({type(error).__name__}: {str(error)[:200]})")
-                say()
-    options.output.write_text("\n".join(lines) + "\n")
+        for part in PARTS:
+            if part in (options.parts or PARTS) and part not in options.skip:
+                texts[part] = measure(bench, part)
+    head = ["# Results", "", "Written by `./bench` with SmolLM2-135M-Instruct (Q4_1) and the Devil's Dictionary. Programs alternate in one run; what was run, "
+            "and where, stands below each part.", ""]
+    body = [line for part in PARTS if part in texts for line in (f"<!-- {part} -->", *texts[part])]
+    options.output.write_text("\n".join(head + body).rstrip("\n") + "\n")
 
 
 main()
