@@ -17,6 +17,12 @@ if(TARGET hone)
   endif()
 endif()
 # ---- end of tests/cli ----
+# ---- ranks: a run that several processes share ----
+if(TARGET hone)
+  add_test(NAME e2e.ranks COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/e2e/ranks.py $<TARGET_FILE:hone>)
+  set_tests_properties(e2e.ranks PROPERTIES TIMEOUT 600)
+endif()
+# ---- end of ranks ----
 # ---- memory: plans and what runs measured (tests/e2e/memory.py) ----
 if(TARGET hone)
   add_test(NAME e2e.memory COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/e2e/memory.py $<TARGET_FILE:hone>)

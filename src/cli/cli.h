@@ -49,6 +49,9 @@ extern const struct command command_doctor, command_pull, command_data_check, co
  * SIGINT and SIGTERM cancel the job; a second one leaves at once. */
 int cli_run(struct cli *cli, const struct command *command, int argc, char **argv);
 
+/* The same, by several processes where --device names several or a launcher says so. */
+int cli_run_ranks(struct cli *cli, const struct command *command, int argc, char **argv);
+
 /* The parts of cli_run, for commands that do it their own way. */
 struct flags; /* what a command takes */
 bool flags_open(struct flags **out, const char *job, struct hone_error *err);

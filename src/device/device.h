@@ -21,13 +21,14 @@ enum {
              13 +
          OP_COUNT * 67 + DTYPE_COUNT) *
             10 +
-        5
+        6
 };
 
 struct device;
 struct program;
 struct store;
 struct timeline; /* device/timeline.h */
+struct group;    /* base/group.h */
 
 struct device_options {
     const char *name; /* as the user says it, "cuda:1"; NULL: the first of its kind */
@@ -102,6 +103,12 @@ struct device_ops {
     /* As reserve, for the file of what programs offload, in the state table's directory; NULL: this device
      * offloads nothing, neither values nor rows of state. */
     bool (*reserve_file)(struct store *store, uint64_t bytes, struct error *err);
+    /* Lets the devices of the group's processes add up rows of state among themselves; called by all of them.
+     * *sums false: they cannot, the host does it. NULL: they never can. */
+    bool (*join)(struct device *device, struct group *group, bool *sums, struct error *err);
+    /* After that: a row (f32, f64 if its type says so) becomes its sum over all processes, the same bits in
+     * each. */
+    bool (*sum)(struct store *store, int row, struct error *err);
     /* Copies `bytes` of a state row (offset 0) in or out. */
     bool (*upload)(struct store *store, int row, const void *data, size_t bytes, struct error *err);
     bool (*download)(struct store *store, int row, void *data, size_t bytes, struct error *err);

@@ -134,3 +134,25 @@ bool pack_step(struct pack_layout *out, const struct example *examples, const ui
     lay_out(out, pieces, count, bins, scratch);
     return true;
 }
+
+bool pack_share(uint32_t **out, size_t *out_count, const struct example *examples, const uint32_t *chosen,
+                size_t count, int rank, int ranks, struct arena *arena, struct error *err) {
+    size_t bins = (size_t)ranks;
+    struct piece *pieces = arena_array(arena, count, sizeof *pieces);
+    size_t *loads = arena_array(arena, bins, sizeof *loads);
+    uint32_t *heap = arena_array(arena, bins, sizeof *heap);
+    bool *mine = arena_array(arena, count, sizeof *mine);
+    *out = arena_array(arena, count, sizeof **out);
+    *out_count = 0;
+    if (!pieces || !loads || !heap || !mine || !*out)
+        return error_no_memory(err, "pack", (count + bins) * sizeof *pieces);
+    for (size_t i = 0; i < count; i++)
+        pieces[i] =
+            (struct piece){.length = examples[chosen[i]].count, .example = chosen[i], .place = (uint32_t)i};
+    qsort(pieces, count, sizeof *pieces, compare_pieces);
+    balance(pieces, count, bins, SIZE_MAX, loads, heap);
+    for (size_t i = 0; i < count; i++) mine[pieces[i].place] = pieces[i].bin == (uint32_t)rank;
+    for (size_t i = 0; i < count; i++)
+        if (mine[i]) (*out)[(*out_count)++] = chosen[i];
+    return true;
+}

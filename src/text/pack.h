@@ -23,4 +23,9 @@ struct pack_layout {
 bool pack_step(struct pack_layout *out, const struct example *examples, const uint32_t *chosen, size_t count,
                size_t capacity, struct arena *arena, struct error *err);
 
+/* The examples of a step that fall to one of `ranks` processes: balanced by cost, in the order of the step.
+ * *out [*out_count], memory from `arena`. */
+bool pack_share(uint32_t **out, size_t *out_count, const struct example *examples, const uint32_t *chosen,
+                size_t count, int rank, int ranks, struct arena *arena, struct error *err);
+
 #endif

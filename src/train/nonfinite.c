@@ -40,8 +40,11 @@ static bool tell(struct run *run, const struct nonfinite *found, enum nan_policy
                        err);
 }
 
-static bool explain(const struct nonfinite *found, struct error *err) {
+/* `elsewhere`: another of the processes that share the run found it. */
+static bool explain(const struct nonfinite *found, bool elsewhere, struct error *err) {
     char layer[32] = "";
+    if (!found->operation && elsewhere)
+        return error_why(err, "it arose in another process of the run, which says where");
     if (found->layer >= 0) snprintf(layer, sizeof layer, " of layer %d", found->layer);
     if (!found->operation)
         return error_why(err,
@@ -51,11 +54,12 @@ static bool explain(const struct nonfinite *found, struct error *err) {
                      found->cause[0] ? ", and there is one in " : "", found->cause);
 }
 
-static bool stop(struct run *run, const struct nonfinite *found, bool broken, struct error *err) {
+static bool stop(struct run *run, const struct nonfinite *found, bool elsewhere, bool broken,
+                 struct error *err) {
     const struct progress *p = &run->progress;
     error_set(err, ERROR_FAILED, "train", "step %lld made a number that is not finite",
               (long long)p->step + 1);
-    explain(found, err);
+    explain(found, elsewhere, err);
     run->halted = !broken;
     if (found->frozen)
         return error_fix(err,
@@ -74,12 +78,15 @@ static bool stop(struct run *run, const struct nonfinite *found, bool broken, st
 bool run_nonfinite(struct run *run, const struct step *step, struct error *err) {
     struct nonfinite found;
     bool broken = isfinite(step->loss) && isfinite(step->norm); /* then it is the state that is not */
-    if (!(broken ? finite_state(&found, &run->programs.engine, err) : step_replay(run, step, &found, err)))
+    bool named,
+        ok = broken ? finite_state(&found, &run->programs.engine, err) : step_replay(run, step, &found, err);
+    if (!run_all_well(run, ok, err) || !run_any(run, found.operation != NULL, &named, err) ||
+        !run_any(run, found.frozen, &found.frozen, err)) /* what decides must be the same for all */
         return false;
     enum nan_policy action = choose(run, &found, broken);
     if (!tell(run, &found, action, err)) return false;
-    if (action == NAN_STOP) return stop(run, &found, broken, err);
-    if (action == NAN_ROLLBACK) return run_go_back(run, err);
+    if (action == NAN_STOP) return stop(run, &found, named, broken, err);
+    if (action == NAN_ROLLBACK) return run_all_well(run, run_go_back(run, err), err);
     step_count(run, step);
     run->progress.skipped++;
     run->progress.skipped_in_row++;

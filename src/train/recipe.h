@@ -122,11 +122,12 @@ struct recipe {
     int64_t seed;
 
     /* machine */
-    int64_t threads;       /* 0: auto */
-    char *device;          /* "auto", "cuda:1" */
-    struct text_list mask; /* instruction sets to leave unused */
-    int compute;           /* enum compute */
-    int recompute;         /* enum recompute */
+    int64_t threads;          /* 0: auto */
+    char *device;             /* "auto", "cuda:1", "cuda:0,1" */
+    int64_t world_size, rank; /* processes that share the run, and which of them this is */
+    struct text_list mask;    /* instruction sets to leave unused */
+    int compute;              /* enum compute */
+    int recompute;            /* enum recompute */
     bool offload_optimizer;
     int frozen_weights;         /* enum frozen_weights */
     int64_t micro_batch_tokens; /* 0: auto */
@@ -173,6 +174,10 @@ enum setting_origin recipe_origin(struct recipe *recipe, const char *name); /* b
 enum dtype recipe_compute(const struct recipe *recipe);
 /* "auto", "cpu", "ref". */
 const char *recipe_device_name(const struct recipe *recipe);
+/* How many processes share the run: as told, or as many as devices are named. */
+int recipe_ranks(const struct recipe *recipe);
+/* The most examples of a step that are one of them's, where all are as long. */
+int64_t recipe_own_batch(const struct recipe *recipe);
 /* The mask as struct device_options wants it, "avx512,avx512bf16"; from mem_alloc, or NULL when nothing is
  * masked. */
 bool recipe_mask(const struct recipe *recipe, char **out, struct error *err);

@@ -78,10 +78,11 @@ static bool set_seconds(struct run *run, double fixed, double per_token, double 
     size_t micro_batches;
     if (!count_micro_batches(run, &micro_batches, err)) return false;
     int64_t save_every = run->recipe->save_every;
+    double ranks = run_ranks(run);
     double saves = (double)((plan->steps + save_every - 1) / save_every);
     plan->seconds =
-        plan->passes * ((double)micro_batches * fixed + (double)train->counts.tokens * per_token) +
-        plan->evaluations * (double)held->counts.tokens * score_per_token + plan->update_seconds +
+        plan->passes * ((double)micro_batches * fixed + (double)train->counts.tokens * per_token) / ranks +
+        plan->evaluations * (double)held->counts.tokens * score_per_token / ranks + plan->update_seconds +
         plan->start_seconds + saves * (double)checkpoint_bytes(&run->programs.engine) / save_bytes_per_second;
     return true;
 }

@@ -107,6 +107,17 @@ static bool check_output(struct run *run, struct error *err) {
     return check_empty(run, &full) || refuse_no_run(output, err);
 }
 
+/* The first process looks after the directory; the others know with it whether there is a run to go on with.
+ */
+static bool read_first(struct run *run, struct error *err) {
+    char *path = fs_join(run->recipe->output, "recipe.yaml");
+    bool ok = path || error_no_memory(err, "train", 0);
+    run->resumed = ok && run->recipe->resume && fs_kind_of(path) != FS_NOTHING;
+    ok = ok && (!run->resumed || recipe_read(&run->stored, path, err));
+    mem_free(path);
+    return ok;
+}
+
 /* Bytes of the path up to the last directory that is there already; they stay whatever happens. */
 static size_t standing(const char *path) {
     char *copy = mem_strdup(path);
@@ -154,10 +165,12 @@ static void leave_nothing(struct run *run) {
 
 /* ---- reading and planning ---- */
 
-static bool open_device(struct run *run, struct error *err) {
-    struct device_options options = {.name = recipe_device_name(run->recipe),
-                                     .threads = (int)run->recipe->threads};
+static bool open_device(struct run *run, bool planning, struct error *err) {
+    struct device_options options = {.name = run->device_name, .threads = (int)run->recipe->threads};
     char *mask = NULL;
+    int ranks = recipe_ranks(run->recipe), cores = thread_cores();
+    if (!run_own_device(run->recipe, planning, run->device_name, err)) return false;
+    if (ranks > 1 && !options.threads) options.threads = cores > ranks ? cores / ranks : 1;
     run->ops = device_find(options.name, err);
     if (!run->ops || !recipe_mask(run->recipe, &mask, err)) return false;
     options.mask = mask;
@@ -193,7 +206,7 @@ bool run_read(struct run *run, struct recipe *recipe, const struct trainer_host 
     run->warnings = json_array();
     if (!run->changed || !run->warnings || !recipe_init(&run->stored, err))
         return error_no_memory(err, "train", 0);
-    if (!planning && !check_output(run, err)) return false;
+    if (!planning && !(recipe->rank ? read_first(run, err) : check_output(run, err))) return false;
     if (run->resumed) {
         if (!recipe_continue(recipe, &run->stored, run->changed, err)) return false;
         recipe->template_clock = run->stored.template_clock;
@@ -204,7 +217,7 @@ bool run_read(struct run *run, struct recipe *recipe, const struct trainer_host 
         return error_fix(err, "Name a file of rows: --data train.jsonl.");
     }
     if (!inputs_open(&run->inputs, recipe, host->model_path, remember_warning, run, err) ||
-        !open_device(run, err))
+        !open_device(run, planning, err))
         return false;
     if (recipe->early_stopping && !run->inputs.held_out.count) {
         error_set(err, ERROR_USAGE, "train", "--early-stopping needs held-out rows");
@@ -369,15 +382,22 @@ static bool open_events(struct run *run, struct error *err) {
 
 /* All that can fail for want of memory or a good checkpoint comes before the first file is written. */
 bool run_begin(struct run *run, struct error *err) {
-    bool ok = make_output(run, err) && check_disk(run, err) && run_start_engine(run, err) &&
-              load_start(run, run->resumed, err) && note_micro_batch(run, err) && run_rehearse(run, err) &&
-              sweep(run->recipe->output, false, err) && run_write_recipe(run, err) && open_events(run, err);
+    bool first = run_first(run);
+    bool ok = !first || (make_output(run, err) && check_disk(run, err));
+    ok = ok && run_start_engine(run, err) && run_join(run, err) && load_start(run, run->resumed, err) &&
+         note_micro_batch(run, err) && run_rehearse(run, err);
+    if (first)
+        ok = ok && sweep(run->recipe->output, false, err) && run_write_recipe(run, err) &&
+             open_events(run, err);
+    else
+        run->events = (struct events){.file = {.fd = -1}};
+    ok = run_all_well(run, ok, err);
     run_sample_memory(run);
-    if (ok && run->host->prepared) run->host->prepared(run->host->user, run->recipe);
+    if (ok && first && run->host->prepared) run->host->prepared(run->host->user, run->recipe);
     ok = ok && first_events(run, err);
     run_watch_begin(run);
     ok = ok && run_trace_begin(run, err);
-    if (!ok) leave_nothing(run);
+    if (!ok && first) leave_nothing(run);
     return ok;
 }
 
@@ -426,6 +446,7 @@ bool run_write_result(struct run *run, const struct progress *reached, struct er
 
 void run_close(struct run *run) {
     run_trace_close(run);
+    group_close(&run->group);
     if (run->events_open) events_close(&run->events);
     batch_close(&run->batch);
     if (run->ops) run_programs_release(&run->programs);

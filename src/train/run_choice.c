@@ -28,7 +28,7 @@ static int list_sizes(int64_t sizes[most_sizes + 1], const struct recipe *recipe
         return 1;
     }
     int64_t step =
-        (int64_t)(train->counts.tokens / (train->count ? train->count : 1) + 1) * recipe->batch_size;
+        (int64_t)(train->counts.tokens / (train->count ? train->count : 1) + 1) * recipe_own_batch(recipe);
     for (int64_t n = own_memory ? largest_on_device : largest_micro_batch;
          n >= least_micro_batch && count < most_sizes; n /= 2)
         if (n > longest && n < 2 * step) sizes[count++] = n;

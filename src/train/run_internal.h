@@ -3,6 +3,7 @@
 #ifndef HONE_TRAIN_RUN_INTERNAL_H
 #define HONE_TRAIN_RUN_INTERNAL_H
 
+#include "base/group.h"
 #include "device/timeline.h"
 #include "score/finite.h"
 #include "score/score.h"
@@ -22,6 +23,9 @@ struct run {
     struct inputs inputs;
     const struct device_ops *ops;
     struct device *device;
+    char device_name[48]; /* of this process */
+    struct group *group;  /* the processes that share the run; NULL: it is alone */
+    bool device_sums;     /* their devices add up among themselves */
     struct run_plan plan;
     struct run_programs programs;
     struct batch batch;
@@ -86,6 +90,25 @@ bool run_go_back(struct run *run, struct error *err);
 void run_watch_begin(struct run *run);
 bool run_watch(struct run *run, struct error *err);
 bool run_write_recipe(struct run *run, struct error *err);
+
+/* A run that several processes share (ranks.c); each of these is called by all of them, and does nothing in a
+ * run that is alone. run_join waits until all are there, for OUTPUT is made. */
+bool run_join(struct run *run, struct error *err);
+int run_ranks(const struct run *run);
+bool run_first(const struct run *run); /* alone, or rank 0: who writes */
+/* The device of this process, "cuda:1", from a list as "cuda:0,1"; of a plan, the first one's. */
+bool run_own_device(const struct recipe *recipe, bool planning, char out[48], struct error *err);
+/* Whether one of them says so. */
+bool run_any(struct run *run, bool mine, bool *any, struct error *err);
+/* After what each did on its own: false where one failed. After what the first did alone: what came of it. */
+bool run_all_well(struct run *run, bool ok, struct error *err);
+bool run_outcome(struct run *run, bool ok, struct error *err);
+/* The examples of a step that are this process's, in place of all of them. */
+bool run_share(const struct run *run, const uint32_t **chosen, size_t *count, struct arena *arena,
+               struct error *err);
+/* Loss and gradients, or the parts of a score, become the sums of all. */
+bool run_sum(struct run *run, struct error *err);
+bool run_sum_score(struct run *run, struct score *score, struct error *err);
 
 /* --trace (trace.c). OUTPUT/trace.json is begun; an earlier one is replaced. */
 bool run_trace_begin(struct run *run, struct error *err);

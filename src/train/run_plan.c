@@ -224,8 +224,8 @@ static void set_work(struct run_plan *plan, const struct run_programs *programs,
     plan->update_seconds =
         blocks / rates.bytes + (double)plan->steps * program_flops(&programs->update, NULL) / rates.flops;
     plan->start_seconds = start_seconds(plan, &programs->engine);
-    plan->seconds =
-        plan->flops / rates.flops + moved / (3 * rates.bytes) + plan->update_seconds + plan->start_seconds;
+    plan->seconds = (plan->flops / rates.flops + moved / (3 * rates.bytes)) / recipe_ranks(recipe) +
+                    plan->update_seconds + plan->start_seconds;
 }
 
 static bool choose_compute(const struct recipe *recipe, const struct device_ops *ops, struct device *device,
@@ -287,10 +287,13 @@ static bool memory_budget(const struct recipe *recipe, const struct device_ops *
     if (ops->memory && !ops->memory(device, &own, err)) return false;
     uint64_t available = ops->memory ? own.available : process_memory_available() + held;
     uint64_t margin = ops->memory ? own.total / 50 : available / 10;
+    /* The processes of a run share the machine's memory, and what --memory says of it. */
+    uint64_t sharing = ops->memory ? 1 : (uint64_t)recipe_ranks(recipe);
     *budget = recipe->memory       ? recipe->memory
               : !available         ? UINT64_MAX
               : available > margin ? available - margin
                                    : 0;
+    if (*budget != UINT64_MAX) *budget /= sharing;
     *source = recipe->memory ? "--memory" : ops->memory ? "the GPU's free memory" : "the free memory";
     return true;
 }
@@ -315,7 +318,7 @@ static bool weigh_choices(struct run_choices *choices, struct run_plan *smallest
         if (!plan_programs(&programs, choice, recipe, inputs, compute, ops, device, err)) return false;
         bool ok = set_bytes(&plan, &programs, choice->tokens, ops->memory != NULL, err) &&
                   run_choice_cost(choice, &programs.engine, &programs.train, compute, &inputs->train,
-                                  recipe->batch_size, err);
+                                  recipe_own_batch(recipe), err);
         run_programs_release(&programs);
         if (!ok) return false;
         /* What the process holds is measured and differs by some pages from look to look: it decides nothing

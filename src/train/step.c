@@ -52,6 +52,7 @@ static bool run_micro_batches(struct run *run, const struct step *step, struct e
         if (!engine->ops->run(run->programs.train.program, &run->batch.binding, err) ||
             !run_trace_pass(run, name, err))
             return false;
+        run->batch.binding.timeline = NULL; /* others use the batch too */
     }
     return true;
 }
@@ -181,10 +182,13 @@ bool run_step(struct run *run, struct error *err) {
     begin_step(run, step.tokens);
     struct arena arena;
     arena_init(&arena, 0);
-    bool ok = pack_step(&step.layout, train->items, chosen, step.count, (size_t)run->plan.micro_batch_tokens,
+    size_t count = step.count;
+    bool ok = run_share(run, &chosen, &count, &arena, err) &&
+              pack_step(&step.layout, train->items, chosen, count, (size_t)run->plan.micro_batch_tokens,
                         &arena, err) &&
-              run_micro_batches(run, &step, err) && run_update(run, &step, err) &&
-              run_trace_step(run, &step, err) && end_step(run, &step, err);
+              run_micro_batches(run, &step, err);
+    ok = run_all_well(run, ok, err) && run_sum(run, err) && run_update(run, &step, err) &&
+         run_trace_step(run, &step, err) && end_step(run, &step, err);
     arena_release(&arena);
     return ok;
 }

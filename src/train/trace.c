@@ -47,7 +47,7 @@ static void write_lane(struct buf *out, enum lane lane, const char *name) {
 bool run_trace_begin(struct run *run, struct error *err) {
     struct run_trace *trace = &run->trace;
     struct buf text = {0};
-    if (!run->recipe->trace) return true;
+    if (!run->recipe->trace || !run_first(run)) return true;
     char *path = fs_join(run->recipe->output, file_name);
     bool ok = path || error_no_memory(err, "trace", 0);
     ok = ok && fs_appender_open(&trace->file, path, 0, err);

@@ -28,9 +28,11 @@ static bool evaluate(struct run *run, struct error *err) {
     const struct examples *held = &run->inputs.held_out;
     if (!held->count || run->progress.evaluated == run->progress.step) return true;
     double start = clock_seconds();
-    if (!score_examples(&score, &run->programs.engine, &run->programs.score, &run->batch, held->items,
-                        held->count, run->host->stop, NULL, NULL, err))
-        return false;
+    size_t ranks = (size_t)run_ranks(run), rank = (size_t)run->recipe->rank;
+    size_t begin = held->count * rank / ranks, end = held->count * (rank + 1) / ranks;
+    bool ok = score_examples(&score, &run->programs.engine, &run->programs.score, &run->batch,
+                             held->items + begin, end - begin, run->host->stop, NULL, NULL, err);
+    if (!run_all_well(run, ok, err) || !run_sum_score(run, &score, err)) return false;
     double seconds = clock_seconds() - start;
     run->progress.seconds += seconds;
     note_evaluation(run, score.loss);
@@ -55,21 +57,21 @@ static bool refuse_save(const struct run *run, struct error *err) {
 }
 
 static bool save(struct run *run, struct error *err) {
-    char path[64];
+    char path[64] = "";
     if (run->saved_at == run->progress.step) return true;
     double start = clock_seconds();
     events_sync(&run->events); /* no checkpoint is ahead of its log */
     run->progress.micro_batch_tokens = run->plan.micro_batch_tokens;
-    if (!checkpoint_save(&run->programs.engine, run->recipe->output, &run->progress, run->host->base_model,
-                         path, err))
-        return refuse_save(run, err);
+    bool written = !run_first(run) || checkpoint_save(&run->programs.engine, run->recipe->output,
+                                                      &run->progress, run->host->base_model, path, err);
+    if (!run_outcome(run, written, err)) return refuse_save(run, err);
     run->saved_at = run->progress.step;
     run->kept = (struct best){run->progress.best_loss, run->progress.best_step};
     run->progress.seconds += clock_seconds() - start;
     run_sample_memory(run);
     run->events.step = run->progress.step;
     return events_emit(&run->events, "checkpoint", json_pack("{s:s}", "path", path), err) &&
-           checkpoint_prune(run->recipe->output, run->recipe->keep, &run->progress, err);
+           (!run_first(run) || checkpoint_prune(run->recipe->output, run->recipe->keep, &run->progress, err));
 }
 
 /* A save on the way: when the disk refuses it, the run goes on without, and tries again at each later one.
@@ -131,7 +133,9 @@ static bool train_loop(struct run *run, struct error *err) {
     for (;;) {
         if (!settle(run, err)) return false;
         if (p->step == run->plan.steps || out_of_patience(run)) return true;
-        if (stopped(run))
+        bool stop;
+        if (!run_any(run, stopped(run), &stop, err)) return false;
+        if (stop)
             return error_set(err, ERROR_INTERRUPTED, "train", "stopped after step %lld of %lld",
                              (long long)p->step, (long long)run->plan.steps);
         if (!next_epoch(run, err) || !run_watch(run, err) || !run_step(run, err)) return false;
@@ -173,7 +177,8 @@ static bool finish(struct run *run, json_t **result, struct error *err) {
     if (!choose_result(run, &reached, err)) return false;
     /* No program runs any more: a tokenizer's files, which are made now, take some of the arena's place. */
     if (run->ops->shrink) run->ops->shrink(run->programs.engine.store, 0);
-    if (!run_write_result(run, &reached, err)) return false;
+    bool written = !run_first(run) || run_write_result(run, &reached, err);
+    if (!run_outcome(run, written, err)) return false;
     json_t *fields = json_pack("{s:o, s:f, s:s, s:I, s:I, s:I, s:o}", "loss", json_number(reached.loss),
                                "seconds", p->seconds, run_result_name(run), run_result_name(run), "steps",
                                (json_int_t)p->step, "tokens", (json_int_t)p->tokens, "result_step",

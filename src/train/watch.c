@@ -53,7 +53,8 @@ static bool tell(struct run *run, int64_t before, uint64_t left, struct error *e
     if (!recipe_resolve_int(run->recipe, "micro-batch-tokens", plan->micro_batch_tokens,
                             "memory became short", err))
         return false;
-    if (!run_write_recipe(run, &cause) && !events_warn(&run->events, cause.what, err)) return false;
+    if (run_first(run) && !run_write_recipe(run, &cause) && !events_warn(&run->events, cause.what, err))
+        return false;
     return events_emit(
         &run->events, "micro_batch",
         json_pack("{s:I, s:I, s:I, s:I, s:I, s:s}", "tokens", (json_int_t)plan->micro_batch_tokens, "before",

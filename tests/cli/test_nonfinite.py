@@ -108,6 +108,18 @@ def bad_token():
     return model("token", {"model.embed_tokens.weight": lambda i, x: math.nan if row <= i < row + config["hidden_size"] else x})
 
 
+def processes_that_share_a_run_decide_alike():
+    path = bad_token()
+    for device in ("cpu", "cpu,cpu"):
+        train(path, f"shared-{device}", "--nan-policy", "skip", device=device)
+    left_out = [e["step"] for e in events("shared-cpu", "nonfinite")]
+    assert left_out and left_out == [e["step"] for e in events("shared-cpu,cpu", "nonfinite")]
+    assert all(abs(a["loss"] - b["loss"]) < 1e-5 * b["loss"] for a, b in zip(events("shared-cpu,cpu", "step"), events("shared-cpu", "step")))
+    all_finite("shared-cpu,cpu")
+    told = train(path, "shared-stop", status=1, device="cpu,cpu")
+    assert "not finite" in told and ("embedding" in told or "another process" in told), told
+
+
 def skipping_leaves_the_step_out_and_nothing_else():
     path = bad_token()
     train(path, "skip", "--nan-policy", "skip")

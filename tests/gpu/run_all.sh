@@ -7,7 +7,7 @@ folder=$(cd "$1" && pwd)
 mkdir -p "$2"
 out=$(cd "$2" && pwd)
 shift 2
-stages=${*:-machine ops golden tiny smollm2 speed methods trace floor decode large sanitizer races}
+stages=${*:-machine ops golden tiny smollm2 speed methods trace floor decode large two sanitizer races}
 work=${HONE_GPU_WORK:-/tmp/hone-gpu}
 mkdir -p "$work"
 export PATH="$folder/bin:$PATH" LD_LIBRARY_PATH="$folder/lib:${LD_LIBRARY_PATH-}" HONE_TEST_DATA="$folder/tests"
@@ -93,7 +93,7 @@ train() { # MODEL ROWS RECOMPUTE STEPS [flags]
     model=$1 rows=$2 recompute=$3 steps=$4
     shift 4
     rm -rf "$work/run-$model"
-    hone train --device cuda --model "$work/$model" --data "$work/$model/rows.jsonl" --max-length 2048 --batch-size "$rows" \
+    hone train --device "${device:-cuda}" --model "$work/$model" --data "$work/$model/rows.jsonl" --max-length 2048 --batch-size "$rows" \
         --micro-batch-tokens $((rows * 2048)) --recompute "$recompute" --frozen-weights stored --lora-rank 16 --max-steps "$steps" \
         --output "$work/run-$model" "$@"
 }
@@ -127,6 +127,16 @@ trace() {
     one_b
     train 1b 8 none 4 --trace 4 >/dev/null
     python3 "$folder/trace_table.py" "$work/run-1b/trace.json"
+}
+
+# One GPU, two, one: the same steps; losses equal to 1e-5.
+two() {
+    set -e
+    one_b
+    for device in cuda:0 cuda:0,1 cuda:0; do
+        train 1b 8 none 20 | tail -3
+        loss_of "$work/run-1b" "1b $device"
+    done
 }
 
 decode() {
@@ -165,7 +175,7 @@ if [ "${HONE_GPU_STAGE-}" ]; then
     "$HONE_GPU_STAGE"
     exit $?
 fi
-for name in machine ops golden tiny smollm2 speed methods trace decode floor large sanitizer races; do
+for name in machine ops golden tiny smollm2 speed methods trace decode floor large two sanitizer races; do
     case $name in ops | sanitizer | races | speed | smollm2 | large) limit=150 ;; *) limit=100 ;; esac
     tail_bytes=2500
     [ $name = trace ] && tail_bytes=7000

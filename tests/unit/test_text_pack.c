@@ -108,12 +108,49 @@ static void an_example_that_fits_nowhere_is_refused(void **state) {
     arena_release(&arena);
 }
 
+/* Every example falls to one process, in the order of the step; no process has more than the longest beyond
+ * what another has. */
+static void a_step_is_shared_out(void **state) {
+    (void)state;
+    for (uint32_t round = 0; round < 200; round++) {
+        struct arena arena = {0};
+        struct example examples[40] = {{0}};
+        uint32_t chosen[40], words[4];
+        uint8_t seen[40] = {0};
+        size_t count = round % 40, longest = 0, most = 0, least = SIZE_MAX;
+        int ranks = 1 + (int)(round % 7);
+        for (uint32_t i = 0; i < count; i++) {
+            philox(round, (uint32_t[4]){i, 0, 0, 0}, words);
+            examples[i].count = 1 + words[0] % 300;
+            if (examples[i].count > longest) longest = examples[i].count;
+            chosen[i] = (uint32_t)count - 1 - i;
+        }
+        for (int r = 0; r < ranks; r++) {
+            struct error err;
+            uint32_t *mine;
+            size_t mine_count, tokens = 0;
+            assert_ok(pack_share(&mine, &mine_count, examples, chosen, count, r, ranks, &arena, &err), &err);
+            for (size_t i = 0; i < mine_count; i++) {
+                if (i) assert_true(mine[i] < mine[i - 1]); /* `chosen` falls */
+                seen[mine[i]]++;
+                tokens += examples[mine[i]].count;
+            }
+            if (tokens > most) most = tokens;
+            if (tokens < least) least = tokens;
+        }
+        for (size_t i = 0; i < count; i++) assert_int_equal(seen[i], 1);
+        assert_true(most - least <= longest);
+        arena_release(&arena);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_order_is_a_permutation_that_seed_and_epoch_choose),
         cmocka_unit_test(every_example_is_laid_once_and_nothing_overflows),
         cmocka_unit_test(micro_batches_are_few_and_balanced),
         cmocka_unit_test(an_example_that_fits_nowhere_is_refused),
+        cmocka_unit_test(a_step_is_shared_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

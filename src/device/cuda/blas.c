@@ -2,12 +2,10 @@
 
 #include <cublasLt.h>
 #include <dlfcn.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "base/buf.h"
-#include "base/fs.h"
 #include "base/mem.h"
+#include "device/cuda/cuda.h"
 
 /* One shape's product as the library wants it, and the algorithm it chose. */
 struct key {
@@ -48,22 +46,6 @@ struct blas {
 
 static const char soname[] = "libcublasLt.so.13";
 
-/* The toolkit's folder of the environment, then the usual one; by its name alone the system's loader looks
- * where its cache and LD_LIBRARY_PATH say. */
-static void *load(char **path) {
-    const char *folders[] = {getenv("CUDA_HOME"), getenv("CUDA_PATH"), "/usr/local/cuda"};
-    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
-        struct buf text = {0};
-        if (!folders[i] || folders[i][0] != '/') continue;
-        buf_printf(&text, "%s/lib64/%s", folders[i], soname);
-        void *library = !text.failed && fs_kind_of(text.data) == FS_FILE ? dlopen(text.data, RTLD_NOW) : NULL;
-        if (library) *path = buf_detach(&text, NULL);
-        buf_release(&text);
-        if (library) return library;
-    }
-    return dlopen(soname, RTLD_NOW);
-}
-
 static bool find_functions(struct blas *b, struct error *err) {
     const struct {
         const char *name;
@@ -96,7 +78,7 @@ bool blas_open(struct blas **out, struct error *err) {
     if (!b) return error_no_memory(err, "cuda", sizeof *b);
     b->table = mem_calloc(choices, sizeof *b->table);
     bool ok = b->table || error_no_memory(err, "cuda", choices * sizeof *b->table);
-    if (ok && !(b->library = load(&b->path))) {
+    if (ok && !(b->library = cuda_library(soname, &b->path))) {
         error_set(err, ERROR_FAILED, "cuda", "the library %s is missing", soname);
         ok = error_fix(err,
                        "Install it: apt install libcublas-13-0; or pip install nvidia-cublas, and put its "

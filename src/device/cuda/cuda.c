@@ -1,10 +1,13 @@
 /* The CUDA device: one GPU, its description, and the table that the program loads (device/module.h). */
 #include "device/cuda/cuda.h"
 
+#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buf.h"
+#include "base/fs.h"
 #include "base/mem.h"
 #include "device/cuda/blas.h"
 #include "device/cuda/fp8.h"
@@ -71,9 +74,26 @@ static bool describe_gpu(struct device *device, struct error *err) {
     return error_fix(err, "GPUs from compute capability 8.0 (Ampere) on are served; take --device cpu here.");
 }
 
+/* The toolkit's folder of the environment, then the usual one; by its name alone the system's loader looks
+ * where its cache and LD_LIBRARY_PATH say. */
+void *cuda_library(const char *soname, char **path) {
+    const char *folders[] = {getenv("CUDA_HOME"), getenv("CUDA_PATH"), "/usr/local/cuda"};
+    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
+        struct buf text = {0};
+        if (!folders[i] || folders[i][0] != '/') continue;
+        buf_printf(&text, "%s/lib64/%s", folders[i], soname);
+        void *library = !text.failed && fs_kind_of(text.data) == FS_FILE ? dlopen(text.data, RTLD_NOW) : NULL;
+        if (library) *path = buf_detach(&text, NULL);
+        buf_release(&text);
+        if (library) return library;
+    }
+    return dlopen(soname, RTLD_NOW);
+}
+
 static void cuda_close(struct device **handle) {
     struct device *device = *handle;
     if (!device) return;
+    collect_close(&device->collect);
     blas_close(&device->blas);
     if (device->stream) cudaStreamDestroy(device->stream);
     mem_free(device);
@@ -115,6 +135,8 @@ const struct device_ops hone_device = {
     .close = cuda_close,
     .present = cuda_present,
     .memory = cuda_memory,
+    .join = cuda_join,
+    .sum = cuda_sum,
     .describe = cuda_describe,
     .measure = cuda_measure,
     .fp8 = fp8_serves,

@@ -9,11 +9,13 @@
 #include "device/operand.h"
 
 struct blas;
+struct collect;
 
 struct device {
     int index;
     cudaStream_t stream;
     struct blas *blas;
+    struct collect *collect; /* of the GPUs of a shared run; NULL: there are none, or no NCCL */
     char name[128];
     int major, minor, processors;
     uint64_t total; /* bytes of memory */
@@ -35,6 +37,15 @@ struct store {
 bool cuda_check(cudaError_t status, const char *doing, struct error *err);
 /* Waits for all that the stream was given. */
 bool cuda_wait(struct device *device, struct error *err);
+
+/* A library of NVIDIA's by its soname, or NULL; *path (from mem_alloc) where it was found, NULL: by the
+ * loader. */
+void *cuda_library(const char *soname, char **path);
+
+/* collect.c */
+bool cuda_join(struct device *device, struct group *group, bool *sums, struct error *err);
+bool cuda_sum(struct store *store, int row, struct error *err);
+void collect_close(struct collect **collect);
 
 /* memory.c */
 bool cuda_is_padded(const struct state_table *table, int row); /* by the store's pad, where it has one */

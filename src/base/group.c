@@ -1,0 +1,277 @@
+#include "base/group.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "base/thread.h"
+
+#ifndef MSG_NOSIGNAL /* macOS: an option of the socket */
+#define MSG_NOSIGNAL 0
+#endif
+
+enum { most_ranks = 1024, chunk = 1 << 16 /* numbers that travel at a time */, wait_ms = 50 };
+
+struct group {
+    int rank, size;
+    int *peers; /* [size]: sockets; of rank 0 to each other one, of the others to rank 0; -1 elsewhere */
+};
+
+/* What a process says of itself when it comes, and what it hears. */
+struct hello {
+    char name[16];
+    int rank, size;
+    struct digest facts;
+};
+enum answer { ANSWER_WELCOME = 'w', ANSWER_STRANGER = 's' };
+static const char protocol[16] = "hone group 1";
+
+int group_rank(const struct group *group) { return group->rank; }
+int group_size(const struct group *group) { return group->size; }
+
+static bool lost(int rank, struct error *err) {
+    error_set(err, ERROR_FAILED, "group", "process %d of the run is gone", rank);
+    return error_fix(err,
+                     "See what it said; the same command with --resume goes on from the last checkpoint.");
+}
+
+static bool send_all(int socket, const void *data, size_t bytes) {
+    for (const char *at = data; bytes;) {
+        ssize_t sent = send(socket, at, bytes, MSG_NOSIGNAL);
+        if (sent < 0 && errno == EINTR) continue;
+        if (sent <= 0) return false;
+        at += sent;
+        bytes -= (size_t)sent;
+    }
+    return true;
+}
+
+static bool receive_all(int socket, void *data, size_t bytes) {
+    for (char *at = data; bytes;) {
+        ssize_t got = recv(socket, at, bytes, 0);
+        if (got < 0 && errno == EINTR) continue;
+        if (got <= 0) return false;
+        at += got;
+        bytes -= (size_t)got;
+    }
+    return true;
+}
+
+/* ---- coming together ---- */
+
+/* A short path, since a socket's may have only some hundred bytes: the user and the directory's digest. */
+static bool socket_path(const char *place, struct sockaddr_un *out, struct error *err) {
+    struct digest digest;
+    const char *folder = getenv("TMPDIR");
+    char *whole = realpath(place, NULL);
+    if (!whole) return error_set(err, ERROR_FAILED, "group", "%s: %s", place, strerror(errno));
+    digest_bytes(whole, strlen(whole), &digest);
+    free(whole);
+    memset(out, 0, sizeof *out);
+    out->sun_family = AF_UNIX;
+    if (!folder || strlen(folder) > 40) folder = "/tmp";
+    snprintf(out->sun_path, sizeof out->sun_path, "%s/hone-%lu-%.16s.socket", folder, (unsigned long)getuid(),
+             digest.hex);
+    return true;
+}
+
+static bool same_user(int socket) {
+#ifdef SO_PEERCRED
+    struct ucred peer;
+    socklen_t size = sizeof peer;
+    return getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.uid == getuid();
+#else
+    uid_t user;
+    gid_t group;
+    return getpeereid(socket, &user, &group) == 0 && user == getuid();
+#endif
+}
+
+static int open_socket(struct error *err) {
+    int made = socket(AF_UNIX, SOCK_STREAM, 0);
+    if (made < 0) error_set(err, ERROR_FAILED, "group", "no socket: %s", strerror(errno));
+#ifdef SO_NOSIGPIPE
+    int on = 1;
+    if (made >= 0) setsockopt(made, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof on);
+#endif
+    return made;
+}
+
+/* False when it has been waited long enough, or a stop was asked for. */
+static bool still_waiting(const struct group_options *options, double until, int missing, struct error *err) {
+    if (options->stop && atomic_load(options->stop))
+        return error_set(err, ERROR_INTERRUPTED, "group", "stopped while waiting for the other processes");
+    if (clock_seconds() < until) return true;
+    error_set(err, ERROR_FAILED, "group", "process %d of %d has not come within %.0f s", missing,
+              options->size, options->patience);
+    return error_fix(err, "All processes of a run are started on one machine with the same settings.");
+}
+
+/* Takes in one that has connected; a stranger is sent away and the wait goes on. */
+static bool let_in(struct group *group, int socket, const struct group_options *options, struct error *err) {
+    struct hello hello;
+    char answer = ANSWER_STRANGER;
+    bool ours = same_user(socket) && receive_all(socket, &hello, sizeof hello) &&
+                !memcmp(hello.name, protocol, sizeof protocol) && hello.size == group->size &&
+                hello.rank > 0 && hello.rank < group->size && group->peers[hello.rank] < 0;
+    bool same = ours && !memcmp(&hello.facts, &options->facts, sizeof hello.facts);
+    if (same) answer = ANSWER_WELCOME;
+    if (same && send_all(socket, &answer, 1)) {
+        group->peers[hello.rank] = socket;
+        return true;
+    }
+    send_all(socket, &answer, 1);
+    close(socket);
+    return !ours || same ||
+           error_set(err, ERROR_USAGE, "group", "process %d was started with other settings or data",
+                     hello.rank);
+}
+
+static int missing_rank(const struct group *group) {
+    for (int r = 1; r < group->size; r++)
+        if (group->peers[r] < 0) return r;
+    return 0;
+}
+
+static bool wait_for_all(struct group *group, const struct group_options *options, struct error *err) {
+    struct sockaddr_un address;
+    if (!socket_path(options->place, &address, err)) return false;
+    int listener = open_socket(err);
+    if (listener < 0) return false;
+    unlink(address.sun_path); /* what a killed process left there */
+    bool ok = bind(listener, (struct sockaddr *)&address, sizeof address) == 0 &&
+              chmod(address.sun_path, S_IRUSR | S_IWUSR) == 0 && listen(listener, group->size) == 0;
+    if (!ok) error_set(err, ERROR_FAILED, "group", "%s: %s", address.sun_path, strerror(errno));
+    double until = clock_seconds() + options->patience;
+    while (ok && missing_rank(group)) {
+        struct pollfd look = {.fd = listener, .events = POLLIN};
+        int found = poll(&look, 1, wait_ms) > 0 ? accept(listener, NULL, NULL) : -1;
+        ok = found >= 0 ? let_in(group, found, options, err)
+                        : still_waiting(options, until, missing_rank(group), err);
+    }
+    close(listener);
+    unlink(address.sun_path);
+    return ok;
+}
+
+/* Rank 0 may not be there yet. */
+static bool join(struct group *group, const struct group_options *options, struct error *err) {
+    struct sockaddr_un address;
+    struct hello hello;
+    const struct timespec pause = {.tv_nsec = wait_ms * 1000000L};
+    double until = clock_seconds() + options->patience;
+    char answer = 0;
+    memset(&hello, 0, sizeof hello);
+    memcpy(hello.name, protocol, sizeof protocol);
+    hello.rank = group->rank;
+    hello.size = group->size;
+    hello.facts = options->facts;
+    for (;;) {
+        int found = open_socket(err);
+        if (found < 0) return false;
+        struct error not_yet;
+        if (socket_path(options->place, &address, &not_yet) &&
+            connect(found, (struct sockaddr *)&address, sizeof address) == 0 && same_user(found) &&
+            send_all(found, &hello, sizeof hello) && receive_all(found, &answer, 1)) {
+            group->peers[0] = found;
+            return answer == ANSWER_WELCOME ||
+                   error_set(err, ERROR_USAGE, "group", "process 0 was started with other settings or data");
+        }
+        close(found);
+        if (!still_waiting(options, until, 0, err)) return false;
+        nanosleep(&pause, NULL);
+    }
+}
+
+bool group_open(struct group **out, const struct group_options *options, struct error *err) {
+    *out = NULL;
+    if (options->size < 1 || options->size > most_ranks || options->rank < 0 ||
+        options->rank >= options->size)
+        return error_set(err, ERROR_USAGE, "group", "rank %d of %d processes", options->rank, options->size);
+    struct group *group = mem_calloc(1, sizeof *group);
+    if (!group) return error_no_memory(err, "group", sizeof *group);
+    group->rank = options->rank;
+    group->size = options->size;
+    group->peers = mem_array((size_t)options->size, sizeof *group->peers);
+    for (int r = 0; group->peers && r < options->size; r++) group->peers[r] = -1;
+    bool ok = group->peers ? group->rank ? join(group, options, err) : wait_for_all(group, options, err)
+                           : error_no_memory(err, "group", 0);
+    if (!ok) group_close(&group);
+    *out = group;
+    return ok;
+}
+
+void group_close(struct group **handle) {
+    struct group *group = *handle;
+    if (!group) return;
+    for (int r = 0; group->peers && r < group->size; r++)
+        if (group->peers[r] >= 0) close(group->peers[r]);
+    mem_free(group->peers);
+    mem_free(group);
+    *handle = NULL;
+}
+
+/* ---- adding up ---- */
+
+static void add_f32(void *sum, const void *data, size_t count) {
+    float *to = sum;
+    const float *from = data;
+    for (size_t i = 0; i < count; i++) to[i] += from[i];
+}
+
+static void add_f64(void *sum, const void *data, size_t count) {
+    double *to = sum;
+    const double *from = data;
+    for (size_t i = 0; i < count; i++) to[i] += from[i];
+}
+
+static bool to_all(struct group *group, const void *data, size_t bytes, struct error *err) {
+    for (int r = 1; r < group->size; r++)
+        if (!send_all(group->peers[r], data, bytes)) return lost(r, err);
+    return true;
+}
+
+static bool sum_chunk(struct group *group, char *data, void *scratch, size_t count, size_t size,
+                      void (*add)(void *, const void *, size_t), struct error *err) {
+    if (group->rank)
+        return (send_all(group->peers[0], data, count * size) &&
+                receive_all(group->peers[0], data, count * size)) ||
+               lost(0, err);
+    for (int r = 1; r < group->size; r++) {
+        if (!receive_all(group->peers[r], scratch, count * size)) return lost(r, err);
+        add(data, scratch, count);
+    }
+    return to_all(group, data, count * size, err);
+}
+
+static bool sum(struct group *group, void *data, size_t count, size_t size,
+                void (*add)(void *, const void *, size_t), struct error *err) {
+    void *scratch = group->rank ? NULL : mem_array(chunk, size);
+    bool ok = group->rank || scratch || error_no_memory(err, "group", chunk * size);
+    for (size_t at = 0; ok && at < count; at += chunk)
+        ok = sum_chunk(group, (char *)data + at * size, scratch, count - at < chunk ? count - at : chunk,
+                       size, add, err);
+    mem_free(scratch);
+    return ok;
+}
+
+bool group_sum_f32(struct group *group, float *data, size_t count, struct error *err) {
+    return sum(group, data, count, sizeof *data, add_f32, err);
+}
+
+bool group_sum_f64(struct group *group, double *data, size_t count, struct error *err) {
+    return sum(group, data, count, sizeof *data, add_f64, err);
+}
+
+bool group_broadcast(struct group *group, void *data, size_t bytes, struct error *err) {
+    if (!group->rank) return to_all(group, data, bytes, err);
+    return receive_all(group->peers[0], data, bytes) || lost(0, err);
+}

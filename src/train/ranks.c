@@ -1,0 +1,176 @@
+/* A run that several processes of one machine share. Every process reads the same model and data and makes
+ * the same steps: it computes the gradients of its part of a step's examples, all add theirs up, and each
+ * makes the same update from the same sums, so that what is trained is the same everywhere to the bit. What a
+ * step is, and its result but for the rounding of sums, does not depend on how many share it. Rank 0 alone
+ * writes files.
+ *
+ * What one process decides from what it alone sees (a stop, an error, a full disk) is told to all before the
+ * next sum, or the others would wait for it. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "train/run_internal.h"
+
+static const double join_seconds = 300;
+
+int run_ranks(const struct run *run) { return run->group ? group_size(run->group) : 1; }
+
+bool run_first(const struct run *run) { return run->recipe->rank == 0; }
+
+/* ---- which device ---- */
+
+/* Item `wanted` of "cuda:0,1" or "cpu,cpu": a number alone is one more of the kind before it. Returns how
+ * many there are. */
+static int device_item(const char *list, int wanted, char out[48]) {
+    const char *kind = list;
+    int count = 0;
+    for (const char *at = list;; count++) {
+        int size = (int)strcspn(at, ",");
+        bool number = size > 0 && (int)strspn(at, "0123456789") == size;
+        if (!number) kind = at;
+        if (count == wanted && number)
+            snprintf(out, 48, "%.*s:%.*s", (int)strcspn(kind, ":,"), kind, size, at);
+        else if (count == wanted)
+            snprintf(out, 48, "%.*s", size, at);
+        if (!at[size]) return count + 1;
+        at += size + 1;
+    }
+}
+
+/* A GPU each, where only the kind was named. */
+static bool one_each(const char *name) {
+    struct error ignored;
+    const struct device_ops *ops = device_find(name, &ignored);
+    return ops && !strcmp(ops->name, "cuda") && (!strcmp(name, "cuda") || !strcmp(name, "auto"));
+}
+
+bool run_own_device(const struct recipe *recipe, bool planning, char out[48], struct error *err) {
+    const char *name = recipe_device_name(recipe);
+    int ranks = (int)recipe->world_size, rank = (int)recipe->rank, items = device_item(name, 0, out);
+    if (rank >= ranks) {
+        error_set(err, ERROR_USAGE, "train", "there is no rank %d among %d processes", rank, ranks);
+        return error_fix(err,
+                         "Ranks are counted from 0; give each process its own, and --world-size to all.");
+    }
+    if (items == 1 && ranks > 1 && one_each(name)) snprintf(out, 48, "cuda:%d", rank);
+    if (items == 1 || (planning && ranks == 1)) return true;
+    if (items == ranks) return device_item(name, rank, out) == items;
+    error_set(err, ERROR_USAGE, "train", "--device %s names %d devices, --world-size is %d", name, items,
+              ranks);
+    return error_fix(err,
+                     "hone train starts a process for each where --device is given on its command line.");
+}
+
+/* How many processes there will be: a plan is one of them's. */
+int recipe_ranks(const struct recipe *recipe) {
+    char first[48];
+    return recipe->world_size > 1 ? (int)recipe->world_size
+                                  : device_item(recipe_device_name(recipe), 0, first);
+}
+
+int64_t recipe_own_batch(const struct recipe *recipe) {
+    return (recipe->batch_size - 1) / recipe_ranks(recipe) + 1;
+}
+
+/* ---- coming together ---- */
+
+bool run_join(struct run *run, struct error *err) {
+    struct group_options options = {.rank = (int)run->recipe->rank,
+                                    .size = (int)run->recipe->world_size,
+                                    .place = run->recipe->output,
+                                    .patience = join_seconds,
+                                    .stop = run->host->stop};
+    const struct recipe *r = run->recipe;
+    struct buf facts = {0};
+    if (options.size == 1) return true;
+    buf_printf(&facts, "%s %s %s %lld %lld %lld %d %d", r->model_digest, r->data_digest,
+               r->adapter_digest ? r->adapter_digest : "", (long long)r->seed, (long long)r->batch_size,
+               (long long)run->plan.steps, (int)r->resume, (int)run->plan.compute);
+    if (facts.failed) return error_no_memory(err, "train", 0);
+    digest_bytes(facts.data, facts.size, &options.facts);
+    buf_release(&facts);
+    return group_open(&run->group, &options, err) &&
+           (!run->ops->join || run->ops->join(run->device, run->group, &run->device_sums, err));
+}
+
+/* ---- agreeing ---- */
+
+bool run_any(struct run *run, bool mine, bool *any, struct error *err) {
+    double sum = mine;
+    if (run->group && !group_sum_f64(run->group, &sum, 1, err)) return false;
+    *any = sum > 0;
+    return true;
+}
+
+/* An error of one process is everybody's; whose own it is keeps what it knows of it. */
+bool run_all_well(struct run *run, bool ok, struct error *err) {
+    int size = run_ranks(run);
+    if (!run->group) return ok;
+    struct error cause;
+    double *codes = mem_calloc((size_t)size, sizeof *codes);
+    if (!codes) return error_no_memory(err, "train", 0);
+    codes[run->recipe->rank] = ok ? 0 : err->code;
+    bool told = group_sum_f64(run->group, codes, (size_t)size, &cause);
+    int bad = 0;
+    while (told && bad < size && codes[bad] == 0) bad++;
+    if (ok && !told)
+        *err = cause;
+    else if (ok && bad < size)
+        error_set(err, (enum error_code)(int)codes[bad], "train", "process %d of the run has ended", bad);
+    ok = ok && told && bad == size;
+    mem_free(codes);
+    return ok;
+}
+
+bool run_outcome(struct run *run, bool ok, struct error *err) {
+    struct error told = {.code = ERROR_NONE};
+    if (!run->group) return ok;
+    if (!ok && run_first(run)) told = *err;
+    if (!group_broadcast(run->group, &told, sizeof told, err)) return false;
+    if (told.code == ERROR_NONE) return true;
+    *err = told;
+    return false;
+}
+
+/* ---- sharing a step ---- */
+
+bool run_share(const struct run *run, const uint32_t **chosen, size_t *count, struct arena *arena,
+               struct error *err) {
+    uint32_t *mine;
+    if (!run->group) return true;
+    if (!pack_share(&mine, count, run->inputs.train.items, *chosen, *count, (int)run->recipe->rank,
+                    run_ranks(run), arena, err))
+        return false;
+    *chosen = mine;
+    return true;
+}
+
+static bool sum_row(struct run *run, int row, bool wide, struct error *err) {
+    struct engine *engine = &run->programs.engine;
+    struct engine_row open;
+    if (run->device_sums) return engine->ops->sum(engine->store, row, err);
+    if (!engine_row_open(&open, engine, row, true, err)) return false;
+    bool ok = wide ? group_sum_f64(run->group, open.data, open.bytes / sizeof(double), err)
+                   : group_sum_f32(run->group, open.data, open.bytes / sizeof(float), err);
+    ok = ok && engine_row_put(&open, err);
+    engine_row_release(&open);
+    return ok;
+}
+
+bool run_sum(struct run *run, struct error *err) {
+    const struct model_state *state = &run->programs.engine.state;
+    return !run->group || (sum_row(run, state->loss, true, err) && sum_row(run, state->gradient, false, err));
+}
+
+bool run_sum_score(struct run *run, struct score *score, struct error *err) {
+    double sums[] = {score->loss * (double)score->supervised, (double)score->supervised,
+                     (double)score->tokens, (double)score->examples};
+    if (!run->group) return true;
+    if (!group_sum_f64(run->group, sums, sizeof sums / sizeof *sums, err)) return false;
+    *score = (struct score){.loss = sums[1] > 0 ? sums[0] / sums[1] : 0,
+                            .supervised = (size_t)sums[1],
+                            .tokens = (size_t)sums[2],
+                            .examples = (size_t)sums[3]};
+    return true;
+}

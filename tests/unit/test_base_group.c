@@ -1,0 +1,147 @@
+/* Processes that add up: here each is a thread with a handle of its own. */
+#include "support/test.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/group.h"
+#include "base/mem.h"
+
+enum { most = 5, numbers = 150001 /* more than travel at a time */ };
+
+struct member {
+    struct group_options options;
+    struct error err;
+    bool came, summed, told;
+    bool leaves; /* at once, without a word */
+    float *data;
+    double wide[3];
+    char text[32];
+};
+
+static float number(int rank, size_t i) { return (float)(rank + 1) * 0.1f + (float)(i % 1000) * 1e-3f; }
+
+static void *live(void *user) {
+    struct member *m = user;
+    struct group *group;
+    int rank = m->options.rank;
+    m->came = group_open(&group, &m->options, &m->err);
+    if (!m->came) return NULL;
+    if (!m->leaves) {
+        for (size_t i = 0; i < numbers; i++) m->data[i] = number(rank, i);
+        for (int i = 0; i < 3; i++) m->wide[i] = rank + i / 8.0;
+        snprintf(m->text, sizeof m->text, "said by %d", rank);
+        m->summed =
+            group_sum_f32(group, m->data, numbers, &m->err) && group_sum_f64(group, m->wide, 3, &m->err);
+        m->told = m->summed && group_broadcast(group, m->text, sizeof m->text, &m->err);
+    }
+    group_close(&group);
+    return NULL;
+}
+
+static void begin(struct member *members, int size, const char *place) {
+    for (int r = 0; r < size; r++) {
+        members[r] = (struct member){.options = {.rank = r, .size = size, .place = place, .patience = 20}};
+        members[r].data = mem_array(numbers, sizeof(float));
+        assert_non_null(members[r].data);
+        digest_bytes("facts", 5, &members[r].options.facts);
+    }
+}
+
+static void run(struct member *members, int size) {
+    pthread_t threads[most];
+    for (int r = size - 1; r >= 0; r--) /* the first comes last */
+        assert_int_equal(pthread_create(&threads[r], NULL, live, &members[r]), 0);
+    for (int r = 0; r < size; r++) pthread_join(threads[r], NULL);
+}
+
+static void end(struct member *members, int size) {
+    for (int r = 0; r < size; r++) mem_free(members[r].data);
+}
+
+static void assert_error(bool failed, const struct error *err, enum error_code code, const char *words) {
+    assert_true(failed);
+    assert_int_equal(err->code, code);
+    if (!strstr(err->what, words)) fail_msg("\"%s\" is not in \"%s\"", words, err->what);
+}
+
+static char *place;
+
+static void sums_are_the_same_bits_everywhere(void **state) {
+    (void)state;
+    struct member members[most];
+    for (int size = 2; size <= most; size++) {
+        begin(members, size, place);
+        run(members, size);
+        for (int r = 0; r < size; r++) {
+            assert_ok(members[r].came && members[r].summed && members[r].told, &members[r].err);
+            assert_memory_equal(members[r].data, members[0].data, numbers * sizeof(float));
+            assert_string_equal(members[r].text, "said by 0");
+        }
+        for (size_t i = 0; i < numbers; i++) { /* in the order of the ranks */
+            float sum = number(0, i);
+            for (int r = 1; r < size; r++) sum += number(r, i);
+            if (sum != members[0].data[i]) fail_msg("number %zu is another", i);
+        }
+        for (int i = 0; i < 3; i++)
+            assert_true(members[0].wide[i] == size * (size - 1) / 2.0 + size * i / 8.0);
+        end(members, size);
+    }
+}
+
+static void one_that_leaves_is_missed_by_all(void **state) {
+    (void)state;
+    struct member members[most];
+    for (int gone = 0; gone < 3; gone++) {
+        begin(members, 3, place);
+        members[gone].leaves = true;
+        run(members, 3);
+        for (int r = 0; r < 3; r++) {
+            if (r == gone) continue;
+            assert_true(members[r].came);
+            assert_error(!members[r].summed, &members[r].err, ERROR_FAILED, "is gone");
+        }
+        end(members, 3);
+    }
+}
+
+static void strangers_are_told(void **state) {
+    (void)state;
+    struct member members[most];
+    begin(members, 2, place);
+    digest_bytes("other", 5, &members[1].options.facts);
+    run(members, 2);
+    for (int r = 0; r < 2; r++)
+        assert_error(!members[r].came, &members[r].err, ERROR_USAGE, "other settings or data");
+    end(members, 2);
+}
+
+static void waiting_ends(void **state) {
+    (void)state;
+    struct group *group;
+    struct error err;
+    atomic_int stop = 0;
+    struct group_options options = {.size = 2, .place = place, .patience = 0.1};
+    for (options.rank = 0; options.rank < 2; options.rank++)
+        assert_error(!group_open(&group, &options, &err), &err, ERROR_FAILED, "has not come");
+    atomic_store(&stop, 1);
+    options.stop = &stop;
+    for (options.rank = 0; options.rank < 2; options.rank++)
+        assert_error(!group_open(&group, &options, &err), &err, ERROR_INTERRUPTED, "stopped");
+    options.rank = 7;
+    assert_error(!group_open(&group, &options, &err), &err, ERROR_USAGE, "rank 7 of 2");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sums_are_the_same_bits_everywhere),
+        cmocka_unit_test(one_that_leaves_is_missed_by_all),
+        cmocka_unit_test(strangers_are_told),
+        cmocka_unit_test(waiting_ends),
+    };
+    place = test_directory();
+    int status = cmocka_run_group_tests(tests, NULL, NULL);
+    test_remove_directory(place);
+    return status;
+}
