@@ -266,6 +266,18 @@ bool fs_stat(const char *path, struct fs_info *info, struct error *err) {
     return true;
 }
 
+bool fs_check_directory(const char *path, const char *where, struct error *err) {
+    char *directory = fs_directory_of(path);
+    struct fs_info info;
+    bool ok = directory ? fs_stat(directory, &info, err) : error_no_memory(err, "file", 0);
+    if (ok && info.kind != FS_DIRECTORY) {
+        ok = error_set(err, ERROR_USAGE, where, "%s: there is no directory %s", path, directory);
+        error_fix(err, "Make it, or choose another place.");
+    }
+    mem_free(directory);
+    return ok;
+}
+
 enum fs_kind fs_kind_of(const char *path) {
     struct fs_info info;
     struct error ignored;

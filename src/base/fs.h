@@ -58,8 +58,10 @@ struct fs_info {
     uint64_t device, inode;
 };
 bool fs_stat(const char *path, struct fs_info *info, struct error *err); /* FS_NOTHING is no error */
-enum fs_kind fs_kind_of(const char *path);                     /* FS_OTHER too for what cannot be looked at */
-bool fs_make_directories(const char *path, struct error *err); /* each synced where it is named */
+enum fs_kind fs_kind_of(const char *path); /* FS_OTHER too for what cannot be looked at */
+/* ERROR_USAGE where the directory that `path` is to lie in is not there. */
+bool fs_check_directory(const char *path, const char *where, struct error *err);
+bool fs_make_directories(const char *path, struct error *err);       /* each synced where it is named */
 bool fs_rename(const char *from, const char *to, struct error *err); /* and syncs the directory of `to` */
 /* A directory takes the place, and the name, of another one, which is removed; in one step where the system
  * can do that. */

@@ -4,6 +4,7 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "base/thread.h"
+#include "job/place.h"
 #include "job/talk.h"
 
 enum {
@@ -206,7 +207,8 @@ static bool run_batch(struct job *job, struct batch_file *file, struct session *
 static bool answer_many(struct job *job, struct error *err) {
     struct batch_file file = {0};
     struct session *session = NULL;
-    bool ok = read_batch(&file, job->options.batch, err) && talk_open(&session, job, err) &&
+    bool ok = place_check(job->options.output, job->options.batch, "generate", err) &&
+              read_batch(&file, job->options.batch, err) && talk_open(&session, job, err) &&
               run_batch(job, &file, session, err);
     session_close(&session);
     release_batch(&file);

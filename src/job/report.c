@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "job/job.h"
+#include "job/place.h"
 #include "job/report_chart.h"
 #include "job/report_page.h"
 #include "train/run_log.h"
@@ -393,8 +394,10 @@ bool job_report(struct job *job, struct error *err) {
         return error_fix(err, "hone report runs/first.");
     }
     if (!run_log_open(&log, directory, err)) return false;
-    char *path = output ? mem_strdup(output) : fs_join(directory, "report.html");
-    bool ok = (path || error_no_memory(err, "report", 0)) && job_going(job, err) &&
+    char *path = output ? mem_strdup(output) : fs_join(directory, "report.html"),
+         *events = fs_join(directory, "events.jsonl");
+    bool ok = ((path && events) || error_no_memory(err, "report", 0)) &&
+              place_check(path, events, "report", err) && job_going(job, err) &&
               draw_page(&page, &log, directory, err) && fs_write_atomic(path, page.data, page.size, err);
     if (ok) {
         job->result = json_pack("{s:o, s:I, s:b, s:I}", "path", json_text(path), "steps",
@@ -405,5 +408,6 @@ bool job_report(struct job *job, struct error *err) {
     run_log_close(&log);
     buf_release(&page);
     mem_free(path);
+    mem_free(events);
     return ok;
 }

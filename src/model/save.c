@@ -113,13 +113,8 @@ static bool make_report(const struct save *save, const struct save_list *list,
 static bool check_room(const struct save *save, const struct save_list *list, struct error *err) {
     char *directory = fs_directory_of(save->path);
     uint64_t free_bytes = 0;
-    struct fs_info info;
-    bool ok = directory ? fs_stat(directory, &info, err) : error_no_memory(err, "model", 0);
-    if (ok && info.kind != FS_DIRECTORY) {
-        ok = error_set(err, ERROR_USAGE, "", "%s: there is no directory %s", save->path, directory);
-        error_fix(err, "Make it, or choose another place.");
-    }
-    ok = ok && fs_free_bytes(directory, &free_bytes, err);
+    bool ok = (directory || error_no_memory(err, "model", 0)) && fs_check_directory(save->path, "", err) &&
+              fs_free_bytes(directory, &free_bytes, err);
     if (ok && free_bytes < list->bytes) {
         error_set(err, ERROR_DISK, "", "%s: the weights take %.1f MB, %.1f MB are free there", save->path,
                   (double)list->bytes * 1e-6, (double)free_bytes * 1e-6);

@@ -195,7 +195,11 @@ def a_report_is_written_where_it_is_wanted_or_refused():
     assert answer("report", "block", "--output", "page.html")["path"] == "page.html" and (here / "page.html").stat().st_size > 0
     assert "events.jsonl" in run("report", "nowhere", status=3).stderr
     assert "directory" in run("report", status=2).stderr
-    assert "cannot" in run("report", "block", "--output", "no/such/page.html", status=4).stderr
+    assert "no directory no/such" in run("report", "block", "--output", "no/such/page.html", status=2).stderr
+    assert "is a directory" in run("report", "block", "--output", "block", status=2).stderr
+    before = (here / "block/events.jsonl").read_bytes()
+    assert "the file that is read" in run("report", "block", "--output", "block/events.jsonl", status=2).stderr
+    assert (here / "block/events.jsonl").read_bytes() == before
 
 
 @case

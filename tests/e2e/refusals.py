@@ -566,6 +566,17 @@ class Disk:
 
 
 @case
+def answers_without_a_place_are_refused_before_the_first():
+    (here / "in.jsonl").write_text('{"prompt":"a"}\n')
+    (here / "link.jsonl").symlink_to("in.jsonl")
+    (here / "there").mkdir()
+    batch = ["generate", "--model", LLAMA, *FAST, "--batch", "in.jsonl", "--max-tokens", "1", "--output"]
+    for output, mention in (("in.jsonl", "written over"), ("./in.jsonl", "written over"), ("link.jsonl", "written over"),
+                            ("absent/out.jsonl", "no directory absent"), ("there", "is a directory")):
+        refused([*batch, output], 2, output, mention)
+
+
+@case
 def a_full_disk_refuses_the_start():
     with Disk(96) as disk:
         if not disk.mounted:
