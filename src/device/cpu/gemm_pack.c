@@ -40,6 +40,16 @@ static bool rows_are_units(const struct gemm_packing *p, const struct gemm_weigh
     return w->stored.dtype == DTYPE_BF16 && k % 2 == 0 && count % 2 == 0 && w->stored.columns % 2 == 0;
 }
 
+enum { rows_ahead = 4 }; /* that are asked for before they are decoded */
+
+/* Asks for elements [k, k + count) of a row of w: a processor follows rows by itself, but not pieces of them.
+ */
+static void fetch_row(const struct gemm_weight *w, int64_t row, int64_t k, int64_t count) {
+    if (row >= w->rows) return;
+    const char *at = stored_codes(&w->stored, row, k), *end = stored_codes(&w->stored, row, k + count);
+    for (; at < end; at += 64) __builtin_prefetch(at);
+}
+
 /* Sixteen rows of w (or fewer, then zeros) become sixteen columns of a panel. */
 static void pack_sixteen(const struct gemm_packing *p, const struct gemm_weight *w, int64_t row, int64_t k0,
                          int64_t kc, uint32_t *to) {
@@ -52,6 +62,7 @@ static void pack_sixteen(const struct gemm_packing *p, const struct gemm_weight 
         memset(decoded, 0, sizeof decoded);
         memset(halves, 0, sizeof halves);
     }
+    for (int64_t r = 0; r < rows_ahead; r++) fetch_row(w, row + r, k0, kc);
     for (int64_t k = 0; k < kc; k += gemm_chunk) {
         int64_t count = gemm_min(gemm_chunk, kc - k), units = gemm_units(kernel, count);
         uint32_t *out = to + gemm_units(kernel, k) * kernel->columns;
@@ -62,6 +73,7 @@ static void pack_sixteen(const struct gemm_packing *p, const struct gemm_weight 
         }
         for (int64_t r = 0; r < rows; r++) {
             uint16_t *half = halves + r * stride;
+            if (k == 0 && r + rows_ahead < 16) fetch_row(w, row + r + rows_ahead, k0, kc);
             if (kernel->pairs) {
                 cpu_stored_halves(half, &w->stored, row + r, k0 + k, count, p->features);
                 half[count] = 0;
@@ -122,8 +134,10 @@ void gemm_pack_slab(const struct gemm_packing *p, const struct gemm_weight *w, i
     for (int64_t c = 0; c < nc; c += gemm_chunk) {
         int64_t count = gemm_min(gemm_chunk, nc - c), wide = gemm_up(count, width);
         unsigned char *to = panels + c / width * panel_bytes;
-        for (int64_t k = row; k < end; k += pair, to += width * 4)
+        for (int64_t k = row; k < end; k += pair, to += width * 4) {
+            for (int i = 0; c == 0 && i < pair; i++) fetch_row(w, k + i + rows_ahead, n0, nc);
             (pair == 2 ? slab_pairs : slab_floats)(p, w, k, n0 + c, count, wide, to, panel_bytes);
+        }
     }
 }
 
