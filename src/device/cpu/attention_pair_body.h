@@ -77,6 +77,11 @@ static void pair_add(const struct flash *flash, const uint32_t *rows, int64_t co
                      int64_t steps, float *tile, float *sums) {
     for (int64_t at = 0; at < flash->padded; at += panel_columns) {
         int64_t columns = smaller(panel_columns, flash->padded - at);
+        if (flash->pairs->tile_add) {
+            flash->pairs->tile_add((int)count, (int)columns, rows, block_pairs * 4, panels + at * block_pairs,
+                                   steps, sums + at, flash->padded);
+            continue;
+        }
         flash->pairs->tile((int)count, (int)columns, rows, block_pairs * 4, panels + at * block_pairs, steps,
                            tile);
         for (int64_t r = 0; r < count; r++)

@@ -9,14 +9,15 @@
 
 enum { rows_pair = 14, columns_pair = 32 };
 
-static inline __attribute__((always_inline)) void tile_rows(const int rows, const int vectors, const char *a,
-                                                            int64_t stride, const uint32_t *b, int64_t steps,
-                                                            float *out) {
+static inline __attribute__((always_inline)) void tile_rows(const bool add, const int rows, const int vectors,
+                                                            const char *a, int64_t stride, const uint32_t *b,
+                                                            int64_t steps, float *out, int64_t out_stride) {
     __m512 sums[rows_pair][2];
     const char *at[5];
     for (int i = 0; i < 5; i++) at[i] = a + 3 * i * stride;
     for (int i = 0; i < rows; i++)
-        for (int v = 0; v < vectors; v++) sums[i][v] = _mm512_setzero_ps();
+        for (int v = 0; v < vectors; v++)
+            sums[i][v] = add ? _mm512_loadu_ps(out + i * out_stride + 16 * v) : _mm512_setzero_ps();
     for (int64_t k = 0; k < steps; k++) {
         __m512i w[2];
         for (int v = 0; v < vectors; v++) w[v] = _mm512_load_si512(b + k * columns_pair + 16 * v);
@@ -28,24 +29,35 @@ static inline __attribute__((always_inline)) void tile_rows(const int rows, cons
         }
     }
     for (int i = 0; i < rows; i++)
-        for (int v = 0; v < vectors; v++) _mm512_store_ps(out + i * columns_pair + 16 * v, sums[i][v]);
+        for (int v = 0; v < vectors; v++) _mm512_storeu_ps(out + i * out_stride + 16 * v, sums[i][v]);
 }
 
-#define TILE(rows)                                        \
-    case rows:                                            \
-        if (columns > 16)                                 \
-            tile_rows(rows, 2, a, stride, b, steps, out); \
-        else                                              \
-            tile_rows(rows, 1, a, stride, b, steps, out); \
+#define TILE(rows)                                                         \
+    case rows:                                                             \
+        if (columns > 16)                                                  \
+            tile_rows(add, rows, 2, a, stride, b, steps, out, out_stride); \
+        else                                                               \
+            tile_rows(add, rows, 1, a, stride, b, steps, out, out_stride); \
         break;
 
-static void tile_pairs(int rows, int columns, const void *a, int64_t stride, const void *b, int64_t steps,
-                       float *out) {
+static inline __attribute__((always_inline)) void tile_any(const bool add, int rows, int columns,
+                                                           const void *a, int64_t stride, const void *b,
+                                                           int64_t steps, float *out, int64_t out_stride) {
     switch (rows) {
         TILE(1)
         TILE(2)
         TILE(3) TILE(4) TILE(5) TILE(6) TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12) TILE(13) TILE(14)
     }
+}
+
+static void tile_pairs(int rows, int columns, const void *a, int64_t stride, const void *b, int64_t steps,
+                       float *out) {
+    tile_any(false, rows, columns, a, stride, b, steps, out, columns_pair);
+}
+
+static void tile_add_pairs(int rows, int columns, const void *a, int64_t stride, const void *b, int64_t steps,
+                           float *out, int64_t out_stride) {
+    tile_any(true, rows, columns, a, stride, b, steps, out, out_stride);
 }
 
 static void finish_pairs(const struct gemm_tile *tile) { finish_tile(tile, columns_pair); }
@@ -55,6 +67,7 @@ const struct gemm_kernel gemm_kernel_avx512bf16 = {
     .columns = columns_pair,
     .pairs = true,
     .tile = tile_pairs,
+    .tile_add = tile_add_pairs,
     .transpose = transpose_512,
     .finish = finish_pairs,
     .pair = pair_512,
