@@ -166,7 +166,7 @@ static void show_preview(struct cli *cli, const json_t *result) {
         print_text(stdout, json_get_text(row, "file"), false);
         printf(":%.0f: %zu tokens, %zu trained", json_get_number(row, "line"), count, trained);
         if (kept < (double)count && kept > 0) printf(", cut after %.0f", kept);
-        puts(kept > 0 ? "" : ", dropped as too long");
+        puts(kept > 0 || !count ? "" : ", dropped as too long");
         show_marked(cli, row);
     }
 }

@@ -39,7 +39,8 @@ bool jinja_exhaust(struct jinja *j, const char *format, ...) {
     fail(j, format, list);
     va_end(list);
     j->exhausted = true;
-    return false;
+    return error_fix(j->err, "Correct the template, or give another one: --chat-template chatml, or "
+                             "--chat-template FILE.");
 }
 
 bool jinja_charge(struct jinja *j, uint64_t steps) {

@@ -294,6 +294,12 @@ def bad_requests_are_refused_by_line():
         refused([*generate, "--batch", "long.jsonl", "--output", "out.jsonl", *more], 3, "long.jsonl:2: the prompt has", mention)
 
 
+def seconds_of_children():
+    """Of the processor: on a busy machine the clock says nothing of a budget."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 @case
 def bad_templates_are_refused_within_their_budgets():
     (here / "rows.jsonl").write_text(TURN)
@@ -305,10 +311,10 @@ def bad_templates_are_refused_within_their_budgets():
                  "prints": ("{% for a in range(100000) %}{{ 'x' * 100000 }}{% endfor %}", "prints:1"), "filter": ("{{ 1 | nosuch }}", "nosuch")}
     for name, (source, mention) in templates.items():
         (here / name).write_text(source)
-        start = time.time()
+        start = seconds_of_children()
         for command in (["train", "--data", "rows.jsonl", "--output", "out"], ["generate", "--prompt", "a"], ["eval", "--data", "rows.jsonl"]):
-            refused([*command, "--model", QWEN, "--chat-template", name, *FAST], 3, mention, name)
-        assert time.time() - start < 30, f"{name} takes {time.time() - start:.1f} s"
+            refused([*command, "--model", QWEN, "--chat-template", name, *FAST], 3, mention, name, "--chat-template")
+        assert seconds_of_children() - start < 30, f"{name} takes {seconds_of_children() - start:.1f} s"
     bad = TURN.replace('"b"', '"no"')
     (here / "some.jsonl").write_text(TURN + 11 * bad + TURN)
     (here / "choosy").write_text("{% for m in messages %}{% if m.content == 'no' %}{{ raise_exception('never no') }}{% endif %}{{ m.content }}{% endfor %}")
