@@ -70,8 +70,12 @@ static bool read_parts(const struct peft *peft, const struct model *model, struc
             return error_set(err, ERROR_INPUT, "adapter",
                              "the tensors of the module %s are named as those of %s", pair->module,
                              pair->embedding ? "an embedding" : "a linear");
-        if (out->dora && m >= module_count)
-            return error_set(err, ERROR_INPUT, "adapter", "DoRA of %s is not supported", pair->module);
+        if (out->dora && m >= module_count) {
+            error_set(err, ERROR_INPUT, "adapter", "DoRA of %s is not supported", pair->module);
+            return error_fix(err,
+                             "DoRA of the layers' linears is read. In PEFT, merge the adapter into its base "
+                             "(merge_and_unload), save that, and name it as --model.");
+        }
         if (!read_part(peft, pair, ranks, alphas, &out->parts[part_index(&model->config, layer, m)], err))
             return false;
         kinds[m] = true;

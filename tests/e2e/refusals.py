@@ -8,6 +8,7 @@ and the last line counts them. Full disks are small tmpfs mounts in a mount name
 system gives none, those cases say so."""
 import hashlib
 import json
+import math
 import os
 import pathlib
 import resource
@@ -219,6 +220,22 @@ def every_lie_in_an_adapter_is_refused():
     refused(command, 3, "has no lora_magnitude_vector beside it, but use_dora is true")
     (here / "a/adapter_config.json").write_text(json.dumps({**config, "layer_replication": [[0, 2]]}))
     refused(command, 3, "adapter_config.json", "layer_replication", "merge_and_unload")
+
+
+@case
+def dora_of_the_head_is_refused_with_what_to_do():
+    untied = golden / "llama-untied"
+    shutil.copytree(golden.parent / "variants/dora/adapter", here / "a")
+    path = here / "a/adapter_model.safetensors"
+    header, payload = hostile.split_safetensors(path)
+    hidden, vocabulary, rank = 48, 272, json.loads((here / "a/adapter_config.json").read_text())["r"]
+    for part, shape in (("lora_A.weight", [rank, hidden]), ("lora_B.weight", [vocabulary, rank]), ("lora_magnitude_vector", [vocabulary])):
+        size = 4 * math.prod(shape)
+        header[f"base_model.model.lm_head.{part}"] = {"dtype": "F32", "shape": shape, "data_offsets": [len(payload), len(payload) + size]}
+        payload += bytes(size)
+    table = json.dumps(header).encode()
+    path.write_bytes(len(table).to_bytes(8, "little") + table + payload)
+    refused(["generate", "--model", untied, "--adapter", "a", "--prompt", "a", *FAST], 3, "DoRA of lm_head", "merge_and_unload")
 
 
 @case
