@@ -178,12 +178,12 @@ class Bench:
                 f"{roof / 1e9:.0f}", f"{used / roof:.0%}"]])
 
     def methods(self):
-        """LoRA, QLoRA and full fine-tuning of the model in bf16, and what recomputation costs: the least time of a step of several alternating runs."""
+        """LoRA, QLoRA, DoRA and full fine-tuning of the model in bf16, and what recomputation costs: the least time of a step of several alternating runs."""
         steps, model = 2, self.work / "bf16"
         self.hone("convert", "--model", self.model, "--to", "safetensors", "--type", "bf16", "--output", model)
         same = ["--recompute", "none", "--micro-batch-tokens", 2048]
         block = ["--recompute", "block", "--micro-batch-tokens", 2048]
-        ways = {"lora": same, "qlora": ["--base-type", "nf4", *same], "lora, block": block, "full": [], "full, none": same, "full, block": block}
+        ways = {"lora": same, "qlora": ["--base-type", "nf4", *same], "dora": same, "lora, block": block, "full": [], "full, none": same, "full, block": block}
         least, plans = {}, {}
         for i in range(1 if self.options.quick else 3):
             for way, flags in ways.items():
@@ -197,7 +197,7 @@ class Bench:
                 f"{plans[way]['recompute']}, {plans[way]['micro_batch_tokens']}", f"{plans[way]['peak_bytes'] / 2**20:.0f}"] for way, s in least.items()])
         roof = self.roof(plans["full"]["compute"])
         share = f"{plans['full']['flops'] / steps / least['full'] / roof:.0%} of the best products ({roof / 1e9:.0f} GFLOP/s)"
-        say(f"Full fine-tuning: {share}. QLoRA in nf4: {least['lora'] / least['qlora']:.0%} of LoRA's tokens/s. "
+        say(f"Full fine-tuning: {share}. QLoRA in nf4: {least['lora'] / least['qlora']:.0%} of LoRA's tokens/s, DoRA {least['lora'] / least['dora']:.0%}. "
             f"`--recompute block` takes {least['lora, block'] / least['lora'] - 1:.0%} more time with LoRA, {least['full, block'] / least['full, none'] - 1:.0%} with full.")
         say()
 
