@@ -20,13 +20,13 @@ endif()
 # ---- ranks: a run that several processes share ----
 if(TARGET hone)
   add_test(NAME e2e.ranks COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/e2e/ranks.py $<TARGET_FILE:hone>)
-  set_tests_properties(e2e.ranks PROPERTIES TIMEOUT 600)
+  set_tests_properties(e2e.ranks PROPERTIES TIMEOUT 3000)
 endif()
 # ---- end of ranks ----
 # ---- memory: plans and what runs measured (tests/e2e/memory.py) ----
 if(TARGET hone)
   add_test(NAME e2e.memory COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/e2e/memory.py $<TARGET_FILE:hone>)
-  set_tests_properties(e2e.memory PROPERTIES TIMEOUT 600)
+  set_tests_properties(e2e.memory PROPERTIES TIMEOUT 3000)
   if(HONE_SANITIZE)
     set_tests_properties(e2e.memory PROPERTIES ENVIRONMENT HONE_SANITIZED=1) # its shadow memory is in no plan
   endif()
@@ -63,7 +63,7 @@ if(TARGET hone_text AND TARGET hone_format)
   foreach(subject vocabularies windows)
     add_test(NAME golden.tokenizer_${subject}
       COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/golden/tokenizer_${subject}.py $<TARGET_FILE:tokenizer_driver>)
-    set_tests_properties(golden.tokenizer_${subject} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300)
+    set_tests_properties(golden.tokenizer_${subject} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 3000)
   endforeach()
 endif()
 # ---- end of the tokenizer ----

@@ -66,7 +66,7 @@ def interrupted(name, output, numbers, later=()):
         if process.poll() is None:
             process.send_signal(number)
     asked = time.monotonic()
-    return process.wait(60), time.monotonic() - asked
+    return process.wait(600), time.monotonic() - asked
 
 
 def case(what, name, output, numbers, later, expected, seconds):

@@ -44,7 +44,7 @@ def start(directory, flags):
 
 
 def finish(process, what):
-    _, error = process.communicate(timeout=120)
+    _, error = process.communicate(timeout=1200)
     assert process.returncode == 0, f"{what}: status {process.returncode}: {error.decode(errors='replace')[-500:]}"
 
 
@@ -107,7 +107,7 @@ def kill(process, directory, longest):
     if polite and not wait_until_it_listens(process):
         return False
     process.send_signal(signal.SIGINT if polite else signal.SIGKILL)
-    _, error = process.communicate(timeout=120)
+    _, error = process.communicate(timeout=1200)
     if polite:
         # Where the run had ended, it was too late to be interrupted.
         allowed = (0, 130, -signal.SIGINT) if is_done(directory) else (130,)

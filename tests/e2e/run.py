@@ -58,7 +58,7 @@ def stopped_after(directory, step, signal_number):
             break
         time.sleep(0.02)
     process.send_signal(signal_number)
-    return process.wait(60)
+    return process.wait(600)
 
 
 @case
