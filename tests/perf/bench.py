@@ -290,7 +290,7 @@ def main():
     parser.add_argument("--skip", action="append", default=[], choices=PARTS)
     parser.add_argument("--llama", metavar="PYTHON", help="has llama-cpp-python built for this processor [the one that runs this]")
     parser.add_argument("--llama-avx2", metavar="PYTHON", help="has one built for AVX2 alone")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     for part in options.parts:
         if part not in PARTS:
             parser.error(f"there is no part {part}; parts are {', '.join(PARTS)}")
