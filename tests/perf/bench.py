@@ -246,9 +246,12 @@ class Bench:
 
 
 def processor():
+    """Its name; vendors give one to many generations, so family and model too."""
     try:
-        return next(l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name"))
-    except (OSError, StopIteration):
+        facts = [l.split(":")[1].strip() for key in ("model name", "cpu family", "model\t") for l in open("/proc/cpuinfo") if l.startswith(key)]
+        each = len(facts) // 3
+        return f"{facts[0]} (family {facts[each]}, model {facts[2 * each]})"
+    except (OSError, IndexError):
         return platform.processor()
 
 
