@@ -60,7 +60,7 @@ static bool usage(struct error *err, const char *what, const char *fix) {
     return error_fix(err, "%s", fix);
 }
 
-static bool check_settings(const struct job *job, struct error *err) {
+static bool check_settings(struct job *job, struct error *err) {
     const struct options *options = &job->options;
     bool model = job->recipe.model != NULL, shape = options->config != NULL;
     if (!model && !shape)
@@ -72,6 +72,8 @@ static bool check_settings(const struct job *job, struct error *err) {
     if (shape && !options->random_weights)
         return usage(err, "--config alone has no weights",
                      "Add --random-weights for drawn ones, or name a --model.");
+    if (!options->random_weights && recipe_origin(&job->recipe, "seed") == ORIGIN_GIVEN)
+        return usage(err, "--seed is read with --random-weights alone", "Leave it out: nothing is drawn.");
     if (!options->output)
         return usage(err, "--output is missing", "Name the file or directory to write: --output m.gguf.");
     return true;

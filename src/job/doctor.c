@@ -107,6 +107,12 @@ bool job_doctor(struct job *job, struct error *err) {
     struct machine machine;
     struct error no_store;
     char *store = NULL;
+    struct settings settings = options_settings(&job->options);
+    if (settings.states[settings_find(&settings, "shapes", USE_DOCTOR)].origin == ORIGIN_GIVEN &&
+        !job->options.measure) {
+        error_set(err, ERROR_USAGE, "doctor", "--shapes is read with --measure alone");
+        return error_fix(err, "Add --measure, or leave --shapes out.");
+    }
     machine_describe(&machine);
     if (!store_directory(&store, &no_store)) store = NULL;
     json_t *devices = json_array();
