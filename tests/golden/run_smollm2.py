@@ -139,7 +139,7 @@ class Comparison:
         few = self.work / "few.jsonl"
         few.write_text("".join(open(self.options.data / "valid.jsonl", encoding="utf-8").readlines()[:16]), encoding="utf-8")
         want = smollm2.held_out_loss(model, self.valid[:16])
-        got = self.hone("eval", "--model", self.gguf, "--adapter", run / "adapter", "--data", few)[-1]["loss"]
+        got = self.hone("eval", "--model", self.gguf, "--adapter", run / "adapter", "--data", few, "--compute", "f32")[-1]["loss"]
         report(f"held-out loss of the adapter in PEFT ({want:.6f}) and hone ({got:.6f}), relative", abs(got - want) / want, 1e-4)
 
     def epoch_of_peft(self):

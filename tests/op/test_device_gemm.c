@@ -169,6 +169,11 @@ static void trial_expect(struct trial *t) {
         for (int64_t j = 0; j < g->n; j++) t->expected[i * g->n + j] = expected_element(t, i, j);
 }
 
+/* Whether x may be rounded to 16-bit integers. */
+static bool may_round(const struct gemm *g, const struct cpu_gemm *row) {
+    return strcmp(row->name, "c") && g->form == GEMM_NT && g->m <= 8 && dtype_row(g->w_type)->quantised;
+}
+
 static void trial_check(const struct trial *t, const struct cpu_gemm *row, const unsigned char *y) {
     const struct gemm *g = &t->gemm;
     const size_t size = dtype_row(g->y_type)->bytes;
@@ -176,8 +181,7 @@ static void trial_check(const struct trial *t, const struct cpu_gemm *row, const
         ldexp((double)(g->k < 64 ? g->k : 64) + 4, -24) + (row->compute == DTYPE_BF16  ? ldexp(1, -8)
                                                            : row->compute == DTYPE_F16 ? ldexp(1, -11)
                                                                                        : 0);
-    const bool rounded =
-        strcmp(row->name, "c") && g->form == GEMM_NT && g->m <= 8 && dtype_row(g->w_type)->quantised;
+    const bool rounded = may_round(g, row) && !g->exact;
     for (int64_t i = 0; i < g->m; i++)
         for (int64_t j = 0; j < g->n; j++) {
             const struct expected *e = &t->expected[i * g->n + j];
@@ -215,6 +219,12 @@ static void trial_do(struct trial *t) {
             mem_free(y);
         }
         mem_free(first);
+        if (!may_round(&t->gemm, row)) continue;
+        t->gemm.exact = true;
+        unsigned char *exact = trial_run(t, row, 2);
+        trial_check(t, row, exact);
+        mem_free(exact);
+        t->gemm.exact = false;
     }
     trial_close(t);
 }

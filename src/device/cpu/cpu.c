@@ -157,6 +157,16 @@ static void clear_rest(struct operand *operands, int count, int most) {
 
 /* `call` is all zeros, or was another node's: writing every operand anew takes as long as a small operation.
  */
+/* Rounding x is for decoding, whose next tokens it does not move. What is measured or trained, and the first
+ * tokens of a prompt, some of whose numbers are thousands of times their neighbours, are multiplied as they
+ * are. */
+static bool is_exact(const struct binding *binding) {
+    const int32_t *past = binding->inputs[INPUT_PAST];
+    for (int64_t s = 0; past && s < binding->segments; s++)
+        if (past[s] == 0) return true;
+    return !past;
+}
+
 static void make_call(struct program *program, const struct binding *binding, int n, struct cpu_call *call) {
     const struct node *node = &program->memory.plan->graph->nodes[n];
     call->attributes = &node->attributes;
@@ -177,6 +187,7 @@ static bool cpu_run(struct program *program, const struct binding *binding, stru
     const struct graph *graph = program->memory.plan->graph;
     struct cpu_call calls[gemm_most_together] = {0};
     if (!operands_check(graph, binding, err)) return false;
+    for (int i = 0; i < gemm_most_together; i++) calls[i].exact = is_exact(binding);
     for (int n = 0; n < graph->node_count; n += program->together[n]) {
         if (!operands_go_on(binding, err)) return false;
         int count = program->together[n];

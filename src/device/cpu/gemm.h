@@ -39,6 +39,7 @@ struct gemm {
     const void *addend; /* [m,n] added, may be y itself; NULL: none. Row stride ldy */
     enum dtype addend_type;
     const float *bias; /* [n] added to each row, or NULL */
+    bool exact;        /* x is not rounded to integers, which few rows beside a weight of integers are */
     /* NT and NN: β low·up is added, a product of the same form with `rank` in the place of k. */
     int64_t rank;    /* at most gemm_most_rank; 0: none */
     const void *low; /* f32 or bf16 [m, rank], rows contiguous */

@@ -133,7 +133,7 @@ void gemm_run_few(const struct gemm_kernel *kernel, const struct gemm *gemms, in
     const int64_t m = gemms->m, k = gemms->k;
     struct few_forms forms = {0};
     if (m <= 0) return;
-    for (int i = 0; i < count; i++) want_form(kernel, gemms[i].w_type, &forms);
+    for (int i = 0; i < count && !gemms->exact; i++) want_form(kernel, gemms[i].w_type, &forms);
     struct gemm_operands first = gemm_operands(gemms);
     struct gemm_few x = take_x(kernel, &first.x, m, k, forms, workspace, features);
     unsigned char *at = (unsigned char *)workspace + rows_bytes(k);
@@ -145,7 +145,7 @@ void gemm_run_few(const struct gemm_kernel *kernel, const struct gemm *gemms, in
         *part = (struct few_part){.few = take_w(&operands.w, x), .gemm = g, .first_task = tasks};
         if (g->rank) {
             struct few_forms up = {0};
-            want_form(kernel, g->up_type, &up);
+            if (!g->exact) want_form(kernel, g->up_type, &up);
             struct gemm_few low =
                 take_x(kernel, &operands.low, m, g->rank, up, (float *)(void *)at, features);
             part->low = take_w(&operands.up, low);

@@ -150,6 +150,10 @@ FEW_INTS(q4_1, DTYPE_Q4_1, 20, OFFSET_MINIMUM, 0)
 
 static void few_run_rows(const struct gemm_few *few, int64_t first, int64_t apart, int streams, int count,
                          float *sums) {
+    if (gemm_few_integers(few->w_type) && !few->ints && !few->quads) { /* x is not rounded */
+        few_apart(few, first, apart, streams, count, sums);
+        return;
+    }
     switch (few->w_type) {
         BLOCK_TYPES(FEW_CASE)
     default: few_apart(few, first, apart, streams, count, sums);

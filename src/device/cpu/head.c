@@ -114,6 +114,7 @@ static struct gemm logits_product(const struct head_chunk *chunk, int64_t count)
         .y_type = DTYPE_F32,
         .ldy = chunk->stride,
         .alpha = 1,
+        .exact = chunk->call->exact,
     };
     if (!rank || rank > gemm_most_rank) return product;
     product.rank = rank;

@@ -36,6 +36,7 @@ struct cpu_call {
     unsigned features;           /* that may be used, after masking */
     void *workspace;             /* 64-byte aligned, as many bytes as the row asked for */
     int64_t longest_segment;
+    bool exact; /* products of few rows do not round x to integers (gemm.h) */
 };
 
 struct cpu_kernel {

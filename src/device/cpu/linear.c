@@ -50,6 +50,7 @@ static struct gemm linear_product(const struct cpu_call *call, const float *bias
         .addend = addend->data,
         .addend_type = addend->dtype,
         .bias = bias,
+        .exact = call->exact,
         .rank = low->data ? up->dim[1] : 0,
         .low = low->data,
         .low_type = low->dtype,
