@@ -6,8 +6,6 @@
  *
  * What one process decides from what it alone sees (a stop, an error, a full disk) is told to all before the
  * next sum, or the others would wait for it. */
-#include <stdio.h>
-#include <string.h>
 
 #include "base/mem.h"
 #include "train/run_internal.h"
@@ -17,61 +15,6 @@ static const double join_seconds = 300;
 int run_ranks(const struct run *run) { return run->group ? group_size(run->group) : 1; }
 
 bool run_first(const struct run *run) { return run->recipe->rank == 0; }
-
-/* ---- which device ---- */
-
-/* Item `wanted` of "cuda:0,1" or "cpu,cpu": a number alone is one more of the kind before it. Returns how
- * many there are. */
-static int device_item(const char *list, int wanted, char out[48]) {
-    const char *kind = list;
-    int count = 0;
-    for (const char *at = list;; count++) {
-        int size = (int)strcspn(at, ",");
-        bool number = size > 0 && (int)strspn(at, "0123456789") == size;
-        if (!number) kind = at;
-        if (count == wanted && number)
-            snprintf(out, 48, "%.*s:%.*s", (int)strcspn(kind, ":,"), kind, size, at);
-        else if (count == wanted)
-            snprintf(out, 48, "%.*s", size, at);
-        if (!at[size]) return count + 1;
-        at += size + 1;
-    }
-}
-
-/* A GPU each, where only the kind was named. */
-static bool one_each(const char *name) {
-    struct error ignored;
-    const struct device_ops *ops = device_find(name, &ignored);
-    return ops && !strcmp(ops->name, "cuda") && (!strcmp(name, "cuda") || !strcmp(name, "auto"));
-}
-
-bool run_own_device(const struct recipe *recipe, bool planning, char out[48], struct error *err) {
-    const char *name = recipe_device_name(recipe);
-    int ranks = (int)recipe->world_size, rank = (int)recipe->rank, items = device_item(name, 0, out);
-    if (rank >= ranks) {
-        error_set(err, ERROR_USAGE, "train", "there is no rank %d among %d processes", rank, ranks);
-        return error_fix(err,
-                         "Ranks are counted from 0; give each process its own, and --world-size to all.");
-    }
-    if (items == 1 && ranks > 1 && one_each(name)) snprintf(out, 48, "cuda:%d", rank);
-    if (items == 1 || (planning && ranks == 1)) return true;
-    if (items == ranks) return device_item(name, rank, out) == items;
-    error_set(err, ERROR_USAGE, "train", "--device %s names %d devices, --world-size is %d", name, items,
-              ranks);
-    return error_fix(err,
-                     "hone train starts a process for each where --device is given on its command line.");
-}
-
-/* How many processes there will be: a plan is one of them's. */
-int recipe_ranks(const struct recipe *recipe) {
-    char first[48];
-    return recipe->world_size > 1 ? (int)recipe->world_size
-                                  : device_item(recipe_device_name(recipe), 0, first);
-}
-
-int64_t recipe_own_batch(const struct recipe *recipe) {
-    return (recipe->batch_size - 1) / recipe_ranks(recipe) + 1;
-}
 
 /* ---- coming together ---- */
 

@@ -67,10 +67,6 @@ enum dtype recipe_compute(const struct recipe *recipe) {
     return types[recipe->compute];
 }
 
-const char *recipe_device_name(const struct recipe *recipe) {
-    return recipe->device ? recipe->device : "auto";
-}
-
 bool recipe_mask(const struct recipe *recipe, char **out, struct error *err) {
     struct buf text = {0};
     *out = NULL;

@@ -174,6 +174,8 @@ enum setting_origin recipe_origin(struct recipe *recipe, const char *name); /* b
 enum dtype recipe_compute(const struct recipe *recipe);
 /* "auto", "cpu", "ref". */
 const char *recipe_device_name(const struct recipe *recipe);
+/* The device of this process, "cuda:1", from a list as "cuda:0,1"; of a plan, the first one's. */
+bool recipe_own_device(const struct recipe *recipe, bool planning, char out[48], struct error *err);
 /* How many processes share the run: as told, or as many as devices are named. */
 int recipe_ranks(const struct recipe *recipe);
 /* The most examples of a step that are one of them's, where all are as long. */

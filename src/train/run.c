@@ -169,7 +169,7 @@ static bool open_device(struct run *run, bool planning, struct error *err) {
     struct device_options options = {.name = run->device_name, .threads = (int)run->recipe->threads};
     char *mask = NULL;
     int ranks = recipe_ranks(run->recipe), cores = thread_cores();
-    if (!run_own_device(run->recipe, planning, run->device_name, err)) return false;
+    if (!recipe_own_device(run->recipe, planning, run->device_name, err)) return false;
     if (ranks > 1 && !options.threads) options.threads = cores > ranks ? cores / ranks : 1;
     run->ops = device_find(options.name, err);
     if (!run->ops || !recipe_mask(run->recipe, &mask, err)) return false;

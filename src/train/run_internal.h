@@ -96,8 +96,6 @@ bool run_write_recipe(struct run *run, struct error *err);
 bool run_join(struct run *run, struct error *err);
 int run_ranks(const struct run *run);
 bool run_first(const struct run *run); /* alone, or rank 0: who writes */
-/* The device of this process, "cuda:1", from a list as "cuda:0,1"; of a plan, the first one's. */
-bool run_own_device(const struct recipe *recipe, bool planning, char out[48], struct error *err);
 /* Whether one of them says so. */
 bool run_any(struct run *run, bool mine, bool *any, struct error *err);
 /* After what each did on its own: false where one failed. After what the first did alone: what came of it. */

@@ -155,8 +155,6 @@ static void clear_rest(struct operand *operands, int count, int most) {
         if (operands[i].rank || operands[i].data) operands[i] = (struct operand){0};
 }
 
-/* `call` is all zeros, or was another node's: writing every operand anew takes as long as a small operation.
- */
 /* Rounding x is for decoding, whose next tokens it does not move. What is measured or trained, and the first
  * tokens of a prompt, some of whose numbers are thousands of times their neighbours, are multiplied as they
  * are. */
@@ -167,6 +165,8 @@ static bool is_exact(const struct binding *binding) {
     return !past;
 }
 
+/* `call` is all zeros, or was another node's: writing every operand anew takes as long as a small operation.
+ */
 static void make_call(struct program *program, const struct binding *binding, int n, struct cpu_call *call) {
     const struct node *node = &program->memory.plan->graph->nodes[n];
     call->attributes = &node->attributes;
@@ -187,7 +187,8 @@ static bool cpu_run(struct program *program, const struct binding *binding, stru
     const struct graph *graph = program->memory.plan->graph;
     struct cpu_call calls[gemm_most_together] = {0};
     if (!operands_check(graph, binding, err)) return false;
-    for (int i = 0; i < gemm_most_together; i++) calls[i].exact = is_exact(binding);
+    const bool exact = is_exact(binding);
+    for (int i = 0; i < gemm_most_together; i++) calls[i].exact = exact;
     for (int n = 0; n < graph->node_count; n += program->together[n]) {
         if (!operands_go_on(binding, err)) return false;
         int count = program->together[n];

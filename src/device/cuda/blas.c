@@ -47,29 +47,21 @@ struct blas {
 static const char soname[] = "libcublasLt.so.13";
 
 static bool find_functions(struct blas *b, struct error *err) {
-    const struct {
-        const char *name;
-        void *slot;
-    } rows[] = {{"cublasLtCreate", &b->create},
-                {"cublasLtDestroy", &b->destroy},
-                {"cublasLtGetVersion", &b->version},
-                {"cublasLtMatmul", &b->matmul},
-                {"cublasLtMatmulDescCreate", &b->desc_create},
-                {"cublasLtMatmulDescDestroy", &b->desc_destroy},
-                {"cublasLtMatmulDescSetAttribute", &b->desc_set},
-                {"cublasLtMatrixLayoutCreate", &b->layout_create},
-                {"cublasLtMatrixLayoutDestroy", &b->layout_destroy},
-                {"cublasLtMatmulPreferenceCreate", &b->preference_create},
-                {"cublasLtMatmulPreferenceDestroy", &b->preference_destroy},
-                {"cublasLtMatmulPreferenceSetAttribute", &b->preference_set},
-                {"cublasLtMatmulAlgoGetHeuristic", &b->heuristic}};
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        void *function = dlsym(b->library, rows[i].name);
-        if (!function)
-            return error_set(err, ERROR_FAILED, "cuda", "%s has no function %s", soname, rows[i].name);
-        memcpy(rows[i].slot, &function, sizeof function);
-    }
-    return true;
+    const struct cuda_function rows[] = {{"cublasLtCreate", &b->create},
+                                         {"cublasLtDestroy", &b->destroy},
+                                         {"cublasLtGetVersion", &b->version},
+                                         {"cublasLtMatmul", &b->matmul},
+                                         {"cublasLtMatmulDescCreate", &b->desc_create},
+                                         {"cublasLtMatmulDescDestroy", &b->desc_destroy},
+                                         {"cublasLtMatmulDescSetAttribute", &b->desc_set},
+                                         {"cublasLtMatrixLayoutCreate", &b->layout_create},
+                                         {"cublasLtMatrixLayoutDestroy", &b->layout_destroy},
+                                         {"cublasLtMatmulPreferenceCreate", &b->preference_create},
+                                         {"cublasLtMatmulPreferenceDestroy", &b->preference_destroy},
+                                         {"cublasLtMatmulPreferenceSetAttribute", &b->preference_set},
+                                         {"cublasLtMatmulAlgoGetHeuristic", &b->heuristic}};
+    const char *missing = cuda_functions(b->library, rows, sizeof rows / sizeof *rows);
+    return !missing || error_set(err, ERROR_FAILED, "cuda", "%s has no function %s", soname, missing);
 }
 
 bool blas_open(struct blas **out, struct error *err) {

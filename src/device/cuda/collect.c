@@ -1,9 +1,6 @@
 /* Sums over the GPUs of a run by NCCL, one process a GPU. The library is loaded when a run is shared and
  * found as cuBLASLt is; where one of the processes has none, the numbers go through the hosts' memory
  * instead. */
-#include <dlfcn.h>
-#include <string.h>
-
 #include "base/group.h"
 #include "base/mem.h"
 #include "device/cuda/cuda.h"
@@ -29,23 +26,15 @@ static const char soname[] = "libnccl.so.2";
 
 /* False where it is not here; that is no error. */
 static bool find(struct collect *c) {
-    const struct {
-        const char *name;
-        void *slot;
-    } rows[] = {{"ncclGetUniqueId", &c->get_id},
-                {"ncclCommInitRank", &c->init},
-                {"ncclAllReduce", &c->reduce},
-                {"ncclCommDestroy", &c->destroy},
-                {"ncclGetErrorString", &c->text}};
+    const struct cuda_function rows[] = {{"ncclGetUniqueId", &c->get_id},
+                                         {"ncclCommInitRank", &c->init},
+                                         {"ncclAllReduce", &c->reduce},
+                                         {"ncclCommDestroy", &c->destroy},
+                                         {"ncclGetErrorString", &c->text}};
     char *path = NULL;
     void *library = cuda_library(soname, &path);
     mem_free(path);
-    for (size_t i = 0; library && i < sizeof rows / sizeof *rows; i++) {
-        void *function = dlsym(library, rows[i].name);
-        if (!function) return false;
-        memcpy(rows[i].slot, &function, sizeof function);
-    }
-    return library != NULL;
+    return library && !cuda_functions(library, rows, sizeof rows / sizeof *rows);
 }
 
 static bool check(const struct collect *c, int status, const char *doing, struct error *err) {

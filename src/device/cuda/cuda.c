@@ -90,6 +90,15 @@ void *cuda_library(const char *soname, char **path) {
     return dlopen(soname, RTLD_NOW);
 }
 
+const char *cuda_functions(void *library, const struct cuda_function *rows, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        void *function = dlsym(library, rows[i].name);
+        if (!function) return rows[i].name;
+        memcpy(rows[i].slot, &function, sizeof function);
+    }
+    return NULL;
+}
+
 static void cuda_close(struct device **handle) {
     struct device *device = *handle;
     if (!device) return;

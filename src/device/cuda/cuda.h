@@ -42,6 +42,13 @@ bool cuda_wait(struct device *device, struct error *err);
  * loader. */
 void *cuda_library(const char *soname, char **path);
 
+struct cuda_function {
+    const char *name;
+    void *slot; /* a pointer to a function, which becomes its address */
+};
+/* Fills the slots. Returns the first name that the library lacks, or NULL. */
+const char *cuda_functions(void *library, const struct cuda_function *rows, size_t count);
+
 /* collect.c */
 bool cuda_join(struct device *device, struct group *group, bool *sums, struct error *err);
 bool cuda_sum(struct store *store, int row, struct error *err);
