@@ -2,7 +2,9 @@
 """A run that several processes share, on a tiny model: the result of one process, the same bits each time, and what happens
 when one of them ends.
 
-    tests/e2e/ranks.py HONE [CASE ...]"""
+    tests/e2e/ranks.py HONE [CASE ...]
+
+HONE_TEST_RANKS names the devices instead of three processors, as "cuda:0,cuda:1" does on a machine with two GPUs."""
 import hashlib
 import json
 import os
@@ -22,7 +24,9 @@ here = pathlib.Path(tempfile.mkdtemp(prefix="hone-ranks-"))
 environment = {**{k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")}, "HONE_HOME": str(here / "home")}
 TRAIN = ["--model", TINY, "--data", TINY / "rows.jsonl", "--valid-split", "0.2", "--epochs", "40", "--compute", "f32"]
 LORA = ["--lora-rank", "4", "--lora-dropout", "0.1"]
-TWO = ["--device", "cpu,cpu"]
+DEVICES = os.environ.get("HONE_TEST_RANKS", "cpu,cpu,cpu").split(",")
+ONE = ["--device", DEVICES[0]]
+TWO = ["--device", ",".join(DEVICES[:2])]
 
 
 def start(*arguments, **more):
@@ -67,9 +71,9 @@ def several_processes_reach_what_one_does():
     for name, flags in {"lora": LORA, "full": ["--method", "full"], "dora": ["--method", "dora", *LORA], "muon": [*LORA, "--optimizer", "muon", "--ema-decay", "0.9"],
                         "parts": [*LORA, "--micro-batch-tokens", "64"]}.items():
         common = [*flags, "--max-steps", "12", "--eval-every", "4"]
-        train(f"{name}-one", *common, "--device", "cpu")
-        for ranks in 2, 3:
-            train(f"{name}-{ranks}", *common, "--device", ",".join(["cpu"] * ranks))
+        train(f"{name}-one", *common, *ONE)
+        for ranks in range(2, len(DEVICES) + 1):
+            train(f"{name}-{ranks}", *common, "--device", ",".join(DEVICES[:ranks]))
             near(f"{name}-one", f"{name}-{ranks}", 5e-5 if name == "muon" else 1e-5)
             for event in told(f"{name}-{ranks}", "step"):
                 alone = next(e for e in told(f"{name}-one", "step") if e["step"] == event["step"])
@@ -81,7 +85,7 @@ def several_processes_reach_what_one_does():
 @case
 def a_step_may_have_fewer_examples_than_there_are_processes():
     common = [*LORA, "--batch-size", "1", "--max-steps", "6"]
-    train("few-one", *common, "--device", "cpu")
+    train("few-one", *common, *ONE)
     train("few", *common, *TWO)
     near("few-one", "few")
 
@@ -93,7 +97,7 @@ def launchers_tell_the_rank_in_the_environment():
     for output, rank, size, there in (("torchrun", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"),
                                       ("mpirun", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE"),
                                       ("srun", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_TASKS_PER_NODE")):
-        both = [start("train", *TRAIN, "--batch-size", "8", *common, "--device", "cpu", "--output", output, **{rank: str(r), size: "2", there: "2"}) for r in (1, 0)]
+        both = [start("train", *TRAIN, "--batch-size", "8", *common, "--device", DEVICES[0].split(":")[0], "--output", output, **{rank: str(r), size: "2", there: "2"}) for r in (1, 0)]
         for process in both:
             end(process)
         assert result(output) == result("listed"), output
@@ -103,7 +107,7 @@ def launchers_tell_the_rank_in_the_environment():
 
 @case
 def processes_with_other_settings_do_not_mix():
-    both = [start("train", *TRAIN, "--batch-size", "8", *LORA, "--max-steps", "5", "--device", "cpu", "--seed", str(r), "--output", "mixed", RANK=str(r), WORLD_SIZE="2") for r in (0, 1)]
+    both = [start("train", *TRAIN, "--batch-size", "8", *LORA, "--max-steps", "5", "--device", DEVICES[0].split(":")[0], "--seed", str(r), "--output", "mixed", RANK=str(r), WORLD_SIZE="2") for r in (0, 1)]
     errors = [end(process, 2) for process in both]
     assert all("other settings or data" in error for error in errors) and not (here / "mixed").exists(), errors
 
@@ -171,9 +175,9 @@ def a_run_goes_on_with_another_number_of_processes():
     until_step("fewer", 10)
     process.send_signal(signal.SIGINT)
     end(process, 130)
-    train("fewer", *LONG, "--device", "cpu", "--resume")
+    train("fewer", *LONG, *ONE, "--resume")
     near("whole", "fewer", 1e-4)
-    assert any("cpu,cpu" in change for change in told("fewer", "resume")[0]["changed"])
+    assert any(TWO[1] in change for change in told("fewer", "resume")[0]["changed"])
 
 
 @case

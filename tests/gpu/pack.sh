@@ -7,7 +7,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 build=$(cd "$1" && pwd)
 mkdir -p "$2"
 folder=$(cd "$2" && pwd)
-mkdir -p "$folder/bin" "$folder/lib" "$folder/tests/golden"
+mkdir -p "$folder/bin" "$folder/lib" "$folder/tests/golden" "$folder/tests/e2e"
 cp "$build/hone" "$build/libhone_cuda.so" "$folder/bin/"
 cp "$build/tests/test_device_ops" "$build/tests/test_golden_models" "$folder/bin/"
 strip "$folder"/bin/*
@@ -16,4 +16,5 @@ ldd "$folder"/bin/* | sed -n 's/.*=> \(\/[^ ]*\) .*/\1/p' | grep -E 'jansson|pcr
     xargs -I{} cp -L {} "$folder/lib/"
 cp -r "$here/../golden/data" "$here/../golden/variants" "$here/../golden/full" "$folder/tests/golden/"
 cp "$here/run_all.sh" "$here/make_model.py" "$here/../perf/trace_table.py" "$here/run_line.py" "$folder/"
+cp "$here/../e2e/ranks.py" "$here/../e2e/cases.py" "$folder/tests/e2e/"
 du -sh "$folder"

@@ -94,7 +94,7 @@ train() { # MODEL ROWS RECOMPUTE STEPS [flags]
     shift 4
     rm -rf "$work/run-$model"
     hone train --device "${device:-cuda}" --model "$work/$model" --data "$work/$model/rows.jsonl" --max-length 2048 --batch-size "$rows" \
-        --micro-batch-tokens $((rows * 2048)) --recompute "$recompute" --frozen-weights stored --lora-rank 16 --max-steps "$steps" \
+        --micro-batch-tokens "${micro:-$((rows * 2048))}" --recompute "$recompute" --frozen-weights stored --lora-rank 16 --max-steps "$steps" \
         --output "$work/run-$model" "$@"
 }
 
@@ -129,14 +129,15 @@ trace() {
     python3 "$folder/trace_table.py" "$work/run-1b/trace.json"
 }
 
-# One GPU, two, one: the same steps; losses equal to 1e-5.
+# One GPU, two, one: the same steps; losses equal to 1e-5. Then runs that are killed, stopped and gone on with.
 two() {
     set -e
     one_b
     for device in cuda:0 cuda:0,1 cuda:0; do
-        train 1b 8 none 20 | tail -3
+        micro=16384 train 1b 16 none 14 | tail -3
         loss_of "$work/run-1b" "1b $device"
     done
+    HONE_TEST_RANKS=cuda:0,cuda:1 python3 "$folder/tests/e2e/ranks.py" "$(command -v hone)"
 }
 
 decode() {
@@ -176,7 +177,7 @@ if [ "${HONE_GPU_STAGE-}" ]; then
     exit $?
 fi
 for name in machine ops golden tiny smollm2 speed methods trace decode floor large two sanitizer races; do
-    case $name in ops | sanitizer | races | speed | smollm2 | large) limit=150 ;; *) limit=100 ;; esac
+    case $name in ops | sanitizer | races | speed | smollm2 | large) limit=150 ;; two) limit=250 ;; *) limit=100 ;; esac
     tail_bytes=2500
     [ $name = trace ] && tail_bytes=7000
     stage $name $limit env HONE_GPU_STAGE=$name sh "$0" "$folder" "$out"
