@@ -21,7 +21,7 @@ enum {
              13 +
          OP_COUNT * 67 + DTYPE_COUNT) *
             10 +
-        6
+        7
 };
 
 struct device;
@@ -34,6 +34,7 @@ struct device_options {
     const char *name; /* as the user says it, "cuda:1"; NULL: the first of its kind */
     int threads;      /* 0: all cores that the process may use */
     const char *mask; /* instruction sets to leave unused, "avx512bf16,avx512", or NULL */
+    bool tf32;        /* round the operands of f32 products to 11 bits, where the device can */
 };
 
 /* Of a device with memory of its own. */
@@ -59,6 +60,7 @@ struct binding {
 struct device_ops {
     int abi;
     const char *name;      /* "cpu", "ref" */
+    bool tf32;             /* has products in TF32 */
     bool narrow_gradients; /* where memory's rate costs more than the rounding: see graph_sizes.narrow */
     bool (*open)(struct device **out, const struct device_options *options, struct error *err);
     void (*close)(struct device **device);
@@ -127,6 +129,9 @@ struct device_ops {
 /* "cpu", "ref", "cuda" or "cuda:1"; "auto" is cuda where there is one, else cpu. NULL with *err filled for an
  * unknown or missing device: for a module that says which and where it was looked for. */
 const struct device_ops *device_find(const char *name, struct error *err);
+/* As ops->open, for options that the device may not serve: ERROR_USAGE. */
+bool device_open(const struct device_ops *ops, struct device **out, const struct device_options *options,
+                 struct error *err);
 /* The names of all devices, in the order of their list; NULL past its end. */
 const char *device_name_at(size_t index);
 

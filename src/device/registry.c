@@ -36,6 +36,14 @@ static const struct device_ops *device_auto(void) {
     return devices[0].ops;
 }
 
+bool device_open(const struct device_ops *ops, struct device **out, const struct device_options *options,
+                 struct error *err) {
+    *out = NULL;
+    if (!options->tf32 || ops->tf32) return ops->open(out, options, err);
+    error_set(err, ERROR_USAGE, ops->name, "this device has no products in TF32");
+    return error_fix(err, "Take --compute f32; tf32 is for NVIDIA's GPUs.");
+}
+
 const struct device_ops *device_find(const char *name, struct error *err) {
     if (!strcmp(name, "auto")) return device_auto();
     for (size_t i = 0; i < devices_count; i++)

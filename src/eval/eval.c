@@ -47,13 +47,14 @@ static bool open_engine(struct measuring *m, const struct eval_options *options,
     struct state_options state = {.compute = options->compute, .fp8 = options->fp8};
     struct device_options device = {.name = options->device ? options->device : "auto",
                                     .threads = options->threads,
-                                    .mask = options->mask};
+                                    .mask = options->mask,
+                                    .tf32 = options->tf32};
     if (options->adapter && (!peft_open(&m->adapter, options->adapter, err) ||
                              !engine_method_of(m->adapter, m->model, &m->method, err)))
         return false;
     if (!engine_base_of(m->adapter, options->base_type, m->model, &state.base, err)) return false;
     m->ops = device_find(device.name, err);
-    if (!m->ops || !m->ops->open(&m->device, &device, err)) return false;
+    if (!m->ops || !device_open(m->ops, &m->device, &device, err)) return false;
     if (options->compute_auto && !engine_auto_compute(m->ops, m->device, &state.compute, err)) return false;
     if (!engine_open(&m->engine, m->ops, m->device, m->model, &m->method, &state, err) ||
         !program_plan(&m->program, &m->engine, GRAPH_SCORE, &sizes, err))

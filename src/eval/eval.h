@@ -15,6 +15,7 @@ struct eval_options {
     int threads;
     enum dtype compute;
     bool fp8;                     /* frozen linears */
+    bool tf32;                    /* round what products in f32 take */
     bool compute_auto;            /* as training decides; `compute` is not looked at */
     int64_t micro_batch_tokens;   /* 0: 512, or the longest example */
     uint64_t memory;              /* 0: no bound */

@@ -46,9 +46,10 @@ static bool open_device(struct session *s, const struct session_options *options
     if (!engine_base_of(s->adapter, options->base_type, s->model, &s->base, err)) return false;
     struct device_options device = {.name = options->device ? options->device : "auto",
                                     .threads = options->threads,
-                                    .mask = options->mask};
+                                    .mask = options->mask,
+                                    .tf32 = options->tf32};
     s->ops = device_find(device.name, err);
-    return s->ops && s->ops->open(&s->device, &device, err);
+    return s->ops && device_open(s->ops, &s->device, &device, err);
 }
 
 static bool start_engine(struct session *s, struct error *err) {

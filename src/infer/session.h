@@ -22,6 +22,7 @@ struct session_options {
     const char *mask;      /* instruction sets to leave unused, or NULL */
     enum dtype compute;    /* DTYPE_F32 or DTYPE_BF16 */
     bool fp8;              /* frozen linears */
+    bool tf32;             /* round what products in f32 take */
     struct render_options render;
     uint64_t memory; /* bytes that the plan may take; 0: no bound */
 };

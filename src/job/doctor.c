@@ -49,9 +49,11 @@ bool bench_rates(struct job *job, const struct device_ops *ops, struct device *d
 bool bench_device(struct job *job, const struct device_ops *ops, struct device **out, struct error *err) {
     char *mask = NULL;
     if (!recipe_mask(&job->recipe, &mask, err)) return false;
-    struct device_options options = {
-        .name = recipe_device_name(&job->recipe), .threads = (int)job->recipe.threads, .mask = mask};
-    bool ok = ops->open(out, &options, err);
+    struct device_options options = {.name = recipe_device_name(&job->recipe),
+                                     .threads = (int)job->recipe.threads,
+                                     .mask = mask,
+                                     .tf32 = job->recipe.compute == COMPUTE_TF32};
+    bool ok = device_open(ops, out, &options, err);
     mem_free(mask);
     return ok;
 }

@@ -25,6 +25,7 @@ bool job_eval(struct job *job, struct error *err) {
         .threads = (int)recipe->threads,
         .compute = recipe_compute(recipe),
         .fp8 = recipe->compute == COMPUTE_FP8,
+        .tf32 = recipe->compute == COMPUTE_TF32,
         .compute_auto = recipe->compute == COMPUTE_AUTO,
         .micro_batch_tokens = recipe->micro_batch_tokens,
         .memory = recipe->memory,

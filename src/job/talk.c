@@ -25,6 +25,7 @@ bool talk_open(struct session **out, struct job *job, struct error *err) {
         .mask = mask,
         .compute = recipe_compute(recipe),
         .fp8 = recipe->compute == COMPUTE_FP8,
+        .tf32 = recipe->compute == COMPUTE_TF32,
         .memory = recipe->memory,
         .render = {.chat_template = recipe->chat_template,
                    .adapter = recipe->adapter,

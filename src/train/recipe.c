@@ -62,8 +62,8 @@ enum setting_origin recipe_origin(struct recipe *recipe, const char *name) {
 }
 
 enum dtype recipe_compute(const struct recipe *recipe) {
-    static const enum dtype types[] = {DTYPE_F32, DTYPE_F32, DTYPE_BF16, DTYPE_F16,
-                                       DTYPE_BF16}; /* enum compute */
+    static const enum dtype types[] = {DTYPE_F32, DTYPE_F32,  DTYPE_BF16,
+                                       DTYPE_F16, DTYPE_BF16, DTYPE_F32}; /* enum compute */
     return types[recipe->compute];
 }
 

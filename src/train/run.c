@@ -166,7 +166,9 @@ static void leave_nothing(struct run *run) {
 /* ---- reading and planning ---- */
 
 static bool open_device(struct run *run, bool planning, struct error *err) {
-    struct device_options options = {.name = run->device_name, .threads = (int)run->recipe->threads};
+    struct device_options options = {.name = run->device_name,
+                                     .threads = (int)run->recipe->threads,
+                                     .tf32 = run->recipe->compute == COMPUTE_TF32};
     char *mask = NULL;
     int ranks = recipe_ranks(run->recipe), cores = thread_cores();
     if (!recipe_own_device(run->recipe, planning, run->device_name, err)) return false;
@@ -174,7 +176,7 @@ static bool open_device(struct run *run, bool planning, struct error *err) {
     run->ops = device_find(options.name, err);
     if (!run->ops || !recipe_mask(run->recipe, &mask, err)) return false;
     options.mask = mask;
-    bool ok = run->ops->open(&run->device, &options, err);
+    bool ok = device_open(run->ops, &run->device, &options, err);
     mem_free(mask);
     json_t *described = NULL;
     ok = ok && run->ops->describe(run->device, &described, err);

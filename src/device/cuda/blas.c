@@ -29,6 +29,7 @@ struct blas {
     cublasLtHandle_t handle;
     struct choice *table; /* [choices], by the hash of the key */
     int filled;
+    bool tf32;
     __typeof__(cublasLtCreate) *create;
     __typeof__(cublasLtDestroy) *destroy;
     __typeof__(cublasLtGetVersion) *version;
@@ -64,10 +65,11 @@ static bool find_functions(struct blas *b, struct error *err) {
     return !missing || error_set(err, ERROR_FAILED, "cuda", "%s has no function %s", soname, missing);
 }
 
-bool blas_open(struct blas **out, struct error *err) {
+bool blas_open(struct blas **out, bool tf32, struct error *err) {
     struct blas *b = mem_calloc(1, sizeof *b);
     *out = b;
     if (!b) return error_no_memory(err, "cuda", sizeof *b);
+    b->tf32 = tf32;
     b->table = mem_calloc(choices, sizeof *b->table);
     bool ok = b->table || error_no_memory(err, "cuda", choices * sizeof *b->table);
     if (ok && !(b->library = cuda_library(soname, &b->path))) {
@@ -159,7 +161,9 @@ static bool describe(struct blas *b, struct choice *c) {
     cublasOperation_t w_op = k->w_transposed ? CUBLAS_OP_T : CUBLAS_OP_N,
                       x_op = k->x_transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
     cudaDataType_t type = k->fp8 ? CUDA_R_8F_E4M3 : data_type(k->type);
-    return !b->desc_create(&c->product, CUBLAS_COMPUTE_32F, CUDA_R_32F) &&
+    cublasComputeType_t compute =
+        b->tf32 && type == CUDA_R_32F ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+    return !b->desc_create(&c->product, compute, CUDA_R_32F) &&
            (!k->fp8 || describe_fp8(b, c->product)) &&
            !b->desc_set(c->product, CUBLASLT_MATMUL_DESC_TRANSA, &w_op, sizeof w_op) &&
            !b->desc_set(c->product, CUBLASLT_MATMUL_DESC_TRANSB, &x_op, sizeof x_op) &&

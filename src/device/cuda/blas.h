@@ -10,7 +10,7 @@ enum { blas_workspace = 32 << 20 }; /* bytes; what the vendor asks for on Hopper
 
 /* y [m, n] = alpha x w + beta addend (y itself where there is none); rows `ld…` elements apart. */
 struct product {
-    enum dtype type; /* of x and w: f32 (without TF32), bf16 or f16; sums are f32 */
+    enum dtype type; /* of x and w: f32, bf16 or f16; sums are f32 */
     const void *x, *w;
     struct array y;
     int64_t m, n, k, ldx, ldw;
@@ -23,7 +23,8 @@ struct product {
 };
 
 struct blas;
-bool blas_open(struct blas **out, struct error *err);
+/* `tf32`: products in f32 round their operands to 11 bits. */
+bool blas_open(struct blas **out, bool tf32, struct error *err);
 void blas_close(struct blas **blas);
 /* `workspace`: blas_workspace bytes on the device. */
 bool blas_product(struct blas *blas, const struct product *product, void *workspace, cudaStream_t stream,

@@ -120,7 +120,7 @@ static bool cuda_open(struct device **out, const struct device_options *options,
     bool ok =
         describe_gpu(device, err) && cuda_check(cudaSetDevice(index), "open the GPU", err) &&
         cuda_check(cudaStreamCreateWithFlags(&device->stream, cudaStreamNonBlocking), "open the GPU", err) &&
-        blas_open(&device->blas, err);
+        blas_open(&device->blas, options && options->tf32, err);
     if (!ok) cuda_close(&device);
     *out = device;
     return ok;
@@ -139,6 +139,7 @@ __attribute__((visibility("default"))) extern const struct device_ops hone_devic
 const struct device_ops hone_device = {
     .abi = device_abi,
     .name = "cuda",
+    .tf32 = true,
     .narrow_gradients = true,
     .open = cuda_open,
     .close = cuda_close,
