@@ -81,6 +81,8 @@ struct call {
     struct converted *last;   /* what an earlier node left in the workspace */
     const void *table;        /* what the row's `table` made, on the device; or NULL */
     int table_count;
+    const float *hyper; /* INPUT_HYPER as the host has it: what is the same in every step may be read here,
+                           since launches are recorded (replay.h). NULL: not bound */
 };
 
 /* A value in the compute type, at a place of the workspace that nobody wrote over yet; value -1: none. */

@@ -237,22 +237,40 @@ enum { cuda_piece = 4096 }; /* elements that one block takes */
 void cuda_gradient_norm(float *norm, const float *gradients, int64_t n, double *sums, cudaStream_t stream);
 
 struct update_piece {
-    int64_t offset;
+    int64_t offset;    /* of its first element in the block */
+    int64_t moment[2]; /* of its first moments in m and v; of its blocks' largest magnitudes where … */
+    int64_t code[2];   /* … the moments are codes, which begin here; -1: they are f32 */
     int32_t count, group;
 };
-enum update_kind { UPDATE_ADAMW, UPDATE_SGD, UPDATE_LION, UPDATE_ADAFACTOR };
+enum update_kind { UPDATE_ADAMW, UPDATE_SGD, UPDATE_LION, UPDATE_ADAFACTOR, UPDATE_ADAMW8BIT, UPDATE_MUON };
 struct update {
     enum update_kind kind;
-    const struct update_piece *pieces; /* on the device; AdamW, SGD, Lion */
+    const struct update_piece *pieces; /* on the device; not Adafactor */
     const struct op_part *parts;       /* on the device; Adafactor */
+    const float *levels;               /* on the device, [2][optimizer_codes]: of codes with signs, without */
     int count, groups;                 /* of pieces or parts */
     const float *norm, *hyper, *gradients;
     int32_t *step;
     float *parameters, *m, *v;
+    uint8_t *codes;
     void *scalars; /* scratch: cuda_scalar_bytes(groups) */
 };
 size_t cuda_scalar_bytes(int groups);
 void cuda_update(const struct update *update, cudaStream_t stream);
+
+/* A matrix of Muon, after cuda_update. x [elements] and sums [⌈elements / cuda_piece⌉] are scratch. */
+struct muon {
+    struct update update;
+    int64_t offset, moment, elements; /* of the block; of the momentum in m */
+    int group;
+    double ratio; /* muon_ratio of its shape */
+    float *x;
+    double *sums;
+};
+/* Moves the momentum; x = the update / its norm. */
+void cuda_muon_begin(const struct muon *muon, cudaStream_t stream);
+/* Moves the parameters by x, which is now orthogonal. */
+void cuda_muon_end(const struct muon *muon, cudaStream_t stream);
 /* average += (1 - decay) (parameters - average) after an update, which has moved `step`; hyper: group 0. */
 void cuda_average(float *average, const float *parameters, const float *norm, const float *hyper,
                   const int32_t *step, int64_t n, cudaStream_t stream);

@@ -64,7 +64,7 @@ static __global__ void begin(struct update u) {
         s.fresh2 = (float)(1 - beta2);
         s.epsilon = hyper[HYPER_EPSILON];
         s.rate = hyper[HYPER_RATE];
-        if (u.kind == UPDATE_ADAMW) {
+        if (u.kind == UPDATE_ADAMW || u.kind == UPDATE_ADAMW8BIT || u.kind == UPDATE_MUON) {
             s.rate = (float)(rate / (1 - pow(beta1, step)));
             s.root = (float)(1 / sqrt(1 - pow(beta2, step)));
         }
@@ -77,11 +77,13 @@ static __global__ void begin(struct update u) {
     }
 }
 
-static __device__ inline void adamw(const struct update &u, const struct scalars &s, int64_t i) {
-    float g = u.gradients[i] * s.clip, m = u.m[i] * s.beta1 + g * s.fresh1,
-          v = u.v[i] * s.beta2 + g * g * s.fresh2;
-    u.m[i] = m;
-    u.v[i] = v;
+/* Parameter i, whose moments are read and written at m and v. */
+static __device__ inline void adamw(const struct update &u, const struct scalars &s, int64_t i, float &m_of,
+                                    float &v_of) {
+    float g = u.gradients[i] * s.clip, m = m_of * s.beta1 + g * s.fresh1,
+          v = v_of * s.beta2 + g * g * s.fresh2;
+    m_of = m;
+    v_of = v;
     u.parameters[i] = u.parameters[i] * s.keep - s.rate * m / (sqrtf(v) * s.root + s.epsilon);
 }
 
@@ -105,16 +107,112 @@ static __device__ inline void lion(const struct update &u, const struct scalars 
 static __global__ void each(struct update u) {
     struct update_piece piece = u.pieces[blockIdx.x];
     const struct scalars s = ((const struct scalars *)u.scalars)[piece.group];
-    if (!s.going) return;
+    if (!s.going || piece.code[0] >= 0) return;
     for (int i = threadIdx.x; i < piece.count; i += blockDim.x) {
         int64_t at = piece.offset + i;
-        if (u.kind == UPDATE_ADAMW)
-            adamw(u, s, at);
-        else if (u.kind == UPDATE_SGD)
+        if (u.kind == UPDATE_SGD)
             sgd(u, s, at);
-        else
+        else if (u.kind == UPDATE_LION)
             lion(u, s, at);
+        else
+            adamw(u, s, at, u.m[piece.moment[0] + i], u.v[piece.moment[1] + i]);
     }
+}
+
+/* ---- AdamW in 8 bits (op/optimizer_8bit.c): a thread for each number of a block of 256 ---- */
+
+static_assert(cuda_piece % optimizer_block == 0, "a piece is made of whole blocks");
+
+/* What encoding compares with: bound[k] lies between magnitude k and k + 1, of which there are `count`. */
+static __device__ inline void load_bounds(float *bound, const float *magnitudes, int count) {
+    int k = threadIdx.x;
+    bound[k] = k + 1 < count ? (magnitudes[k] + magnitudes[k + 1]) / 2 : INFINITY;
+}
+
+/* How many bounds lie below a magnitude. */
+static __device__ inline int nearest(const float *bound, float magnitude) {
+    int k = 0;
+    for (int jump = optimizer_codes / 2; jump; jump /= 2)
+        if (bound[k + jump - 1] < magnitude) k += jump;
+    return k;
+}
+
+/* Codes of the second moment are magnitudes; those of the first have 127 levels below 0, and 128 above it. */
+static __device__ inline uint8_t encode(const float *bound, float x, bool is_signed) {
+    int k = nearest(bound, is_signed ? fabsf(x) : x);
+    return (uint8_t)(!is_signed ? k : x < 0 ? 127 - min(k, 127) : 127 + k);
+}
+
+static __global__ void __launch_bounds__(optimizer_block) eight_bits(struct update u) {
+    __shared__ float level[2][optimizer_codes], bound[2][optimizer_codes];
+    struct update_piece piece = u.pieces[blockIdx.x];
+    const struct scalars s = ((const struct scalars *)u.scalars)[piece.group];
+    if (!s.going || piece.code[0] < 0) return;
+    for (int k = 0; k < 2; k++) {
+        level[k][threadIdx.x] = u.levels[k * optimizer_codes + threadIdx.x];
+        load_bounds(bound[k], u.levels + (k ? optimizer_codes : 127), k ? optimizer_codes : 129);
+    }
+    float *largest[2] = {u.m + piece.moment[0], u.v + piece.moment[1]};
+    __syncthreads();
+    for (int i = threadIdx.x; i - (int)threadIdx.x < piece.count; i += optimizer_block) {
+        bool there = i < piece.count;
+        int block = i / optimizer_block;
+        float x[2] = {};
+        for (int k = 0; there && k < 2; k++) x[k] = level[k][u.codes[piece.code[k] + i]] * largest[k][block];
+        if (there) adamw(u, s, piece.offset + i, x[0], x[1]);
+        for (int k = 0; k < 2; k++) {
+            float most = block_max(fabsf(x[k])), inverse = 1 / fmaxf(most, 1e-38f);
+            if (there) u.codes[piece.code[k] + i] = encode(bound[k], x[k] * inverse, !k);
+            if (!threadIdx.x) largest[k][block] = most;
+        }
+    }
+}
+
+/* ---- Muon (op/optimizer_muon.c) ---- */
+
+static __global__ void __launch_bounds__(threads) muon_gather(struct muon m) {
+    const struct scalars s = ((const struct scalars *)m.update.scalars)[m.group];
+    int64_t first = (int64_t)blockIdx.x * cuda_piece, left = m.elements - first;
+    const float *g = m.update.gradients + m.offset;
+    float *moment = m.update.m + m.moment, fresh = (float)(1 - (double)s.momentum);
+    if (!s.going) return;
+    for (int64_t i = first + threadIdx.x; i < first + (left < cuda_piece ? left : cuda_piece);
+         i += blockDim.x) {
+        float x = g[i] * s.clip, moved = moment[i] + fresh * (x - moment[i]);
+        moment[i] = moved;
+        m.x[i] = s.nesterov ? x + s.momentum * (moved - x) : moved;
+    }
+    __syncthreads();
+    double sum = squares_of(m.x + first, left < cuda_piece ? left : cuda_piece);
+    if (!threadIdx.x) m.sums[blockIdx.x] = sum;
+}
+
+static __global__ void __launch_bounds__(threads) muon_scale(float *x, int64_t n, const double *sums) {
+    int64_t first = (int64_t)blockIdx.x * cuda_piece, left = n - first;
+    double sum = 0;
+    for (int64_t i = threadIdx.x; i < gridDim.x; i += blockDim.x) sum += sums[i];
+    float inverse = (float)(1 / fmax(sqrt(block_sum(sum)), MUON_EPSILON));
+    for (int64_t i = first + threadIdx.x; i < first + (left < cuda_piece ? left : cuda_piece);
+         i += blockDim.x)
+        x[i] *= inverse;
+}
+
+static __global__ void __launch_bounds__(threads) muon_move(struct muon m) {
+    const struct scalars s = ((const struct scalars *)m.update.scalars)[m.group];
+    float *p = m.update.parameters + m.offset;
+    float factor = (float)((double)m.update.hyper[m.group * HYPER_COLUMNS + HYPER_RATE] * m.ratio);
+    if (!s.going) return;
+    EACH(i, m.elements) p[i] = p[i] * s.keep - factor * m.x[i];
+}
+
+void cuda_muon_begin(const struct muon *m, cudaStream_t stream) {
+    unsigned pieces = (unsigned)((m->elements + cuda_piece - 1) / cuda_piece);
+    muon_gather<<<pieces, threads, 0, stream>>>(*m);
+    muon_scale<<<pieces, threads, 0, stream>>>(m->x, m->elements, m->sums);
+}
+
+void cuda_muon_end(const struct muon *m, cudaStream_t stream) {
+    muon_move<<<blocks_for(m->elements, threads), threads, 0, stream>>>(*m);
 }
 
 /* ---- Adafactor: a block for a whole part, since its sums run over rows and columns ---- */
@@ -183,6 +281,7 @@ void cuda_update(const struct update *u, cudaStream_t stream) {
         adafactor<<<(unsigned)u->count, threads, 0, stream>>>(*u);
     else
         each<<<(unsigned)u->count, threads, 0, stream>>>(*u);
+    if (u->kind == UPDATE_ADAMW8BIT) eight_bits<<<(unsigned)u->count, optimizer_block, 0, stream>>>(*u);
 }
 
 static __global__ void average(float *a, const float *p, const float *norm, const float *hyper,

@@ -19,11 +19,23 @@ enum { most_pad = 128 }; /* a copy has at most so many more rows and columns */
 
 static size_t type_bytes(enum dtype type) { return type == DTYPE_F32 ? 4 : 2; }
 
+/* The input that a product of low rank is made of, with the one behind it; -1: the operation has none. */
+static int low_input(enum op_code op) {
+    switch (op) {
+    case OP_LINEAR: return 4;
+    case OP_LINEAR_GRAD_X:
+    case OP_HEAD: return 3;
+    case OP_HEAD_GRAD: return 5;
+    default: return -1;
+    }
+}
+
 int64_t cuda_node_rank(const struct graph *graph, const struct node *node) {
-    int low = node->op == OP_LINEAR ? 4 : node->op == OP_LINEAR_GRAD_X ? 3 : -1;
+    int low = low_input(node->op);
     if (low < 0 || node->input[low] < 0 || node->attributes.fp8 || operand_compute(graph, node) != DTYPE_BF16)
         return 0;
-    return (graph->values[node->input[low]].dim[1] + 7) & ~(int64_t)7;
+    int64_t rank = (graph->values[node->input[low]].dim[1] + 7) & ~(int64_t)7;
+    return rank <= most_pad ? rank : 0;
 }
 
 /* Room for a decoded copy of input i of a node; 0: it is read where it lies. */
@@ -201,15 +213,62 @@ static int64_t piece_rows(int64_t rows, int64_t vocabulary) {
 
 static size_t head_workspace(const struct graph *graph, const struct node *node) {
     const struct value *x = &graph->values[node->input[0]], *w = &graph->values[node->input[1]];
-    return two_operands(graph, node) +
+    int low = low_input(node->op);
+    size_t adapter = 0;
+    for (int i = low; node->op == OP_HEAD_GRAD && node->input[low] >= 0 && i < low + 2; i++)
+        adapter += copy_bytes(graph, node, i, operand_compute(graph, node));
+    return two_operands(graph, node) + adapter +
            cuda_round((size_t)(piece_rows(x->dim[0], w->dim[0]) * logit_stride(w->dim[0])) * sizeof(float));
 }
 
 struct head {
-    struct product logits, dx, dw; /* without y: not wanted */
+    struct product logits, dx, dw, dlow, dup; /* without y: not wanted */
+    struct thin adapter;                      /* what logits are added to; without low: nothing */
     struct logits rows;
     int64_t size_x, size_dx; /* bytes of a row */
 };
+
+/* What a piece's gradient goes on to beside dx and dw. */
+static bool adapter_piece(struct call *call, const struct head *head, int64_t first, int64_t rows,
+                          void *library, struct error *err) {
+    struct product dlow = head->dlow, dup = head->dup;
+    dlow.m = dup.k = rows;
+    dlow.y.data = dlow.y.data ? behind(&dlow.y, first * dlow.y.stride) : NULL;
+    dup.w = (const char *)dup.w + first * dup.ldw * (int64_t)type_bytes(dup.type);
+    return (!dlow.y.data || blas_product(call->device->blas, &dlow, library, call->stream, err)) &&
+           (!dup.y.data || blas_product(call->device->blas, &dup, library, call->stream, err));
+}
+
+/* The adapter beside the head: into the logits' product where there is room behind x and w, else laid into
+ * the logits; and its gradients, which have the form of dx and dw. */
+static void add_adapter(struct call *call, struct head *head, struct array x, struct array w) {
+    int at = low_input(call->node->op);
+    const struct operand *low = &call->in[at], *up = &call->in[at + 1];
+    float beta = call->node->attributes.beta;
+    if (!low->data) return;
+    struct thin thin = {.low = array_of(low),
+                        .up = array_of(up),
+                        .y = head->logits.y,
+                        .beta = beta,
+                        .columns = head->logits.n,
+                        .rank = up->dim[1],
+                        .along = 1,
+                        .across = up->stride};
+    head->logits.m = low->dim[0];
+    if (!join(call, &head->logits, x, w, &thin)) head->adapter = thin;
+    if (call->node->op != OP_HEAD_GRAD) return;
+    struct array low16 = operand(call, at), up16 = operand(call, at + 1);
+    head->dlow = head->dx;
+    head->dlow.w = up16.data;
+    head->dlow.ldw = up16.stride;
+    head->dlow.y = array_of(&call->out[2]);
+    head->dup = head->dw;
+    head->dup.w = low16.data;
+    head->dup.ldw = low16.stride;
+    head->dup.y = array_of(&call->in[7]);
+    head->dlow.n = head->dup.n = up->dim[1];
+    head->dlow.alpha = head->dup.alpha = beta;
+}
 
 static bool head_piece(struct call *call, const struct head *head, int64_t first, int64_t rows, void *library,
                        struct error *err) {
@@ -220,13 +279,21 @@ static bool head_piece(struct call *call, const struct head *head, int64_t first
     piece.targets += first;
     if (piece.logp) piece.logp += first;
     if (piece.dlogp) piece.dlogp += first;
+    if (head->adapter.low.data) {
+        struct thin thin = head->adapter;
+        thin.low.data = behind(&thin.low, first * thin.low.stride);
+        thin.rows = rows;
+        cuda_thin(&thin, call->stream);
+        logits.beta = 1;
+    }
     if (!blas_product(call->device->blas, &logits, library, call->stream, err)) return false;
     cuda_logits(&piece, call->stream);
     dx.y.data = dx.y.data ? (char *)dx.y.data + first * head->size_dx : NULL;
     dw.w = logits.x;
     dw.k = rows;
     return (!dx.y.data || blas_product(call->device->blas, &dx, library, call->stream, err)) &&
-           (!dw.y.data || blas_product(call->device->blas, &dw, library, call->stream, err));
+           (!dw.y.data || blas_product(call->device->blas, &dw, library, call->stream, err)) &&
+           adapter_piece(call, head, first, rows, library, err);
 }
 
 static bool head_rows(struct call *call, bool gradient, struct error *err) {
@@ -280,6 +347,7 @@ static bool head_rows(struct call *call, bool gradient, struct error *err) {
         .size_dx = gradient && dx->data ? dx->stride * (int64_t)type_bytes(dx->dtype) : 0,
     };
     bool ok = true;
+    add_adapter(call, &head, left, right);
     for (int64_t first = 0; ok && first < rows; first += piece)
         ok = head_piece(call, &head, first, rows - first < piece ? rows - first : piece, library, err);
     return ok;

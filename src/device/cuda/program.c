@@ -61,14 +61,13 @@ bool cuda_supports(const struct device *device, const struct graph *graph, const
     if (node->attributes.fp8 && !fp8_serves(device, err)) return false;
     if (!cuda_kernel_of(node->op)) why = "it has no kernel for this operation";
     if (node->attributes.head_dim > 256) why = "heads are wider than 256";
-    bool head = node->op == OP_HEAD || node->op == OP_HEAD_GRAD;
-    if (head && node->input[node->op == OP_HEAD ? 3 : 5] >= 0) why = "it has no adapter beside the head yet";
     for (int i = 0; i < node->inputs && !why; i++) {
         const struct value *value = node->input[i] < 0 ? NULL : &graph->values[node->input[i]];
         if (!value) continue;
         if (value->kind == VALUE_TRANSIENT && !is_activation(value))
             why = "an activation is neither f32, bf16 nor f16";
-        bool number = value->kind == VALUE_STATE && value->dtype != DTYPE_I32 && value->dtype != DTYPE_F64;
+        bool number = value->kind == VALUE_STATE && value->dtype != DTYPE_I32 && value->dtype != DTYPE_F64 &&
+                      value->dtype != DTYPE_U8;
         if (number && !is_decoded(value->dtype)) {
             error_set(err, ERROR_USAGE, "cuda", "weights of type %s are not served on a GPU yet (%s)",
                       dtype_row(value->dtype)->name, op);
@@ -306,7 +305,8 @@ static bool run_node(struct program *program, const struct binding *binding, int
                         .workspace = program->store->arena + cuda_round((size_t)program->plan->arena_bytes),
                         .last = &program->last,
                         .table = program->tables[n].data,
-                        .table_count = program->tables[n].count};
+                        .table_count = program->tables[n].count,
+                        .hyper = binding->inputs[INPUT_HYPER]};
     call.ranges.start = (const int32_t *)(const void *)(in + program->offset[INPUT_COUNT + RANGE_START]);
     call.ranges.end = (const int32_t *)(const void *)(in + program->offset[INPUT_COUNT + RANGE_END]);
     call.ranges.segment = (const int32_t *)(const void *)(in + program->offset[INPUT_COUNT + RANGE_SEGMENT]);
