@@ -57,11 +57,19 @@ struct binding {
     struct timeline *timeline; /* when each operation ran is added to it, and run waits. May be NULL */
 };
 
+/* Where values and rows of state lie that are offloaded. */
+enum device_offload {
+    OFFLOAD_NOWHERE, /* this device offloads nothing */
+    OFFLOAD_TO_FILE, /* in files in the state table's directory */
+    OFFLOAD_TO_HOST, /* in the host's memory; values are copied there and back beside the computing */
+};
+
 struct device_ops {
     int abi;
     const char *name;      /* "cpu", "ref" */
     bool tf32;             /* has products in TF32 */
     bool narrow_gradients; /* where memory's rate costs more than the rounding: see graph_sizes.narrow */
+    enum device_offload offload;
     bool (*open)(struct device **out, const struct device_options *options, struct error *err);
     void (*close)(struct device **device);
     /* Whether there is one, without opening it. NULL: always. */
@@ -102,9 +110,6 @@ struct device_ops {
     /* Gives back what the arena has beyond this, between runs; programs that need more must not run again.
      * NULL: it stays. */
     void (*shrink)(struct store *store, uint64_t bytes);
-    /* As reserve, for the file of what programs offload, in the state table's directory; NULL: this device
-     * offloads nothing, neither values nor rows of state. */
-    bool (*reserve_file)(struct store *store, uint64_t bytes, struct error *err);
     /* Lets the devices of the group's processes add up rows of state among themselves; called by all of them.
      * *sums false: they cannot, the host does it. NULL: they never can. */
     bool (*join)(struct device *device, struct group *group, bool *sums, struct error *err);

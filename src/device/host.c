@@ -94,7 +94,7 @@ void host_shrink(struct store *store, uint64_t bytes) {
     store->arena_bytes = mem_map_shrink(store->arena, store->arena_bytes, (size_t)bytes);
 }
 
-bool host_reserve_file(struct store *store, uint64_t bytes, struct error *err) {
+static bool reserve_file(struct store *store, uint64_t bytes, struct error *err) {
     if (bytes <= store->arena_file.size) return true;
     fs_scratch_close(&store->arena_file);
     return fs_scratch_open(&store->arena_file, store->table->directory ? store->table->directory : ".",
@@ -107,7 +107,7 @@ bool host_memory_open(struct host_memory *out, const struct plan *plan, struct s
     uint64_t total;
     if (!checked_add(plan->arena_bytes, plan->workspace_bytes, &total))
         return error_no_memory(err, "program", plan->arena_bytes);
-    return host_reserve(store, total, err) && host_reserve_file(store, plan->offloaded_bytes, err);
+    return host_reserve(store, total, err) && reserve_file(store, plan->offloaded_bytes, err);
 }
 
 void *host_workspace(const struct host_memory *memory) {
@@ -140,6 +140,8 @@ bool host_read(const struct host_memory *memory, int id, void *data, size_t byte
     if (id < 0 || id >= memory->plan->graph->value_count || memory->plan->offset[id] == UINT64_MAX ||
         bytes > memory->plan->bytes[id])
         return error_set(err, ERROR_INTERNAL, "program", "value %d cannot be read", id);
-    memcpy(data, memory->store->arena + memory->plan->offset[id], bytes);
+    const unsigned char *from =
+        memory->plan->graph->values[id].offloaded ? memory->store->arena_file.data : memory->store->arena;
+    memcpy(data, from + memory->plan->offset[id], bytes);
     return true;
 }

@@ -22,7 +22,6 @@ bool host_store_open(struct device *device, const struct state_table *table, str
 void host_store_close(struct store **store);
 bool host_reserve(struct store *store, uint64_t bytes, struct error *err);
 void host_shrink(struct store *store, uint64_t bytes);
-bool host_reserve_file(struct store *store, uint64_t bytes, struct error *err);
 bool host_upload(struct store *store, int row, const void *data, size_t bytes, struct error *err);
 bool host_download(struct store *store, int row, void *data, size_t bytes, struct error *err);
 void *host_row(struct store *store, int row);

@@ -23,12 +23,20 @@ bool graph_fold(struct graph *graph, struct error *err);
 /* Recomputation inside blocks: what the backward pass of a block reads is computed again just before, and
  * nothing else. GRAPH_KEEP_EDGES keeps only what crosses a block's edge; GRAPH_KEEP_COSTLY keeps all but the
  * outputs of operations that are cheap (op_row.cheap), which costs almost no time. GRAPH_KEEP_OFFLOADED keeps
- * the same, but in a file: copied there once made, and back before the block's backward pass reads it. */
-enum graph_keep { GRAPH_KEEP_ALL, GRAPH_KEEP_COSTLY, GRAPH_KEEP_EDGES, GRAPH_KEEP_OFFLOADED };
+ * the same, but elsewhere (value.offloaded): copied there once made, and back before the block's backward
+ * pass reads it. GRAPH_KEEP_EDGES_OFFLOADED does so with what GRAPH_KEEP_EDGES keeps, and copies back a block
+ * ahead: for a device that computes meanwhile, and makes the rest sooner than it would come back. */
+enum graph_keep {
+    GRAPH_KEEP_ALL,
+    GRAPH_KEEP_COSTLY,
+    GRAPH_KEEP_EDGES,
+    GRAPH_KEEP_OFFLOADED,
+    GRAPH_KEEP_EDGES_OFFLOADED
+};
 bool graph_recompute(struct graph *graph, enum graph_keep keep, struct error *err);
 
-/* The second half of GRAPH_KEEP_OFFLOADED: inserts the copies. */
-bool graph_offload(struct graph *graph, struct error *err);
+/* The second half of both: inserts the copies. */
+bool graph_offload(struct graph *graph, bool ahead, struct error *err);
 
 /* Notes for each value which node writes it, after nodes have moved. */
 void graph_set_producers(struct graph *graph);

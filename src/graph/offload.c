@@ -1,7 +1,13 @@
-/* Offloading: what a block's forward pass makes and its backward pass reads goes to a file in between.
+/* Offloading: what a block's forward pass makes and its backward pass reads lies elsewhere in between.
  *
  *   forward:   v = op(...)        file = copy(v)       v's place is free after its last forward reader
- *   backward:  twin = copy(file)  reads of v in this block become reads of twin */
+ *   backward:  twin = copy(file)  reads of v in this block become reads of twin
+ *
+ * The copies back stand in front of their first readers or, `ahead`, where the backward pass of the block
+ * before theirs begins, so that a device has that block's time for them; and v's place stays its own till the
+ * next copy, by which time it has been copied. */
+#include <string.h>
+
 #include "base/mem.h"
 #include "graph/graph.h"
 
@@ -13,6 +19,8 @@ struct offload {
     int *twin;       /* [values] read back, for … */
     int *twin_block; /* … this block */
     int waiting;     /* node of the old order up to which outputs have been copied */
+    bool ahead;
+    int under_way; /* what was copied last; -1: nothing */
 };
 
 /* A value like another; -1 once the graph has failed. */
@@ -25,12 +33,13 @@ static int like(struct graph *graph, int value, bool offloaded) {
 
 static bool copy(struct offload *o, int from, int to, int block, bool backward) {
     struct node node = {.op = OP_COPY,
-                        .inputs = 1,
+                        .inputs = 2,
                         .outputs = 1,
-                        .input = {from},
+                        .input = {from, backward || !o->ahead ? -1 : o->under_way},
                         .output = {to},
                         .block = block,
                         .backward = backward};
+    if (!backward) o->under_way = from;
     return to >= 0 && node_list_add(&o->list, &node);
 }
 
@@ -64,6 +73,25 @@ static bool read_back(struct offload *o, struct node *node) {
     return true;
 }
 
+/* Moves copies back up to the first node of the block that the backward pass goes through before theirs; in
+ * its first block, to that block's first. Blocks lie side by side in it. */
+static void move_ahead(struct node_list *list) {
+    int begin = -1, before = -1; /* of this block, and of the one before it */
+    for (int n = 0; n < list->count; n++) {
+        const struct node node = list->nodes[n];
+        if (!node.backward) continue;
+        if (begin < 0) begin = before = n;
+        if (node.block != list->nodes[begin].block) {
+            before = begin;
+            begin = n;
+        }
+        if (node.op != OP_COPY) continue;
+        memmove(&list->nodes[before + 1], &list->nodes[before], (size_t)(n - before) * sizeof node);
+        list->nodes[before] = node;
+        if (before < begin) begin++;
+    }
+}
+
 static void choose(struct offload *o, int values) {
     const struct graph *graph = o->graph;
     for (int v = 0; v < values; v++) o->file[v] = o->twin[v] = -1;
@@ -78,9 +106,11 @@ static void choose(struct offload *o, int values) {
     }
 }
 
-bool graph_offload(struct graph *graph, struct error *err) {
+bool graph_offload(struct graph *graph, bool ahead, struct error *err) {
     size_t values = (size_t)graph->value_count + 1;
     struct offload o = {.graph = graph,
+                        .ahead = ahead,
+                        .under_way = -1,
                         .wanted = mem_calloc(values, sizeof *o.wanted),
                         .file = mem_array(values, sizeof *o.file),
                         .twin = mem_array(values, sizeof *o.twin),
@@ -94,6 +124,7 @@ bool graph_offload(struct graph *graph, struct error *err) {
         ok =
             ok && (!node.backward || (flush(&o, n) && read_back(&o, &node))) && node_list_add(&o.list, &node);
     }
+    if (ok && ahead) move_ahead(&o.list);
     if (ok)
         node_list_give(&o.list, graph);
     else

@@ -85,7 +85,9 @@ static int twin(struct recompute *r, int value, int producer_of[]) {
 bool graph_recompute(struct graph *graph, enum graph_keep keep, struct error *err) {
     if (keep == GRAPH_KEEP_ALL) return true;
     if (keep == GRAPH_KEEP_OFFLOADED)
-        return graph_recompute(graph, GRAPH_KEEP_COSTLY, err) && graph_offload(graph, err);
+        return graph_recompute(graph, GRAPH_KEEP_COSTLY, err) && graph_offload(graph, false, err);
+    if (keep == GRAPH_KEEP_EDGES_OFFLOADED)
+        return graph_recompute(graph, GRAPH_KEEP_EDGES, err) && graph_offload(graph, true, err);
     size_t values = (size_t)graph->value_count;
     struct recompute r = {.graph = graph,
                           .clone = mem_array(values + 1, sizeof(int)),

@@ -90,8 +90,9 @@ static void copy_reference(const struct reference_call *call) {
 /* Made by graph_recompute alone, behind the backward pass. */
 const struct op_row op_copy_row = {
     .name = "copy",
-    .inputs = 1,
+    .inputs = 2,
     .outputs = 1,
+    .optional_inputs = 1u << 1,
     .overwrite = {-1, -1, -1, -1},
     .shapes = like_first,
     .reference = copy_reference,

@@ -51,7 +51,8 @@ enum op_code {
     OP_GLU,       /* gate [T,F], up [T,F] → y = silu(gate) · up */
     OP_GLU_GRAD,  /* gate, up, dy → dgate, dup */
     OP_ADD,       /* a, b → y = a + b */
-    OP_COPY,      /* a → y = a: to the file of what is offloaded, and back */
+    OP_COPY,    /* a, b or none → y = a: to where what is offloaded lies, and back; b is not read, but keeps
+                   its place till then */
     OP_DROPOUT, /* x [T,n], positions [T], examples [T], random [4] → y = x kept / (1 - p); `inverse`: x less
                    that */
     OP_NOISE, /* x [T,D], positions [T], examples [T], random [4], segments [S+1] → y = x + u α / √(L D), u
@@ -116,8 +117,9 @@ struct value {
     int producer;        /* node that writes it; -1 for inputs and state */
     int which;           /* input: enum input_name; state: row of the state table */
     bool needs_gradient; /* a trained value is above it */
-    bool offloaded;      /* transient: lies in a mapped file, not in the arena; only OP_COPY touches it */
-    bool keep;           /* read from outside after the run: its place is never reused */
+    bool offloaded; /* transient: lies elsewhere (device_ops.offload), not in the arena; only OP_COPY touches
+                       it */
+    bool keep;      /* read from outside after the run: its place is never reused */
     char name[40];
 };
 

@@ -55,8 +55,8 @@ static size_t ask_workspace(const void *user, const struct graph *graph, const s
 
 static bool check_offload(const struct engine *engine, const struct graph_sizes *sizes, struct error *err) {
     bool values = sizes->keep == GRAPH_KEEP_OFFLOADED, rows = engine->state.offload_optimizer;
-    if (engine->ops->reserve_file || (!values && !rows)) return true;
-    error_set(err, ERROR_USAGE, engine->ops->name, "this device offloads nothing to files");
+    if (engine->ops->offload != OFFLOAD_NOWHERE || (!values && !rows)) return true;
+    error_set(err, ERROR_USAGE, engine->ops->name, "this device offloads nothing");
     return error_fix(err, values ? "Choose another --recompute." : "Leave --offload-optimizer out.");
 }
 
@@ -65,6 +65,8 @@ bool program_plan(struct engine_program *out, const struct engine *engine, enum 
     struct graph_sizes wanted = *sizes;
     memset(out, 0, sizeof *out);
     wanted.narrow = engine->ops->narrow_gradients;
+    if (wanted.keep == GRAPH_KEEP_OFFLOADED && engine->ops->offload == OFFLOAD_TO_HOST)
+        wanted.keep = GRAPH_KEEP_EDGES_OFFLOADED;
     bool ok = check_offload(engine, sizes, err) &&
               model_graph_build(&out->built, &engine->state, kind, &wanted, err);
     if (ok && engine->ops->arrange) engine->ops->arrange(engine->device, &out->built.graph);

@@ -662,7 +662,7 @@ const struct setting recipe_rows[] = {
      .group = "machine",
      .help =
          "compute activations again in the backward pass instead of keeping them; offload keeps them in a "
-         "file; auto chooses among the others",
+         "file, on a GPU in the host's memory; auto chooses among the others",
      .offset = AT(recompute)},
     {.name = "offload-optimizer",
      .type = SETTING_BOOL,
@@ -670,7 +670,9 @@ const struct setting recipe_rows[] = {
      .effect = SETTING_HARMLESS,
      .preset = "false",
      .group = "machine",
-     .help = "keep the optimizer's state in a file, and with --method full the weights that it moves",
+     .help =
+         "keep the optimizer's state in a file (on a GPU in the host's memory), and with --method full the "
+         "weights that it moves",
      .offset = AT(offload_optimizer)},
     {.name = "frozen-weights",
      .type = SETTING_CHOICE,

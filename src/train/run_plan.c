@@ -125,7 +125,9 @@ static bool set_bytes(struct run_plan *plan, const struct run_programs *programs
     }
     plan->peak = sum_of(plan);
     plan->mapped = own_memory ? 0 : programs->engine.model->mapped_bytes;
-    plan->offloaded = programs->train.plan.offloaded_bytes + state_offloaded_bytes(table);
+    uint64_t offloaded = programs->train.plan.offloaded_bytes + state_offloaded_bytes(table);
+    plan->offloaded = own_memory ? 0 : offloaded;
+    plan->host += own_memory ? offloaded : 0;
     plan->parameters = 0;
     const struct op_parts *parts = &programs->engine.state.parts;
     for (int i = 0; i < parts->count; i++) plan->parameters += parts->items[i].rows * parts->items[i].columns;
@@ -337,7 +339,7 @@ static bool refuse_all(const struct run_plan *smallest, const struct run_choice 
                        struct error *err) {
     struct run_plan offloaded = {0};
     struct run_choice way = {.keep = GRAPH_KEEP_OFFLOADED, .tokens = run_plan_longest(inputs)};
-    if (recipe->recompute == RECOMPUTE_AUTO && ops->reserve_file) {
+    if (recipe->recompute == RECOMPUTE_AUTO && ops->offload != OFFLOAD_NOWHERE) {
         struct run_programs programs;
         if (!plan_programs(&programs, &way, recipe, inputs, compute, ops, device, err)) return false;
         bool told = set_bytes(&offloaded, &programs, way.tokens, ops->memory != NULL, err);

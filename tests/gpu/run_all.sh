@@ -7,7 +7,7 @@ folder=$(cd "$1" && pwd)
 mkdir -p "$2"
 out=$(cd "$2" && pwd)
 shift 2
-stages=${*:-machine ops golden tiny smollm2 speed methods trace floor decode large two sanitizer races}
+stages=${*:-machine ops golden tiny offload smollm2 speed methods trace floor decode large two sanitizer races}
 work=${HONE_GPU_WORK:-/tmp/hone-gpu}
 mkdir -p "$work"
 export PATH="$folder/bin:$PATH" LD_LIBRARY_PATH="$folder/lib:${LD_LIBRARY_PATH-}" HONE_TEST_DATA="$folder/tests"
@@ -80,6 +80,35 @@ tiny() {
     hone generate --device cpu --compute f32 --model "$work/tiny" --prompt "abc" --max-tokens 12 --temperature 0 | head -c 300
     hone eval --device cuda --compute f32 --model "$work/tiny" --data "$work/tiny/rows.jsonl"
     hone eval --device cpu --compute f32 --model "$work/tiny" --data "$work/tiny/rows.jsonl"
+}
+
+# Offloading leaves the bits alone, and so does kill -9 in the middle.
+offload() {
+    set -e
+    python3 "$folder/make_model.py" tiny "$work/tiny" 200
+    run() { # NAME FLAGS…, in a process that becomes the program
+        name=$1
+        shift
+        exec hone train --device cuda --compute bf16 --model "$work/tiny" --data "$work/tiny/rows.jsonl" --max-length 512 \
+            --batch-size 8 --epochs 8 --save-every 20 --output "$work/tiny-$name" "$@" >/dev/null
+    }
+    result() { find "$work/tiny-$1/adapter" "$work/tiny-$1/model" -name '*.safetensors' -exec cat {} + 2>/dev/null || true; }
+    for how in "--optimizer adamw --lora-targets all-linear,lm_head" "--optimizer adamw8bit --lora-dropout 0.1" "--optimizer muon" "--method full"; do
+        rm -rf "$work/tiny-kept" "$work/tiny-away" "$work/tiny-killed"
+        (run kept $how --recompute block)
+        away="$how --recompute offload --offload-optimizer"
+        (run away $away)
+        run killed $away &
+        pid=$!
+        until [ -d "$work/tiny-killed/checkpoints/step-00000040" ]; do sleep 0.01; done
+        kill -9 $pid
+        wait $pid || true
+        (run killed $away --resume)
+        result kept >"$work/kept"
+        result away | cmp - "$work/kept"
+        result killed | cmp - "$work/kept"
+        echo "RESULT $how offloaded, and killed: same $(wc -c <"$work/kept") bytes"
+    done
 }
 
 sanitizer() { HONE_TEST_DEVICE=cuda compute-sanitizer --tool memcheck --print-limit 20 test_device_ops 2>&1 | grep -a '=====' | tail -60; }
@@ -155,6 +184,8 @@ large() {
         train 8b 4 $recompute 10 | tail -5
         loss_of "$work/run-8b" "8b $recompute"
     done
+    micro=4096 train 8b 4 offload 10 --method qlora --offload-optimizer | tail -5
+    loss_of "$work/run-8b" "8b nf4, offloaded"
     rm -rf "$work/8b"
 }
 
@@ -176,7 +207,7 @@ if [ "${HONE_GPU_STAGE-}" ]; then
     "$HONE_GPU_STAGE"
     exit $?
 fi
-for name in machine ops golden tiny smollm2 speed methods trace decode floor large two sanitizer races; do
+for name in machine ops golden tiny offload smollm2 speed methods trace decode floor large two sanitizer races; do
     case $name in ops | sanitizer | races | speed | smollm2 | large) limit=150 ;; two) limit=250 ;; *) limit=100 ;; esac
     tail_bytes=2500
     [ $name = trace ] && tail_bytes=7000

@@ -231,6 +231,7 @@ static void build_add(struct trial *trial, const struct sizes *z, enum dtype a, 
 static void build_copy(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
     (void)b;
     add_activation(trial, a, COUNT_TOKENS, z->tokens, z->width, 1);
+    add_absent(trial);
 }
 
 static void build_dropout(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {

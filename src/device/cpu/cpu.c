@@ -214,6 +214,7 @@ static bool cpu_read(struct program *program, int value, void *data, size_t byte
 const struct device_ops device_cpu = {
     .abi = device_abi,
     .name = "cpu",
+    .offload = OFFLOAD_TO_FILE,
     .open = cpu_open,
     .close = cpu_close,
     .describe = cpu_describe,
@@ -225,7 +226,6 @@ const struct device_ops device_cpu = {
     .store_close = host_store_close,
     .reserve = host_reserve,
     .shrink = host_shrink,
-    .reserve_file = host_reserve_file,
     .upload = host_upload,
     .download = host_download,
     .row = host_row,

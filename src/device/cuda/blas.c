@@ -163,8 +163,7 @@ static bool describe(struct blas *b, struct choice *c) {
     cudaDataType_t type = k->fp8 ? CUDA_R_8F_E4M3 : data_type(k->type);
     cublasComputeType_t compute =
         b->tf32 && type == CUDA_R_32F ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
-    return !b->desc_create(&c->product, compute, CUDA_R_32F) &&
-           (!k->fp8 || describe_fp8(b, c->product)) &&
+    return !b->desc_create(&c->product, compute, CUDA_R_32F) && (!k->fp8 || describe_fp8(b, c->product)) &&
            !b->desc_set(c->product, CUBLASLT_MATMUL_DESC_TRANSA, &w_op, sizeof w_op) &&
            !b->desc_set(c->product, CUBLASLT_MATMUL_DESC_TRANSB, &x_op, sizeof x_op) &&
            !b->layout_create(&c->w, type, (uint64_t)(k->w_transposed ? k->k : k->n),

@@ -141,6 +141,7 @@ const struct device_ops hone_device = {
     .name = "cuda",
     .tf32 = true,
     .narrow_gradients = true,
+    .offload = OFFLOAD_TO_HOST,
     .open = cuda_open,
     .close = cuda_close,
     .present = cuda_present,

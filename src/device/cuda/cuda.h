@@ -28,7 +28,9 @@ struct store {
     int rows;
     int64_t pad; /* bf16 matrices have so many more columns and rows, for an adapter's numbers (products.c) */
     int64_t fp8_pad;      /* the same of matrices in fp8 (fp8.c) */
-    unsigned char *block; /* all of them */
+    unsigned char *block; /* all of them but … */
+    unsigned char *host; /* … those that are offloaded: page-locked memory of the host, where kernels read and
+                            write them over the bus; or NULL */
     unsigned char *arena; /* shared by the programs over this store */
     uint64_t arena_bytes;
 };

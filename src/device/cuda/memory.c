@@ -7,6 +7,7 @@
 #include "base/text.h"
 #include "device/cuda/cuda.h"
 #include "device/cuda/fp8.h"
+#include "device/cuda/offload.h"
 
 bool cuda_allocate(void **out, uint64_t bytes, const char *what, struct error *err) {
     char text[32];
@@ -105,12 +106,14 @@ static bool copy_row(struct store *store, int row, void *to, const void *from, s
     const struct state_row *r = &store->table->rows[row];
     cudaStream_t stream = store->device->stream;
     bool in = kind == cudaMemcpyHostToDevice;
+    bool offloaded = r->offloaded || (r->parent >= 0 && store->table->rows[r->parent].offloaded);
     const char *doing = in ? "copy to the GPU" : "copy from the GPU";
     if (r->fp8)
         return in ? fill_fp8(store, row, from, bytes, err)
                   : error_set(err, ERROR_INTERNAL, "store", "row %d is kept in fp8 alone", row);
     if (!store->pad || !cuda_is_padded(store->table, row))
-        return cuda_check(cudaMemcpyAsync(to, from, bytes, kind, stream), doing, err);
+        return cuda_check(cudaMemcpyAsync(to, from, bytes, offloaded ? cudaMemcpyHostToHost : kind, stream),
+                          doing, err);
     size_t width = (size_t)r->dim[1] * 2, wide = width + (size_t)store->pad * 2;
     return cuda_check(
         cudaMemcpy2DAsync(to, in ? wide : width, from, in ? width : wide, width, bytes / width, kind, stream),
@@ -128,6 +131,42 @@ static bool fill_mapped(struct store *store, struct error *err) {
     return ok && cuda_wait(store->device, err);
 }
 
+/* Bytes on the device and, of what is offloaded, on the host. */
+static bool store_bytes(const struct state_table *table, int64_t rank, uint64_t out[2], struct error *err) {
+    uint64_t bytes = 0;
+    out[0] = out[1] = 0;
+    for (int i = 0; i < table->count; i++) {
+        uint64_t *total = &out[table->rows[i].offloaded];
+        if (table->rows[i].parent < 0 &&
+            (!stored_bytes(table, i, rank, &bytes) || !checked_add(*total, bytes, total)))
+            return error_no_memory(err, "store", 0);
+    }
+    return true;
+}
+
+static bool open_blocks(struct store *store, int64_t rank, struct error *err) {
+    const struct state_table *table = store->table;
+    uint64_t total[2], bytes = 0;
+    if (!store_bytes(table, rank, total, err) ||
+        !cuda_allocate((void **)&store->block, total[0], "the model with its state", err) ||
+        !cuda_check(cudaMemsetAsync(store->block, 0, (size_t)total[0], store->device->stream), "clear memory",
+                    err) ||
+        (total[1] && !offload_allocate((void **)&store->host, total[1], err)))
+        return false;
+    if (total[1]) memset(store->host, 0, (size_t)total[1]);
+    unsigned char *at[2] = {store->block, store->host};
+    for (int i = 0; i < table->count; i++) {
+        unsigned char **next = &at[table->rows[i].offloaded];
+        if (table->rows[i].parent >= 0) continue;
+        store->data[i] = *next;
+        *next += stored_bytes(table, i, rank, &bytes) ? bytes : 0;
+    }
+    for (int i = 0; i < table->count; i++)
+        if (table->rows[i].parent >= 0)
+            store->data[i] = store->data[table->rows[i].parent] + table->rows[i].offset;
+    return true;
+}
+
 bool cuda_store_open(struct device *device, const struct state_table *table, struct store **out,
                      struct error *err) {
     *out = NULL;
@@ -138,27 +177,11 @@ bool cuda_store_open(struct device *device, const struct state_table *table, str
     store->table = table;
     store->rows = table->count;
     store->data = mem_calloc((size_t)table->count + 1, sizeof *store->data);
-    uint64_t total = 0, bytes = 0;
     int64_t rank = rank_of(table);
     store->pad = pad_of(rank);
     store->fp8_pad = fp8_pad(rank);
-    bool ok = store->data || error_no_memory(err, "store", 0);
-    for (int i = 0; ok && i < table->count; i++)
-        if (table->rows[i].parent < 0 &&
-            (!stored_bytes(table, i, rank, &bytes) || !checked_add(total, bytes, &total)))
-            ok = error_no_memory(err, "store", 0);
-    ok = ok && cuda_allocate((void **)&store->block, total, "the model with its state", err) &&
-         cuda_check(cudaMemsetAsync(store->block, 0, (size_t)total, device->stream), "clear memory", err);
-    uint64_t at = 0;
-    for (int i = 0; ok && i < table->count; i++) {
-        if (table->rows[i].parent >= 0) continue;
-        store->data[i] = store->block + at;
-        at += stored_bytes(table, i, rank, &bytes) ? bytes : 0;
-    }
-    for (int i = 0; ok && i < table->count; i++)
-        if (table->rows[i].parent >= 0)
-            store->data[i] = store->data[table->rows[i].parent] + table->rows[i].offset;
-    ok = ok && fill_mapped(store, err);
+    bool ok = (store->data || error_no_memory(err, "store", 0)) && open_blocks(store, rank, err) &&
+              fill_mapped(store, err);
     if (!ok) cuda_store_close(&store);
     *out = store;
     return ok;
@@ -168,6 +191,7 @@ void cuda_store_close(struct store **handle) {
     struct store *store = *handle;
     if (!store) return;
     cudaFree(store->block);
+    cudaFreeHost(store->host);
     cudaFree(store->arena);
     mem_free(store->data);
     mem_free(store);

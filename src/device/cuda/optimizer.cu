@@ -121,7 +121,7 @@ static __global__ void each(struct update u) {
 
 /* ---- AdamW in 8 bits (op/optimizer_8bit.c): a thread for each number of a block of 256 ---- */
 
-static_assert(cuda_piece % optimizer_block == 0, "a piece is made of whole blocks");
+static_assert((int)cuda_piece % (int)optimizer_block == 0, "a piece is made of whole blocks");
 
 /* What encoding compares with: bound[k] lies between magnitude k and k + 1, of which there are `count`. */
 static __device__ inline void load_bounds(float *bound, const float *magnitudes, int count) {

@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "device/cuda/cuda.h"
 #include "device/cuda/fp8.h"
+#include "device/cuda/offload.h"
 #include "device/cuda/replay.h"
 #include "device/cuda/trace.h"
 
@@ -32,8 +33,9 @@ struct program {
     unsigned runs;
     struct converted last;
     struct replays replays;
-    struct trace *trace; /* NULL: nobody has asked for a timeline */
-    int64_t pad;         /* the largest of all nodes' ranks */
+    struct offload *offload; /* NULL: the plan offloads nothing */
+    struct trace *trace;     /* NULL: nobody has asked for a timeline */
+    int64_t pad;             /* the largest of all nodes' ranks */
 };
 
 const struct cuda_kernel *cuda_kernel_of(enum op_code op) {
@@ -194,7 +196,8 @@ bool cuda_compile(struct device *device, const struct plan *plan, struct store *
         if (rank > program->pad) program->pad = rank;
     }
     ok = ok && cuda_reserve(store, plan->arena_bytes + plan->workspace_bytes, err) &&
-         open_inputs(program, err) && make_tables(program, err);
+         open_inputs(program, err) && make_tables(program, err) &&
+         offload_open(&program->offload, device, plan, err);
     if (!ok) cuda_program_close(&program);
     *out = program;
     return ok;
@@ -212,6 +215,7 @@ void cuda_program_close(struct program **handle) {
     }
     cudaFree(program->inputs);
     trace_close(&program->trace);
+    offload_close(&program->offload);
     replays_release(&program->replays);
     mem_free(program->kernels);
     mem_free(program->tables);
@@ -286,7 +290,8 @@ static struct operand place(const struct program *program, const struct binding 
     if (value->kind == VALUE_STATE) place_state(program->store, value->which, &operand);
     if (value->kind == VALUE_INPUT) operand.data = program->inputs + program->offset[value->which];
     if (value->kind == VALUE_TRANSIENT && program->plan->offset[id] != UINT64_MAX)
-        operand.data = program->store->arena + program->plan->offset[id];
+        operand.data = value->offloaded ? offload_place(program->offload, id)
+                                        : program->store->arena + program->plan->offset[id];
     return operand;
 }
 
@@ -312,6 +317,8 @@ static bool run_node(struct program *program, const struct binding *binding, int
     call.ranges.segment = (const int32_t *)(const void *)(in + program->offset[INPUT_COUNT + RANGE_SEGMENT]);
     for (int i = 0; i < node->inputs; i++) call.in[i] = place(program, binding, node->input[i]);
     for (int o = 0; o < node->outputs; o++) call.out[o] = place(program, binding, node->output[o]);
+    if (offload_owns(program->offload, n))
+        return offload_copy(program->offload, n, &call.out[0], &call.in[0], err);
     if (!program->kernels[n]->run(&call, err)) return false;
     cudaError_t status = cudaGetLastError();
     return status == cudaSuccess || error_set(err, ERROR_FAILED, "cuda", "the operation %s failed: %s",
@@ -332,11 +339,17 @@ static bool run_nodes(void *user, struct error *err) {
     bool timed = binding->timeline != NULL;
     bool ok = !timed || trace_begin(&program->trace, program->store->device, graph->node_count, err);
     for (int n = 0; ok && n < graph->node_count; n++) {
-        ok = operands_go_on(binding, err) && run_node(program, binding, n, err);
+        ok = operands_go_on(binding, err) && offload_wait(program->offload, n, err) &&
+             run_node(program, binding, n, err);
+        /* Whoever looks at each node has it alone. */
+        if (ok && (timed || binding->after)) ok = offload_join(program->offload, n, err);
         if (ok && timed) trace_node(program->trace, n);
         if (ok && binding->after) ok = binding->after(binding->user, n, err);
     }
-    return ok && (!timed || trace_end(program->trace, graph, binding, err));
+    /* A run that ends early too: the next one uses the same places. */
+    struct error ignored;
+    bool joined = offload_join(program->offload, graph->node_count - 1, ok ? err : &ignored);
+    return ok && joined && (!timed || trace_end(program->trace, graph, binding, err));
 }
 
 bool cuda_run(struct program *program, const struct binding *binding, struct error *err) {
@@ -365,12 +378,13 @@ bool cuda_read(struct program *program, int value, void *data, size_t bytes, str
         bytes > plan->bytes[value])
         return error_set(err, ERROR_INTERNAL, "program", "value %d cannot be read", value);
     const struct value *v = &plan->graph->values[value];
-    const unsigned char *from = program->store->arena + plan->offset[value];
+    const unsigned char *from =
+        v->offloaded ? offload_place(program->offload, value) : program->store->arena + plan->offset[value];
     cudaStream_t stream = program->store->device->stream;
     size_t element = dtype_row(v->dtype)->bytes, width = (size_t)(v->rank > 1 ? v->dim[1] : 1) * element;
     cudaError_t status = v->padding
                              ? cudaMemcpy2DAsync(data, width, from, width + (size_t)v->padding * element,
-                                                 width, bytes / width, cudaMemcpyDeviceToHost, stream)
-                             : cudaMemcpyAsync(data, from, bytes, cudaMemcpyDeviceToHost, stream);
+                                                 width, bytes / width, cudaMemcpyDefault, stream)
+                             : cudaMemcpyAsync(data, from, bytes, cudaMemcpyDefault, stream);
     return cuda_check(status, "copy from the GPU", err) && cuda_wait(program->store->device, err);
 }

@@ -173,6 +173,7 @@ static void ref_program_close(struct program **program) {
 const struct device_ops device_ref = {
     .abi = device_abi,
     .name = "ref",
+    .offload = OFFLOAD_TO_FILE,
     .open = ref_open,
     .close = ref_close,
     .describe = ref_describe,
@@ -183,7 +184,6 @@ const struct device_ops device_ref = {
     .store_close = host_store_close,
     .reserve = host_reserve,
     .shrink = host_shrink,
-    .reserve_file = host_reserve_file,
     .upload = host_upload,
     .download = host_download,
     .row = host_row,
