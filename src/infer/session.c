@@ -24,7 +24,7 @@ struct session {
     struct stops stops; /* the adapter's */
     struct method method;
     enum dtype compute, base;
-    bool fp8;
+    bool compute_auto, fp8;
     uint64_t memory; /* bytes that the plan may take; 0: no bound */
     struct render render;
     const struct device_ops *ops;
@@ -52,9 +52,21 @@ static bool open_device(struct session *s, const struct session_options *options
     return s->ops && device_open(s->ops, &s->device, &device, err);
 }
 
+/* Unless the user names a type: a GPU computes as in training; a processor in f32, with the cache in f16,
+ * whose reading a long text's decoding waits for. */
+static bool choose_types(struct session *s, enum dtype *cache, struct error *err) {
+    *cache = s->compute;
+    if (!s->compute_auto) return true;
+    if (s->ops->memory && !engine_auto_compute(s->ops, s->device, &s->compute, err)) return false;
+    *cache = s->compute == DTYPE_F32 ? DTYPE_F16 : s->compute;
+    return true;
+}
+
 static bool start_engine(struct session *s, struct error *err) {
     struct state_options state = {
-        .compute = s->compute, .fp8 = s->fp8, .base = s->base, .slots = s->slot_count, .context = s->context};
+        .fp8 = s->fp8, .base = s->base, .slots = s->slot_count, .context = s->context};
+    if (!choose_types(s, &state.cache, err)) return false;
+    state.compute = s->compute;
     int64_t tokens = s->context < prefill_tokens ? s->context : prefill_tokens;
     if (tokens < s->slot_count) tokens = s->slot_count;
     struct graph_sizes prefill = {.tokens = tokens, .targets = s->slot_count, .segments = s->slot_count};
@@ -87,6 +99,7 @@ bool session_open(struct session **out, const char *model_path, const struct ses
     *out = NULL;
     if (!s) return error_no_memory(err, "generate", sizeof *s);
     s->compute = options->compute;
+    s->compute_auto = options->compute_auto;
     s->fp8 = options->fp8;
     s->memory = options->memory;
     bool ok = model_open(&s->model, model_path, err) &&

@@ -20,7 +20,8 @@ struct session_options {
     const char *device;    /* "auto" */
     int threads;           /* 0: all */
     const char *mask;      /* instruction sets to leave unused, or NULL */
-    enum dtype compute;    /* DTYPE_F32 or DTYPE_BF16 */
+    enum dtype compute;    /* f32, bf16 or f16 */
+    bool compute_auto;     /* `compute` is not looked at: as the device likes it, the cache in 16 bits */
     bool fp8;              /* frozen linears */
     bool tf32;             /* round what products in f32 take */
     struct render_options render;

@@ -24,6 +24,7 @@ bool talk_open(struct session **out, struct job *job, struct error *err) {
         .threads = (int)recipe->threads,
         .mask = mask,
         .compute = recipe_compute(recipe),
+        .compute_auto = recipe->compute == COMPUTE_AUTO,
         .fp8 = recipe->compute == COMPUTE_FP8,
         .tf32 = recipe->compute == COMPUTE_TF32,
         .memory = recipe->memory,

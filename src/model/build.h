@@ -68,6 +68,7 @@ struct state_options {
     const struct group_rules *groups; /* when training; NULL: one group, as the run's numbers say */
     bool average;                     /* keep a moving average of the trained values */
     int64_t slots, context;           /* > 0: a cache of this many sequences and tokens each */
+    enum dtype cache;                 /* what it holds keys and values in: f32, bf16 or f16 */
 };
 
 /* The method may be all zero: the plain model. Model must outlive the state. */

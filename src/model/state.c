@@ -284,12 +284,12 @@ static void add_trained(struct model_state *state, bool train, bool average) {
         state->scaling = state_add(table, STATE_OPTIMIZER, DTYPE_F32, 1, &columns, "loss_scaling");
 }
 
-static void add_cache(struct model_state *state, int64_t slots, int64_t context) {
+static void add_cache(struct model_state *state, int64_t slots, int64_t context, enum dtype dtype) {
     const struct model_config *config = &state->model->config;
     int64_t dim[4] = {slots, config->kv_heads, context, config->head_dim};
     for (int64_t layer = 0; layer < config->layers; layer++) {
-        state->cache_k[layer] = state_add(&state->table, STATE_CACHE, state->compute, 4, dim, "cache_k");
-        state->cache_v[layer] = state_add(&state->table, STATE_CACHE, state->compute, 4, dim, "cache_v");
+        state->cache_k[layer] = state_add(&state->table, STATE_CACHE, dtype, 4, dim, "cache_k");
+        state->cache_v[layer] = state_add(&state->table, STATE_CACHE, dtype, 4, dim, "cache_v");
     }
 }
 
@@ -323,7 +323,7 @@ bool model_state_build(struct model_state *out, const struct model *model, const
     out->cache_v = out->cache_k + layers;
     add_weights(out);
     add_trained(out, options->train, options->average);
-    if (options->slots > 0) add_cache(out, options->slots, options->context);
+    if (options->slots > 0) add_cache(out, options->slots, options->context, options->cache);
     bool ok = !out->table.failed || error_no_memory(err, "model", 0);
     if (ok && options->groups) ok = groups_assign(&out->parts, options->groups, &out->groups, err);
     if (!ok) model_state_release(out);

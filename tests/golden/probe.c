@@ -21,6 +21,7 @@ bool probe_open(struct probe *p, const char *model, const char *adapter, const s
                                   .decoded = o->decoded,
                                   .train = adapter || o->full,
                                   .slots = o->with_logits,
+                                  .cache = o->compute,
                                   .context = o->tokens};
     if (!engine_base_of(p->adapter, o->base_type, p->model, &state.base, err)) return false;
     p->ops = device_find(o->device, err);
