@@ -101,8 +101,9 @@ bool graph_recompute(struct graph *graph, enum graph_keep keep, struct error *er
         r.clone[v] = -1;
         producer[v] = made_by;
         bool again = made_by >= 0 && (keep == GRAPH_KEEP_EDGES || op_row(graph->nodes[made_by].op)->cheap);
+        /* A number a row takes no memory to speak of, and what it stands for may be all that is wanted. */
         r.inside[v] = again && !graph->nodes[made_by].backward && graph->nodes[made_by].block >= 0 &&
-                      !graph->values[v].keep;
+                      !graph->values[v].keep && graph->values[v].rank > 1;
     }
     for (int n = 0; ok && n < graph->node_count; n++) {
         const struct node *node = &graph->nodes[n];

@@ -8,6 +8,7 @@
 
 #include "graph/graph.h"
 #include "op/device_kernel_cases.h"
+#include "op/device_layer.h"
 #include "tensor/stored_parts.h"
 
 static const struct device_ops *ops;
@@ -369,6 +370,86 @@ static void products_in_fp8(void **state) {
                           types & 2 ? DTYPE_BF16 : DTYPE_F32, types & 4);
 }
 
+static bool goes_on(void *user, int node, struct error *err) {
+    (void)user;
+    (void)node;
+    (void)err;
+    return true;
+}
+
+/* What is looked at, after a run from the same beginning. */
+static void layer_run(struct layer *l, struct store *store, struct program *program, bool one_by_one,
+                      struct block *out) {
+    struct error err;
+    struct binding binding = {.tokens = l->tokens, .after = one_by_one ? goes_on : NULL};
+    for (int row = 0; row < l->table.count; row++)
+        assert_ok(ops->upload(store, row, l->begin[row].data, l->begin[row].bytes, &err), &err);
+    assert_ok(ops->run(program, &binding, &err), &err);
+    for (int i = 0; i < l->count; i++) {
+        const struct value *value = &l->graph.values[l->looked_at[i]];
+        out[i] = block_open(value_bytes(value));
+        bool ok = value->kind == VALUE_STATE
+                      ? ops->download(store, value->which, out[i].data, out[i].bytes, &err)
+                      : ops->read(program, l->looked_at[i], out[i].data, out[i].bytes, &err);
+        assert_ok(ok, &err);
+    }
+}
+
+/* Roots of mean squares: numbers that are rounded to bf16 in between may end one unit apart, a few of them.
+ */
+static void layer_compare(const struct layer *l, const struct block *a, const struct block *b) {
+    for (int i = 0; i < l->count; i++) {
+        const struct value *value = &l->graph.values[l->looked_at[i]];
+        double *x = decoded(&a[i], value->dtype, value_elements(value)), squares = 0, apart = 0;
+        double *y = decoded(&b[i], value->dtype, value_elements(value));
+        for (int64_t e = 0; e < value_elements(value); e++) {
+            squares += y[e] * y[e];
+            apart += (x[e] - y[e]) * (x[e] - y[e]);
+        }
+        if (!(sqrt(apart) <= 1e-3 * sqrt(squares)))
+            fail_msg("%lld tokens, %lld wide, rank %lld: value %d differs by %g of its size",
+                     (long long)l->tokens, (long long)l->width, (long long)l->rank, i, sqrt(apart / squares));
+        mem_free(x);
+        mem_free(y);
+    }
+}
+
+static void check_layer(int64_t tokens, int64_t width, int64_t rank) {
+    struct layer l;
+    struct plan plan;
+    struct store *store;
+    struct program *program;
+    struct error err;
+    struct block out[3][layer_values] = {0};
+    layer_build(&l, tokens, width, rank);
+    if (ops->arrange) ops->arrange(device, &l.graph);
+    assert_ok(plan_build(&plan, &l.graph, ask_workspace, device, &err), &err);
+    assert_ok(ops->store_open(device, &l.table, &store, &err), &err);
+    assert_ok(ops->reserve(store, plan.arena_bytes + plan.workspace_bytes, &err), &err);
+    assert_ok(ops->compile(device, &plan, store, &program, &err), &err);
+    for (int run = 0; run < 3; run++) layer_run(&l, store, program, run == 2, out[run]);
+    layer_compare(&l, out[0], out[2]);
+    for (int i = 0; i < l.count; i++)
+        if (memcmp(out[0][i].data, out[1][i].data, out[0][i].bytes))
+            fail_msg("%lld tokens: other bits in the second run", (long long)tokens);
+    for (int run = 0; run < 3; run++)
+        for (int i = 0; i < l.count; i++) free(out[run][i].memory);
+    ops->program_close(&program);
+    ops->store_close(&store);
+    plan_release(&plan);
+    layer_release(&l);
+}
+
+static void nodes_yield_together_what_they_do_one_by_one(void **state) {
+    (void)state;
+    for (int64_t rank = 3; rank <= 35; rank += 16) {
+        check_layer(9, 80, rank);
+        check_layer(77, 136, rank);
+        check_layer(1000, 264, rank);
+    }
+    check_layer(40, 128, 16);
+}
+
 static bool open_device(void) {
     struct error err;
     char text[error_text_size];
@@ -383,7 +464,7 @@ static bool open_device(void) {
 
 int main(void) {
     static enum op_code codes[OP_COUNT];
-    static struct CMUnitTest tests[OP_COUNT + 3];
+    static struct CMUnitTest tests[OP_COUNT + 4];
     size_t count = 0;
     if (!open_device()) return 77;
     for (int op = 0; op < OP_COUNT; op++) {
@@ -395,6 +476,7 @@ int main(void) {
     tests[count++] = (struct CMUnitTest)cmocka_unit_test(stored_types_decode_to_the_same_bits);
     tests[count++] = (struct CMUnitTest)cmocka_unit_test(types_with_scales_apart_decode_to_the_same_bits);
     tests[count++] = (struct CMUnitTest)cmocka_unit_test(products_in_fp8);
+    tests[count++] = (struct CMUnitTest)cmocka_unit_test(nodes_yield_together_what_they_do_one_by_one);
     if (getenv("HONE_TEST_FILTER")) cmocka_set_test_filter(getenv("HONE_TEST_FILTER"));
     int failed = _cmocka_run_group_tests(ops->name, tests, count, NULL, NULL);
     ops->close(&device);

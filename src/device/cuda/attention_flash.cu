@@ -5,9 +5,7 @@
  * so a tile of rows needs the keys from its first row's start to its last row. Scores never leave registers:
  * the fragments that a product yields are those that the next one takes. The gradient has two kernels, one
  * with a tile of rows (dq), one with a tile of keys (dk, dv): 7 products instead of 5, but every sum is made
- * by one warp in a fixed order, and nothing is summed in memory.
- *
- * Fragments of mma.m16n8k16: a thread of lane l has rows l/4 and l/4 + 8, columns 2 (l%4) and the next. */
+ * by one warp in a fixed order, and nothing is summed in memory. */
 #include "device/cuda/attention_tile.cuh"
 
 constexpr int warps = 4, threads = 32 * warps; /* of a block */
@@ -29,19 +27,6 @@ static __device__ inline void load_tile(bf16 *tile, const struct array &x, int64
     }
 }
 
-static __device__ inline void load_matrices(uint32_t (&r)[4], const bf16 *at) {
-    unsigned address = shared_address(at);
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];\n"
-                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(address));
-}
-static __device__ inline void load_transposed(uint32_t (&r)[4], const bf16 *at) {
-    unsigned address = shared_address(at);
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];\n"
-                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(address));
-}
-
 /* The left operand: 16 rows, 16 columns from (row, column). */
 template <int D>
 static __device__ inline void left_of(uint32_t (&a)[4], const bf16 *tile, int row, int column) {
@@ -60,13 +45,6 @@ template <int D>
 static __device__ inline void right_columns(uint32_t (&b)[4], const bf16 *tile, int row, int column) {
     int lane = threadIdx.x % 32;
     load_transposed(b, tile + (row + lane % 8 + lane / 8 % 2 * 8) * row_stride<D> + column + lane / 16 * 8);
-}
-
-static __device__ inline void multiply(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-                 "{%0,%1,%2,%3};\n"
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
 /* sums [16 M, 8 N] += left yᵀ; left(a, m, k) gives the m-th fragment of 16 columns. A fragment of y serves M

@@ -1,20 +1,12 @@
 /* What the kernels of attention on tensor cores share (attention_flash.cu, attention_wgmma.cu): copies to
- * shared memory, a thread's rows of a tile, its softmax, its mask, its way to memory.
- *
- * A thread of lane l has rows l/4 and l/4 + 8 of a fragment of 16 rows, columns 2 (l%4) and the next of every
- * eight. */
+ * shared memory, a thread's rows of a tile, its softmax, its mask, its way to memory. */
 #ifndef HONE_DEVICE_CUDA_ATTENTION_TILE_CUH
 #define HONE_DEVICE_CUDA_ATTENTION_TILE_CUH
 
 #include <climits>
 
-#include "device/cuda/kernel.cuh"
+#include "device/cuda/fragments.cuh"
 
-typedef __nv_bfloat16 bf16;
-
-static __device__ inline unsigned shared_address(const void *at) {
-    return (unsigned)__cvta_generic_to_shared(at);
-}
 /* 16 bytes, or as many zeros. */
 static __device__ inline void copy16(unsigned to, const bf16 *from, bool there) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(to), "l"(from), "r"(there ? 16 : 0));

@@ -152,6 +152,52 @@ struct thin {
     int64_t rows, columns, rank, along, across;
 };
 void cuda_thin(const struct thin *thin, cudaStream_t stream);
+/* ---- pass.cu: one reading of wide rows for all the products of low rank that need them ---- */
+
+enum { pass_ranks = 16, pass_most = 3 };
+/* What the rows v [rows, width] are; stored as bf16 where nothing else is said. The width is a multiple of
+ * 8. */
+enum pass_kind {
+    PASS_ROWS,    /* in[0], bf16 or f32; its copy in bf16 goes to out[0], which may be absent */
+    PASS_NORM,    /* in[0] · rstd · weight, of f32; not written */
+    PASS_GLU,     /* silu(in[0]) · in[1], written to out[0] */
+    PASS_GLU_GRAD /* dgate and dup, written to out[0] and out[1], and silu(gate) · up; of gate, up, dy. out[i]
+                     may lie on in[i] */
+};
+/* Products along the rows, sums[t, r] = Σ_c v[t, c] f[c, r], and across them, sums[c, r] = Σ_t v[t, c]
+ * f[t, r], in parts of the sum. */
+struct pass_factor {
+    struct array numbers; /* f32 or bf16, (i, r) at i · numbers.stride + r · column; absent: zeros */
+    int64_t column;
+    int rank;    /* up to pass_ranks */
+    float *sums; /* [parts, rows or width, pass_ranks]; NULL: not wanted */
+};
+/* along and across: of PASS_ROWS `alongs` and `acrosses` of one v, where both are there as many; of PASS_NORM
+ * `acrosses`; of PASS_GLU one along; of PASS_GLU_GRAD along of dgate and dup, across of all three. */
+struct pass {
+    enum pass_kind kind;
+    struct array in[3], out[2], weight; /* [width] */
+    const float *rstd;                  /* [rows] */
+    int64_t rows, width;
+    int alongs, acrosses;
+    struct pass_factor along[pass_most], across[pass_most];
+};
+void cuda_pass(const struct pass *pass, cudaStream_t stream);
+/* Into how many parts the sums along and across are split. */
+int64_t cuda_pass_along_parts(const struct pass *pass);
+int64_t cuda_pass_across_parts(const struct pass *pass);
+/* y(i, r) = factor · Σ_parts sums[part, i, r] (+ y), y(i, r) at i · row + r · column. */
+struct pass_sum {
+    const float *sums;
+    int64_t parts, rows;
+    int rank;
+    struct array y;
+    int64_t row, column;
+    float factor;
+    bool adds;
+};
+void cuda_pass_sums(const struct pass_sum *sums, int count, cudaStream_t stream); /* up to pass_most + 1 */
+
 /* ---- few.cu ---- */
 
 enum { cuda_few_rows = 8 };

@@ -12,6 +12,7 @@
 #include "device/cuda/blas.h"
 #include "device/cuda/cuda.h"
 #include "device/cuda/fp8.h"
+#include "device/cuda/passes.h"
 
 /* ---- operands in the compute type ---- */
 
@@ -38,38 +39,43 @@ int64_t cuda_node_rank(const struct graph *graph, const struct node *node) {
     return rank <= most_pad ? rank : 0;
 }
 
-/* Room for a decoded copy of input i of a node; 0: it is read where it lies. */
-static size_t copy_bytes(const struct graph *graph, const struct node *node, int i, enum dtype compute) {
+size_t cuda_copy_bytes(const struct graph *graph, const struct node *node, int i, enum dtype compute) {
     const struct value *value = &graph->values[node->input[i]];
     size_t rows = (size_t)value->dim[0] + most_pad,
            width = (size_t)(value->rank > 1 ? value->dim[1] : 1) + most_pad;
     return value->dtype == compute ? 0 : cuda_round(rows * width * type_bytes(compute));
 }
 
-/* Input i as the product reads it; copies are call->pad wider and longer than it is. The last copy of an
- * activation is kept for the nodes that follow: gradients read the same dy two or three times. */
-static struct array operand(struct call *call, int i) {
+/* Copies are call->pad wider and longer than the input. The last one of an activation is kept for the nodes
+ * that follow: gradients read the same dy two or three times. */
+bool cuda_copy_place(struct call *call, int i, struct array *copy) {
     const struct operand *in = &call->in[i];
     struct converted *last = call->last;
     int id = call->node->input[i];
-    if (in->dtype == call->compute) return array_of(in);
     bool transient = call->graph->values[id].kind == VALUE_TRANSIENT;
-    int64_t rows = in->dim[0], width = in->rank > 1 ? in->dim[1] : 1;
-    struct array copy = {NULL, call->compute, width + call->pad};
+    *copy = (struct array){NULL, call->compute, (in->rank > 1 ? in->dim[1] : 1) + call->pad};
     /* Where this node would put it, too: behind the library's room. */
     if (transient && last->value == id && last->type == call->compute && call->used == blas_workspace &&
         last->data == call->workspace + blas_workspace) {
         call->used = (size_t)(last->end - call->workspace);
-        copy.data = last->data;
-        return copy;
+        copy->data = last->data;
+        return true;
     }
-    size_t bytes = (size_t)((rows + call->pad) * copy.stride) * type_bytes(call->compute);
-    copy.data = call_scratch(call, bytes);
-    struct matrix from = matrix_of(in);
-    cuda_decode(copy, &from, rows, width, call->stream);
+    size_t bytes = (size_t)((in->dim[0] + call->pad) * copy->stride) * type_bytes(call->compute);
+    copy->data = call_scratch(call, bytes);
     if (transient)
-        *last =
-            (struct converted){id, call->compute, copy.data, (unsigned char *)copy.data + cuda_round(bytes)};
+        *last = (struct converted){id, call->compute, copy->data,
+                                   (unsigned char *)copy->data + cuda_round(bytes)};
+    return false;
+}
+
+/* Input i as the product reads it. */
+static struct array operand(struct call *call, int i) {
+    const struct operand *in = &call->in[i];
+    struct array copy = array_of(in);
+    if (in->dtype == call->compute || cuda_copy_place(call, i, &copy)) return copy;
+    struct matrix from = matrix_of(in);
+    cuda_decode(copy, &from, in->dim[0], in->rank > 1 ? in->dim[1] : 1, call->stream);
     return copy;
 }
 
@@ -88,7 +94,13 @@ void cuda_lay(struct call *call, const struct thin *thin, struct product *p) {
 static size_t two_operands(const struct graph *graph, const struct node *node) {
     enum dtype compute = operand_compute(graph, node);
     if (node->attributes.fp8) return fp8_workspace(graph, node);
-    return blas_workspace + copy_bytes(graph, node, 0, compute) + copy_bytes(graph, node, 1, compute);
+    return blas_workspace + cuda_copy_bytes(graph, node, 0, compute) +
+           cuda_copy_bytes(graph, node, 1, compute);
+}
+
+static size_t linear_workspace(const struct graph *graph, const struct node *node) {
+    size_t product = two_operands(graph, node), pass = passes_workspace(graph, node);
+    return product > pass ? product : pass;
 }
 
 /* Element `numbers` of an array on. */
@@ -216,7 +228,7 @@ static size_t head_workspace(const struct graph *graph, const struct node *node)
     int low = low_input(node->op);
     size_t adapter = 0;
     for (int i = low; node->op == OP_HEAD_GRAD && node->input[low] >= 0 && i < low + 2; i++)
-        adapter += copy_bytes(graph, node, i, operand_compute(graph, node));
+        adapter += cuda_copy_bytes(graph, node, i, operand_compute(graph, node));
     return two_operands(graph, node) + adapter +
            cuda_round((size_t)(piece_rows(x->dim[0], w->dim[0]) * logit_stride(w->dim[0])) * sizeof(float));
 }
@@ -357,9 +369,9 @@ static bool head_forward(struct call *call, struct error *err) { return head_row
 static bool head_grad(struct call *call, struct error *err) { return head_rows(call, true, err); }
 
 const struct cuda_kernel cuda_kernels_products[] = {
-    {OP_LINEAR, linear, two_operands, NULL},
-    {OP_LINEAR_GRAD_X, linear_grad_x, two_operands, NULL},
-    {OP_LINEAR_GRAD_W, linear_grad_w, two_operands, NULL},
+    {OP_LINEAR, linear, linear_workspace, NULL},
+    {OP_LINEAR_GRAD_X, linear_grad_x, linear_workspace, NULL},
+    {OP_LINEAR_GRAD_W, linear_grad_w, linear_workspace, NULL},
     {OP_HEAD, head_forward, head_workspace, NULL},
     {OP_HEAD_GRAD, head_grad, head_workspace, NULL},
     {.run = NULL},

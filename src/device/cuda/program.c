@@ -7,6 +7,7 @@
 #include "device/cuda/cuda.h"
 #include "device/cuda/fp8.h"
 #include "device/cuda/offload.h"
+#include "device/cuda/passes.h"
 #include "device/cuda/replay.h"
 #include "device/cuda/trace.h"
 
@@ -31,6 +32,7 @@ struct program {
     unsigned char *inputs;         /* on the device */
     cudaEvent_t copied[slots];
     unsigned runs;
+    struct passes *passes;
     struct converted last;
     struct replays replays;
     struct offload *offload; /* NULL: the plan offloads nothing */
@@ -198,6 +200,9 @@ bool cuda_compile(struct device *device, const struct plan *plan, struct store *
     ok = ok && cuda_reserve(store, plan->arena_bytes + plan->workspace_bytes, err) &&
          open_inputs(program, err) && make_tables(program, err) &&
          offload_open(&program->offload, device, plan, err);
+    /* Copies back are waited for by the first node that reads them in the plan's order, which is kept then.
+     */
+    if (ok && !program->offload) ok = passes_open(&program->passes, plan, err);
     if (!ok) cuda_program_close(&program);
     *out = program;
     return ok;
@@ -217,6 +222,7 @@ void cuda_program_close(struct program **handle) {
     trace_close(&program->trace);
     offload_close(&program->offload);
     replays_release(&program->replays);
+    passes_close(&program->passes);
     mem_free(program->kernels);
     mem_free(program->tables);
     mem_free(program);
@@ -295,15 +301,22 @@ static struct operand place(const struct program *program, const struct binding 
     return operand;
 }
 
-static bool run_node(struct program *program, const struct binding *binding, int n, struct error *err) {
+struct run {
+    struct program *program;
+    const struct binding *binding;
+};
+
+/* A node with its operands in this run. */
+static struct call call_of(void *user, int n) {
+    const struct run *run = user;
+    struct program *program = run->program;
     const struct graph *graph = program->plan->graph;
     const struct node *node = &graph->nodes[n];
-    struct device *device = program->store->device;
     const unsigned char *in = program->inputs;
-    struct call call = {.device = device,
+    struct call call = {.device = program->store->device,
                         .graph = graph,
                         .node = node,
-                        .stream = device->stream,
+                        .stream = program->store->device->stream,
                         .compute = operand_compute(graph, node),
                         .pad = program->pad,
                         .fp8_pad = program->store->fp8_pad,
@@ -311,36 +324,42 @@ static bool run_node(struct program *program, const struct binding *binding, int
                         .last = &program->last,
                         .table = program->tables[n].data,
                         .table_count = program->tables[n].count,
-                        .hyper = binding->inputs[INPUT_HYPER]};
+                        .hyper = run->binding->inputs[INPUT_HYPER]};
     call.ranges.start = (const int32_t *)(const void *)(in + program->offset[INPUT_COUNT + RANGE_START]);
     call.ranges.end = (const int32_t *)(const void *)(in + program->offset[INPUT_COUNT + RANGE_END]);
     call.ranges.segment = (const int32_t *)(const void *)(in + program->offset[INPUT_COUNT + RANGE_SEGMENT]);
-    for (int i = 0; i < node->inputs; i++) call.in[i] = place(program, binding, node->input[i]);
-    for (int o = 0; o < node->outputs; o++) call.out[o] = place(program, binding, node->output[o]);
+    for (int i = 0; i < node->inputs; i++) call.in[i] = place(program, run->binding, node->input[i]);
+    for (int o = 0; o < node->outputs; o++) call.out[o] = place(program, run->binding, node->output[o]);
+    return call;
+}
+
+/* Where results are looked at one by one, each node makes its own. */
+static bool run_node(struct run *run, int n, struct error *err) {
+    struct program *program = run->program;
+    bool served = false;
+    if (!run->binding->after && program->passes &&
+        !passes_run(program->passes, n, run->binding->tokens, call_of, run, &served, err))
+        return false;
+    if (served) return true;
+    struct call call = call_of(run, n);
     if (offload_owns(program->offload, n))
         return offload_copy(program->offload, n, &call.out[0], &call.in[0], err);
     if (!program->kernels[n]->run(&call, err)) return false;
     cudaError_t status = cudaGetLastError();
     return status == cudaSuccess || error_set(err, ERROR_FAILED, "cuda", "the operation %s failed: %s",
-                                              op_row(node->op)->name, cudaGetErrorString(status));
+                                              op_row(call.node->op)->name, cudaGetErrorString(status));
 }
 
-struct pass {
-    struct program *program;
-    const struct binding *binding;
-};
-
 static bool run_nodes(void *user, struct error *err) {
-    const struct pass *pass = user;
-    struct program *program = pass->program;
-    const struct binding *binding = pass->binding;
+    struct run *run = user;
+    struct program *program = run->program;
+    const struct binding *binding = run->binding;
     const struct graph *graph = program->plan->graph;
     program->last.value = -1;
     bool timed = binding->timeline != NULL;
     bool ok = !timed || trace_begin(&program->trace, program->store->device, graph->node_count, err);
     for (int n = 0; ok && n < graph->node_count; n++) {
-        ok = operands_go_on(binding, err) && offload_wait(program->offload, n, err) &&
-             run_node(program, binding, n, err);
+        ok = operands_go_on(binding, err) && offload_wait(program->offload, n, err) && run_node(run, n, err);
         /* Whoever looks at each node has it alone. */
         if (ok && (timed || binding->after)) ok = offload_join(program->offload, n, err);
         if (ok && timed) trace_node(program->trace, n);
@@ -355,17 +374,17 @@ static bool run_nodes(void *user, struct error *err) {
 bool cuda_run(struct program *program, const struct binding *binding, struct error *err) {
     enum { worth = 3 }; /* runs with the same counts before they are recorded */
     cudaStream_t stream = program->store->device->stream;
-    struct pass pass = {program, binding};
+    struct run run = {program, binding};
     if (!operands_go_on(binding, err) || !operands_check(program->plan->graph, binding, err) ||
         !copy_inputs(program, binding, err))
         return false;
-    if (binding->after || binding->timeline) return run_nodes(&pass, err);
+    if (binding->after || binding->timeline) return run_nodes(&run, err);
     struct replay *entry = replay_find(&program->replays, binding, program->store->arena);
     if (!entry->graph && !entry->refused && ++entry->seen == worth &&
-        !replay_record(entry, stream, run_nodes, &pass, err))
+        !replay_record(entry, stream, run_nodes, &run, err))
         return false;
     return entry->graph ? cuda_check(cudaGraphLaunch(entry->graph, stream), "launch a graph", err)
-                        : run_nodes(&pass, err);
+                        : run_nodes(&run, err);
 }
 
 bool cuda_finish(struct program *program, struct error *err) {

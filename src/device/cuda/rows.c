@@ -1,5 +1,5 @@
 /* Operations on rows and elements: operands of a node put onto the launches of kernels.h. */
-#include "device/cuda/cuda.h"
+#include "device/cuda/passes.h"
 
 static int64_t width_of(const struct operand *operand) { return operand->rank > 1 ? operand->dim[1] : 1; }
 
@@ -151,8 +151,8 @@ const struct cuda_kernel cuda_kernels_rows[] = {
     {OP_EMBEDDING_GRAD, embedding_grad, NULL, NULL},
     {OP_ROPE_TABLE, rope_table, NULL, NULL},
     {OP_ROPE, rope, NULL, NULL},
-    {OP_GLU, glu, NULL, NULL},
-    {OP_GLU_GRAD, glu_grad, NULL, NULL},
+    {OP_GLU, glu, passes_workspace, NULL},
+    {OP_GLU_GRAD, glu_grad, passes_workspace, NULL},
     {OP_ADD, add, NULL, NULL},
     {OP_COPY, copy, NULL, NULL},
     {OP_DROPOUT, dropout, NULL, NULL},
