@@ -53,6 +53,42 @@ static bool fold_pair(const struct graph *graph, const struct fold_row *row, str
     return true;
 }
 
+struct fold {
+    struct graph *graph;
+    int *readers; /* [values] */
+    bool *folded; /* [nodes] they are part of another one */
+};
+
+/* The node that makes what node n adds, where nobody else reads that; -1: there is none of the same
+ * operation. */
+static int chain_before(const struct fold *fold, const struct fold_row *row, int n) {
+    const struct graph *graph = fold->graph;
+    int addend = graph->nodes[n].input[row->addend];
+    if (addend < 0 || fold->readers[addend] != 1 || graph->values[addend].keep) return -1;
+    int producer = graph->values[addend].producer;
+    return producer >= 0 && graph->nodes[producer].op == graph->nodes[n].op ? producer : -1;
+}
+
+/* Gradients of adapters on one input come before those of their linears, one added to the other: a linear
+ * takes the nearest product of low rank that nobody has taken, from anywhere in the chain. */
+static void take_from_chain(const struct fold *fold, const struct fold_row *row, int n) {
+    struct graph *graph = fold->graph;
+    struct node *later = &graph->nodes[n];
+    int reader = chain_before(fold, row, n);
+    for (int low; reader >= 0; reader = low) {
+        low = chain_before(fold, row, reader);
+        struct node *node = low < 0 ? NULL : &graph->nodes[low];
+        if (!node || !fold_row(node) || rank_of(graph, row, node) >= rank_of(graph, row, later)) continue;
+        struct node base = *later;
+        if (!fold_pair(graph, row, &base, node)) continue;
+        graph->nodes[reader].input[row->addend] = base.input[row->addend];
+        base.input[row->addend] = later->input[row->addend];
+        *later = base;
+        fold->folded[low] = true;
+        return;
+    }
+}
+
 bool graph_fold(struct graph *graph, struct error *err) {
     int *readers = mem_calloc((size_t)graph->value_count + 1, sizeof *readers);
     bool *folded = mem_calloc((size_t)graph->node_count + 1, sizeof *folded);
@@ -62,16 +98,18 @@ bool graph_fold(struct graph *graph, struct error *err) {
     for (int n = 0; ok && n < graph->node_count; n++)
         for (int i = 0; i < graph->nodes[n].inputs; i++)
             if (graph->nodes[n].input[i] >= 0) readers[graph->nodes[n].input[i]]++;
-    for (int n = 0; ok && n < graph->node_count; n++) {
-        struct node *later = &graph->nodes[n];
-        const struct fold_row *row = fold_row(later);
-        int addend = row ? later->input[row->addend] : -1;
-        if (addend < 0 || readers[addend] != 1 || graph->values[addend].keep) continue;
-        int producer = graph->values[addend].producer;
-        if (producer < 0 || graph->nodes[producer].op != later->op || !fold_row(&graph->nodes[producer]))
-            continue;
-        folded[producer] = fold_pair(graph, row, later, &graph->nodes[producer]);
-    }
+    struct fold fold = {graph, readers, folded};
+    for (int equal = 0; equal < 2; equal++) /* at first a linear with what is its own, then what is left */
+        for (int n = 0; ok && n < graph->node_count; n++) {
+            const struct fold_row *row = fold_row(&graph->nodes[n]);
+            int before = row && !folded[n] ? chain_before(&fold, row, n) : -1;
+            if (before < 0) continue;
+            bool both = rank_of(graph, row, &graph->nodes[n]) == rank_of(graph, row, &graph->nodes[before]);
+            if (fold_row(&graph->nodes[before]) && both <= equal)
+                folded[before] = fold_pair(graph, row, &graph->nodes[n], &graph->nodes[before]);
+            else if (!equal)
+                take_from_chain(&fold, row, n);
+        }
     int kept = 0;
     for (int n = 0; ok && n < graph->node_count; n++)
         if (!folded[n]) graph->nodes[kept++] = graph->nodes[n];

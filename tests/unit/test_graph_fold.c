@@ -131,6 +131,20 @@ static void three_in_a_row_fold_by_twos(void **state) {
     check_fold(&graph, y, 2);
 }
 
+/* Gradients of three linears of one input and of their adapters, which come first. */
+static void every_linear_takes_an_adapter_from_the_chain(void **state) {
+    (void)state;
+    struct graph graph;
+    graph_init(&graph);
+    int dx = -1;
+    for (int i = 0; i < 6; i++) {
+        int64_t rows = i < 3 ? rank : out - i;
+        int inputs[5] = {dense(&graph, tokens, rows), dense(&graph, rows, in), dx, -1, -1};
+        dx = emit(&graph, OP_LINEAR_GRAD_X, inputs, 0.5f + (float)i);
+    }
+    check_fold(&graph, dx, 3);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_adapter_is_folded_into_its_linear),
@@ -138,6 +152,7 @@ int main(void) {
         cmocka_unit_test(what_is_read_elsewhere_or_wide_or_biased_stays),
         cmocka_unit_test(a_quantised_weight_is_no_factor_of_the_low_product),
         cmocka_unit_test(three_in_a_row_fold_by_twos),
+        cmocka_unit_test(every_linear_takes_an_adapter_from_the_chain),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
