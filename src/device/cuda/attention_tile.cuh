@@ -7,15 +7,6 @@
 
 #include "device/cuda/fragments.cuh"
 
-/* 16 bytes, or as many zeros. */
-static __device__ inline void copy16(unsigned to, const bf16 *from, bool there) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(to), "l"(from), "r"(there ? 16 : 0));
-}
-static __device__ inline void copies_commit() { asm volatile("cp.async.commit_group;\n"); }
-template <int N> static __device__ inline void copies_wait() {
-    asm volatile("cp.async.wait_group %0;\n" ::"n"(N));
-}
-
 static __device__ inline float quad_sum(float x) {
     x += __shfl_xor_sync(~0u, x, 1);
     return x + __shfl_xor_sync(~0u, x, 2);

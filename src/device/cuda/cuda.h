@@ -117,10 +117,10 @@ void *call_scratch(struct call *call, size_t bytes);
 
 /* products.c: the rank of a node's product of low rank, rounded up to whole vectors; 0: it has none */
 int64_t cuda_node_rank(const struct graph *graph, const struct node *node);
-/* Room for a copy of input i of a node in the type of its product; 0: it is read where it lies. */
-size_t cuda_copy_bytes(const struct graph *graph, const struct node *node, int i, enum dtype compute);
-/* Where the copy of input i lies, behind the room of the library: true when it is there already. */
-bool cuda_copy_place(struct call *call, int i, struct array *copy);
+/* Room for a copy of a value in the type of products; 0: it is read where it lies. */
+size_t cuda_copy_bytes(const struct value *value, enum dtype compute);
+/* Where the copy of value `id` lies, behind the room of the library: true when it is there already. */
+bool cuda_copy_place(struct call *call, int id, const struct operand *operand, struct array *copy);
 /* Prepares what a product is added to; its beta says whether there is something. */
 struct product;
 void cuda_lay(struct call *call, const struct thin *thin, struct product *p);

@@ -13,6 +13,15 @@ static __device__ inline unsigned shared_address(const void *at) {
     return (unsigned)__cvta_generic_to_shared(at);
 }
 
+/* 16 bytes, or as many zeros. */
+static __device__ inline void copy16(unsigned to, const bf16 *from, bool there) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(to), "l"(from), "r"(there ? 16 : 0));
+}
+static __device__ inline void copies_commit() { asm volatile("cp.async.commit_group;\n"); }
+template <int N> static __device__ inline void copies_wait() {
+    asm volatile("cp.async.wait_group %0;\n" ::"n"(N));
+}
+
 /* Four matrices of 8 × 8: lanes 8 i to 8 i + 7 give the rows of the i-th. */
 static __device__ inline void load_matrices(uint32_t (&r)[4], const bf16 *at) {
     unsigned address = shared_address(at);

@@ -130,8 +130,9 @@ void cuda_row_norms(float *n, const struct matrix *w, const float *a, const floa
 /* w of any type; rstd may be NULL. */
 void cuda_norm(struct array y, float *rstd, struct array x, struct array w, float epsilon, int64_t rows,
                int64_t width, cudaStream_t stream);
-void cuda_norm_grad(struct array dx, struct array dy, struct array x, struct array w, const float *rstd,
-                    struct array addend, int64_t rows, int64_t width, cudaStream_t stream);
+/* The copy, of another type than dx, may be absent. */
+void cuda_norm_grad(struct array dx, struct array copy, struct array dy, struct array x, struct array w,
+                    const float *rstd, struct array addend, int64_t rows, int64_t width, cudaStream_t stream);
 
 /* ---- gradients.cu ---- */
 
@@ -158,7 +159,8 @@ enum { pass_ranks = 16, pass_most = 3 };
 /* What the rows v [rows, width] are; stored as bf16 where nothing else is said. The width is a multiple of
  * 8. */
 enum pass_kind {
-    PASS_ROWS,    /* in[0], bf16 or f32; its copy in bf16 goes to out[0], which may be absent */
+    PASS_ROWS,    /* in[0], bf16, or f32 where there are sums across; its copy in bf16 goes to out[0], which
+                     may be absent */
     PASS_NORM,    /* in[0] · rstd · weight, of f32; not written */
     PASS_GLU,     /* silu(in[0]) · in[1], written to out[0] */
     PASS_GLU_GRAD /* dgate and dup, written to out[0] and out[1], and silu(gate) · up; of gate, up, dy. out[i]

@@ -30,8 +30,8 @@ void cuda_norm(struct array y, float *rstd, struct array x, struct array w, floa
 }
 
 template <int N>
-static __global__ void norm_grad(struct array dx, struct array dy, struct array x, struct array w,
-                                 const float *rstd, struct array addend, int64_t width) {
+static __global__ void norm_grad(struct array dx, struct array copy, struct array dy, struct array x,
+                                 struct array w, const float *rstd, struct array addend, int64_t width) {
     int64_t row = blockIdx.x;
     float r = rstd[row], sum = 0;
     COLUMNS(i, N, width) {
@@ -45,14 +45,18 @@ static __global__ void norm_grad(struct array dx, struct array dy, struct array 
         if (addend.data) c = get<N>(addend, row * addend.stride + i);
         for (int j = 0; j < N; j++) d.v[j] = r * d.v[j] * b.v[j] - a.v[j] * shift + c.v[j];
         put<N>(dx, row * dx.stride + i, d);
+        if (copy.data) put<N>(copy, row * copy.stride + i, d);
     }
 }
 
-void cuda_norm_grad(struct array dx, struct array dy, struct array x, struct array w, const float *rstd,
-                    struct array addend, int64_t rows, int64_t width, cudaStream_t stream) {
+void cuda_norm_grad(struct array dx, struct array copy, struct array dy, struct array x, struct array w,
+                    const float *rstd, struct array addend, int64_t rows, int64_t width,
+                    cudaStream_t stream) {
     if (!rows) return;
     if (width % 8 == 0)
-        norm_grad<8><<<(unsigned)rows, row_threads(width, 8), 0, stream>>>(dx, dy, x, w, rstd, addend, width);
+        norm_grad<8><<<(unsigned)rows, row_threads(width, 8), 0, stream>>>(dx, copy, dy, x, w, rstd, addend,
+                                                                           width);
     else
-        norm_grad<1><<<(unsigned)rows, row_threads(width, 1), 0, stream>>>(dx, dy, x, w, rstd, addend, width);
+        norm_grad<1><<<(unsigned)rows, row_threads(width, 1), 0, stream>>>(dx, copy, dy, x, w, rstd, addend,
+                                                                           width);
 }

@@ -39,19 +39,16 @@ int64_t cuda_node_rank(const struct graph *graph, const struct node *node) {
     return rank <= most_pad ? rank : 0;
 }
 
-size_t cuda_copy_bytes(const struct graph *graph, const struct node *node, int i, enum dtype compute) {
-    const struct value *value = &graph->values[node->input[i]];
+size_t cuda_copy_bytes(const struct value *value, enum dtype compute) {
     size_t rows = (size_t)value->dim[0] + most_pad,
            width = (size_t)(value->rank > 1 ? value->dim[1] : 1) + most_pad;
     return value->dtype == compute ? 0 : cuda_round(rows * width * type_bytes(compute));
 }
 
-/* Copies are call->pad wider and longer than the input. The last one of an activation is kept for the nodes
+/* Copies are call->pad wider and longer than the value. The last one of an activation is kept for the nodes
  * that follow: gradients read the same dy two or three times. */
-bool cuda_copy_place(struct call *call, int i, struct array *copy) {
-    const struct operand *in = &call->in[i];
+bool cuda_copy_place(struct call *call, int id, const struct operand *in, struct array *copy) {
     struct converted *last = call->last;
-    int id = call->node->input[i];
     bool transient = call->graph->values[id].kind == VALUE_TRANSIENT;
     *copy = (struct array){NULL, call->compute, (in->rank > 1 ? in->dim[1] : 1) + call->pad};
     /* Where this node would put it, too: behind the library's room. */
@@ -73,7 +70,7 @@ bool cuda_copy_place(struct call *call, int i, struct array *copy) {
 static struct array operand(struct call *call, int i) {
     const struct operand *in = &call->in[i];
     struct array copy = array_of(in);
-    if (in->dtype == call->compute || cuda_copy_place(call, i, &copy)) return copy;
+    if (in->dtype == call->compute || cuda_copy_place(call, call->node->input[i], in, &copy)) return copy;
     struct matrix from = matrix_of(in);
     cuda_decode(copy, &from, in->dim[0], in->rank > 1 ? in->dim[1] : 1, call->stream);
     return copy;
@@ -94,8 +91,8 @@ void cuda_lay(struct call *call, const struct thin *thin, struct product *p) {
 static size_t two_operands(const struct graph *graph, const struct node *node) {
     enum dtype compute = operand_compute(graph, node);
     if (node->attributes.fp8) return fp8_workspace(graph, node);
-    return blas_workspace + cuda_copy_bytes(graph, node, 0, compute) +
-           cuda_copy_bytes(graph, node, 1, compute);
+    return blas_workspace + cuda_copy_bytes(&graph->values[node->input[0]], compute) +
+           cuda_copy_bytes(&graph->values[node->input[1]], compute);
 }
 
 static size_t linear_workspace(const struct graph *graph, const struct node *node) {
@@ -228,7 +225,7 @@ static size_t head_workspace(const struct graph *graph, const struct node *node)
     int low = low_input(node->op);
     size_t adapter = 0;
     for (int i = low; node->op == OP_HEAD_GRAD && node->input[low] >= 0 && i < low + 2; i++)
-        adapter += cuda_copy_bytes(graph, node, i, operand_compute(graph, node));
+        adapter += cuda_copy_bytes(&graph->values[node->input[i]], operand_compute(graph, node));
     return two_operands(graph, node) + adapter +
            cuda_round((size_t)(piece_rows(x->dim[0], w->dim[0]) * logit_stride(w->dim[0])) * sizeof(float));
 }

@@ -1,4 +1,5 @@
 /* Operations on rows and elements: operands of a node put onto the launches of kernels.h. */
+#include "device/cuda/blas.h"
 #include "device/cuda/passes.h"
 
 static int64_t width_of(const struct operand *operand) { return operand->rank > 1 ? operand->dim[1] : 1; }
@@ -25,9 +26,28 @@ static bool norm(struct call *call, struct error *err) {
     return true;
 }
 
+/* The next node multiplies with the gradient, in bf16: a copy of it is left for that one. */
+static bool wants_copy(const struct graph *graph, const struct node *node) {
+    int dx = node->output[0];
+    const struct node *next = node + 1;
+    return next < graph->nodes + graph->node_count && next->op == OP_LINEAR_GRAD_X && next->input[0] == dx &&
+           !next->attributes.fp8 && graph->values[dx].dtype == DTYPE_F32 &&
+           operand_compute(graph, node) == DTYPE_BF16 && operand_compute(graph, next) == DTYPE_BF16;
+}
+
+static size_t norm_grad_workspace(const struct graph *graph, const struct node *node) {
+    if (!wants_copy(graph, node)) return 0;
+    return blas_workspace + cuda_copy_bytes(&graph->values[node->output[0]], DTYPE_BF16);
+}
+
 static bool norm_grad(struct call *call, struct error *err) {
+    struct array copy = {NULL, DTYPE_BF16, 0};
     (void)err;
-    cuda_norm_grad(array_of(&call->out[0]), array_of(&call->in[0]), array_of(&call->in[1]),
+    if (wants_copy(call->graph, call->node)) {
+        call_scratch(call, blas_workspace);
+        cuda_copy_place(call, call->node->output[0], &call->out[0], &copy);
+    }
+    cuda_norm_grad(array_of(&call->out[0]), copy, array_of(&call->in[0]), array_of(&call->in[1]),
                    array_of(&call->in[2]), call->in[3].data, array_of(&call->in[4]), call->in[1].dim[0],
                    width_of(&call->in[1]), call->stream);
     return true;
@@ -145,7 +165,7 @@ const struct cuda_kernel cuda_kernels_rows[] = {
     {OP_GATHER, take_rows, NULL, NULL},
     {OP_SCATTER, scatter, NULL, NULL},
     {OP_NORM, norm, NULL, NULL},
-    {OP_NORM_GRAD, norm_grad, NULL, NULL},
+    {OP_NORM_GRAD, norm_grad, norm_grad_workspace, NULL},
     {OP_NORM_GRAD_W, norm_grad_w, NULL, NULL},
     {OP_BIAS_GRAD, bias_grad, NULL, NULL},
     {OP_EMBEDDING_GRAD, embedding_grad, NULL, NULL},
