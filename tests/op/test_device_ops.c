@@ -450,6 +450,29 @@ static void nodes_yield_together_what_they_do_one_by_one(void **state) {
     check_layer(40, 128, 16);
 }
 
+/* Enough rows and columns for the way that keeps no logits, in tiles that end early; then with logits 32
+ * times as large, whose rows are mostly hundreds above their target. */
+static void large_heads(void **state) {
+    static const struct sizes sizes = {.targets = 300, .segment = 1, .width = 136, .vocabulary = 2500};
+    static const enum op_code codes[] = {OP_HEAD, OP_HEAD_GRAD};
+    (void)state;
+    for (size_t op = 0; op < 2; op++)
+        for (int large = 0; large < 2; large++) {
+            struct trial trial;
+            struct session s;
+            char name[128];
+            snprintf(name, sizeof name, "%s of large%s", op_row(codes[op])->name, large ? ", steep" : "");
+            trial_open(&trial, codes[op], &sizes, DTYPE_BF16, DTYPE_BF16);
+            uint16_t *x = (uint16_t *)(void *)trial.in[0].data;
+            for (size_t i = 0; large && i < trial.in[0].bytes / 2; i++)
+                if (x[i] & 0x7fff) x[i] = (uint16_t)(x[i] + (5 << 7)); /* bf16, times 32 */
+            trial.graph.nodes[trial.node].attributes.compute = trial.compute;
+            if (session_open(&s, &trial, &sizes, NULL)) check_two_runs(&s, &trial, name);
+            session_close(&s);
+            trial_release(&trial);
+        }
+}
+
 static bool open_device(void) {
     struct error err;
     char text[error_text_size];
@@ -464,7 +487,7 @@ static bool open_device(void) {
 
 int main(void) {
     static enum op_code codes[OP_COUNT];
-    static struct CMUnitTest tests[OP_COUNT + 4];
+    static struct CMUnitTest tests[OP_COUNT + 5];
     size_t count = 0;
     if (!open_device()) return 77;
     for (int op = 0; op < OP_COUNT; op++) {
@@ -477,6 +500,7 @@ int main(void) {
     tests[count++] = (struct CMUnitTest)cmocka_unit_test(types_with_scales_apart_decode_to_the_same_bits);
     tests[count++] = (struct CMUnitTest)cmocka_unit_test(products_in_fp8);
     tests[count++] = (struct CMUnitTest)cmocka_unit_test(nodes_yield_together_what_they_do_one_by_one);
+    tests[count++] = (struct CMUnitTest)cmocka_unit_test(large_heads);
     if (getenv("HONE_TEST_FILTER")) cmocka_set_test_filter(getenv("HONE_TEST_FILTER"));
     int failed = _cmocka_run_group_tests(ops->name, tests, count, NULL, NULL);
     ops->close(&device);

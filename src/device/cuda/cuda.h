@@ -121,9 +121,18 @@ int64_t cuda_node_rank(const struct graph *graph, const struct node *node);
 size_t cuda_copy_bytes(const struct value *value, enum dtype compute);
 /* Where the copy of value `id` lies, behind the room of the library: true when it is there already. */
 bool cuda_copy_place(struct call *call, int id, const struct operand *operand, struct array *copy);
+/* Input i as a product reads it, in call->compute; behind the library's room if it has to be copied. */
+struct array cuda_operand(struct call *call, int i);
+/* Scratch bytes of the library and of copies of inputs 0 and 1. */
+size_t cuda_two_operands(const struct graph *graph, const struct node *node);
 /* Prepares what a product is added to; its beta says whether there is something. */
 struct product;
 void cuda_lay(struct call *call, const struct thin *thin, struct product *p);
+
+/* head.c: scratch bytes beside those of operands, 0 where it never serves; whether it does, in a run */
+size_t cuda_wide_head_workspace(const struct graph *graph, const struct node *node);
+bool cuda_wide_head_serves(const struct call *call);
+bool cuda_wide_head_run(struct call *call, struct error *err);
 
 /* program.c */
 struct program;

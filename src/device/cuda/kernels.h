@@ -275,6 +275,25 @@ struct logits {
     bool clusters;      /* the GPU has clusters of blocks, and code for them (cuda_is_hopper) */
 };
 void cuda_logits(const struct logits *l, cudaStream_t stream);
+/* ---- head_wgmma.cu: on GPUs of which cuda_is_hopper is true ---- */
+
+/* Some rows of the head, all bf16: x [rows, width], w [vocabulary, width]; width a multiple of 8, rows of
+ * whole 16 bytes. */
+struct wide_head {
+    struct array x, w, e; /* e [rows, vocabulary], multiplied with w for the gradient; absent: not wanted */
+    const int32_t *targets;
+    float *logp;        /* may be NULL */
+    const float *dlogp; /* NULL: no gradient */
+    void *scratch;      /* cuda_wide_head_scratch bytes */
+    int64_t rows, width, vocabulary;
+    int processors;
+};
+size_t cuda_wide_head_scratch(int64_t rows, int64_t vocabulary);
+/* logp, and e with what turns y = e w into the gradient. False: an operand's place does not serve. */
+bool cuda_wide_head(const struct wide_head *head, cudaStream_t stream);
+/* y [rows, width], without gaps; dx of any type. */
+void cuda_wide_head_dx(const struct wide_head *head, struct array dx, const float *y, cudaStream_t stream);
+
 /* loss += Σ weights · logp */
 void cuda_loss(double *loss, const float *logp, const float *weights, int64_t n, cudaStream_t stream);
 

@@ -67,7 +67,7 @@ bool cuda_copy_place(struct call *call, int id, const struct operand *in, struct
 }
 
 /* Input i as the product reads it. */
-static struct array operand(struct call *call, int i) {
+struct array cuda_operand(struct call *call, int i) {
     const struct operand *in = &call->in[i];
     struct array copy = array_of(in);
     if (in->dtype == call->compute || cuda_copy_place(call, call->node->input[i], in, &copy)) return copy;
@@ -88,7 +88,7 @@ void cuda_lay(struct call *call, const struct thin *thin, struct product *p) {
         cuda_thin(thin, call->stream);
 }
 
-static size_t two_operands(const struct graph *graph, const struct node *node) {
+size_t cuda_two_operands(const struct graph *graph, const struct node *node) {
     enum dtype compute = operand_compute(graph, node);
     if (node->attributes.fp8) return fp8_workspace(graph, node);
     return blas_workspace + cuda_copy_bytes(&graph->values[node->input[0]], compute) +
@@ -96,7 +96,7 @@ static size_t two_operands(const struct graph *graph, const struct node *node) {
 }
 
 static size_t linear_workspace(const struct graph *graph, const struct node *node) {
-    size_t product = two_operands(graph, node), pass = passes_workspace(graph, node);
+    size_t product = cuda_two_operands(graph, node), pass = passes_workspace(graph, node);
     return product > pass ? product : pass;
 }
 
@@ -127,7 +127,7 @@ static bool full_and_thin(struct call *call, struct product *p, struct thin *thi
     if (call->node->attributes.fp8) return fp8_product(call, p, thin, err);
     void *library = call_scratch(call, blas_workspace);
     if (!p->m) return true;
-    struct array x = operand(call, 0), w = operand(call, 1);
+    struct array x = cuda_operand(call, 0), w = cuda_operand(call, 1);
     p->type = call->compute;
     p->x = x.data;
     p->w = w.data;
@@ -190,7 +190,7 @@ static bool linear_grad_w(struct call *call, struct error *err) {
     const struct operand *rows = &call->in[0], *dw = &call->in[2];
     void *library = call_scratch(call, blas_workspace);
     if (!rows->dim[0]) return true;
-    struct array dy = operand(call, 1), x = operand(call, 0);
+    struct array dy = cuda_operand(call, 1), x = cuda_operand(call, 0);
     struct product product = {.type = call->compute,
                               .x = dy.data,
                               .w = x.data,
@@ -226,8 +226,10 @@ static size_t head_workspace(const struct graph *graph, const struct node *node)
     size_t adapter = 0;
     for (int i = low; node->op == OP_HEAD_GRAD && node->input[low] >= 0 && i < low + 2; i++)
         adapter += cuda_copy_bytes(&graph->values[node->input[i]], operand_compute(graph, node));
-    return two_operands(graph, node) + adapter +
-           cuda_round((size_t)(piece_rows(x->dim[0], w->dim[0]) * logit_stride(w->dim[0])) * sizeof(float));
+    size_t logits = cuda_round((size_t)(piece_rows(x->dim[0], w->dim[0]) * logit_stride(w->dim[0])) *
+                               sizeof(float)),
+           wide = cuda_wide_head_workspace(graph, node);
+    return cuda_two_operands(graph, node) + (adapter + logits > wide ? adapter + logits : wide);
 }
 
 struct head {
@@ -266,7 +268,7 @@ static void add_adapter(struct call *call, struct head *head, struct array x, st
     head->logits.m = low->dim[0];
     if (!join(call, &head->logits, x, w, &thin)) head->adapter = thin;
     if (call->node->op != OP_HEAD_GRAD) return;
-    struct array low16 = operand(call, at), up16 = operand(call, at + 1);
+    struct array low16 = cuda_operand(call, at), up16 = cuda_operand(call, at + 1);
     head->dlow = head->dx;
     head->dlow.w = up16.data;
     head->dlow.ldw = up16.stride;
@@ -310,7 +312,7 @@ static bool head_rows(struct call *call, bool gradient, struct error *err) {
     int64_t rows = x->dim[0], width = w->dim[1], vocabulary = w->dim[0], stride = logit_stride(vocabulary);
     void *library = call_scratch(call, blas_workspace);
     if (!rows) return true;
-    struct array left = operand(call, 0), right = operand(call, 1);
+    struct array left = cuda_operand(call, 0), right = cuda_operand(call, 1);
     int64_t piece = piece_rows(rows, vocabulary);
     float *room = call_scratch(call, (size_t)(piece * stride) * sizeof *room);
     bool half = call->compute != DTYPE_F32;
@@ -362,8 +364,12 @@ static bool head_rows(struct call *call, bool gradient, struct error *err) {
     return ok;
 }
 
-static bool head_forward(struct call *call, struct error *err) { return head_rows(call, false, err); }
-static bool head_grad(struct call *call, struct error *err) { return head_rows(call, true, err); }
+static bool head_forward(struct call *call, struct error *err) {
+    return cuda_wide_head_serves(call) ? cuda_wide_head_run(call, err) : head_rows(call, false, err);
+}
+static bool head_grad(struct call *call, struct error *err) {
+    return cuda_wide_head_serves(call) ? cuda_wide_head_run(call, err) : head_rows(call, true, err);
+}
 
 const struct cuda_kernel cuda_kernels_products[] = {
     {OP_LINEAR, linear, linear_workspace, NULL},
