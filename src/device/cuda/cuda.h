@@ -115,6 +115,9 @@ static inline size_t cuda_round(size_t bytes) { return (bytes + 255) & ~(size_t)
 /* The next so many bytes of the workspace, 256-byte aligned. */
 void *call_scratch(struct call *call, size_t bytes);
 
+/* Columns that a row has behind its own, for an adapter of such a rank: rows of whole lines of the cache (128
+ * bytes) stay so; products of others take up to a tenth longer. */
+static inline int64_t cuda_pad(int64_t rank) { return (rank + 63) & ~(int64_t)63; }
 /* products.c: the rank of a node's product of low rank, rounded up to whole vectors; 0: it has none */
 int64_t cuda_node_rank(const struct graph *graph, const struct node *node);
 /* Room for a copy of a value in the type of products; 0: it is read where it lies. */

@@ -41,8 +41,6 @@ static int64_t rank_of(const struct state_table *table) {
     return most;
 }
 
-static int64_t pad_of(int64_t rank) { return (rank + 7) & ~(int64_t)7; }
-
 /* Scales and offsets, which stand right behind the codes that they belong to. */
 static bool lies_apart(const struct state_table *table, int row) {
     for (int codes = row - 1; codes >= 0 && codes >= row - tensor_parts; codes--)
@@ -61,7 +59,7 @@ static bool stored_bytes(const struct state_table *table, int index, int64_t ran
     const struct state_row *row = &table->rows[index];
     struct fp8_layout layout;
     uint64_t bytes = row->bytes;
-    int64_t pad = pad_of(rank);
+    int64_t pad = cuda_pad(rank);
     if (row->fp8) {
         if (!fp8_layout(&layout, row->dim[0], row->dim[1], fp8_pad(rank))) return false;
         bytes = layout.bytes;
@@ -69,7 +67,7 @@ static bool stored_bytes(const struct state_table *table, int index, int64_t ran
     if (cuda_is_padded(table, index) &&
         (!checked_mul((uint64_t)(row->dim[0] + pad), (uint64_t)(row->dim[1] + pad) * 2, &bytes)))
         return false;
-    return checked_align(bytes, 64, out);
+    return checked_align(bytes, 256, out); /* rows begin where lines of the cache do */
 }
 
 uint64_t cuda_store_extra(const struct state_table *table) {
@@ -178,7 +176,7 @@ bool cuda_store_open(struct device *device, const struct state_table *table, str
     store->rows = table->count;
     store->data = mem_calloc((size_t)table->count + 1, sizeof *store->data);
     int64_t rank = rank_of(table);
-    store->pad = pad_of(rank);
+    store->pad = cuda_pad(rank);
     store->fp8_pad = fp8_pad(rank);
     bool ok = (store->data || error_no_memory(err, "store", 0)) && open_blocks(store, rank, err) &&
               fill_mapped(store, err);

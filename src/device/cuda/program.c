@@ -104,11 +104,11 @@ void cuda_arrange(const struct device *device, struct graph *graph) {
     (void)device;
     for (int n = 0; n < graph->node_count; n++) {
         const struct node *node = &graph->nodes[n];
-        int64_t rank = cuda_node_rank(graph, node);
-        struct value *x = rank ? &graph->values[node->input[0]] : NULL;
+        int64_t pad = cuda_pad(cuda_node_rank(graph, node));
+        struct value *x = pad ? &graph->values[node->input[0]] : NULL;
         if (x && x->kind == VALUE_TRANSIENT && x->dtype == DTYPE_BF16 && x->rank == 2 && !x->keep &&
-            x->padding < rank)
-            x->padding = (int)rank;
+            x->padding < pad)
+            x->padding = (int)pad;
     }
     for (int n = graph->node_count - 1; n >= 0; n--) {
         const struct node *node = &graph->nodes[n];
@@ -194,8 +194,8 @@ bool cuda_compile(struct device *device, const struct plan *plan, struct store *
     for (size_t n = 0; ok && n < nodes; n++) {
         ok = cuda_supports(device, plan->graph, &plan->graph->nodes[n], err);
         program->kernels[n] = cuda_kernel_of(plan->graph->nodes[n].op);
-        int64_t rank = cuda_node_rank(plan->graph, &plan->graph->nodes[n]);
-        if (rank > program->pad) program->pad = rank;
+        int64_t pad = cuda_pad(cuda_node_rank(plan->graph, &plan->graph->nodes[n]));
+        if (pad > program->pad) program->pad = pad;
     }
     ok = ok && cuda_reserve(store, plan->arena_bytes + plan->workspace_bytes, err) &&
          open_inputs(program, err) && make_tables(program, err) &&
