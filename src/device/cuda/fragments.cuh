@@ -19,7 +19,7 @@ static __device__ inline void copy16(unsigned to, const bf16 *from, bool there) 
 }
 static __device__ inline void copies_commit() { asm volatile("cp.async.commit_group;\n"); }
 template <int N> static __device__ inline void copies_wait() {
-    asm volatile("cp.async.wait_group %0;\n" ::"n"(N));
+    asm volatile("cp.async.wait_group %0;\n" ::"n"(N) : "memory");
 }
 
 /* Four matrices of 8 × 8: lanes 8 i to 8 i + 7 give the rows of the i-th. */

@@ -98,8 +98,11 @@ static __device__ inline uint4 narrow_words(const uint4 &low, const uint4 &high)
                       two_bf16(__uint_as_float(high.z), __uint_as_float(high.w)));
 }
 
+/* Said so, since the compiler makes four stores of a uint4 that is assigned. */
 static __device__ inline void write_row(const struct array &y, int64_t row, int64_t column, const uint4 &x) {
-    *(uint4 *)((bf16 *)y.data + row * y.stride + column) = x;
+    asm volatile("st.global.v4.u32 [%0], {%1,%2,%3,%4};\n" ::"l"((bf16 *)y.data + row * y.stride + column),
+                 "r"(x.x), "r"(x.y), "r"(x.z), "r"(x.w)
+                 : "memory");
 }
 
 static __device__ inline float sigmoid_of(float x) { return __fdividef(1, 1 + exp2_of(-1.44269504f * x)); }
@@ -198,13 +201,24 @@ static __device__ inline bool is_packed(const struct pass_factor &f) {
            is_aligned(f.numbers);
 }
 
-/* Eight numbers of row i of a factor, from rank r on. */
+/* Eight numbers of row i of a factor, from rank r on; all are asked for before the first is used. */
 static __device__ inline uint4 factor_piece(const struct pass_factor &f, int64_t i, int r, bool there) {
     int64_t at = i * f.numbers.stride + r * f.column;
     lanes<8> x;
     there = there && f.numbers.data;
+    if (f.numbers.type == DTYPE_F32) {
 #pragma unroll
-    for (int j = 0; j < 8; j++) x.v[j] = there && r + j < f.rank ? get1(f.numbers, at + j * f.column) : 0;
+        for (int j = 0; j < 8; j++)
+            x.v[j] = there && r + j < f.rank ? ((const float *)f.numbers.data)[at + j * f.column] : 0;
+    } else {
+        bf16 numbers[8];
+#pragma unroll
+        for (int j = 0; j < 8; j++)
+            numbers[j] =
+                there && r + j < f.rank ? ((const bf16 *)f.numbers.data)[at + j * f.column] : bf16(0.0f);
+#pragma unroll
+        for (int j = 0; j < 8; j++) x.v[j] = __bfloat162float(numbers[j]);
+    }
     return narrow(x);
 }
 
