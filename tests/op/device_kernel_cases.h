@@ -338,15 +338,15 @@ static void build_attention_grad(struct trial *trial, const struct sizes *z, enu
 }
 
 static void build_cache_attention(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
-    int64_t segments = count_segments(z, NULL),
-            dim[4] = {segments + 1, z->kv_heads, z->tokens + 150, z->head_dim};
+    int64_t segments = count_segments(z, NULL), most = z->segment == 1 ? 900 : 150,
+            dim[4] = {segments + 1, z->kv_heads, z->tokens + most, z->head_dim};
     build_attention(trial, z, a, b);
     int32_t *slots = add_indices(trial, INPUT_SLOTS, COUNT_SEGMENTS, segments, 1);
-    int32_t *past = add_indices(trial, INPUT_PAST, COUNT_SEGMENTS, segments, 150);
+    int32_t *past = add_indices(trial, INPUT_PAST, COUNT_SEGMENTS, segments, most);
     for (int64_t s = 0; s < segments; s++) slots[s] = (int32_t)(segments - s);
     if (segments) past[0] = 0;
     for (int i = 0; i < 2; i++) add_shaped_state(trial, b == DTYPE_BF16 ? a : DTYPE_F32, 4, dim, 1);
-    trial->terms += 150;
+    trial->terms += (double)most;
 }
 
 static void build_gradient_norm(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
@@ -720,6 +720,7 @@ static const struct sizes edge_sizes[] = {
     {133, 0, 133, 160, 65, 70, 9, 3, 64},  {5, 1, 5, 64, 64, 40, 14, 2, 64},
     {9, 9, 9, 576, 3, 20000, 1, 1, 2},     {128, 128, 50, 64, 128, 64, 2, 2, 32},
     {210, 70, 3, 64, 3, 33001, 4, 2, 128}, {401, 300, 77, 333, 16, 19, 2, 1, 80},
+    {194, 129, 3, 48, 5, 40, 6, 2, 16},
 };
 /* clang-format on */
 

@@ -37,7 +37,7 @@ struct flash {
     const int32_t *segments;
     int64_t segment_count;
     int32_t *starts; /* [S+1] the first task of each segment */
-    float *delta;    /* gradient: [T, H] Σ dy · y */
+    float *delta;    /* gradient: [T, H] Σ dy · y; decoding: what pieces of keys have summed */
     char *scratch;   /* of worker 0 */
     size_t scratch_bytes;
 };
@@ -277,7 +277,7 @@ static void forward_task(void *user, int task, int worker) {
     clear_forward(flash, &f, &part);
     if (part.stacked) {
         load_forward(flash, &f, &part);
-        decode_attend(flash, &f, &part, &keys);
+        decode_attend(flash, &f, &part, &keys, 0, keys.past + part.begin + 1);
     } else {
         flash->form->attend(flash, &f, &part, &keys);
     }
@@ -318,12 +318,20 @@ static void append_task(void *user, int task, int worker) {
 }
 
 static void cache_attention_run(const struct cpu_call *call, const struct attention_form *form) {
-    struct flash flash = flash_open(call, form, &call->in[3], 0, attention_scratch(call->attributes));
+    const struct attributes *a = call->attributes;
+    int64_t pieces = call->in[4].dim[0] * a->kv_heads * attention_pieces(call->in[6].dim[2]);
+    struct flash flash =
+        flash_open(call, form, &call->in[3], pieces * attention_piece_floats(a), attention_scratch(a));
     int appends = (int)(flash.segment_count * flash.kv_heads);
-    if (call->in[0].dim[0] == flash.segment_count) /* a token each: less work than a round of the pool */
+    if (call->in[0].dim[0] == flash.segment_count) { /* a token each: less work than a round of the pool */
         for (int i = 0; i < appends; i++) append_task(&flash, i, 0);
-    else
+        if (flash.group <= attention_block) {
+            decode_run(&flash);
+            return;
+        }
+    } else {
         pool_run(call->pool, appends, append_task, &flash);
+    }
     pool_run(call->pool, forward_tasks(&flash), forward_task, &flash);
 }
 

@@ -90,10 +90,9 @@ static void decode_block(const struct decode *c, int64_t rows, float scale, floa
     }
 }
 
-/* All keys up to the query's own, block after block. `part` has its query heads stacked. */
+/* Keys [from, end), block after block. `part` has its query heads stacked. */
 static void decode_attend(const struct flash *flash, const struct forward *f, const struct forward_part *part,
-                          const struct keys *keys) {
-    int64_t all = keys->past + 1;
+                          const struct keys *keys, int64_t from, int64_t end) {
     struct decode c = {.k_bytes = keys->stride * v_bytes(keys->k_type),
                        .v_bytes = keys->stride * v_bytes(keys->v_type),
                        .k_type = keys->k_type,
@@ -101,14 +100,93 @@ static void decode_attend(const struct flash *flash, const struct forward *f, co
                        .d = flash->d,
                        .padded = flash->padded,
                        .scores = f->scores};
-    for (int64_t at = 0; at < all; at += attention_block) {
+    for (int64_t at = from; at < end; at += attention_block) {
         c.k = (const char *)keys->k + at * c.k_bytes;
         c.v = (const char *)keys->v + at * c.v_bytes;
-        c.keys = smaller(attention_block, all - at);
+        c.keys = smaller(attention_block, end - at);
         for (int64_t r = 0; r < part->rows; r += decode_rows) {
             c.q = f->q + r * flash->padded;
             c.y = f->y + r * flash->padded;
             decode_block(&c, smaller(decode_rows, part->rows - r), flash->scale, f->most + r, f->sum + r);
         }
     }
+}
+
+/* ---- one query of every sequence: a task is a piece of the keys of one kv head, so that there are enough
+ * ---- of them for all threads; pieces follow from the keys alone, and are joined in their order */
+
+static float *piece_sums(const struct flash *flash, int64_t task) {
+    return flash->delta + task * attention_piece_floats(flash->call->attributes);
+}
+
+static void piece_task(void *user, int task, int worker) {
+    const struct flash *flash = user;
+    struct forward f = forward_open(flash, worker);
+    int64_t s = segment_of(flash, task), local = task - flash->starts[s], piece = local / flash->kv_heads;
+    struct forward_part part = {.segment = s,
+                                .head = local % flash->kv_heads,
+                                .row = flash->segments[s],
+                                .queries = 1,
+                                .blocks = 1,
+                                .rows = flash->group,
+                                .stride = 1,
+                                .stacked = true};
+    struct keys keys = keys_of(flash, s, part.head);
+    f.y = piece_sums(flash, task);
+    f.most = f.y + flash->group * flash->padded;
+    f.sum = f.most + flash->group;
+    memset(f.y, 0, (size_t)(flash->group * flash->padded) * sizeof *f.y);
+    for (int64_t r = 0; r < flash->group; r++) {
+        f.most[r] = -INFINITY;
+        f.sum[r] = 0;
+    }
+    load_forward(flash, &f, &part);
+    decode_attend(flash, &f, &part, &keys, piece * attention_piece,
+                  smaller((piece + 1) * attention_piece, keys.past + 1));
+}
+
+/* Adds what a later piece has summed to the first. */
+static void join_piece(float *y, float *most, float *sum, const float *more_y, float more_most,
+                       float more_sum, int64_t padded) {
+    float larger = *most > more_most ? *most : more_most;
+    float here = v_exp(v_splat(*most - larger))[0], there = v_exp(v_splat(more_most - larger))[0];
+    for (int64_t i = 0; i < padded; i += lanes)
+        v_store(y + i, v_load(y + i) * here + v_load(more_y + i) * there);
+    *sum = *sum * here + more_sum * there;
+    *most = larger;
+}
+
+/* The sums of one sequence's pieces, to y. */
+static void join_task(void *user, int s, int worker) {
+    const struct flash *flash = user;
+    const struct operand *y = &flash->call->out[0];
+    float *lse = flash->call->out[1].data;
+    int64_t group = flash->group, padded = flash->padded;
+    (void)worker;
+    for (int64_t h = 0; h < flash->heads; h++) {
+        int64_t r = h % group, out = flash->segments[s] * flash->heads + h,
+                first = flash->starts[s] + h / group;
+        float *sums = piece_sums(flash, first), *most = sums + group * padded + r, *sum = most + group;
+        for (int64_t task = first + flash->kv_heads; task < flash->starts[s + 1]; task += flash->kv_heads) {
+            const float *more = piece_sums(flash, task), *of_row = more + group * padded + r;
+            join_piece(sums + r * padded, most, sum, more + r * padded, of_row[0], of_row[group], padded);
+        }
+        store_row(y->data, y->dtype, out * flash->d, sums + r * padded, 1 / *sum, flash->d);
+        if (lse) lse[out] = *most + logf(*sum);
+    }
+}
+
+static void decode_run(struct flash *flash) {
+    const int32_t *past = flash->call->in[5].data;
+    int64_t tasks = 0;
+    for (int64_t s = 0; s < flash->segment_count; s++) {
+        flash->starts[s] = (int32_t)tasks;
+        tasks += attention_pieces(past[s] + 1) * flash->kv_heads;
+    }
+    flash->starts[flash->segment_count] = (int32_t)tasks;
+    pool_run(flash->call->pool, (int)tasks, piece_task, flash);
+    if (flash->segment_count == 1) /* less work than a round of the pool */
+        join_task(flash, 0, 0);
+    else
+        pool_run(flash->call->pool, (int)flash->segment_count, join_task, flash);
 }

@@ -27,6 +27,18 @@ static inline int64_t attention_whole(const struct attributes *a) {
 /* Bytes of a table of 4-byte numbers, so that what follows is aligned. */
 static inline size_t attention_table_bytes(int64_t numbers) { return ((size_t)numbers * 4 + 63) / 64 * 64; }
 
+/* The keys that one query sees are shared out in pieces of so many (decoding). */
+enum { attention_piece = 256 };
+
+static inline int64_t attention_pieces(int64_t keys) {
+    return (keys + attention_piece - 1) / attention_piece;
+}
+
+/* Floats of what a piece leaves: y, most and sum of a group's heads. */
+static inline int64_t attention_piece_floats(const struct attributes *a) {
+    return a->heads / a->kv_heads * (attention_padded(a->head_dim) + 2);
+}
+
 /* Products from pairs of bf16 (attention_pair_body.h) serve heads of up to twice this many elements. */
 enum { attention_most_pairs = 256 };
 
