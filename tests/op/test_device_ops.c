@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "graph/graph.h"
+#include "op/device_fp8_cases.h"
 #include "op/device_kernel_cases.h"
 #include "op/device_layer.h"
 #include "tensor/stored_parts.h"
@@ -473,6 +474,25 @@ static void large_heads(void **state) {
         }
 }
 
+static void gradients_of_one_input_in_fp8_are_their_sum(void **state) {
+    struct error err;
+    (void)state;
+    if (!ops->fp8 || !ops->fp8(device, &err)) skip();
+    check_fp8_join(ops, device, 1);
+    check_fp8_join(ops, device, 133);
+}
+
+static void outputs_are_rounded_to_fp8_where_they_are_written(void **state) {
+    static const enum op_code codes[] = {OP_NORM, OP_NORM_GRAD, OP_GLU, OP_GLU_GRAD};
+    struct error err;
+    (void)state;
+    if (!ops->fp8 || !ops->fp8(device, &err)) skip();
+    for (size_t op = 0; op < sizeof codes / sizeof *codes; op++) {
+        check_fp8_output(ops, device, codes[op], 5, 96);
+        check_fp8_output(ops, device, codes[op], 3, 4112); /* more than a vector for each thread of a block */
+    }
+}
+
 static bool open_device(void) {
     struct error err;
     char text[error_text_size];
@@ -487,7 +507,7 @@ static bool open_device(void) {
 
 int main(void) {
     static enum op_code codes[OP_COUNT];
-    static struct CMUnitTest tests[OP_COUNT + 5];
+    static struct CMUnitTest tests[OP_COUNT + 7];
     size_t count = 0;
     if (!open_device()) return 77;
     for (int op = 0; op < OP_COUNT; op++) {
@@ -501,6 +521,8 @@ int main(void) {
     tests[count++] = (struct CMUnitTest)cmocka_unit_test(products_in_fp8);
     tests[count++] = (struct CMUnitTest)cmocka_unit_test(nodes_yield_together_what_they_do_one_by_one);
     tests[count++] = (struct CMUnitTest)cmocka_unit_test(large_heads);
+    tests[count++] = (struct CMUnitTest)cmocka_unit_test(gradients_of_one_input_in_fp8_are_their_sum);
+    tests[count++] = (struct CMUnitTest)cmocka_unit_test(outputs_are_rounded_to_fp8_where_they_are_written);
     if (getenv("HONE_TEST_FILTER")) cmocka_set_test_filter(getenv("HONE_TEST_FILTER"));
     int failed = _cmocka_run_group_tests(ops->name, tests, count, NULL, NULL);
     ops->close(&device);

@@ -78,21 +78,23 @@ struct call {
     int64_t pad;              /* columns that copies of operands have beyond their own */
     int64_t fp8_pad;          /* of the store */
     unsigned char *workspace; /* as many bytes as the row asked for */
-    size_t used;              /* … of which are given out */
+    size_t used;              /* … of which are given out, from the beginning on */
+    size_t top;               /* … and those from here to the end: call_scratch_above */
     struct ranges ranges;     /* of the run's tokens */
-    struct converted *last;   /* what an earlier node left in the workspace */
+    struct converted *copies; /* [cuda_copies] what earlier nodes left in the workspace */
     const void *table;        /* what the row's `table` made, on the device; or NULL */
     int table_count;
     const float *hyper; /* INPUT_HYPER as the host has it: what is the same in every step may be read here,
                            since launches are recorded (replay.h). NULL: not bound */
 };
 
-/* A value in the compute type, at a place of the workspace that nobody wrote over yet; value -1: none. */
+/* A value in another type, at a place of the workspace that nobody wrote over yet; value -1: none. */
 struct converted {
     int value;
     enum dtype type;
     unsigned char *data, *end;
 };
+enum { cuda_copies = 4 };
 
 struct cuda_kernel {
     enum op_code op;
@@ -112,8 +114,12 @@ static inline struct array array_of(const struct operand *operand) {
 }
 struct matrix matrix_of(const struct operand *operand);
 static inline size_t cuda_round(size_t bytes) { return (bytes + 255) & ~(size_t)255; }
-/* The next so many bytes of the workspace, 256-byte aligned. */
+/* The next so many bytes of the workspace, 256-byte aligned; above: of its end, for what later nodes read. */
 void *call_scratch(struct call *call, size_t bytes);
+void *call_scratch_above(struct call *call, size_t bytes);
+/* A copy of a value that is still there, or NULL; and one that is there from now on. */
+unsigned char *call_copy(const struct call *call, int value, enum dtype type);
+void call_keep(struct call *call, int value, enum dtype type, void *data, size_t bytes);
 
 /* Columns that a row has behind its own, for an adapter of such a rank: rows of whole lines of the cache (128
  * bytes) stay so; products of others take up to a tenth longer. */

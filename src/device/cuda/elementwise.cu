@@ -1,7 +1,7 @@
 /* Operations element by element, or row by row without a sum: a block for each row; the equations are in
  * src/op. */
 #include "base/rng.h"
-#include "device/cuda/kernel.cuh"
+#include "device/cuda/fp8.cuh"
 
 /* Work in vectors of 8 where the width allows it. */
 #define BY_ROWS(rows, width, kernel, ...)                                                              \
@@ -22,19 +22,48 @@ void cuda_add(struct array y, struct array a, struct array b, int64_t rows, int6
     if (rows) BY_ROWS(rows, width, add, y, a, b, width);
 }
 
+static __device__ inline float glu_of(float gate, float up) { return gate / (1 + expf(-gate)) * up; }
+
 template <int N>
 static __global__ void glu(struct array y, struct array gate, struct array up, int64_t width) {
     int64_t row = blockIdx.x;
     COLUMNS(i, N, width) {
         lanes<N> g = get<N>(gate, row * gate.stride + i), u = get<N>(up, row * up.stride + i);
-        for (int j = 0; j < N; j++) g.v[j] = g.v[j] / (1 + expf(-g.v[j])) * u.v[j];
+        for (int j = 0; j < N; j++) g.v[j] = glu_of(g.v[j], u.v[j]);
         put<N>(y, row * y.stride + i, g);
     }
 }
 
-void cuda_glu(struct array y, struct array gate, struct array up, int64_t rows, int64_t width,
-              cudaStream_t stream) {
-    if (rows) BY_ROWS(rows, width, glu, y, gate, up, width);
+/* y in bf16 and in e4m3. */
+template <int V>
+static __global__ void __launch_bounds__(512, 2)
+    glu_codes(struct array y, struct fp8_rows codes, struct array gate, struct array up, int64_t width) {
+    int64_t row = blockIdx.x;
+    kept_row<V> kept;
+    KEPT_COLUMNS(i, v, V, width) {
+        lanes<8> g = get<8>(gate, row * gate.stride + i), u = get<8>(up, row * up.stride + i);
+        for (int j = 0; j < 8; j++) g.v[j] = glu_of(g.v[j], u.v[j]);
+        kept.put(v, y, row * y.stride + i, g);
+    }
+    kept.code(codes, row, width);
+}
+
+void cuda_glu(struct array y, const struct fp8_rows *codes, struct array gate, struct array up, int64_t rows,
+              int64_t width, cudaStream_t stream) {
+    if (!rows) return;
+    if (is_kept(codes, y, width)) {
+        KEPT_ROWS(rows, width, glu_codes, y, *codes, gate, up, width);
+        return;
+    }
+    BY_ROWS(rows, width, glu, y, gate, up, width);
+    if (codes->data) cuda_fp8_rows(codes, y, rows, width, stream);
+}
+
+/* gate becomes dgate, dy dup. */
+static __device__ inline void glu_gradient(float &gate, float up, float &dy) {
+    float sigmoid = 1 / (1 + expf(-gate)), d = dy;
+    dy = d * gate * sigmoid;
+    gate = d * up * sigmoid * (1 + gate * (1 - sigmoid));
 }
 
 template <int N>
@@ -44,19 +73,39 @@ static __global__ void glu_grad(struct array dgate, struct array dup, struct arr
     COLUMNS(i, N, width) {
         lanes<N> g = get<N>(gate, row * gate.stride + i), u = get<N>(up, row * up.stride + i),
                  d = get<N>(dy, row * dy.stride + i);
-        for (int j = 0; j < N; j++) {
-            float sigmoid = 1 / (1 + expf(-g.v[j])), dx = d.v[j];
-            d.v[j] = dx * g.v[j] * sigmoid;
-            g.v[j] = dx * u.v[j] * sigmoid * (1 + g.v[j] * (1 - sigmoid));
-        }
+        for (int j = 0; j < N; j++) glu_gradient(g.v[j], u.v[j], d.v[j]);
         put<N>(dgate, row * dgate.stride + i, g);
         put<N>(dup, row * dup.stride + i, d);
     }
 }
 
-void cuda_glu_grad(struct array dgate, struct array dup, struct array gate, struct array up, struct array dy,
-                   int64_t rows, int64_t width, cudaStream_t stream) {
-    if (rows) BY_ROWS(rows, width, glu_grad, dgate, dup, gate, up, dy, width);
+template <int V>
+static __global__ void __launch_bounds__(512, 2)
+    glu_grad_codes(struct array dgate, struct array dup, struct fp8_rows gate_codes, struct fp8_rows up_codes,
+                   struct array gate, struct array up, struct array dy, int64_t width) {
+    int64_t row = blockIdx.x;
+    kept_row<V> gates, ups;
+    KEPT_COLUMNS(i, v, V, width) {
+        lanes<8> g = get<8>(gate, row * gate.stride + i), u = get<8>(up, row * up.stride + i),
+                 d = get<8>(dy, row * dy.stride + i);
+        for (int j = 0; j < 8; j++) glu_gradient(g.v[j], u.v[j], d.v[j]);
+        gates.put(v, dgate, row * dgate.stride + i, g);
+        ups.put(v, dup, row * dup.stride + i, d);
+    }
+    gates.code(gate_codes, row, width);
+    ups.code(up_codes, row, width);
+}
+
+void cuda_glu_grad(struct array dgate, struct array dup, const struct fp8_rows codes[2], struct array gate,
+                   struct array up, struct array dy, int64_t rows, int64_t width, cudaStream_t stream) {
+    if (!rows) return;
+    if (is_kept(&codes[0], dgate, width) && is_kept(&codes[1], dup, width)) {
+        KEPT_ROWS(rows, width, glu_grad_codes, dgate, dup, codes[0], codes[1], gate, up, dy, width);
+        return;
+    }
+    BY_ROWS(rows, width, glu_grad, dgate, dup, gate, up, dy, width);
+    if (codes[0].data) cuda_fp8_rows(&codes[0], dgate, rows, width, stream);
+    if (codes[1].data) cuda_fp8_rows(&codes[1], dup, rows, width, stream);
 }
 
 /* One thread for four channels, which one Philox call serves. */

@@ -3,8 +3,10 @@
  *
  * A weight W [n, k] lies in the store as e4m3 with one factor for all of it, and a second time transposed,
  * since Hopper's products of 8 bits read both operands along the sum. Activations and gradients are rounded
- * just before, with a factor for each row, the largest of that row: from what is there, so that nothing is
- * carried from step to step. An adapter stays as exact as in bf16: a number is two of e4m3, a = a₁ + a₂, and
+ * with a factor for each row, the largest of that row: from what is there, so that nothing is carried from
+ * step to step. Norms, gated units and their gradients, which have a row at hand, write it both ways; what
+ * others yield is rounded before its first product. An adapter stays as exact as in bf16: a number is two of
+ * e4m3, a = a₁ + a₂, and
  *
  *   y = α [x | l₁ | l₂ | l₁] [w | u₁ | u₁ | u₂]ᵀ          l: low, u: β/α up (forward), down (backward)
  *
@@ -14,9 +16,7 @@
 #include "base/checked.h"
 #include "device/cuda/blas.h"
 
-enum { most_extra = 3 * 128 }; /* graph_fold folds no larger rank */
-
-static int64_t extra_of(int64_t rank) { return (3 * rank + 15) & ~(int64_t)15; }
+int64_t fp8_extra(int64_t rank) { return (3 * rank + 15) & ~(int64_t)15; }
 
 /* Rows of whole lines of 128 bytes are read a quarter faster. */
 int64_t fp8_pad(int64_t rank) { return (3 * rank + 127) & ~(int64_t)127; }
@@ -50,33 +50,61 @@ bool fp8_serves(const struct device *device, struct error *err) {
     return error_fix(err, "Take --compute bf16.");
 }
 
-static size_t row_bytes(int64_t rows, int64_t width) {
+size_t fp8_rows_bytes(int64_t rows, int64_t width) {
     return cuda_round((size_t)(rows * width)) + cuda_round((size_t)rows * sizeof(float));
 }
 
 size_t fp8_workspace(const struct graph *graph, const struct node *node) {
     const struct value *x = &graph->values[node->input[0]];
-    return blas_workspace + row_bytes(x->dim[0], x->dim[1] + most_extra) + 256;
+    int joins = fp8_joins(graph, node);
+    size_t joined = joins ? fp8_join_workspace(graph, node, joins) : 0,
+           alone = fp8_beside_rows + fp8_rows_bytes(x->dim[0], x->dim[1] + fp8_pad(fp8_most_rank));
+    return joined > alone ? joined : alone;
 }
 
-/* x in fp8, room for the adapter's numbers behind each row. Kept for the nodes that follow: products of one
- * input stand side by side. */
-static struct fp8_rows convert(struct call *call, int64_t pad) {
-    const struct operand *in = &call->in[0];
-    struct converted *last = call->last;
-    int id = call->node->input[0];
-    int64_t rows = in->dim[0], stride = in->dim[1] + pad;
-    size_t codes = cuda_round((size_t)(rows * stride)), all = row_bytes(rows, stride);
-    bool kept = last->value == id && last->type == DTYPE_U8 && last->data == call->workspace + call->used;
-    unsigned char *at = kept ? last->data : call_scratch(call, all);
-    struct fp8_rows out = {at, stride, (float *)(void *)(at + codes)};
-    if (kept) {
-        call->used += cuda_round(all);
-        return out;
+/* Whether a later node multiplies a node's output in fp8. */
+static bool is_multiplied(const struct graph *graph, const struct node *node, int output) {
+    for (const struct node *later = node + 1; later < graph->nodes + graph->node_count; later++)
+        if (later->attributes.fp8 && later->input[0] == node->output[output])
+            return node->output[output] >= 0;
+    return false;
+}
+
+size_t fp8_output_workspace(const struct graph *graph, const struct node *node) {
+    size_t bytes = 0;
+    for (int o = 0; o < node->outputs; o++) {
+        if (!is_multiplied(graph, node, o)) continue;
+        const struct value *y = &graph->values[node->output[o]];
+        bytes += fp8_rows_bytes(y->dim[0], y->dim[1] + fp8_pad(fp8_most_rank));
     }
-    cuda_fp8_rows(&out, array_of(in), rows, in->dim[1], call->stream);
-    if (call->graph->values[id].kind == VALUE_TRANSIENT)
-        *last = (struct converted){id, DTYPE_U8, at, at + all};
+    return bytes ? fp8_beside_rows + bytes : 0;
+}
+
+/* Room for a value's rows, each with that for an adapter's numbers, kept for the nodes that follow. */
+static struct fp8_rows room_for(struct call *call, int id, int64_t rows, int64_t width) {
+    int64_t stride = width + call->fp8_pad;
+    size_t codes = cuda_round((size_t)(rows * stride)), all = fp8_rows_bytes(rows, stride);
+    unsigned char *at = call_copy(call, id, DTYPE_U8);
+    if (!at) {
+        at = call_scratch_above(call, all);
+        if (call->graph->values[id].kind == VALUE_TRANSIENT) call_keep(call, id, DTYPE_U8, at, all);
+    }
+    return (struct fp8_rows){at, stride, (float *)(void *)(at + codes)};
+}
+
+struct fp8_rows fp8_output(struct call *call, int output) {
+    const struct operand *y = &call->out[output];
+    if (!is_multiplied(call->graph, call->node, output)) return (struct fp8_rows){NULL, 0, NULL};
+    return room_for(call, call->node->output[output], y->dim[0], y->dim[1]);
+}
+
+/* x in fp8: products of one input stand side by side, and often the node that wrote it has left it there. */
+static struct fp8_rows convert(struct call *call) {
+    const struct operand *in = &call->in[0];
+    int id = call->node->input[0];
+    bool kept = call_copy(call, id, DTYPE_U8);
+    struct fp8_rows out = room_for(call, id, in->dim[0], in->dim[1]);
+    if (!kept) cuda_fp8_rows(&out, array_of(in), in->dim[0], in->dim[1], call->stream);
     return out;
 }
 
@@ -84,11 +112,11 @@ bool fp8_product(struct call *call, struct product *p, struct thin *thin, struct
     void *library = call_scratch(call, blas_workspace);
     const struct operand *w = &call->in[1];
     bool forward = p->w_transposed;
-    int64_t pad = call->fp8_pad, extra = thin->low.data ? extra_of(thin->rank) : 0;
+    int64_t pad = call->fp8_pad, extra = thin->low.data ? fp8_extra(thin->rank) : 0;
     if (!p->m) return true;
     if (extra > pad) extra = 0; /* laid into y instead */
     struct fp8_weight weight = fp8_weight_at(w->data, w->dim[0], w->dim[1], pad);
-    struct fp8_rows x = convert(call, pad);
+    struct fp8_rows x = convert(call);
     *p = (struct product){.fp8 = true,
                           .x = x.data,
                           .w = forward ? weight.codes : weight.transposed,
@@ -109,7 +137,7 @@ bool fp8_product(struct call *call, struct product *p, struct thin *thin, struct
                                   .w_stride = p->ldw,
                                   .x_scales = x.scales,
                                   .w_scales = weight.scales,
-                                  .balance = call_scratch(call, sizeof(float)),
+                                  .largest = call_scratch(call, sizeof(unsigned)),
                                   .low = thin->low,
                                   .up = thin->up,
                                   .along = thin->across, /* of a row of the operand w */

@@ -1,10 +1,7 @@
 /* Numbers of 8 bits (e4m3) with a factor for each row, and the copies of weights and adapters that products
- * of them read (fp8.c). 448 is the largest number of e4m3; conversions round to nearest and stop there. */
-#include <cuda_fp8.h>
-
+ * of them read (fp8.c). */
 #include "device/cuda/decode.cuh"
-
-static const float largest_e4m3 = 448;
+#include "device/cuda/fp8.cuh"
 
 static __device__ inline uint8_t e4m3(float x) {
     return (uint8_t)__nv_cvt_float_to_fp8(x, __NV_SATFINITE, __NV_E4M3);
@@ -12,35 +9,18 @@ static __device__ inline uint8_t e4m3(float x) {
 static __device__ inline float from_e4m3(uint8_t bits) {
     return __half2float(__half(__nv_cvt_fp8_to_halfraw(bits, __NV_E4M3)));
 }
-static __device__ inline uint32_t four_e4m3(const float *x) {
-    uint32_t low = __nv_cvt_float2_to_fp8x2(make_float2(x[0], x[1]), __NV_SATFINITE, __NV_E4M3);
-    uint32_t high = __nv_cvt_float2_to_fp8x2(make_float2(x[2], x[3]), __NV_SATFINITE, __NV_E4M3);
-    return low | high << 16;
-}
 
 /* A block for a row; the second reading comes out of the first cache. */
-static __global__ void rows_of(uint8_t *y, int64_t stride, float *scales, struct array x, int64_t width) {
+static __global__ void rows_of(struct fp8_rows y, struct array x, int64_t width) {
     int64_t row = blockIdx.x;
     float most = 0;
-    COLUMNS(i, 8, width) {
-        lanes<8> v = get<8>(x, row * x.stride + i);
-        for (int j = 0; j < 8; j++) most = fmaxf(most, fabsf(v.v[j]));
-    }
-    most = block_max(most);
-    float scale = most > 0 ? most / largest_e4m3 : 1, inverse = 1 / scale;
-    if (!threadIdx.x) scales[row] = scale;
-    COLUMNS(i, 8, width) {
-        lanes<8> v = get<8>(x, row * x.stride + i);
-        for (int j = 0; j < 8; j++) v.v[j] *= inverse;
-        *(uint2 *)(y + row * stride + i) = make_uint2(four_e4m3(v.v), four_e4m3(v.v + 4));
-    }
+    COLUMNS(i, 8, width) most = largest_of(get<8>(x, row * x.stride + i), most);
+    code_row(y, x, row, width, most);
 }
 
 void cuda_fp8_rows(const struct fp8_rows *y, struct array x, int64_t rows, int64_t width,
                    cudaStream_t stream) {
-    if (rows)
-        rows_of<<<(unsigned)rows, row_threads(width, 8), 0, stream>>>(y->data, y->stride, y->scales, x,
-                                                                      width);
+    if (rows) rows_of<<<(unsigned)rows, row_threads(width, 8), 0, stream>>>(*y, x, width);
 }
 
 /* ---- weights, when they are loaded ---- */
@@ -106,72 +86,89 @@ static __device__ inline struct two split(float x) {
     return {first, e4m3(x - from_e4m3(first))};
 }
 
-/* A power of two by which up is multiplied and low divided, so that both keep away from the ends of e4m3. */
-static __global__ void __launch_bounds__(1024)
-    balance(float *out, struct array up, int64_t rows, int64_t rank, float factor, const float *scale) {
+/* *bits: the largest |up|, as its bits. */
+static __global__ void largest_up(unsigned *bits, struct array up, int64_t rows, int64_t width) {
     float most = 0;
-    bool whole = up.stride == rank && rows * rank % 4 == 0;
-    for (int64_t i = threadIdx.x * 4; whole && i < rows * rank; i += 4 * blockDim.x) {
-        lanes<4> v = get<4>(up, i);
-        for (int j = 0; j < 4; j++) most = fmaxf(most, fabsf(v.v[j]));
-    }
-    for (int64_t i = threadIdx.x; !whole && i < rows * rank; i += blockDim.x)
-        most = fmaxf(most, fabsf(get1(up, i / rank * up.stride + i % rank)));
-    most = block_max(most) * fabsf(factor) / *scale;
-    if (threadIdx.x) return;
+    EACH(i, rows * width) most = fmaxf(most, fabsf(get1(up, i / width * up.stride + i % width)));
+    most = block_max(most);
+    if (!threadIdx.x) atomicMax(bits, __float_as_uint(most));
+}
+
+/* A power of two by which up is multiplied and low divided, so that both keep away from the ends of e4m3. */
+static __device__ inline float balance_of(const struct fp8_tails &t) {
+    float most = __uint_as_float(*t.largest) * fabsf(t.factor) / *t.w_scales;
     float half = most > 0 ? floorf(log2f(largest_e4m3 / most) / 2) : 0;
-    *out = exp2f(fminf(fmaxf(half, -30), 30));
+    return exp2f(fminf(fmaxf(half, -30), 30));
 }
 
-/* [first | second | first] of low / (the row's factor · balance), zeros up to `extra`. */
-static __global__ void low_tail(uint8_t *to, int64_t stride, const float *scales, struct array low,
-                                int64_t rows, int rank, int extra, const float *balance_at) {
-    int slots = extra - 2 * rank; /* of a row: one for each number, and for each zero behind them */
-    EACH(i, rows * slots) {
-        int64_t row = i / slots;
-        int c = (int)(i % slots);
-        uint8_t *at = to + row * stride;
-        if (c >= rank) {
-            at[2 * rank + c] = 0;
-            continue;
-        }
-        struct two t = split(get1(low, row * low.stride + c) / (scales[row] * *balance_at));
-        at[c] = t.first;
-        at[rank + c] = t.second;
-        at[2 * rank + c] = t.first;
-    }
+/* Byte c of what is put behind a row; a bit of `seconds` for each third of it: the second number, not the
+ * first. */
+template <class Number>
+static __device__ inline uint8_t tail_byte(int c, int rank, int seconds, Number number) {
+    if (c >= 3 * rank) return 0;
+    int third = c / rank;
+    struct two t = split(number(c - third * rank));
+    return seconds >> third & 1 ? t.second : t.first;
 }
 
-/* [first | first | second] of up · factor · balance / the weight's factor; element (row, c) of up lies at
- * row · along + c · across. */
-static __global__ void up_tail(uint8_t *to, int64_t stride, const float *scale, struct array up,
-                               int64_t along, int64_t across, float factor, int64_t rows, int rank, int extra,
-                               const float *balance_at) {
-    int slots = extra - 2 * rank;
-    EACH(i, rows * slots) {
-        int64_t row = i / slots;
-        int c = (int)(i % slots);
-        uint8_t *at = to + row * stride;
-        if (c >= rank) {
-            at[2 * rank + c] = 0;
-            continue;
-        }
-        struct two t = split(get1(up, row * along + c * across) * factor * *balance_at / *scale);
-        at[c] = t.first;
-        at[rank + c] = t.first;
-        at[2 * rank + c] = t.second;
+/* A thread for four bytes: of low first, [first | second | first] of low / (the row's factor · balance), then
+ * of up, [first | first | second] of up · factor · balance / the weight's factor. */
+static __global__ void tails(const __grid_constant__ struct fp8_tails t) {
+    int words = t.extra / 4;
+    float balance = balance_of(t);
+    EACH(i, (t.rows + t.columns) * words) {
+        int row = (int)(i / words), word = (int)(i % words), of_w = row >= t.rows;
+        uint8_t *to = of_w ? t.w + (row - t.rows) * t.w_stride : t.x + row * t.x_stride;
+        float factor = of_w ? t.factor * balance / *t.w_scales : 1 / (t.x_scales[row] * balance);
+        const struct array &from = of_w ? t.up : t.low;
+        int64_t begin = of_w ? (row - t.rows) * t.along : row * t.low.stride, step = of_w ? t.across : 1;
+        uint32_t bits = 0;
+        for (int j = 0; j < 4; j++)
+            bits |= (uint32_t)tail_byte(4 * word + j, t.rank, of_w ? 4 : 2,
+                                        [&](int r) { return get1(from, begin + r * step) * factor; })
+                    << 8 * j;
+        ((uint32_t *)to)[word] = bits;
     }
 }
 
 void cuda_fp8_tails(const struct fp8_tails *t, cudaStream_t stream) {
-    int slots = t->extra - 2 * t->rank;
     /* Of up as it lies: rows of `rank`, or `rank` rows. */
-    bool by_rows = t->across == 1;
-    balance<<<1, 1024, 0, stream>>>(t->balance, t->up, by_rows ? t->columns : t->rank,
-                                    by_rows ? t->rank : t->columns, t->factor, t->w_scales);
-    low_tail<<<blocks_for(t->rows * slots, 256), 256, 0, stream>>>(t->x, t->x_stride, t->x_scales, t->low,
-                                                                   t->rows, t->rank, t->extra, t->balance);
-    up_tail<<<blocks_for(t->columns * slots, 256), 256, 0, stream>>>(
-        t->w, t->w_stride, t->w_scales, t->up, t->along, t->across, t->factor, t->columns, t->rank, t->extra,
-        t->balance);
+    int64_t rows = t->across == 1 ? t->columns : t->rank, width = t->across == 1 ? t->rank : t->columns;
+    cudaMemsetAsync(t->largest, 0, sizeof *t->largest, stream);
+    largest_up<<<blocks_for(rows * width, 1024), 256, 0, stream>>>(t->largest, t->up, rows, width);
+    tails<<<blocks_for((t->rows + t->columns) * (t->extra / 4), 256), 256, 0, stream>>>(*t);
+}
+
+/* ---- several products as one ---- */
+
+static __global__ void join_rows(const __grid_constant__ struct fp8_join j) {
+    int64_t row = blockIdx.x, at = 0;
+    float most = 0, factor[fp8_most_joined];
+    for (int p = 0; p < j.count; p++) {
+        const struct fp8_part &part = j.part[p];
+        float largest = 0;
+        factor[p] = part.factor * (*part.w_scale / *j.part[0].w_scale);
+        COLUMNS(i, 8, part.width) largest = largest_of(get<8>(part.x, row * part.x.stride + i), largest);
+        most = fmaxf(most, largest * fabsf(factor[p]));
+    }
+    most = block_max(most);
+    float scale = most > 0 ? most / largest_e4m3 : 1;
+    if (!threadIdx.x) j.x.scales[row] = scale;
+    for (int p = 0; p < j.count; at += j.part[p].width, p++)
+        code_columns(j.x.data + row * j.x.stride + at, j.part[p].x, row, j.part[p].width, factor[p] / scale);
+}
+
+static __global__ void join_weights(const __grid_constant__ struct fp8_join j) {
+    int64_t row = blockIdx.x;
+    uint8_t *to = j.w + row * j.w_stride;
+    for (int p = 0; p < j.count; to += j.part[p].width, p++) COLUMNS(i, 16, j.part[p].width) {
+            *(uint4 *)(to + i) = *(const uint4 *)(j.part[p].w + row * j.part[p].w_stride + i);
+        }
+}
+
+void cuda_fp8_join(const struct fp8_join *join, cudaStream_t stream) {
+    int64_t most = 0;
+    for (int p = 0; p < join->count; p++) most = join->part[p].width > most ? join->part[p].width : most;
+    join_rows<<<(unsigned)join->rows, row_threads(most, 8), 0, stream>>>(*join);
+    join_weights<<<(unsigned)join->columns, row_threads(most, 16), 0, stream>>>(*join);
 }

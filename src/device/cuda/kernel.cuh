@@ -11,6 +11,16 @@
 
 template <int N> struct alignas(N % 4 ? 4 : 16) lanes { float v[N]; };
 
+__device__ inline lanes<8> from_bf16(const uint4 &bits) {
+    const uint32_t word[4] = {bits.x, bits.y, bits.z, bits.w};
+    lanes<8> out;
+    for (int i = 0; i < 4; i++) {
+        out.v[2 * i] = __uint_as_float(word[i] << 16);
+        out.v[2 * i + 1] = __uint_as_float(word[i] & 0xffff0000u);
+    }
+    return out;
+}
+
 /* N elements from `at` on; N of 4 or 8 needs at % N == 0 and a 16-byte aligned array. */
 template <int N> __device__ inline lanes<N> get(const struct array &a, int64_t at) {
     lanes<N> out;
@@ -27,12 +37,7 @@ template <int N> __device__ inline lanes<N> get(const struct array &a, int64_t a
     } else if (a.type == DTYPE_BF16) {
         const __nv_bfloat16 *p = (const __nv_bfloat16 *)a.data + at;
         if constexpr (N == 8) {
-            uint4 bits = *(const uint4 *)p;
-            const uint32_t word[4] = {bits.x, bits.y, bits.z, bits.w};
-            for (int i = 0; i < 4; i++) {
-                out.v[2 * i] = __uint_as_float(word[i] << 16);
-                out.v[2 * i + 1] = __uint_as_float(word[i] & 0xffff0000u);
-            }
+            out = from_bf16(*(const uint4 *)p);
         } else if constexpr (N == 4) {
             uint2 bits = *(const uint2 *)p;
             out.v[0] = __uint_as_float(bits.x << 16);
@@ -65,6 +70,11 @@ __device__ inline uint32_t two_bf16(float low, float high) {
     return *reinterpret_cast<uint32_t *>(&pair);
 }
 
+__device__ inline uint4 to_bf16(const lanes<8> &x) {
+    return make_uint4(two_bf16(x.v[0], x.v[1]), two_bf16(x.v[2], x.v[3]), two_bf16(x.v[4], x.v[5]),
+                      two_bf16(x.v[6], x.v[7]));
+}
+
 __device__ inline uint32_t two_f16(float low, float high) {
     __half2 pair = __floats2half2_rn(low, high);
     return *reinterpret_cast<uint32_t *>(&pair);
@@ -92,8 +102,7 @@ template <int N> __device__ inline void put(const struct array &a, int64_t at, c
     } else {
         __nv_bfloat16 *p = (__nv_bfloat16 *)a.data + at;
         if constexpr (N == 8) {
-            *(uint4 *)p = make_uint4(two_bf16(x.v[0], x.v[1]), two_bf16(x.v[2], x.v[3]),
-                                     two_bf16(x.v[4], x.v[5]), two_bf16(x.v[6], x.v[7]));
+            *(uint4 *)p = to_bf16(x);
         } else if constexpr (N == 4) {
             *(uint2 *)p = make_uint2(two_bf16(x.v[0], x.v[1]), two_bf16(x.v[2], x.v[3]));
         } else {

@@ -59,13 +59,13 @@ struct fp8_weight {
 };
 void cuda_fp8_weight(const struct fp8_weight *y, const struct matrix *x, int64_t rows, int64_t width,
                      cudaStream_t stream);
-/* Puts low [rows, rank] behind rows of x and factor · up behind the rows of w, `extra` numbers each: element
- * (column, r) of up at column · along + r · across. balance: f32 [1] of scratch. */
+/* Puts low [rows, rank] behind rows of x and factor · up behind the rows of w, `extra` numbers each, a
+ * multiple of 4: element (column, r) of up at column · along + r · across. largest: [1] of scratch. */
 struct fp8_tails {
     uint8_t *x, *w;
     int64_t x_stride, w_stride;
     const float *x_scales, *w_scales;
-    float *balance;
+    unsigned *largest;
     struct array low, up;
     int64_t along, across;
     float factor;
@@ -73,6 +73,26 @@ struct fp8_tails {
     int rank, extra;
 };
 void cuda_fp8_tails(const struct fp8_tails *tails, cudaStream_t stream);
+/* x [rows]: the parts' rows side by side, times their factors and that of their weight relative to the first;
+ * w [columns]: the weights' rows side by side. */
+enum { fp8_most_joined = 3 };
+struct fp8_part {
+    struct array x;
+    const uint8_t *w;
+    int64_t w_stride;
+    const float *w_scale;
+    float factor;
+    int64_t width; /* a multiple of 16 */
+};
+struct fp8_join {
+    struct fp8_part part[fp8_most_joined];
+    int count;
+    int64_t rows, columns;
+    struct fp8_rows x;
+    uint8_t *w;
+    int64_t w_stride;
+};
+void cuda_fp8_join(const struct fp8_join *join, cudaStream_t stream);
 
 /* ---- elementwise.cu ---- */
 
@@ -81,10 +101,11 @@ void cuda_scatter(struct array dx, struct array dy, const int32_t *rows, int64_t
                   int64_t width, cudaStream_t stream);
 void cuda_add(struct array y, struct array a, struct array b, int64_t rows, int64_t width,
               cudaStream_t stream);
-void cuda_glu(struct array y, struct array gate, struct array up, int64_t rows, int64_t width,
-              cudaStream_t stream);
-void cuda_glu_grad(struct array dgate, struct array dup, struct array gate, struct array up, struct array dy,
-                   int64_t rows, int64_t width, cudaStream_t stream);
+/* codes: y once more, or no data; so below, of dgate and dup. */
+void cuda_glu(struct array y, const struct fp8_rows *codes, struct array gate, struct array up, int64_t rows,
+              int64_t width, cudaStream_t stream);
+void cuda_glu_grad(struct array dgate, struct array dup, const struct fp8_rows codes[2], struct array gate,
+                   struct array up, struct array dy, int64_t rows, int64_t width, cudaStream_t stream);
 /* Dropout, or NEFTune's noise where `start` is there; the words are drawn for each element's place. */
 struct drawing {
     struct array y, x;
@@ -127,12 +148,13 @@ void cuda_row_norms(float *n, const struct matrix *w, const float *a, const floa
 
 /* ---- norm.cu ---- */
 
-/* w of any type; rstd may be NULL. */
-void cuda_norm(struct array y, float *rstd, struct array x, struct array w, float epsilon, int64_t rows,
-               int64_t width, cudaStream_t stream);
+/* w of any type; rstd may be NULL; codes: y or dx once more, or no data. */
+void cuda_norm(struct array y, const struct fp8_rows *codes, float *rstd, struct array x, struct array w,
+               float epsilon, int64_t rows, int64_t width, cudaStream_t stream);
 /* The copy, of another type than dx, may be absent. */
-void cuda_norm_grad(struct array dx, struct array copy, struct array dy, struct array x, struct array w,
-                    const float *rstd, struct array addend, int64_t rows, int64_t width, cudaStream_t stream);
+void cuda_norm_grad(struct array dx, const struct fp8_rows *codes, struct array copy, struct array dy,
+                    struct array x, struct array w, const float *rstd, struct array addend, int64_t rows,
+                    int64_t width, cudaStream_t stream);
 
 /* ---- gradients.cu ---- */
 

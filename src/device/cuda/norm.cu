@@ -1,12 +1,12 @@
 /* Root-mean-square norm and its gradient, a block for each row; the equations are in src/op/norm.c. A row is
  * read a second time out of the caches. */
-#include "device/cuda/kernel.cuh"
+#include "device/cuda/fp8.cuh"
 
 template <int N>
-static __global__ void norm(struct array y, float *rstd, struct array x, struct array w, float epsilon,
-                            int64_t width) {
+static __global__ void norm(struct array y, struct fp8_rows codes, float *rstd, struct array x,
+                            struct array w, float epsilon, int64_t width) {
     int64_t row = blockIdx.x;
-    float squares = 0;
+    float squares = 0, most = 0;
     COLUMNS(i, N, width) {
         lanes<N> a = get<N>(x, row * x.stride + i);
         for (int j = 0; j < N; j++) squares = fmaf(a.v[j], a.v[j], squares);
@@ -17,23 +17,26 @@ static __global__ void norm(struct array y, float *rstd, struct array x, struct 
         lanes<N> a = get<N>(x, row * x.stride + i), b = get<N>(w, i);
         for (int j = 0; j < N; j++) a.v[j] = a.v[j] * r * b.v[j];
         put<N>(y, row * y.stride + i, a);
+        most = largest_of(a, most);
     }
+    if (codes.data) code_row(codes, y, row, width, most);
 }
 
-void cuda_norm(struct array y, float *rstd, struct array x, struct array w, float epsilon, int64_t rows,
-               int64_t width, cudaStream_t stream) {
+void cuda_norm(struct array y, const struct fp8_rows *codes, float *rstd, struct array x, struct array w,
+               float epsilon, int64_t rows, int64_t width, cudaStream_t stream) {
     if (!rows) return;
     if (width % 8 == 0)
-        norm<8><<<(unsigned)rows, row_threads(width, 8), 0, stream>>>(y, rstd, x, w, epsilon, width);
+        norm<8><<<(unsigned)rows, row_threads(width, 8), 0, stream>>>(y, *codes, rstd, x, w, epsilon, width);
     else
-        norm<1><<<(unsigned)rows, row_threads(width, 1), 0, stream>>>(y, rstd, x, w, epsilon, width);
+        norm<1><<<(unsigned)rows, row_threads(width, 1), 0, stream>>>(y, *codes, rstd, x, w, epsilon, width);
 }
 
 template <int N>
-static __global__ void norm_grad(struct array dx, struct array copy, struct array dy, struct array x,
-                                 struct array w, const float *rstd, struct array addend, int64_t width) {
+static __global__ void norm_grad(struct array dx, struct fp8_rows codes, struct array copy, struct array dy,
+                                 struct array x, struct array w, const float *rstd, struct array addend,
+                                 int64_t width) {
     int64_t row = blockIdx.x;
-    float r = rstd[row], sum = 0;
+    float r = rstd[row], sum = 0, most = 0;
     COLUMNS(i, N, width) {
         lanes<N> d = get<N>(dy, row * dy.stride + i), a = get<N>(x, row * x.stride + i), b = get<N>(w, i);
         for (int j = 0; j < N; j++) sum = fmaf(d.v[j] * b.v[j], a.v[j], sum);
@@ -46,17 +49,19 @@ static __global__ void norm_grad(struct array dx, struct array copy, struct arra
         for (int j = 0; j < N; j++) d.v[j] = r * d.v[j] * b.v[j] - a.v[j] * shift + c.v[j];
         put<N>(dx, row * dx.stride + i, d);
         if (copy.data) put<N>(copy, row * copy.stride + i, d);
+        most = largest_of(d, most);
     }
+    if (codes.data) code_row(codes, dx, row, width, most);
 }
 
-void cuda_norm_grad(struct array dx, struct array copy, struct array dy, struct array x, struct array w,
-                    const float *rstd, struct array addend, int64_t rows, int64_t width,
-                    cudaStream_t stream) {
+void cuda_norm_grad(struct array dx, const struct fp8_rows *codes, struct array copy, struct array dy,
+                    struct array x, struct array w, const float *rstd, struct array addend, int64_t rows,
+                    int64_t width, cudaStream_t stream) {
     if (!rows) return;
     if (width % 8 == 0)
-        norm_grad<8><<<(unsigned)rows, row_threads(width, 8), 0, stream>>>(dx, copy, dy, x, w, rstd, addend,
-                                                                           width);
+        norm_grad<8><<<(unsigned)rows, row_threads(width, 8), 0, stream>>>(dx, *codes, copy, dy, x, w, rstd,
+                                                                           addend, width);
     else
-        norm_grad<1><<<(unsigned)rows, row_threads(width, 1), 0, stream>>>(dx, copy, dy, x, w, rstd, addend,
-                                                                           width);
+        norm_grad<1><<<(unsigned)rows, row_threads(width, 1), 0, stream>>>(dx, *codes, copy, dy, x, w, rstd,
+                                                                           addend, width);
 }

@@ -48,21 +48,18 @@ size_t cuda_copy_bytes(const struct value *value, enum dtype compute) {
 /* Copies are call->pad wider and longer than the value. The last one of an activation is kept for the nodes
  * that follow: gradients read the same dy two or three times. */
 bool cuda_copy_place(struct call *call, int id, const struct operand *in, struct array *copy) {
-    struct converted *last = call->last;
     bool transient = call->graph->values[id].kind == VALUE_TRANSIENT;
     *copy = (struct array){NULL, call->compute, (in->rank > 1 ? in->dim[1] : 1) + call->pad};
+    size_t bytes = (size_t)((in->dim[0] + call->pad) * copy->stride) * type_bytes(call->compute);
     /* Where this node would put it, too: behind the library's room. */
-    if (transient && last->value == id && last->type == call->compute && call->used == blas_workspace &&
-        last->data == call->workspace + blas_workspace) {
-        call->used = (size_t)(last->end - call->workspace);
-        copy->data = last->data;
+    if (transient && call->used == blas_workspace &&
+        call_copy(call, id, call->compute) == call->workspace + blas_workspace) {
+        copy->data = call->workspace + call->used;
+        call->used += cuda_round(bytes);
         return true;
     }
-    size_t bytes = (size_t)((in->dim[0] + call->pad) * copy->stride) * type_bytes(call->compute);
     copy->data = call_scratch(call, bytes);
-    if (transient)
-        *last = (struct converted){id, call->compute, copy->data,
-                                   (unsigned char *)copy->data + cuda_round(bytes)};
+    if (transient) call_keep(call, id, call->compute, copy->data, cuda_round(bytes));
     return false;
 }
 

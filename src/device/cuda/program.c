@@ -33,11 +33,12 @@ struct program {
     cudaEvent_t copied[slots];
     unsigned runs;
     struct passes *passes;
-    struct converted last;
+    struct converted copies[cuda_copies];
     struct replays replays;
     struct offload *offload; /* NULL: the plan offloads nothing */
     struct trace *trace;     /* NULL: nobody has asked for a timeline */
-    int64_t pad;             /* the largest of all nodes' ranks */
+    int *joins;  /* [nodes] 1, or how many from here on are one product, or 0: done with an earlier one */
+    int64_t pad; /* the largest of all nodes' ranks */
 };
 
 const struct cuda_kernel *cuda_kernel_of(enum op_code op) {
@@ -89,13 +90,33 @@ size_t cuda_workspace(const struct device *device, const struct graph *graph, co
     return kernel && kernel->workspace ? kernel->workspace(graph, node) : 0;
 }
 
+static void *given_out(struct call *call, unsigned char *at, size_t bytes) {
+    for (struct converted *copy = call->copies; copy < call->copies + cuda_copies; copy++)
+        if (at < copy->end && copy->data < at + bytes) copy->value = -1;
+    return at;
+}
+
 void *call_scratch(struct call *call, size_t bytes) {
     unsigned char *at = call->workspace + call->used;
-    struct converted *last = call->last;
     call->used += cuda_round(bytes);
-    /* A copy that this overlaps is gone. */
-    if (last->value >= 0 && at < last->end && last->data < call->workspace + call->used) last->value = -1;
-    return at;
+    return given_out(call, at, cuda_round(bytes));
+}
+
+void *call_scratch_above(struct call *call, size_t bytes) {
+    call->top -= cuda_round(bytes);
+    return given_out(call, call->workspace + call->top, cuda_round(bytes));
+}
+
+unsigned char *call_copy(const struct call *call, int value, enum dtype type) {
+    for (int i = 0; i < cuda_copies; i++)
+        if (call->copies[i].value == value && call->copies[i].type == type) return call->copies[i].data;
+    return NULL;
+}
+
+void call_keep(struct call *call, int value, enum dtype type, void *data, size_t bytes) {
+    int free = 0;
+    while (free < cuda_copies - 1 && call->copies[free].value >= 0) free++;
+    call->copies[free] = (struct converted){value, type, data, (unsigned char *)data + bytes};
 }
 
 /* Rows of what a product with an adapter reads get room for the adapter's numbers (products.c). What may
@@ -179,6 +200,19 @@ static bool open_inputs(struct program *program, struct error *err) {
     return ok;
 }
 
+static void find_joins(struct program *program) {
+    const struct plan *plan = program->plan;
+    const struct graph *graph = plan->graph;
+    for (int n = 0; n < graph->node_count;) {
+        int count = fp8_joins(graph, &graph->nodes[n]);
+        for (int i = 1; i < count; i++)
+            if (plan->offset[graph->nodes[n + i].output[0]] != plan->offset[graph->nodes[n].output[0]])
+                count = 0;
+        program->joins[n++] = count ? count : 1;
+        for (int i = 1; i < count; i++) program->joins[n++] = 0;
+    }
+}
+
 bool cuda_compile(struct device *device, const struct plan *plan, struct store *store, struct program **out,
                   struct error *err) {
     struct program *program = mem_calloc(1, sizeof *program);
@@ -187,10 +221,12 @@ bool cuda_compile(struct device *device, const struct plan *plan, struct store *
     if (!program) return error_no_memory(err, "cuda", sizeof *program);
     program->plan = plan;
     program->store = store;
-    program->last.value = -1;
     program->kernels = mem_calloc(nodes + 1, sizeof *program->kernels);
     program->tables = mem_calloc(nodes + 1, sizeof *program->tables);
-    bool ok = (program->kernels && program->tables) || error_no_memory(err, "cuda", nodes * sizeof(void *));
+    program->joins = mem_array(nodes + 1, sizeof *program->joins);
+    bool ok = (program->kernels && program->tables && program->joins) ||
+              error_no_memory(err, "cuda", nodes * sizeof(void *));
+    if (ok) find_joins(program);
     for (size_t n = 0; ok && n < nodes; n++) {
         ok = cuda_supports(device, plan->graph, &plan->graph->nodes[n], err);
         program->kernels[n] = cuda_kernel_of(plan->graph->nodes[n].op);
@@ -225,6 +261,7 @@ void cuda_program_close(struct program **handle) {
     passes_close(&program->passes);
     mem_free(program->kernels);
     mem_free(program->tables);
+    mem_free(program->joins);
     mem_free(program);
     *handle = NULL;
 }
@@ -321,7 +358,8 @@ static struct call call_of(void *user, int n) {
                         .pad = program->pad,
                         .fp8_pad = program->store->fp8_pad,
                         .workspace = program->store->arena + cuda_round((size_t)program->plan->arena_bytes),
-                        .last = &program->last,
+                        .top = (size_t)program->plan->workspace_bytes & ~(size_t)255,
+                        .copies = program->copies,
                         .table = program->tables[n].data,
                         .table_count = program->tables[n].count,
                         .hyper = run->binding->inputs[INPUT_HYPER]};
@@ -341,13 +379,17 @@ static bool run_node(struct run *run, int n, struct error *err) {
         !passes_run(program->passes, n, run->binding->tokens, call_of, run, &served, err))
         return false;
     if (served) return true;
-    struct call call = call_of(run, n);
+    struct call calls[fp8_most_joined];
+    int count = program->joins[n];
+    for (int i = 0; i < count; i++) calls[i] = call_of(run, n + i);
     if (offload_owns(program->offload, n))
-        return offload_copy(program->offload, n, &call.out[0], &call.in[0], err);
-    if (!program->kernels[n]->run(&call, err)) return false;
+        return offload_copy(program->offload, n, &calls[0].out[0], &calls[0].in[0], err);
+    if (count > 1 && !fp8_join(calls, count, err)) return false;
+    if (count == 1 && !program->kernels[n]->run(&calls[0], err)) return false;
     cudaError_t status = cudaGetLastError();
-    return status == cudaSuccess || error_set(err, ERROR_FAILED, "cuda", "the operation %s failed: %s",
-                                              op_row(call.node->op)->name, cudaGetErrorString(status));
+    return status == cudaSuccess ||
+           error_set(err, ERROR_FAILED, "cuda", "the operation %s failed: %s",
+                     op_row(program->plan->graph->nodes[n].op)->name, cudaGetErrorString(status));
 }
 
 static bool run_nodes(void *user, struct error *err) {
@@ -355,7 +397,7 @@ static bool run_nodes(void *user, struct error *err) {
     struct program *program = run->program;
     const struct binding *binding = run->binding;
     const struct graph *graph = program->plan->graph;
-    program->last.value = -1;
+    for (int i = 0; i < cuda_copies; i++) program->copies[i].value = -1;
     bool timed = binding->timeline != NULL;
     bool ok = !timed || trace_begin(&program->trace, program->store->device, graph->node_count, err);
     for (int n = 0; ok && n < graph->node_count; n++) {

@@ -1,5 +1,6 @@
 /* Operations on rows and elements: operands of a node put onto the launches of kernels.h. */
 #include "device/cuda/blas.h"
+#include "device/cuda/fp8.h"
 #include "device/cuda/passes.h"
 
 static int64_t width_of(const struct operand *operand) { return operand->rank > 1 ? operand->dim[1] : 1; }
@@ -21,8 +22,10 @@ static bool scatter(struct call *call, struct error *err) {
 
 static bool norm(struct call *call, struct error *err) {
     (void)err;
-    cuda_norm(array_of(&call->out[0]), call->out[1].data, array_of(&call->in[0]), array_of(&call->in[1]),
-              call->node->attributes.epsilon, call->in[0].dim[0], width_of(&call->in[0]), call->stream);
+    struct fp8_rows codes = fp8_output(call, 0);
+    cuda_norm(array_of(&call->out[0]), &codes, call->out[1].data, array_of(&call->in[0]),
+              array_of(&call->in[1]), call->node->attributes.epsilon, call->in[0].dim[0],
+              width_of(&call->in[0]), call->stream);
     return true;
 }
 
@@ -36,18 +39,20 @@ static bool wants_copy(const struct graph *graph, const struct node *node) {
 }
 
 static size_t norm_grad_workspace(const struct graph *graph, const struct node *node) {
-    if (!wants_copy(graph, node)) return 0;
-    return blas_workspace + cuda_copy_bytes(&graph->values[node->output[0]], DTYPE_BF16);
+    size_t codes = fp8_output_workspace(graph, node); /* at the end, the copy at the beginning */
+    if (!wants_copy(graph, node)) return codes;
+    return codes + blas_workspace + cuda_copy_bytes(&graph->values[node->output[0]], DTYPE_BF16);
 }
 
 static bool norm_grad(struct call *call, struct error *err) {
     struct array copy = {NULL, DTYPE_BF16, 0};
     (void)err;
+    struct fp8_rows codes = fp8_output(call, 0);
     if (wants_copy(call->graph, call->node)) {
         call_scratch(call, blas_workspace);
         cuda_copy_place(call, call->node->output[0], &call->out[0], &copy);
     }
-    cuda_norm_grad(array_of(&call->out[0]), copy, array_of(&call->in[0]), array_of(&call->in[1]),
+    cuda_norm_grad(array_of(&call->out[0]), &codes, copy, array_of(&call->in[0]), array_of(&call->in[1]),
                    array_of(&call->in[2]), call->in[3].data, array_of(&call->in[4]), call->in[1].dim[0],
                    width_of(&call->in[1]), call->stream);
     return true;
@@ -90,16 +95,23 @@ static bool rope(struct call *call, struct error *err) {
     return true;
 }
 
+static size_t glu_workspace(const struct graph *graph, const struct node *node) {
+    size_t pass = passes_workspace(graph, node), codes = fp8_output_workspace(graph, node);
+    return pass > codes ? pass : codes; /* who leads a pass leaves no codes */
+}
+
 static bool glu(struct call *call, struct error *err) {
     (void)err;
-    cuda_glu(array_of(&call->out[0]), array_of(&call->in[0]), array_of(&call->in[1]), call->in[0].dim[0],
-             width_of(&call->in[0]), call->stream);
+    struct fp8_rows codes = fp8_output(call, 0);
+    cuda_glu(array_of(&call->out[0]), &codes, array_of(&call->in[0]), array_of(&call->in[1]),
+             call->in[0].dim[0], width_of(&call->in[0]), call->stream);
     return true;
 }
 
 static bool glu_grad(struct call *call, struct error *err) {
     (void)err;
-    cuda_glu_grad(array_of(&call->out[0]), array_of(&call->out[1]), array_of(&call->in[0]),
+    struct fp8_rows codes[2] = {fp8_output(call, 0), fp8_output(call, 1)};
+    cuda_glu_grad(array_of(&call->out[0]), array_of(&call->out[1]), codes, array_of(&call->in[0]),
                   array_of(&call->in[1]), array_of(&call->in[2]), call->in[0].dim[0], width_of(&call->in[0]),
                   call->stream);
     return true;
@@ -164,15 +176,15 @@ const struct cuda_kernel cuda_kernels_rows[] = {
     {OP_EMBEDDING, take_rows, NULL, NULL},
     {OP_GATHER, take_rows, NULL, NULL},
     {OP_SCATTER, scatter, NULL, NULL},
-    {OP_NORM, norm, NULL, NULL},
+    {OP_NORM, norm, fp8_output_workspace, NULL},
     {OP_NORM_GRAD, norm_grad, norm_grad_workspace, NULL},
     {OP_NORM_GRAD_W, norm_grad_w, NULL, NULL},
     {OP_BIAS_GRAD, bias_grad, NULL, NULL},
     {OP_EMBEDDING_GRAD, embedding_grad, NULL, NULL},
     {OP_ROPE_TABLE, rope_table, NULL, NULL},
     {OP_ROPE, rope, NULL, NULL},
-    {OP_GLU, glu, passes_workspace, NULL},
-    {OP_GLU_GRAD, glu_grad, passes_workspace, NULL},
+    {OP_GLU, glu, glu_workspace, NULL},
+    {OP_GLU_GRAD, glu_grad, glu_workspace, NULL},
     {OP_ADD, add, NULL, NULL},
     {OP_COPY, copy, NULL, NULL},
     {OP_DROPOUT, dropout, NULL, NULL},
