@@ -83,10 +83,18 @@ static void add_untied_head(struct model_state *state) {
         state->weights[head] = add_mapped(state, &state->model->weights[embedding]);
 }
 
+/* Of three layers and more, the first and the last stay as they are: theirs is more than their part of what
+ * the rounding costs (docs/cuda.md). */
+static bool is_end(const struct model_config *config, int64_t layer) {
+    return config->layers > 2 && (layer == 0 || layer == config->layers - 1);
+}
+
 /* Tensor cores take vectors of 16; DoRA reads the weights themselves, and what lies in pieces stays so. */
-static bool takes_fp8(const struct model_state *state, enum weight_role role, const struct tensor *weight,
-                      int row) {
-    return state->fp8 && row >= 0 && role < WEIGHT_LAYER_ROLES && !is_vector(weight) && !state->method.dora &&
+static bool takes_fp8(const struct model_state *state, size_t index, const struct tensor *weight, int row) {
+    const struct model_config *config = &state->model->config;
+    enum weight_role role = layout_role(config, index);
+    return state->fp8 && row >= 0 && !is_end(config, layout_layer(config, index)) &&
+           role < WEIGHT_LAYER_ROLES && !is_vector(weight) && !state->method.dora &&
            weight->dim[0] % 16 == 0 && weight->dim[1] % 16 == 0 &&
            dtype_row(state->table.rows[row].dtype)->form == FORM_BLOCK;
 }
@@ -109,8 +117,7 @@ static void add_weights(struct model_state *state) {
                 state_add(&state->table, STATE_WEIGHT, dtype, weight->rank, weight->dim, weight->name);
         else
             state->weights[i] = add_mapped(state, weight);
-        if (takes_fp8(state, role, weight, state->weights[i]))
-            state->table.rows[state->weights[i]].fp8 = true;
+        if (takes_fp8(state, i, weight, state->weights[i])) state->table.rows[state->weights[i]].fp8 = true;
     }
     add_untied_head(state);
     int64_t half = model->config.head_dim / 2;
