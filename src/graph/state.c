@@ -85,6 +85,11 @@ int state_find(const struct state_table *table, const char *name) {
     return -1;
 }
 
+bool state_is_offloaded(const struct state_table *table, int row) {
+    int parent = table->rows[row].parent;
+    return table->rows[parent < 0 ? row : parent].offloaded;
+}
+
 uint64_t state_class_bytes(const struct state_table *table, enum state_class class) {
     uint64_t total = 0;
     for (int i = 0; i < table->count; i++)

@@ -58,6 +58,8 @@ int state_add_part(struct state_table *table, int parent, uint64_t offset, int r
 int state_add_piece(struct state_table *table, int parent, uint64_t offset, enum dtype dtype, int rank,
                     const int64_t *dim, const char *name);
 int state_find(const struct state_table *table, const char *name); /* -1: none */
+/* Whether a row, or the block that it is a part of, is. */
+bool state_is_offloaded(const struct state_table *table, int row);
 /* Bytes that the store allocates for a class (each row rounded up to 64; parts count in their parent), and of
  * all rows that lie in a file instead. */
 uint64_t state_class_bytes(const struct state_table *table, enum state_class class);

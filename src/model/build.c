@@ -22,7 +22,9 @@ static int state_value(struct builder *b, int row, bool trained) {
         row = model_state_average(b->state, row); /* measured is what will be written */
     const struct state_row *r = &b->state->table.rows[row];
     int value = graph_state(b->graph, row, r->dtype, r->rank, r->dim, r->name);
-    if (value >= 0 && trained) b->graph->values[value].needs_gradient = true;
+    if (value < 0) return -1;
+    b->graph->values[value].offloaded = state_is_offloaded(&b->state->table, row);
+    if (trained) b->graph->values[value].needs_gradient = true;
     return value;
 }
 

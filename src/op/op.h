@@ -117,9 +117,9 @@ struct value {
     int producer;        /* node that writes it; -1 for inputs and state */
     int which;           /* input: enum input_name; state: row of the state table */
     bool needs_gradient; /* a trained value is above it */
-    bool offloaded; /* transient: lies elsewhere (device_ops.offload), not in the arena; only OP_COPY touches
-                       it */
-    bool keep;      /* read from outside after the run: its place is never reused */
+    bool offloaded;      /* lies elsewhere (device_ops.offload) than in the arena or the store's memory; only
+                            OP_COPY touches such a transient value */
+    bool keep;           /* read from outside after the run: its place is never reused */
     char name[40];
 };
 

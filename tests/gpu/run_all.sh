@@ -208,7 +208,7 @@ if [ "${HONE_GPU_STAGE-}" ]; then
     exit $?
 fi
 for name in machine ops golden tiny offload smollm2 speed methods trace decode floor large two sanitizer races; do
-    case $name in ops | sanitizer | races | speed | smollm2 | large) limit=150 ;; two) limit=250 ;; *) limit=100 ;; esac
+    case $name in ops | sanitizer | races | speed | smollm2) limit=150 ;; two | large) limit=250 ;; *) limit=100 ;; esac
     tail_bytes=2500
     [ $name = trace ] && tail_bytes=7000
     stage $name $limit env HONE_GPU_STAGE=$name sh "$0" "$folder" "$out"

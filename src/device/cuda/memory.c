@@ -104,7 +104,7 @@ static bool copy_row(struct store *store, int row, void *to, const void *from, s
     const struct state_row *r = &store->table->rows[row];
     cudaStream_t stream = store->device->stream;
     bool in = kind == cudaMemcpyHostToDevice;
-    bool offloaded = r->offloaded || (r->parent >= 0 && store->table->rows[r->parent].offloaded);
+    bool offloaded = state_is_offloaded(store->table, row);
     const char *doing = in ? "copy to the GPU" : "copy from the GPU";
     if (r->fp8)
         return in ? fill_fp8(store, row, from, bytes, err)

@@ -39,10 +39,15 @@ int64_t cuda_node_rank(const struct graph *graph, const struct node *node) {
     return rank <= most_pad ? rank : 0;
 }
 
+/* A product reads its operands several times: not over the bus. */
+static bool is_read_in_place(const struct value *value, enum dtype compute) {
+    return value->dtype == compute && !value->offloaded;
+}
+
 size_t cuda_copy_bytes(const struct value *value, enum dtype compute) {
     size_t rows = (size_t)value->dim[0] + most_pad,
            width = (size_t)(value->rank > 1 ? value->dim[1] : 1) + most_pad;
-    return value->dtype == compute ? 0 : cuda_round(rows * width * type_bytes(compute));
+    return is_read_in_place(value, compute) ? 0 : cuda_round(rows * width * type_bytes(compute));
 }
 
 /* Copies are call->pad wider and longer than the value. The last one of an activation is kept for the nodes
@@ -67,7 +72,9 @@ bool cuda_copy_place(struct call *call, int id, const struct operand *in, struct
 struct array cuda_operand(struct call *call, int i) {
     const struct operand *in = &call->in[i];
     struct array copy = array_of(in);
-    if (in->dtype == call->compute || cuda_copy_place(call, call->node->input[i], in, &copy)) return copy;
+    int id = call->node->input[i];
+    if (is_read_in_place(&call->graph->values[id], call->compute) || cuda_copy_place(call, id, in, &copy))
+        return copy;
     struct matrix from = matrix_of(in);
     cuda_decode(copy, &from, in->dim[0], in->rank > 1 ? in->dim[1] : 1, call->stream);
     return copy;
