@@ -662,7 +662,7 @@ const struct setting recipe_rows[] = {
      .group = "machine",
      .help =
          "compute activations again in the backward pass instead of keeping them; offload keeps them in a "
-         "file, on a GPU in the host's memory; auto chooses among the others",
+         "file, on a GPU in the host's memory; auto chooses, and takes no file",
      .offset = AT(recompute)},
     {.name = "offload-optimizer",
      .type = SETTING_BOOL,

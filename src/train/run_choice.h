@@ -16,14 +16,14 @@ struct run_choice {
 };
 
 struct run_choices {
-    struct run_choice items[64];
+    struct run_choice items[80]; /* 2 · 4 ways to keep · 9 micro-batches */
     int count;
 };
 
-/* The choices that the recipe leaves open; the smallest in memory is last. `longest`: tokens of an example;
- * `own_memory`: the device's is not the process's. */
+/* The choices that the recipe leaves open; the smallest in memory is last. `longest`: tokens of an example.
+ */
 void run_choices_list(struct run_choices *out, const struct recipe *recipe, const struct inputs *inputs,
-                      int64_t longest, bool own_memory);
+                      int64_t longest, const struct device_ops *ops);
 /* Sets its cost, of a step of `batch_size` of the examples (at least one): the flops of its micro-batches,
  * and for each what it costs whatever its tokens. `train` is planned for the choice. */
 bool run_choice_cost(struct run_choice *choice, const struct engine *engine,

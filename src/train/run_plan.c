@@ -314,6 +314,7 @@ static bool weigh_choices(struct run_choices *choices, struct run_plan *smallest
                           const struct recipe *recipe, const struct inputs *inputs, enum dtype compute,
                           const struct device_ops *ops, struct device *device, struct error *err) {
     struct run_programs programs;
+    uint64_t host = process_memory_available();
     for (int i = 0; i < choices->count; i++) {
         struct run_choice *choice = &choices->items[i];
         struct run_plan plan = {0};
@@ -326,7 +327,10 @@ static bool weigh_choices(struct run_choices *choices, struct run_plan *smallest
         /* What the process holds is measured and differs by some pages from look to look: it decides nothing
          * between plans that fit, or one command would have two. */
         choice->bytes = plan.peak - plan.process;
-        choice->fits = plan.peak <= budget;
+        /* The host's memory is looked at where it was not asked for. */
+        bool room = recipe->recompute != RECOMPUTE_AUTO || choice->keep != GRAPH_KEEP_OFFLOADED || !host ||
+                    plan.host <= host;
+        choice->fits = plan.peak <= budget && room;
         if (!smallest->peak || plan.peak < smallest->peak) *smallest = plan;
     }
     return true;
@@ -339,7 +343,7 @@ static bool refuse_all(const struct run_plan *smallest, const struct run_choice 
                        struct error *err) {
     struct run_plan offloaded = {0};
     struct run_choice way = {.keep = GRAPH_KEEP_OFFLOADED, .tokens = run_plan_longest(inputs)};
-    if (recipe->recompute == RECOMPUTE_AUTO && ops->offload != OFFLOAD_NOWHERE) {
+    if (recipe->recompute == RECOMPUTE_AUTO && ops->offload == OFFLOAD_TO_FILE) {
         struct run_programs programs;
         if (!plan_programs(&programs, &way, recipe, inputs, compute, ops, device, err)) return false;
         bool told = set_bytes(&offloaded, &programs, way.tokens, ops->memory != NULL, err);
@@ -362,7 +366,7 @@ bool run_plan_build(struct run_plan *out, struct run_programs *programs, struct 
     enum dtype compute;
     process_memory(&held);
     memset(out, 0, sizeof *out);
-    run_choices_list(&choices, recipe, inputs, run_plan_longest(inputs), own_memory);
+    run_choices_list(&choices, recipe, inputs, run_plan_longest(inputs), ops);
     if (!memory_budget(recipe, ops, device, held.anonymous, &budget, &source, err) ||
         !name_method(out, recipe, err) || !choose_compute(recipe, ops, device, &compute, err) ||
         !weigh_choices(&choices, &smallest, budget, recipe, inputs, compute, ops, device, err))

@@ -1,4 +1,5 @@
-/* Which of the ways to run is taken: the smallest of the fast ones, in whatever order they are listed. */
+/* Which of the ways to run is taken: the smallest of the fast ones, in whatever order they are listed;
+ * and which are looked at. */
 #include "support/test.h"
 
 #include "train/run_choice.h"
@@ -46,11 +47,43 @@ static void what_does_not_fit_sets_no_pace(void **state) {
     assert_int_equal(taken(items, 1), 0);
 }
 
+static bool has_memory(struct device *device, struct device_memory *out, struct error *err) {
+    (void)device, (void)out, (void)err;
+    return true;
+}
+
+/* Every micro-batch is open. How many choices keep what is offloaded, of all that are listed. */
+static int offloaded(enum device_offload where, bool own_memory, int recompute, int *all) {
+    struct recipe recipe = {.batch_size = 64, .recompute = recompute, .world_size = 2};
+    struct inputs inputs = {.train = {.count = 1000, .counts = {.tokens = 1000 * 2048}}};
+    struct device_ops ops = {.offload = where, .memory = own_memory ? has_memory : NULL};
+    struct run_choices choices;
+    int count = 0;
+    run_choices_list(&choices, &recipe, &inputs, 100, &ops);
+    assert_in_range(choices.count, 1, sizeof choices.items / sizeof *choices.items);
+    for (int i = 0; i < choices.count; i++) count += choices.items[i].keep == GRAPH_KEEP_OFFLOADED;
+    *all = choices.count;
+    return count;
+}
+
+static void the_hosts_memory_is_taken_unasked_and_a_disk_is_not(void **state) {
+    int all;
+    (void)state;
+    assert_int_equal(offloaded(OFFLOAD_TO_FILE, false, RECOMPUTE_AUTO, &all), 0);
+    assert_int_equal(offloaded(OFFLOAD_NOWHERE, true, RECOMPUTE_AUTO, &all), 0);
+    assert_int_equal(offloaded(OFFLOAD_TO_HOST, true, RECOMPUTE_BLOCK, &all), 0);
+    int count = offloaded(OFFLOAD_TO_HOST, true, RECOMPUTE_AUTO, &all);
+    assert_int_equal(all, 4 * count);
+    count = offloaded(OFFLOAD_TO_FILE, false, RECOMPUTE_OFFLOAD, &all);
+    assert_int_equal(all, count);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_smallest_within_three_per_cent_of_the_fastest_is_taken),
         cmocka_unit_test(what_lies_within_three_per_cent_of_a_slower_one_is_not),
         cmocka_unit_test(what_does_not_fit_sets_no_pace),
+        cmocka_unit_test(the_hosts_memory_is_taken_unasked_and_a_disk_is_not),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
