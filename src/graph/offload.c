@@ -92,6 +92,7 @@ static void move_ahead(struct node_list *list) {
     }
 }
 
+/* A number a row stays: it takes no memory to speak of. */
 static void choose(struct offload *o, int values) {
     const struct graph *graph = o->graph;
     for (int v = 0; v < values; v++) o->file[v] = o->twin[v] = -1;
@@ -100,7 +101,7 @@ static void choose(struct offload *o, int values) {
         for (int i = 0; node->backward && i < node->inputs; i++) {
             int v = node->input[i], made_by = v < 0 ? -1 : graph->values[v].producer;
             if (made_by >= 0 && !graph->nodes[made_by].backward && graph->nodes[made_by].block >= 0 &&
-                !graph->values[v].keep)
+                !graph->values[v].keep && graph->values[v].rank > 1)
                 o->wanted[v] = true;
         }
     }
