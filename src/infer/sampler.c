@@ -3,28 +3,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "base/largest.h"
 #include "base/rng.h"
-
-/* The first of the largest logits; NaN is never larger. A piece's largest number is found first, in lanes
- * that the compiler makes vectors of, and its place only in the piece that has it. */
-static int32_t likeliest(const float *logits, int64_t vocabulary) {
-    enum { lanes = 32, piece = 1024 };
-    float best = -INFINITY;
-    int64_t place = 0;
-    for (int64_t first = 0; first < vocabulary; first += piece) {
-        int64_t end = vocabulary - first < piece ? vocabulary : first + piece, v = first;
-        float most[lanes], largest = best;
-        for (int l = 0; l < lanes; l++) most[l] = best;
-        for (; v + lanes <= end; v += lanes)
-            for (int l = 0; l < lanes; l++) most[l] = logits[v + l] > most[l] ? logits[v + l] : most[l];
-        for (int l = 0; l < lanes; l++) largest = most[l] > largest ? most[l] : largest;
-        for (; v < end; v++) largest = logits[v] > largest ? logits[v] : largest;
-        if (!(largest > best)) continue;
-        best = largest;
-        for (place = first; logits[place] != best;) place++;
-    }
-    return (int32_t)place;
-}
 
 /* A token that was seen twice is penalised once: its logit is marked by the order of visits, so each distinct
  * id is found first by a scan of what came before it. Sequences are short against the vocabulary. */
@@ -48,7 +28,7 @@ static int likelier_first(const void *a, const void *b) {
 /* Candidates that could be drawn at all: within 30 nats of the best, beyond which a probability is below
  * 1e-13. */
 static int64_t gather(const float *logits, int64_t vocabulary, double temperature, struct candidate *out) {
-    float best = logits[likeliest(logits, vocabulary)], least = (float)((double)best - 30 * temperature);
+    float best = logits[floats_largest(logits, vocabulary)], least = (float)((double)best - 30 * temperature);
     int64_t count = 0;
     for (int64_t v = 0; v < vocabulary; v++)
         if (logits[v] >= least) out[count++] = (struct candidate){(int32_t)v, logits[v]};
@@ -59,9 +39,9 @@ int32_t sampler_next(const struct sampling *s, float *logits, int64_t vocabulary
                      size_t seen_count, uint32_t position, struct candidate *candidates) {
     if (s->repetition_penalty != 1)
         penalise(logits, vocabulary, seen, seen_count, s->repetition_penalty, candidates);
-    if (s->temperature <= 0) return likeliest(logits, vocabulary);
+    if (s->temperature <= 0) return (int32_t)floats_largest(logits, vocabulary);
     int64_t count = gather(logits, vocabulary, s->temperature, candidates);
-    if (!count) return likeliest(logits, vocabulary); /* NaN logits */
+    if (!count) return (int32_t)floats_largest(logits, vocabulary); /* NaN logits */
     qsort(candidates, (size_t)count, sizeof *candidates, likelier_first);
     if (s->top_k > 0 && s->top_k < count) count = s->top_k;
     double total = 0, best = (double)candidates[0].logit;

@@ -36,6 +36,7 @@ struct session {
     struct sequence sequences[64];
     int64_t slot_count, context;
     float *logits;                /* [slots, vocabulary] */
+    int32_t likeliest[64];        /* [slots] */
     struct candidate *candidates; /* [vocabulary] */
 };
 
@@ -168,9 +169,12 @@ static bool run(struct session *s, struct engine_program *program, const atomic_
     bind->inputs[INPUT_SLOTS] = s->slots;
     bind->inputs[INPUT_PAST] = s->past;
     bind->stop = stop;
-    if (!s->ops->run(program->program, bind, err)) return false;
-    size_t bytes = (size_t)bind->targets * (size_t)s->model->config.vocabulary * sizeof(float);
-    return !bytes || s->ops->read(program->program, program->built.logits, s->logits, bytes, err);
+    return s->ops->run(program->program, bind, err);
+}
+
+/* Whether the likeliest token is the one to take. */
+static bool is_certain(const struct sequence *q) {
+    return q->request->sampling.temperature <= 0 && q->request->sampling.repetition_penalty == 1;
 }
 
 static bool ends(const struct session *s, int32_t id) {
@@ -216,10 +220,13 @@ static void finish(struct sequence *q, const char *reason) {
     q->ids = NULL;
 }
 
-/* Takes the next token of a sequence from a row of logits. */
-static bool take_token(struct session *s, struct sequence *q, float *logits, struct error *err) {
-    int32_t id = sampler_next(&q->request->sampling, logits, s->model->config.vocabulary, q->ids, q->count,
-                              (uint32_t)q->count, s->candidates);
+/* The next token of a sequence, from a row of logits. */
+static int32_t draw(struct session *s, const struct sequence *q, float *logits) {
+    return sampler_next(&q->request->sampling, logits, s->model->config.vocabulary, q->ids, q->count,
+                        (uint32_t)q->count, s->candidates);
+}
+
+static bool take_token(struct session *s, struct sequence *q, int32_t id, struct error *err) {
     if (ends(s, id)) {
         finish(q, "stop");
         return true;
@@ -264,13 +271,23 @@ static bool start_sequence(struct session *s, int slot, const struct request *re
     return true;
 }
 
-/* Takes the tokens after a run: target t belongs to the t-th slot in `asked`. */
-static bool take_tokens(struct session *s, const int *asked, int count, struct error *err) {
-    for (int t = 0; t < count; t++)
-        if (!take_token(s, &s->sequences[asked[t]],
-                        s->logits + (size_t)t * (size_t)s->model->config.vocabulary, err))
-            return false;
-    return true;
+/* Takes the tokens after a run: target t belongs to the t-th slot in `asked`. Logits, which are many, are
+ * read only where one of them is drawn by chance. */
+static bool take_tokens(struct session *s, const struct engine_program *program, const int *asked, int count,
+                        struct error *err) {
+    size_t vocabulary = (size_t)s->model->config.vocabulary;
+    bool certain = true;
+    for (int t = 0; t < count; t++) certain = certain && is_certain(&s->sequences[asked[t]]);
+    bool ok = !count || (certain ? s->ops->read(program->program, program->built.likeliest, s->likeliest,
+                                                (size_t)count * sizeof *s->likeliest, err)
+                                 : s->ops->read(program->program, program->built.logits, s->logits,
+                                                (size_t)count * vocabulary * sizeof *s->logits, err));
+    for (int t = 0; ok && t < count; t++) {
+        struct sequence *q = &s->sequences[asked[t]];
+        int32_t id = certain ? s->likeliest[t] : draw(s, q, s->logits + (size_t)t * vocabulary);
+        ok = take_token(s, q, id, err);
+    }
+    return ok;
 }
 
 /* One flat run over what prompts still wait, up to the planned tokens. */
@@ -287,7 +304,7 @@ static bool prefill(struct session *s, const atomic_int *stop, bool *worked, str
         if (end == q->count) asked[count++] = slot;
     }
     *worked = s->batch.binding.tokens > 0;
-    return !*worked || (run(s, &s->prefill, stop, err) && take_tokens(s, asked, count, err));
+    return !*worked || (run(s, &s->prefill, stop, err) && take_tokens(s, &s->prefill, asked, count, err));
 }
 
 static bool decode(struct session *s, const atomic_int *stop, bool *worked, struct error *err) {
@@ -301,7 +318,7 @@ static bool decode(struct session *s, const atomic_int *stop, bool *worked, stru
         asked[count++] = slot;
     }
     *worked = count > 0;
-    return !*worked || (run(s, &s->decode, stop, err) && take_tokens(s, asked, count, err));
+    return !*worked || (run(s, &s->decode, stop, err) && take_tokens(s, &s->decode, asked, count, err));
 }
 
 bool session_generate(struct session *s, const struct request *requests, struct answer *answers, size_t count,

@@ -334,7 +334,7 @@ static void build_update(struct builder *b, struct built_graph *out) {
 bool model_graph_build(struct built_graph *out, const struct model_state *state, enum graph_kind kind,
                        const struct graph_sizes *sizes, struct error *err) {
     memset(out, 0, sizeof *out);
-    out->logp = out->logits = out->norm = -1;
+    out->logp = out->logits = out->likeliest = out->norm = -1;
     for (int i = 0; i < built_state_norms; i++) out->state_norms[i] = -1;
     graph_init(&out->graph);
     struct builder b = {
@@ -351,7 +351,9 @@ bool model_graph_build(struct built_graph *out, const struct model_state *state,
         out->logits = emit1(&b, OP_LINEAR, inputs, &attributes, DTYPE_F32, "logits");
         if (outer_pair(&b, MODULE_HEAD, inputs[0], &low, &up))
             out->logits = outer_sum(&b, MODULE_HEAD, low, up, out->logits);
-        if (out->logits >= 0) out->graph.values[out->logits].keep = true;
+        out->likeliest = emit1(&b, OP_LIKELIEST, &out->logits, NULL, DTYPE_I32, "likeliest");
+        if (out->likeliest >= 0)
+            out->graph.values[out->logits].keep = out->graph.values[out->likeliest].keep = true;
     } else if (kind == GRAPH_UPDATE) {
         build_update(&b, out);
     } else {

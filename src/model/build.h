@@ -111,9 +111,10 @@ enum { built_state_norms = 1 + optimizer_most_states };
 
 struct built_graph {
     struct graph graph;
-    int logp;   /* score: value to read, [M] */
-    int logits; /* infer: [M, V] f32 */
-    int norm;   /* update: gradient norm [1] */
+    int logp;      /* score: value to read, [M] */
+    int logits;    /* infer: [M, V] f32 */
+    int likeliest; /* infer: [M] i32, the token of each row's largest logit */
+    int norm;      /* update: gradient norm [1] */
     /* update: norms [1] of what is trained and of the optimizer's state, after it; -1: there is none */
     int state_norms[built_state_norms];
 };

@@ -1,4 +1,5 @@
-/* Operations that move rows or work element by element: embedding, add, dropout, gather, scatter. */
+/* Operations that move rows or work element by element: embedding, add, dropout, gather, scatter, likeliest.
+ */
 #include <math.h>
 
 #include "base/rng.h"
@@ -230,4 +231,36 @@ const struct op_row op_scatter_row = {
     .overwrite = {-1, -1, -1, -1},
     .shapes = scatter_shapes,
     .reference = scatter_reference,
+};
+
+static void likeliest_shapes(const struct graph *graph, const struct node *node, struct value *out,
+                             enum dtype dtype) {
+    (void)dtype;
+    op_shape_like(&out[0], op_input(graph, node, 0));
+    out[0].rank = 1;
+    out[0].dim[1] = 0;
+    out[0].dtype = DTYPE_I32;
+}
+
+static void likeliest_reference(const struct reference_call *call) {
+    int64_t rows = call->in[0].dim[0], width = call->in[0].dim[1];
+    for (int64_t m = 0; m < rows; m++) {
+        const double *row = call->in[0].data + m * width;
+        double best = -INFINITY;
+        call->out[0].data[m] = 0;
+        for (int64_t i = 0; i < width; i++)
+            if (row[i] > best) {
+                best = row[i];
+                call->out[0].data[m] = (double)i;
+            }
+    }
+}
+
+const struct op_row op_likeliest_row = {
+    .name = "likeliest",
+    .inputs = 1,
+    .outputs = 1,
+    .overwrite = {-1, -1, -1, -1},
+    .shapes = likeliest_shapes,
+    .reference = likeliest_reference,
 };

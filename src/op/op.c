@@ -29,6 +29,7 @@ static const struct op_row *const rows[OP_COUNT] = {
     [OP_NOISE] = &op_noise_row,
     [OP_GATHER] = &op_gather_row,
     [OP_SCATTER] = &op_scatter_row,
+    [OP_LIKELIEST] = &op_likeliest_row,
     [OP_HEAD] = &op_head_row,
     [OP_HEAD_GRAD] = &op_head_grad_row,
     [OP_LOSS] = &op_loss_row,

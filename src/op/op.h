@@ -59,6 +59,7 @@ enum op_code {
                  uniform in [-1, 1), L tokens of the row's segment */
     OP_GATHER,    /* x [T,D], rows [M] → y [M,D] */
     OP_SCATTER,   /* dy [M,D], rows [M], like [T,D] (its count only) → dx [T,D], zero where no row points */
+    OP_LIKELIEST, /* x [M,V] → ids [M] i32: the first of the largest of each row; NaN is never larger */
     OP_HEAD,      /* x [M,D], w [V,D], targets [M], low [M,R] and up [V,R] or neither → logp [M] =
                      log softmax(x wᵀ + β low upᵀ)[target] */
     OP_HEAD_GRAD, /* x [M,D], w [V,D], targets [M], dlogp [M], state dw [V,D] or none, low and up, state dup
@@ -238,7 +239,7 @@ extern const struct op_row op_norm_row, op_norm_grad_row, op_norm_grad_w_row;
 extern const struct op_row op_rope_table_row, op_rope_row;
 extern const struct op_row op_attention_row, op_attention_grad_row, op_cache_attention_row;
 extern const struct op_row op_embedding_row, op_embedding_grad_row, op_add_row, op_copy_row, op_dropout_row,
-    op_noise_row, op_gather_row, op_scatter_row;
+    op_noise_row, op_gather_row, op_scatter_row, op_likeliest_row;
 extern const struct op_row op_rescale_row, op_rescale_grad_row, op_row_norms_row;
 extern const struct op_row op_glu_row, op_glu_grad_row;
 extern const struct op_row op_head_row, op_head_grad_row, op_loss_row;

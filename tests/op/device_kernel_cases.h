@@ -261,6 +261,11 @@ static void build_gather(struct trial *trial, const struct sizes *z, enum dtype 
     add_rows(trial, z);
 }
 
+static void build_likeliest(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
+    (void)a, (void)b;
+    add_activation(trial, DTYPE_F32, COUNT_TARGETS, z->targets, z->vocabulary, 1);
+}
+
 static void build_scatter(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
     add_activation(trial, a, COUNT_TARGETS, z->targets, z->width, 1);
     add_rows(trial, z);
@@ -684,6 +689,7 @@ static build_case *const builders[OP_COUNT] = {
     [OP_DROPOUT] = build_dropout,
     [OP_NOISE] = build_noise,
     [OP_GATHER] = build_gather,
+    [OP_LIKELIEST] = build_likeliest,
     [OP_SCATTER] = build_scatter,
     [OP_ATTENTION] = build_attention,
     [OP_ATTENTION_GRAD] = build_attention_grad,
@@ -720,7 +726,7 @@ static const struct sizes edge_sizes[] = {
     {133, 0, 133, 160, 65, 70, 9, 3, 64},  {5, 1, 5, 64, 64, 40, 14, 2, 64},
     {9, 9, 9, 576, 3, 20000, 1, 1, 2},     {128, 128, 50, 64, 128, 64, 2, 2, 32},
     {210, 70, 3, 64, 3, 33001, 4, 2, 128}, {401, 300, 77, 333, 16, 19, 2, 1, 80},
-    {194, 129, 3, 48, 5, 40, 6, 2, 16},
+    {194, 129, 3, 48, 5, 40, 6, 2, 16},    {150, 90, 4, 40, 24, 30, 4, 2, 256},
 };
 /* clang-format on */
 

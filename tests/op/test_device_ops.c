@@ -251,6 +251,38 @@ static void stored_types_decode_to_the_same_bits(void **state) {
     assert_true(served >= 10);
 }
 
+/* Products of few rows read every such type as it is stored. */
+static void products_of_few_rows_take_stored_types(void **state) {
+    enum { few = 3, rows = 40, width = 768 };
+    static const int64_t dim[2] = {rows, width};
+    (void)state;
+    int served = 0;
+    for (int type = 0; type < DTYPE_COUNT; type++)
+        for (int compute = 0; rowcodec((enum dtype)type) && type != DTYPE_F64 && compute < 3; compute++) {
+            static const enum dtype computes[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16};
+            struct trial trial = {.random = 5, .terms = width};
+            struct session s;
+            char name[64];
+            static const struct sizes z = {.tokens = few};
+            snprintf(name, sizeof name, "few rows of %s in %s", dtype_row((enum dtype)type)->name,
+                     dtype_row(computes[compute])->name);
+            graph_init(&trial.graph);
+            rounds_to(&trial, computes[compute]);
+            trial.attributes = (struct attributes){.alpha = 1, .compute = computes[compute]};
+            add_activation(&trial, computes[compute], COUNT_TOKENS, few, width, 1);
+            add_shaped_state(&trial, (enum dtype)type, 2, dim, 1);
+            for (int i = 2; i < 6; i++) add_absent(&trial);
+            trial.node =
+                graph_emit(&trial.graph, OP_LINEAR, trial.ids, &trial.attributes, DTYPE_F32, "product");
+            bool open = session_open(&s, &trial, &z, NULL);
+            if (open) check_two_runs(&s, &trial, name);
+            served += open;
+            session_close(&s);
+            trial_release(&trial);
+        }
+    assert_true(served >= 10);
+}
+
 enum { apart_rows = 5, apart_width = 384 };
 
 /* Rows of such a weight come out as stored_decode has them, bit for bit; false where the type is refused. */
@@ -517,6 +549,7 @@ int main(void) {
             .name = op_row(codes[op])->name, .test_func = equals_the_reference, .initial_state = &codes[op]};
     }
     tests[count++] = (struct CMUnitTest)cmocka_unit_test(stored_types_decode_to_the_same_bits);
+    tests[count++] = (struct CMUnitTest)cmocka_unit_test(products_of_few_rows_take_stored_types);
     tests[count++] = (struct CMUnitTest)cmocka_unit_test(types_with_scales_apart_decode_to_the_same_bits);
     tests[count++] = (struct CMUnitTest)cmocka_unit_test(products_in_fp8);
     tests[count++] = (struct CMUnitTest)cmocka_unit_test(nodes_yield_together_what_they_do_one_by_one);

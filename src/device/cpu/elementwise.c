@@ -2,6 +2,7 @@
  * those that compute (elementwise_body.h). */
 #include "device/cpu/elementwise_body.h"
 
+#include "base/largest.h"
 #include "device/cpu/elementwise_kernels.h"
 #include "tensor/stored_parts.h"
 
@@ -120,7 +121,20 @@ static void scatter_c(const struct cpu_call *call) {
     rows_run(call, call->out[0].dim[0], call->out[0].dim[1], NULL, scatter_task);
 }
 
+static void likeliest_task(void *user, int task, int worker) {
+    (void)worker;
+    const struct row_job *job = user;
+    int32_t *ids = job->call->out[0].data;
+    for (int64_t m = task * job->rows_per_task; m < last_row(job, task); m++)
+        ids[m] = (int32_t)floats_largest((const float *)job->call->in[0].data + m * job->width, job->width);
+}
+
+static void likeliest_c(const struct cpu_call *call) {
+    rows_run(call, call->in[0].dim[0], call->in[0].dim[1], NULL, likeliest_task);
+}
+
 const struct cpu_kernel cpu_kernels_elementwise[] = {
+    {OP_LIKELIEST, "likeliest_c", 0, likeliest_c, NULL},
     {OP_EMBEDDING, "embedding_c", 0, take_rows_c, row_buffers},
     {OP_GATHER, "gather_c", 0, take_rows_c, row_buffers},
     {OP_COPY, "copy_c", 0, copy_c, row_buffers},

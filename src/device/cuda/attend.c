@@ -38,7 +38,7 @@ static size_t grad_workspace(const struct graph *graph, const struct node *node)
     size_t rows = (size_t)q->dim[0], heads = (size_t)node->attributes.heads;
     size_t bytes = cuda_round(rows * heads * sizeof(float));
     if (cuda_flash_serves(q->dtype, node->attributes.head_dim) &&
-        graph->values[node->input[5]].dtype != DTYPE_BF16)
+        graph->values[node->input[5]].dtype != q->dtype)
         bytes += cuda_round(rows * (size_t)q->dim[1] * 2);
     return bytes;
 }
@@ -56,14 +56,25 @@ static bool attention_grad(struct call *call, struct error *err) {
     if (cuda_flash_serves(a.q.type, a.head_dim)) {
         int64_t width = (int64_t)a.heads * a.head_dim;
         a.dy16 = a.dy;
-        if (a.dy.type != DTYPE_BF16)
-            a.dy16 = (struct array){call_scratch(call, (size_t)(a.tokens * width) * 2), DTYPE_BF16, width};
+        if (a.dy.type != a.q.type)
+            a.dy16 = (struct array){call_scratch(call, (size_t)(a.tokens * width) * 2), a.q.type, width};
     }
     if (on_warpgroups(call, &a))
         cuda_wgmma_grad(&a, call->stream);
     else
         cuda_attention_grad(&a, call->stream);
     return true;
+}
+
+static size_t parts_bytes(int64_t tokens, int pieces, const struct attributes *a) {
+    return cuda_round((size_t)(tokens * a->heads * pieces * (a->head_dim + 2)) * sizeof(float));
+}
+
+static size_t cache_workspace(const struct graph *graph, const struct node *node) {
+    int64_t segments = graph->values[node->input[4]].dim[0];
+    int piece, pieces;
+    cuda_cache_pieces(graph->values[node->input[6]].dim[2], &piece, &pieces);
+    return pieces > 1 ? parts_bytes(segments, pieces, &node->attributes) : 0;
 }
 
 static bool cache_attention(struct call *call, struct error *err) {
@@ -80,19 +91,30 @@ static bool cache_attention(struct call *call, struct error *err) {
                                 .past = call->in[5].data,
                                 .ranges = call->ranges,
                                 .tokens = call->in[0].dim[0],
+                                .segment_count = call->in[4].dim[0],
                                 .context = call->in[6].dim[2],
                                 .heads = a->heads,
                                 .kv_heads = a->kv_heads,
                                 .head_dim = a->head_dim,
                                 .scale = a->scale};
     c.keys.stride = c.values.stride = a->head_dim;
-    cuda_cache_attention(&c, call->stream);
+    if (c.tokens == c.segment_count && c.head_dim % 8 == 0) {
+        cuda_cache_pieces(c.context, &c.piece, &c.pieces);
+        if (c.pieces > 1) c.parts = call_scratch(call, parts_bytes(c.tokens, c.pieces, a));
+        cuda_cache_decode(&c, call->stream);
+        return true;
+    }
+    cuda_cache_append(&c, call->stream);
+    if (cuda_flash_serves(c.q.type, c.head_dim) && c.keys.type == c.q.type)
+        cuda_flash_cache(&c, call->stream);
+    else
+        cuda_cache_attention(&c, call->stream);
     return true;
 }
 
 const struct cuda_kernel cuda_kernels_attention[] = {
     {OP_ATTENTION, attention, NULL, NULL},
     {OP_ATTENTION_GRAD, attention_grad, grad_workspace, NULL},
-    {OP_CACHE_ATTENTION, cache_attention, NULL, NULL},
+    {OP_CACHE_ATTENTION, cache_attention, cache_workspace, NULL},
     {.run = NULL},
 };

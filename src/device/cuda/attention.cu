@@ -90,7 +90,7 @@ void cuda_attention(const struct attention *a, cudaStream_t stream) {
     if (items) forward<<<warp_blocks(items), 32 * warps, 0, stream>>>(*a);
 }
 
-/* delta = Σ dy y, and dy rounded to bf16 where the tensor cores want it. */
+/* delta = Σ dy y, and dy rounded to q's type where the tensor cores want it. */
 static __global__ void __launch_bounds__(32 * warps) row_deltas(struct attention a) {
     int64_t item = (int64_t)blockIdx.x * warps + threadIdx.x / 32;
     int lane = threadIdx.x % 32, d = a.head_dim;
@@ -171,18 +171,6 @@ void cuda_attention_grad(const struct attention *a, cudaStream_t stream) {
 
 /* ---- through the key-value cache ---- */
 
-static __global__ void append(struct cache_attention a) {
-    int64_t width = (int64_t)a.kv_heads * a.head_dim;
-    EACH(i, a.tokens * width) {
-        int64_t t = i / width, head = i % width / a.head_dim, c = i % a.head_dim;
-        int s = a.ranges.segment[t];
-        int64_t place = a.past[s] + t - a.segments[s];
-        int64_t to = ((a.slots[s] * (int64_t)a.kv_heads + head) * a.context + place) * a.head_dim + c;
-        put1(a.keys, to, get1(a.k, t * a.k.stride + i % width));
-        put1(a.values, to, get1(a.v, t * a.v.stride + i % width));
-    }
-}
-
 /* A block for a row and head: each warp has every `warps`-th piece of 32 keys. */
 static __global__ void __launch_bounds__(32 * warps) attend_cache(struct cache_attention a) {
     __shared__ float q[most_width], partial[warps][most_width], mosts[warps], sums[warps];
@@ -213,7 +201,5 @@ static __global__ void __launch_bounds__(32 * warps) attend_cache(struct cache_a
 }
 
 void cuda_cache_attention(const struct cache_attention *a, cudaStream_t stream) {
-    if (!a->tokens) return;
-    append<<<blocks_for(a->tokens * a->kv_heads * a->head_dim, 256), 256, 0, stream>>>(*a);
-    attend_cache<<<(unsigned)(a->tokens * a->heads), 32 * warps, 0, stream>>>(*a);
+    if (a->tokens) attend_cache<<<(unsigned)(a->tokens * a->heads), 32 * warps, 0, stream>>>(*a);
 }

@@ -22,6 +22,12 @@ constexpr float log2_e = 1.44269504f;
 template <int M> struct own_rows {
     int row[M][2], start[M][2];
     int first, last, late; /* of the warp: first and last row, where the last one's keys begin */
+    __device__ void
+    all_from(int key) { /* the keys of all rows begin there; those past the end still see none */
+        late = key;
+        for (int m = 0; m < M; m++)
+            for (int i = 0; i < 2; i++) start[m][i] = start[m][i] == INT_MAX ? INT_MAX : key;
+    }
 };
 template <int M> static __device__ inline own_rows<M> rows_from(const struct attention &a, int first) {
     own_rows<M> r = {.first = first, .last = first + 16 * M - 1};
@@ -47,10 +53,11 @@ static __device__ inline void write_tile(const struct array &out, const float (&
                 if (r.row[m][i] >= tokens) continue;
                 float low = x[m][n][2 * i] * factor[m][i], high = x[m][n][2 * i + 1] * factor[m][i];
                 int64_t to = r.row[m][i] * out.stride + column + n * 8 + at;
-                if (out.type == DTYPE_BF16)
-                    *(uint32_t *)((bf16 *)out.data + to) = two_bf16(low, high);
-                else
+                if (out.type == DTYPE_F32)
                     *(float2 *)((float *)out.data + to) = make_float2(low, high);
+                else
+                    *(uint32_t *)((number16 *)out.data + to) =
+                        out.type == DTYPE_BF16 ? two_bf16(low, high) : two_f16(low, high);
             }
 }
 

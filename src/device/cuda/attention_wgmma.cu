@@ -20,7 +20,7 @@ template <int D, int threads> struct key_steps {
     const struct attention &a;
     unsigned tiles;
     int64_t column;
-    static constexpr int bytes = side * D * (int)sizeof(bf16);
+    static constexpr int bytes = side * D * (int)sizeof(number16);
 
     __device__ unsigned keys(int step) const { return tiles + step % 2 * 2 * bytes; }
     __device__ unsigned values(int step) const { return keys(step) + bytes; }
@@ -48,7 +48,7 @@ struct rows_of_group {
 
 /* ---- forward ---- */
 
-template <int D, int groups, int blocks>
+template <class T, int D, int groups, int blocks>
 static __global__ void __launch_bounds__(128 * groups, blocks) forward(struct attention a) {
     constexpr int rows = side * groups, threads = 128 * groups;
     int group = threadIdx.x / 128, h = blockIdx.x, q0 = (int)(gridDim.y - 1 - blockIdx.y) * rows;
@@ -56,7 +56,7 @@ static __global__ void __launch_bounds__(128 * groups, blocks) forward(struct at
     rows_of_group turn(a, q0 + side * group);
     own_rows<1> mine = rows_from<1>(a, q0 + threadIdx.x / 32 * 16);
     unsigned q_tile = shared_tiles(), q_mine = q_tile + group * side * panel_row;
-    key_steps<D, threads> steps = {a, q_tile + rows * D * (unsigned)sizeof(bf16),
+    key_steps<D, threads> steps = {a, q_tile + rows * D * (unsigned)sizeof(number16),
                                    (int64_t)h * a.kv_heads / a.heads * D};
     load_panels<D, rows, threads>(q_tile, a.q, q0, a.tokens, (int64_t)h * D);
     steps.load(0, first);
@@ -67,16 +67,16 @@ static __global__ void __launch_bounds__(128 * groups, blocks) forward(struct at
         if (!turn.sees(j0)) continue;
         float s[1][8][4];
         wgmma_begin();
-        scores_of<D, rows>(s[0], q_mine, steps.keys(i));
+        scores_of<T, D, rows>(s[0], q_mine, steps.keys(i));
         wgmma_commit();
         wgmma_wait<0>();
         wgmma_take(s[0]);
         if (j0 + side - 1 > mine.first || j0 < mine.late) hide(s, mine, j0);
         soften<D>(s, out, most, sum, c);
         uint32_t p[4][4];
-        round_sums(p, s[0]);
+        round_sums<T>(p, s[0]);
         wgmma_begin();
-        add_columns<D>(out[0], p, steps.values(i));
+        add_columns<T, D>(out[0], p, steps.values(i));
         wgmma_commit();
         wgmma_wait<0>();
         wgmma_take(out[0]);
@@ -93,7 +93,7 @@ static __global__ void __launch_bounds__(128 * groups, blocks) forward(struct at
 
 /* ---- gradient ---- */
 
-/* delta = Σ dy y: D / 8 threads for each row and head; and dy in bf16 where it is not. */
+/* delta = Σ dy y: D / 8 threads for each row and head; and dy in 16 bits where it is not. */
 template <int D> static __global__ void deltas(struct attention a) {
     constexpr int parts = D / 8;
     int64_t item = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) / parts, t = item / a.heads,
@@ -110,10 +110,10 @@ template <int D> static __global__ void deltas(struct attention a) {
 }
 
 /* dq of a tile of rows: dq = ds k, ds = p (dy vᵀ - delta) scale. */
-template <int D, int groups, int blocks>
+template <class T, int D, int groups, int blocks>
 static __global__ void __launch_bounds__(128 * groups, blocks) query_grad(struct attention a) {
     constexpr int rows = side * groups, threads = 128 * groups;
-    constexpr unsigned row_bytes = rows * D * sizeof(bf16);
+    constexpr unsigned row_bytes = rows * D * sizeof(number16);
     int group = threadIdx.x / 128, h = blockIdx.x, q0 = (int)(gridDim.y - 1 - blockIdx.y) * rows;
     int first = a.ranges.start[q0], last = q0 + rows < a.tokens ? q0 + rows - 1 : (int)a.tokens - 1;
     rows_of_group turn(a, q0 + side * group);
@@ -136,9 +136,9 @@ static __global__ void __launch_bounds__(128 * groups, blocks) query_grad(struct
         if (!turn.sees(j0)) continue;
         float s[1][8][4], dp[8][4];
         wgmma_begin();
-        scores_of<D, rows>(s[0], q_mine, steps.keys(i));
+        scores_of<T, D, rows>(s[0], q_mine, steps.keys(i));
         wgmma_commit();
-        scores_of<D, rows>(dp, dy_mine, steps.values(i));
+        scores_of<T, D, rows>(dp, dy_mine, steps.values(i));
         wgmma_commit();
         wgmma_wait<1>();
         wgmma_take(s[0]);
@@ -152,9 +152,9 @@ static __global__ void __launch_bounds__(128 * groups, blocks) query_grad(struct
         for (int n = 0; n < 8; n++)
             for (int e = 0; e < 4; e++) s[0][n][e] *= dp[n][e] - delta[e / 2];
         uint32_t ds[4][4];
-        round_sums(ds, s[0]);
+        round_sums<T>(ds, s[0]);
         wgmma_begin();
-        add_columns<D>(dq[0], ds, steps.keys(i));
+        add_columns<T, D>(dq[0], ds, steps.keys(i));
         wgmma_commit();
         wgmma_wait<0>();
         wgmma_take(dq[0]);
@@ -181,7 +181,7 @@ template <int D, int threads> struct row_steps {
     unsigned tiles;
     int first, end; /* of the rows */
     int head, row;  /* of the step that is loaded next */
-    static constexpr int bytes = side * D * (int)sizeof(bf16);
+    static constexpr int bytes = side * D * (int)sizeof(number16);
 
     __device__ unsigned q(int step) const { return tiles + step % 2 * 2 * bytes; }
     __device__ unsigned dy(int step) const { return q(step) + bytes; }
@@ -217,6 +217,7 @@ static __device__ inline void hide_rows(float (&s)[8][4], const row_facts &fact,
 }
 
 /* Weights p = exp(scale s - lse) and ds = p (dp - delta), both rounded as left operands. */
+template <class T>
 static __device__ inline void weigh(uint32_t (&p)[4][4], uint32_t (&ds)[4][4], const float (&s)[8][4],
                                     const float (&dp)[8][4], const row_facts &fact, float c) {
 #pragma unroll
@@ -230,17 +231,17 @@ static __device__ inline void weigh(uint32_t (&p)[4][4], uint32_t (&ds)[4][4], c
             d[e] = w[e] * (dp[n][e] - less[e % 2]);
         }
         for (int r = 0; r < 2; r++) {
-            p[n / 2][n % 2 * 2 + r] = two_bf16(w[2 * r], w[2 * r + 1]);
-            ds[n / 2][n % 2 * 2 + r] = two_bf16(d[2 * r], d[2 * r + 1]);
+            p[n / 2][n % 2 * 2 + r] = two_of<T>(w[2 * r], w[2 * r + 1]);
+            ds[n / 2][n % 2 * 2 + r] = two_of<T>(d[2 * r], d[2 * r + 1]);
         }
     }
 }
 
 /* dk, dv of a tile of keys. */
-template <int D, int groups>
+template <class T, int D, int groups>
 static __global__ void __launch_bounds__(128 * groups, 1) key_grad(struct attention a) {
     constexpr int keys = side * groups, threads = 128 * groups;
-    constexpr unsigned key_bytes = keys * D * sizeof(bf16);
+    constexpr unsigned key_bytes = keys * D * sizeof(number16);
     __shared__ row_facts facts[2];
     int group = threadIdx.x / 128, kv = blockIdx.x, j0 = (int)blockIdx.y * keys;
     int last_key = j0 + keys < a.tokens ? j0 + keys - 1 : (int)a.tokens - 1, end = a.ranges.end[last_key];
@@ -262,17 +263,17 @@ static __global__ void __launch_bounds__(128 * groups, 1) key_grad(struct attent
         float s[8][4], dp[8][4];
         uint32_t p[4][4], ds[4][4];
         wgmma_begin();
-        scores_of<D, keys>(s, k_mine, steps.q(i));
-        scores_of<D, keys>(dp, v_mine, steps.dy(i));
+        scores_of<T, D, keys>(s, k_mine, steps.q(i));
+        scores_of<T, D, keys>(dp, v_mine, steps.dy(i));
         wgmma_commit();
         wgmma_wait<0>();
         wgmma_take(s);
         wgmma_take(dp);
         if (t0 < group_last || fact.start[late] > group_first) hide_rows(s, fact, t0, key);
-        weigh(p, ds, s, dp, fact, c);
+        weigh<T>(p, ds, s, dp, fact, c);
         wgmma_begin();
-        add_columns<D>(dv[0], p, steps.dy(i));
-        add_columns<D>(dk[0], ds, steps.q(i));
+        add_columns<T, D>(dv[0], p, steps.dy(i));
+        add_columns<T, D>(dk[0], ds, steps.q(i));
         wgmma_commit();
         wgmma_wait<0>();
         wgmma_take(dv[0]);
@@ -289,24 +290,25 @@ static __global__ void __launch_bounds__(128 * groups, 1) key_grad(struct attent
 /* `tile`: rows of a block; `held`: rows of D numbers in its shared memory. */
 template <class K>
 static void launch(K kernel, const struct attention &a, int heads, int tile, int held, cudaStream_t stream) {
-    int bytes = held * a.head_dim * (int)sizeof(bf16) + 1024;
+    int bytes = held * a.head_dim * (int)sizeof(number16) + 1024;
     cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
     kernel<<<dim3((unsigned)heads, (unsigned)((a.tokens + tile - 1) / tile)), tile * 2, bytes, stream>>>(a);
 }
 
 /* Warpgroups of a block and blocks of a multiprocessor: what was fastest on an H100. */
-template <int D, int groups, int blocks> static void run(const struct attention &a, cudaStream_t stream) {
+template <class T, int D, int groups, int blocks>
+static void run(const struct attention &a, cudaStream_t stream) {
     constexpr int tile = side * groups;
-    launch(forward<D, groups, blocks>, a, a.heads, tile, tile + 4 * side, stream);
+    launch(forward<T, D, groups, blocks>, a, a.heads, tile, tile + 4 * side, stream);
 }
 
-template <int D, int groups, int blocks, int key_groups>
+template <class T, int D, int groups, int blocks, int key_groups>
 static void run_grad(const struct attention &a, cudaStream_t stream) {
     constexpr int tile = side * groups, keys = side * key_groups;
     int64_t threads = a.tokens * a.heads * (D / 8);
     deltas<D><<<(unsigned)((threads + 255) / 256), 256, 0, stream>>>(a);
-    launch(query_grad<D, groups, blocks>, a, a.heads, tile, 2 * tile + 4 * side, stream);
-    launch(key_grad<D, key_groups>, a, a.kv_heads, keys, 2 * keys + 4 * side, stream);
+    launch(query_grad<T, D, groups, blocks>, a, a.heads, tile, 2 * tile + 4 * side, stream);
+    launch(key_grad<T, D, key_groups>, a, a.kv_heads, keys, 2 * keys + 4 * side, stream);
 }
 
 bool cuda_is_hopper(int major, int minor) {
@@ -318,15 +320,23 @@ bool cuda_is_hopper(int major, int minor) {
 }
 
 bool cuda_wgmma_serves(enum dtype type, int head_dim) {
-    return type == DTYPE_BF16 && (head_dim == 64 || head_dim == 128);
+    return (type == DTYPE_BF16 || type == DTYPE_F16) && (head_dim == 64 || head_dim == 128);
+}
+
+template <class T> static void run_of(const struct attention &a, cudaStream_t stream) {
+    a.head_dim == 64 ? run<T, 64, 2, 2>(a, stream) : run<T, 128, 3, 1>(a, stream);
 }
 
 void cuda_wgmma(const struct attention *a, cudaStream_t stream) {
     if (!a->tokens) return;
-    a->head_dim == 64 ? run<64, 2, 2>(*a, stream) : run<128, 3, 1>(*a, stream);
+    a->q.type == DTYPE_BF16 ? run_of<__nv_bfloat16>(*a, stream) : run_of<__half>(*a, stream);
+}
+
+template <class T> static void run_grad_of(const struct attention &a, cudaStream_t stream) {
+    a.head_dim == 64 ? run_grad<T, 64, 2, 2, 3>(a, stream) : run_grad<T, 128, 3, 1, 2>(a, stream);
 }
 
 void cuda_wgmma_grad(const struct attention *a, cudaStream_t stream) {
     if (!a->tokens) return;
-    a->head_dim == 64 ? run_grad<64, 2, 2, 3>(*a, stream) : run_grad<128, 3, 1, 2>(*a, stream);
+    a->q.type == DTYPE_BF16 ? run_grad_of<__nv_bfloat16>(*a, stream) : run_grad_of<__half>(*a, stream);
 }

@@ -82,6 +82,7 @@ struct call {
     size_t top;               /* … and those from here to the end: call_scratch_above */
     struct ranges ranges;     /* of the run's tokens */
     struct converted *copies; /* [cuda_copies] what earlier nodes left in the workspace */
+    int few_before, *few;     /* what the product of few rows just before multiplied, and this one; -1 */
     const void *table;        /* what the row's `table` made, on the device; or NULL */
     int table_count;
     const float *hyper; /* INPUT_HYPER as the host has it: what is the same in every step may be read here,

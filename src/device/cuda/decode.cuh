@@ -89,12 +89,16 @@ static __device__ inline float part_number(const struct weight_view &w, enum ten
     return get1({(void *)of.data, of.dtype, 0}, index);
 }
 
+/* The scale of a block that is stored as a code. */
+static __device__ inline float nf4_scale_of(const struct weight_view &w, int64_t block, int code) {
+    return part_number(w, PART_LEVELS, code) * part_number(w, PART_FACTORS, block / nf4_outer_block) +
+           part_number(w, PART_OFFSETS, 0);
+}
+
 static __device__ inline float nf4_scale(const struct weight_view &w, int64_t block) {
     const struct stored_part &scales = w.matrix.part[PART_SCALES];
     if (scales.dtype == DTYPE_F32) return ((const float *)scales.data)[block];
-    int code = ((const uint8_t *)scales.data)[block];
-    return part_number(w, PART_LEVELS, code) * part_number(w, PART_FACTORS, block / nf4_outer_block) +
-           part_number(w, PART_OFFSETS, 0);
+    return nf4_scale_of(w, block, ((const uint8_t *)scales.data)[block]);
 }
 
 /* From element `at` of the flattened matrix on, which one scale serves. */

@@ -27,6 +27,7 @@ static __device__ inline float glu_of(float gate, float up) { return gate / (1 +
 template <int N>
 static __global__ void glu(struct array y, struct array gate, struct array up, int64_t width) {
     int64_t row = blockIdx.x;
+    begin_in_turn();
     COLUMNS(i, N, width) {
         lanes<N> g = get<N>(gate, row * gate.stride + i), u = get<N>(up, row * up.stride + i);
         for (int j = 0; j < N; j++) g.v[j] = glu_of(g.v[j], u.v[j]);
@@ -55,7 +56,11 @@ void cuda_glu(struct array y, const struct fp8_rows *codes, struct array gate, s
         KEPT_ROWS(rows, width, glu_codes, y, *codes, gate, up, width);
         return;
     }
-    BY_ROWS(rows, width, glu, y, gate, up, width);
+    dim3 blocks((unsigned)rows);
+    if (width % 8 == 0)
+        launch_early(glu<8>, blocks, row_threads(width, 8), 0, stream, y, gate, up, width);
+    else
+        launch_early(glu<1>, blocks, row_threads(width, 1), 0, stream, y, gate, up, width);
     if (codes->data) cuda_fp8_rows(codes, y, rows, width, stream);
 }
 
@@ -145,6 +150,7 @@ void cuda_copy(struct array y, struct array x, int64_t rows, int64_t width, cuda
 /* f64: angles reach 10⁵ radians, where f32 has no digits left. */
 static __global__ void rope_table(float *table, const int32_t *positions, const float *frequencies,
                                   int64_t rows, int64_t half) {
+    begin_in_turn();
     EACH(i, rows * half) {
         int64_t t = i / half, c = i % half;
         double angle = (double)positions[t] * (double)frequencies[c];
@@ -156,8 +162,8 @@ static __global__ void rope_table(float *table, const int32_t *positions, const 
 void cuda_rope_table(float *table, const int32_t *positions, const float *frequencies, int64_t rows,
                      int64_t half, cudaStream_t stream) {
     if (rows)
-        rope_table<<<blocks_for(rows * half, 256), 256, 0, stream>>>(table, positions, frequencies, rows,
-                                                                     half);
+        launch_early(rope_table, dim3(blocks_for(rows * half, 256)), 256, 0, stream, table, positions,
+                     frequencies, rows, half);
 }
 
 /* width: half of all channels of a row. */
@@ -166,6 +172,7 @@ static __global__ void rope(struct array y, struct array x, const float *table, 
                             int half) {
     struct array angles = {(void *)table, DTYPE_F32, 0};
     int64_t t = blockIdx.x;
+    begin_in_turn();
     COLUMNS(i, N, width) {
         int64_t c = i % half, at = i / half * 2 * half + c;
         lanes<N> low = get<N>(x, t * x.stride + at), high = get<N>(x, t * x.stride + at + half);
@@ -187,9 +194,11 @@ void cuda_rope(struct array y, struct array x, const float *table, bool inverse,
     float sign = inverse ? -1.0f : 1.0f;
     if (!rows || !width) return;
     if (half % 8 == 0)
-        rope<8><<<(unsigned)rows, row_threads(width, 8), 0, stream>>>(y, x, table, sign, width, (int)half);
+        launch_early(rope<8>, dim3((unsigned)rows), row_threads(width, 8), 0, stream, y, x, table, sign,
+                     width, (int)half);
     else
-        rope<1><<<(unsigned)rows, row_threads(width, 1), 0, stream>>>(y, x, table, sign, width, (int)half);
+        launch_early(rope<1>, dim3((unsigned)rows), row_threads(width, 1), 0, stream, y, x, table, sign,
+                     width, (int)half);
 }
 
 /* A block for each target row; the first of several that name one token adds them all, in order. */

@@ -159,6 +159,55 @@ static inline unsigned row_threads(int64_t width, int lanes) {
 #define COLUMNS(i, N, width) \
     for (int64_t i = (int64_t)threadIdx.x * (N); i < (width); i += (int64_t)blockDim.x * (N))
 
+/* ---- kernels that begin before the one before them has ended (programmatic dependent launch) ----
+ *
+ * Where kernels are short, the time between two of them counts. A kernel that calls begin_in_turn (or
+ * await_earlier) before it reads or writes what another one does can be given to launch_early: its blocks
+ * come to the multiprocessors as those of the kernel before it leave them. */
+
+/* Returns when all that came before in the stream is done. */
+static __device__ inline void await_earlier() {
+#if defined(HONE_SM90A) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;\n" ::: "memory");
+#endif
+}
+static __device__ inline void let_next_begin() {
+#if defined(HONE_SM90A) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;\n" ::: "memory");
+#endif
+}
+static __device__ inline void begin_in_turn() {
+    await_earlier();
+    let_next_begin();
+}
+
+static inline bool launches_early() {
+#if defined(HONE_SM90A)
+    int device = 0, major = 0;
+    return cudaGetDevice(&device) == cudaSuccess &&
+           cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess &&
+           major == 9;
+#else
+    return false;
+#endif
+}
+
+template <class... P, class... A>
+static void launch_early(void (*kernel)(P...), dim3 blocks, unsigned threads, size_t shared,
+                         cudaStream_t stream, const A &...arguments) {
+    cudaLaunchAttribute early = {};
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    early.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = blocks;
+    config.blockDim = dim3(threads);
+    config.dynamicSmemBytes = shared;
+    config.stream = stream;
+    config.attrs = &early;
+    config.numAttrs = launches_early() ? 1 : 0;
+    cudaLaunchKernelEx(&config, kernel, P(arguments)...);
+}
+
 /* Blocks of `threads` for n items, as many as the grid can have; kernels go on from there in strides. */
 static inline unsigned blocks_for(int64_t n, int threads) {
     int64_t blocks = (n + threads - 1) / threads, most = 1 << 20;

@@ -129,6 +129,11 @@ void cuda_rope(struct array y, struct array x, const float *table, bool inverse,
 void cuda_tail(void *to, int64_t to_stride, int64_t rows, int64_t columns, struct array from,
                int64_t from_rows, int64_t from_columns, float factor, cudaStream_t stream);
 
+/* ---- likeliest.cu ---- */
+
+/* ids[m]: the first of the largest of row m of x [rows, width] f32; NaN is never larger. */
+void cuda_likeliest(int32_t *ids, struct array x, int64_t rows, int64_t width, cudaStream_t stream);
+
 /* ---- dora.cu ---- */
 
 /* y = z · m / n + bias + addend, each of the last two absent or not; backward y is dz. */
@@ -225,9 +230,22 @@ void cuda_pass_sums(const struct pass_sum *sums, int count, cudaStream_t stream)
 /* ---- few.cu ---- */
 
 enum { cuda_few_rows = 8 };
-/* y = alpha x wᵀ + what `thin` says, of at most so many rows; x [rows, width], w [columns, width]. */
-void cuda_few(const struct thin *thin, struct array x, const struct matrix *w, int64_t width, float alpha,
-              cudaStream_t stream);
+/* When the launch may begin: after the one before it; before that has ended, where w is there already (the
+ * store has it, and the program does not write it); or beside it, where that is such a product as well, of
+ * the same x. */
+enum few_start { FEW_IN_TURN, FEW_EARLY, FEW_BESIDE };
+/* y = alpha x wᵀ + what `thin` says, of at most so many rows; x [rows, width], w [columns, width]; operands
+ * are rounded to `compute`. */
+struct few_product {
+    struct thin thin;
+    struct array x;
+    struct matrix w;
+    int64_t width;
+    float alpha;
+    enum dtype compute;
+    enum few_start start;
+};
+void cuda_few(const struct few_product *few, cudaStream_t stream);
 
 /* y [m, n] = alpha x w + beta addend, elements of x at i · x_row + k · x_column, of w at k · w_row + j ·
  * w_column: for products that the library refuses. */
@@ -239,7 +257,7 @@ struct plain_product {
 };
 void cuda_plain_product(const struct plain_product *product, cudaStream_t stream);
 
-/* ---- attention.cu, attention_flash.cu, attention_wgmma.cu ---- */
+/* ---- attention.cu, attention_flash.cu, attention_wgmma.cu, attention_cache.cu ---- */
 
 /* Of each token: the first token of its segment, the one past its last, its segment. */
 struct ranges {
@@ -255,15 +273,15 @@ struct attention {
     int heads, kv_heads, head_dim;
     float scale;
     float *delta;      /* [T, H] scratch of the gradient */
-    struct array dy16; /* dy in bf16: itself, or scratch [T, H·d]; absent: not on tensor cores */
+    struct array dy16; /* dy in q's type: itself, or scratch [T, H·d]; absent: not on tensor cores */
 };
 /* Head widths up to 256. */
 void cuda_attention(const struct attention *a, cudaStream_t stream);
 void cuda_attention_grad(const struct attention *a, cudaStream_t stream);
-/* q, k and v in bf16 with one of these head widths: tensor cores. */
+/* q, k and v in bf16 or f16 with one of these head widths: tensor cores. */
 bool cuda_flash_serves(enum dtype type, int head_dim);
-bool cuda_flash(const struct attention *a, cudaStream_t stream);
-bool cuda_flash_grad(const struct attention *a, cudaStream_t stream);
+void cuda_flash(const struct attention *a, cudaStream_t stream);
+void cuda_flash_grad(const struct attention *a, cudaStream_t stream);
 /* A GPU of capability 9.0, and a module with code for it alone (9.0a). */
 bool cuda_is_hopper(int major, int minor);
 /* The same on such a GPU for some widths; dy16 is there in the gradient. */
@@ -276,12 +294,20 @@ struct cache_attention {
     struct array keys, values; /* [slots, K, context, d]; stride: d */
     const int32_t *segments, *slots, *past;
     struct ranges ranges;
-    int64_t tokens, context;
+    int64_t tokens, segment_count, context;
     int heads, kv_heads, head_dim;
     float scale;
+    int piece, pieces; /* keys of a piece, and how many there are at most: cuda_cache_pieces */
+    float *parts;      /* scratch [T, H, pieces, d + 2] of cuda_cache_decode */
 };
-/* Appends, then attends. */
+void cuda_cache_append(const struct cache_attention *a, cudaStream_t stream);
+/* After that: any type, head widths up to 256. */
 void cuda_cache_attention(const struct cache_attention *a, cudaStream_t stream);
+/* After that: q and the cache in bf16 or both in f16, and a width that cuda_flash_serves. */
+void cuda_flash_cache(const struct cache_attention *a, cudaStream_t stream);
+/* Appends and attends, where each segment is one token; head widths up to 256 that are multiples of 8. */
+void cuda_cache_decode(const struct cache_attention *a, cudaStream_t stream);
+void cuda_cache_pieces(int64_t context, int *piece, int *pieces);
 
 /* ---- head.cu ---- */
 

@@ -7,6 +7,7 @@ static __global__ void norm(struct array y, struct fp8_rows codes, float *rstd, 
                             struct array w, float epsilon, int64_t width) {
     int64_t row = blockIdx.x;
     float squares = 0, most = 0;
+    begin_in_turn();
     COLUMNS(i, N, width) {
         lanes<N> a = get<N>(x, row * x.stride + i);
         for (int j = 0; j < N; j++) squares = fmaf(a.v[j], a.v[j], squares);
@@ -26,9 +27,11 @@ void cuda_norm(struct array y, const struct fp8_rows *codes, float *rstd, struct
                float epsilon, int64_t rows, int64_t width, cudaStream_t stream) {
     if (!rows) return;
     if (width % 8 == 0)
-        norm<8><<<(unsigned)rows, row_threads(width, 8), 0, stream>>>(y, *codes, rstd, x, w, epsilon, width);
+        launch_early(norm<8>, dim3((unsigned)rows), row_threads(width, 8), 0, stream, y, *codes, rstd, x, w, epsilon,
+                     width);
     else
-        norm<1><<<(unsigned)rows, row_threads(width, 1), 0, stream>>>(y, *codes, rstd, x, w, epsilon, width);
+        launch_early(norm<1>, dim3((unsigned)rows), row_threads(width, 1), 0, stream, y, *codes, rstd, x, w, epsilon,
+                     width);
 }
 
 template <int N>

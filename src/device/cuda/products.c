@@ -147,15 +147,33 @@ static bool full_and_thin(struct call *call, struct product *p, struct thin *thi
     return blas_product(call->device->blas, p, library, call->stream, err);
 }
 
+static bool is_state(const struct graph *graph, int value) {
+    return value >= 0 && graph->values[value].kind == VALUE_STATE;
+}
+
+/* Projections of one input stand side by side and need not wait for one another. */
+static enum few_start few_start(const struct call *call) {
+    const struct node *node = call->node;
+    if (!is_state(call->graph, node->input[1])) return FEW_IN_TURN;
+    *call->few = node->input[0];
+    return call->few_before == node->input[0] ? FEW_BESIDE : FEW_EARLY;
+}
+
 /* Decoding: the weight is read as it is stored. */
 static bool few_rows(struct call *call, struct thin *thin) {
     const struct operand *x = &call->in[0], *w = &call->in[1];
-    struct matrix matrix = matrix_of(w);
     thin->y = array_of(&call->out[0]);
     thin->beta = call->node->attributes.beta;
     thin->rows = x->dim[0];
     thin->columns = w->dim[0];
-    cuda_few(thin, array_of(x), &matrix, w->dim[1], call->node->attributes.alpha, call->stream);
+    struct few_product product = {.thin = *thin,
+                                  .x = array_of(x),
+                                  .w = matrix_of(w),
+                                  .width = w->dim[1],
+                                  .alpha = call->node->attributes.alpha,
+                                  .compute = call->compute,
+                                  .start = few_start(call)};
+    cuda_few(&product, call->stream);
     return true;
 }
 

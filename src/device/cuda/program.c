@@ -34,6 +34,9 @@ struct program {
     unsigned runs;
     struct passes *passes;
     struct converted copies[cuda_copies];
+    unsigned char *results; /* page-locked, through which kept values are read; NULL: there are none */
+    size_t result_bytes;
+    int few; /* the value that the launch before, a product of few rows, multiplied; -1: it was another */
     struct replays replays;
     struct offload *offload; /* NULL: the plan offloads nothing */
     struct trace *trace;     /* NULL: nobody has asked for a timeline */
@@ -213,6 +216,19 @@ static void find_joins(struct program *program) {
     }
 }
 
+/* Copies to memory that is not page-locked go at a fraction of the bus's rate. */
+static bool open_results(struct program *program, struct error *err) {
+    static const size_t most = 1 << 20;
+    const struct plan *plan = program->plan;
+    for (int v = 0; v < plan->graph->value_count; v++)
+        if (plan->graph->values[v].keep && plan->offset[v] != UINT64_MAX &&
+            plan->bytes[v] > program->result_bytes)
+            program->result_bytes = plan->bytes[v] < most ? (size_t)plan->bytes[v] : most;
+    return !program->result_bytes ||
+           cuda_check(cudaMallocHost((void **)&program->results, program->result_bytes),
+                      "allocate page-locked memory", err);
+}
+
 bool cuda_compile(struct device *device, const struct plan *plan, struct store *store, struct program **out,
                   struct error *err) {
     struct program *program = mem_calloc(1, sizeof *program);
@@ -234,7 +250,7 @@ bool cuda_compile(struct device *device, const struct plan *plan, struct store *
         if (pad > program->pad) program->pad = pad;
     }
     ok = ok && cuda_reserve(store, plan->arena_bytes + plan->workspace_bytes, err) &&
-         open_inputs(program, err) && make_tables(program, err) &&
+         open_inputs(program, err) && open_results(program, err) && make_tables(program, err) &&
          offload_open(&program->offload, device, plan, err);
     /* Copies back are waited for by the first node that reads them in the plan's order, which is kept then.
      */
@@ -255,6 +271,7 @@ void cuda_program_close(struct program **handle) {
         if (program->copied[i]) cudaEventDestroy(program->copied[i]);
     }
     cudaFree(program->inputs);
+    cudaFreeHost(program->results);
     trace_close(&program->trace);
     offload_close(&program->offload);
     replays_release(&program->replays);
@@ -360,6 +377,8 @@ static struct call call_of(void *user, int n) {
                         .workspace = program->store->arena + cuda_round((size_t)program->plan->arena_bytes),
                         .top = (size_t)program->plan->workspace_bytes & ~(size_t)255,
                         .copies = program->copies,
+                        .few_before = program->few,
+                        .few = &program->few,
                         .table = program->tables[n].data,
                         .table_count = program->tables[n].count,
                         .hyper = run->binding->inputs[INPUT_HYPER]};
@@ -378,10 +397,11 @@ static bool run_node(struct run *run, int n, struct error *err) {
     if (!run->binding->after && program->passes &&
         !passes_run(program->passes, n, run->binding->tokens, call_of, run, &served, err))
         return false;
-    if (served) return true;
     struct call calls[fp8_most_joined];
     int count = program->joins[n];
     for (int i = 0; i < count; i++) calls[i] = call_of(run, n + i);
+    program->few = -1;
+    if (served) return true;
     if (offload_owns(program->offload, n))
         return offload_copy(program->offload, n, &calls[0].out[0], &calls[0].in[0], err);
     if (count > 1 && !fp8_join(calls, count, err)) return false;
@@ -398,6 +418,7 @@ static bool run_nodes(void *user, struct error *err) {
     const struct binding *binding = run->binding;
     const struct graph *graph = program->plan->graph;
     for (int i = 0; i < cuda_copies; i++) program->copies[i].value = -1;
+    program->few = -1;
     bool timed = binding->timeline != NULL;
     bool ok = !timed || trace_begin(&program->trace, program->store->device, graph->node_count, err);
     for (int n = 0; ok && n < graph->node_count; n++) {
@@ -433,6 +454,20 @@ bool cuda_finish(struct program *program, struct error *err) {
     return cuda_wait(program->store->device, err);
 }
 
+static bool read_kept(struct program *program, const unsigned char *from, unsigned char *to, size_t bytes,
+                      struct error *err) {
+    struct device *device = program->store->device;
+    bool ok = true;
+    for (size_t at = 0, size; ok && at < bytes; at += size) {
+        size = bytes - at < program->result_bytes ? bytes - at : program->result_bytes;
+        ok = cuda_check(cudaMemcpyAsync(program->results, from + at, size, cudaMemcpyDefault, device->stream),
+                        "copy from the GPU", err) &&
+             cuda_wait(device, err);
+        if (ok) memcpy(to + at, program->results, size);
+    }
+    return ok;
+}
+
 bool cuda_read(struct program *program, int value, void *data, size_t bytes, struct error *err) {
     const struct plan *plan = program->plan;
     if (value < 0 || value >= plan->graph->value_count || plan->offset[value] == UINT64_MAX ||
@@ -442,6 +477,7 @@ bool cuda_read(struct program *program, int value, void *data, size_t bytes, str
     const unsigned char *from =
         v->offloaded ? offload_place(program->offload, value) : program->store->arena + plan->offset[value];
     cudaStream_t stream = program->store->device->stream;
+    if (program->results && !v->padding) return read_kept(program, from, data, bytes, err);
     size_t element = dtype_row(v->dtype)->bytes, width = (size_t)(v->rank > 1 ? v->dim[1] : 1) * element;
     cudaError_t status = v->padding
                              ? cudaMemcpy2DAsync(data, width, from, width + (size_t)v->padding * element,

@@ -172,10 +172,18 @@ static bool zero(struct call *call, struct error *err) {
            cuda_check(cudaMemsetAsync(call->in[0].data, 0, (size_t)bytes, call->stream), "clear memory", err);
 }
 
+static bool likeliest(struct call *call, struct error *err) {
+    (void)err;
+    cuda_likeliest(call->out[0].data, array_of(&call->in[0]), call->in[0].dim[0], width_of(&call->in[0]),
+                   call->stream);
+    return true;
+}
+
 const struct cuda_kernel cuda_kernels_rows[] = {
     {OP_EMBEDDING, take_rows, NULL, NULL},
     {OP_GATHER, take_rows, NULL, NULL},
     {OP_SCATTER, scatter, NULL, NULL},
+    {OP_LIKELIEST, likeliest, NULL, NULL},
     {OP_NORM, norm, fp8_output_workspace, NULL},
     {OP_NORM_GRAD, norm_grad, norm_grad_workspace, NULL},
     {OP_NORM_GRAD_W, norm_grad_w, NULL, NULL},

@@ -6,8 +6,10 @@ template <int N>
 static __global__ void take(struct array y, const __grid_constant__ struct weight_view w,
                             const int32_t *index) {
     __shared__ float levels[16];
-    int64_t row = blockIdx.x, source = index ? index[row] : row;
+    int64_t row = blockIdx.x;
+    begin_in_turn();
     load_levels(levels, w);
+    int64_t source = index ? index[row] : row;
     COLUMNS(i, N, w.width) put<N>(y, row * y.stride + i, numbers_at<N>(w, levels, source, i));
 }
 
@@ -16,9 +18,9 @@ void cuda_take_rows(struct array y, const struct matrix *x, const int32_t *index
     if (!rows) return;
     struct weight_view w = weight_view_of(x, width);
     if (width % 8 == 0)
-        take<8><<<(unsigned)rows, row_threads(width, 8), 0, stream>>>(y, w, index);
+        launch_early(take<8>, dim3((unsigned)rows), row_threads(width, 8), 0, stream, y, w, index);
     else
-        take<1><<<(unsigned)rows, row_threads(width, 1), 0, stream>>>(y, w, index);
+        launch_early(take<1>, dim3((unsigned)rows), row_threads(width, 1), 0, stream, y, w, index);
 }
 
 void cuda_decode(struct array y, const struct matrix *x, int64_t rows, int64_t width, cudaStream_t stream) {

@@ -1,6 +1,6 @@
 /* Products of a warpgroup (128 threads) on Hopper's tensor cores: wgmma, in code for 9.0a alone.
  *
- *   sums [64, 64] f32 (+)= left [64, 16] right [16, 64], both bf16
+ *   sums [64, 64] f32 (+)= left [64, 16] right [16, 64], both bf16 or both f16
  *
  * Tiles in shared memory are panels of 64 columns: rows of 128 bytes, the 16 bytes of chunk c of row r at
  * place c xor r % 8, which is the unit's "128-byte swizzle"; a tile begins at a multiple of 1,024 bytes. A
@@ -13,9 +13,9 @@
 
 #include "device/cuda/attention_tile.cuh"
 
-constexpr int panel_row = 128;                /* bytes of a row of a panel */
-constexpr int step_down = 16 * panel_row;     /* 16 rows further */
-constexpr int step_right = 16 * sizeof(bf16); /* 16 columns further, within a panel */
+constexpr int panel_row = 128;                    /* bytes of a row of a panel */
+constexpr int step_down = 16 * panel_row;         /* 16 rows further */
+constexpr int step_right = 16 * sizeof(number16); /* 16 columns further, within a panel */
 
 /* D columns, `rows` rows from `first` on; rows past the end are zero. All threads of the block call it, as
  * many load as make whole groups of eight rows. */
@@ -26,7 +26,7 @@ static __device__ inline void load_panels(unsigned tile, const struct array &x, 
     if (threadIdx.x >= loaders) return;
     int r = threadIdx.x / chunks, c = threadIdx.x % chunks, left = (int)tokens - first - r;
     unsigned to = tile + c / 8 * rows * panel_row + r * panel_row + (c % 8 ^ r % 8) * 16;
-    const bf16 *from = (const bf16 *)x.data + (first + r) * x.stride + column + c * 8;
+    const number16 *from = (const number16 *)x.data + (first + r) * x.stride + column + c * 8;
 #pragma unroll
     for (int k = 0; k < rows / step; k++) {
         copy16(to + k * step * panel_row, from, k * step < left);
@@ -48,9 +48,10 @@ static __device__ inline void writes_to_wgmma() {
 #define SUMS(d)                                                                                              \
     SUMS_OF(d, 0), SUMS_OF(d, 1), SUMS_OF(d, 2), SUMS_OF(d, 3), SUMS_OF(d, 4), SUMS_OF(d, 5), SUMS_OF(d, 6), \
         SUMS_OF(d, 7)
-#define WGMMA(set, rest)                                                                                   \
+#define WGMMA(type, set, rest)                                                                             \
     "{\n.reg .pred adds;\nsetp.ne.b32 adds, " set ", 0;\n"                                                 \
-    "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, "  \
+    "wgmma.mma_async.sync.aligned.m64n64k16.f32." type "." type                                            \
+    " {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, "                                                      \
     "%11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, " \
     "%31}, " rest ";\n}\n"
 
@@ -66,16 +67,28 @@ template <int N> static __device__ inline void wgmma_wait() {
 }
 
 /* Both operands in shared memory, rows of 16 columns each: left · rightᵀ. `adds`: to what is there. */
+template <class T>
 static __device__ inline void wgmma_rows(float (*d)[4], uint64_t left, uint64_t right, bool adds) {
-    asm volatile(WGMMA("%34", "%32, %33, adds, 1, 1, 0, 0")
-                 : SUMS(d)
-                 : "l"(left), "l"(right), "r"((int)adds));
+    if constexpr (is_bf16<T>)
+        asm volatile(WGMMA("bf16", "%34", "%32, %33, adds, 1, 1, 0, 0")
+                     : SUMS(d)
+                     : "l"(left), "l"(right), "r"((int)adds));
+    else
+        asm volatile(WGMMA("f16", "%34", "%32, %33, adds, 1, 1, 0, 0")
+                     : SUMS(d)
+                     : "l"(left), "l"(right), "r"((int)adds));
 }
 /* The left operand in registers, the right one 16 rows of shared memory: d += left · right. */
+template <class T>
 static __device__ inline void wgmma_columns(float (*d)[4], const uint32_t (&left)[4], uint64_t right) {
-    asm volatile(WGMMA("%37", "{%32, %33, %34, %35}, %36, adds, 1, 1, 1")
-                 : SUMS(d)
-                 : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "l"(right), "r"(1));
+    if constexpr (is_bf16<T>)
+        asm volatile(WGMMA("bf16", "%37", "{%32, %33, %34, %35}, %36, adds, 1, 1, 1")
+                     : SUMS(d)
+                     : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "l"(right), "r"(1));
+    else
+        asm volatile(WGMMA("f16", "%37", "{%32, %33, %34, %35}, %36, adds, 1, 1, 1")
+                     : SUMS(d)
+                     : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "l"(right), "r"(1));
 }
 
 #else /* compiled for other GPUs, never launched there */
@@ -83,7 +96,8 @@ static __device__ inline void wgmma_columns(float (*d)[4], const uint32_t (&left
 static __device__ inline void wgmma_begin() {}
 static __device__ inline void wgmma_commit() {}
 template <int N> static __device__ inline void wgmma_wait() {}
-static __device__ inline void wgmma_rows(float (*)[4], uint64_t, uint64_t, bool) {}
+template <class T> static __device__ inline void wgmma_rows(float (*)[4], uint64_t, uint64_t, bool) {}
+template <class T>
 static __device__ inline void wgmma_columns(float (*)[4], const uint32_t (&)[4], uint64_t) {}
 
 #endif
@@ -95,31 +109,32 @@ template <int N> static __device__ inline void wgmma_take(float (&d)[N][4]) {
 }
 
 /* sums [64, 64] = left [64, D] right [64, D]ᵀ; panels of `left_rows` and 64 rows. */
-template <int D, int left_rows>
+template <class T, int D, int left_rows>
 static __device__ inline void scores_of(float (&sums)[8][4], unsigned left, unsigned right) {
 #pragma unroll
     for (int k = 0; k < D / 16; k++)
-        wgmma_rows(sums, describe(left + k / 4 * left_rows * panel_row + k % 4 * step_right),
-                   describe(right + k / 4 * 64 * panel_row + k % 4 * step_right), k > 0);
+        wgmma_rows<T>(sums, describe(left + k / 4 * left_rows * panel_row + k % 4 * step_right),
+                      describe(right + k / 4 * 64 * panel_row + k % 4 * step_right), k > 0);
 }
 
 /* Fragments of a left operand [64, 64] from sums. */
+template <class T>
 static __device__ inline void round_sums(uint32_t (&fragments)[4][4], const float (&sums)[8][4]) {
 #pragma unroll
     for (int k = 0; k < 4; k++)
         for (int i = 0; i < 4; i++)
-            fragments[k][i] = two_bf16(sums[2 * k + i / 2][i % 2 * 2], sums[2 * k + i / 2][i % 2 * 2 + 1]);
+            fragments[k][i] = two_of<T>(sums[2 * k + i / 2][i % 2 * 2], sums[2 * k + i / 2][i % 2 * 2 + 1]);
 }
 
 /* out [64, D] += left [64, 64] right [64, D] */
-template <int D>
+template <class T, int D>
 static __device__ inline void add_columns(float (&out)[D / 8][4], const uint32_t (&left)[4][4],
                                           unsigned right) {
 #pragma unroll
     for (int k = 0; k < 4; k++)
 #pragma unroll
         for (int p = 0; p < D / 64; p++)
-            wgmma_columns(&out[p * 8], left[k], describe(right + p * 64 * panel_row + k * step_down));
+            wgmma_columns<T>(&out[p * 8], left[k], describe(right + p * 64 * panel_row + k * step_down));
 }
 
 #endif
