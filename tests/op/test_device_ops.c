@@ -539,7 +539,7 @@ static bool open_device(void) {
 
 int main(void) {
     static enum op_code codes[OP_COUNT];
-    static struct CMUnitTest tests[OP_COUNT + 7];
+    static struct CMUnitTest tests[OP_COUNT + 8];
     size_t count = 0;
     if (!open_device()) return 77;
     for (int op = 0; op < OP_COUNT; op++) {
