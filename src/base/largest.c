@@ -2,8 +2,8 @@
 
 #include <math.h>
 
-/* A piece's largest number is found first, in lanes
- * that the compiler makes vectors of, and its place only in the piece that has it. */
+/* A piece's largest number is found first, in lanes that the compiler makes vectors of, and its place only
+ * in the piece that has it. */
 int64_t floats_largest(const float *x, int64_t count) {
     enum { lanes = 32, piece = 1024 };
     float best = -INFINITY;

@@ -139,6 +139,10 @@ size_t cuda_two_operands(const struct graph *graph, const struct node *node);
 struct product;
 void cuda_lay(struct call *call, const struct thin *thin, struct product *p);
 
+/* Numbers between neighbouring rows of logits; how many rows of them, `bytes` a number, are made at a time: a
+ * multiple of `step` unless it is all, in some 512 MiB, since w is read twice for each piece. */
+static inline int64_t cuda_head_stride(int64_t vocabulary) { return (vocabulary + 63) & ~(int64_t)63; }
+int64_t cuda_head_rows(int64_t rows, int64_t vocabulary, int64_t bytes, int64_t step);
 /* head.c: scratch bytes beside those of operands, 0 where it never serves; whether it does, in a run */
 size_t cuda_wide_head_workspace(const struct graph *graph, const struct node *node);
 bool cuda_wide_head_serves(const struct call *call);

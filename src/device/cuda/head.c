@@ -3,17 +3,11 @@
 #include "device/cuda/blas.h"
 #include "device/cuda/cuda.h"
 
-/* Rows at a time are as many as have what stands for their logits in so many bytes: w is read twice for each
- * piece. */
-static const int64_t budget = (int64_t)512 << 20;
 enum { pair_rows = 256, least_vocabulary = 2048 }; /* rows that go together; at least so many columns */
 
-static int64_t row_stride(int64_t vocabulary) { return (vocabulary + 63) & ~(int64_t)63; }
-
+/* What stands for logits is bf16. */
 static int64_t piece_rows(int64_t rows, int64_t vocabulary) {
-    int64_t most = budget / (row_stride(vocabulary) * 2) / pair_rows * pair_rows;
-    if (most < pair_rows) most = pair_rows;
-    return rows < most ? rows : most;
+    return cuda_head_rows(rows, vocabulary, 2, pair_rows);
 }
 
 /* Whether a node is computed so where the GPU can. */
@@ -30,7 +24,7 @@ size_t cuda_wide_head_workspace(const struct graph *graph, const struct node *no
     if (!is_wide(graph, node)) return 0;
     size_t scratch = cuda_round(cuda_wide_head_scratch(rows, w->dim[0]));
     if (node->op == OP_HEAD) return scratch;
-    return scratch + cuda_round((size_t)(rows * row_stride(w->dim[0])) * 2) +
+    return scratch + cuda_round((size_t)(rows * cuda_head_stride(w->dim[0])) * 2) +
            cuda_round((size_t)(rows * w->dim[1]) * sizeof(float));
 }
 
@@ -82,7 +76,7 @@ bool cuda_wide_head_run(struct call *call, struct error *err) {
     bool ok = true;
     head.scratch = call_scratch(call, cuda_wide_head_scratch(piece, head.vocabulary));
     if (dx.data) {
-        int64_t stride = row_stride(head.vocabulary);
+        int64_t stride = cuda_head_stride(head.vocabulary);
         head.e = (struct array){call_scratch(call, (size_t)(piece * stride) * 2), DTYPE_BF16, stride};
         y = call_scratch(call, (size_t)(piece * head.width) * sizeof *y);
     }

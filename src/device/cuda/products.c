@@ -230,16 +230,17 @@ static bool linear_grad_w(struct call *call, struct error *err) {
 
 /* ---- head ---- */
 
-/* Logits of some rows at a time, in at most this many bytes: w is read twice for each piece. */
-static const int64_t logit_budget = (int64_t)512 << 20;
 enum { least_rows = 128 };
 
-static int64_t logit_stride(int64_t vocabulary) { return (vocabulary + 63) & ~(int64_t)63; }
+int64_t cuda_head_rows(int64_t rows, int64_t vocabulary, int64_t bytes, int64_t step) {
+    static const int64_t budget = (int64_t)512 << 20;
+    int64_t most = budget / (cuda_head_stride(vocabulary) * bytes) / step * step;
+    if (most < step) most = step;
+    return rows < most ? rows : most;
+}
 
 static int64_t piece_rows(int64_t rows, int64_t vocabulary) {
-    int64_t most = logit_budget / (logit_stride(vocabulary) * 4) / least_rows * least_rows;
-    if (most < least_rows) most = least_rows;
-    return rows < most ? rows : most;
+    return cuda_head_rows(rows, vocabulary, sizeof(float), least_rows);
 }
 
 static size_t head_workspace(const struct graph *graph, const struct node *node) {
@@ -248,7 +249,7 @@ static size_t head_workspace(const struct graph *graph, const struct node *node)
     size_t adapter = 0;
     for (int i = low; node->op == OP_HEAD_GRAD && node->input[low] >= 0 && i < low + 2; i++)
         adapter += cuda_copy_bytes(&graph->values[node->input[i]], operand_compute(graph, node));
-    size_t logits = cuda_round((size_t)(piece_rows(x->dim[0], w->dim[0]) * logit_stride(w->dim[0])) *
+    size_t logits = cuda_round((size_t)(piece_rows(x->dim[0], w->dim[0]) * cuda_head_stride(w->dim[0])) *
                                sizeof(float)),
            wide = cuda_wide_head_workspace(graph, node);
     return cuda_two_operands(graph, node) + (adapter + logits > wide ? adapter + logits : wide);
@@ -331,7 +332,8 @@ static bool head_piece(struct call *call, const struct head *head, int64_t first
 
 static bool head_rows(struct call *call, bool gradient, struct error *err) {
     const struct operand *x = &call->in[0], *w = &call->in[1], *dx = &call->out[1];
-    int64_t rows = x->dim[0], width = w->dim[1], vocabulary = w->dim[0], stride = logit_stride(vocabulary);
+    int64_t rows = x->dim[0], width = w->dim[1], vocabulary = w->dim[0],
+            stride = cuda_head_stride(vocabulary);
     void *library = call_scratch(call, blas_workspace);
     if (!rows) return true;
     struct array left = cuda_operand(call, 0), right = cuda_operand(call, 1);
