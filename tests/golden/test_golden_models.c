@@ -15,6 +15,7 @@
 
 #include "base/json.h"
 #include "base/mem.h"
+#include "device/timeline.h"
 #include "format/safetensors.h"
 #include "golden/probe.h"
 
@@ -325,6 +326,60 @@ static void gradients_have_the_same_bits_on_any_thread_count(void **state) {
     golden_close(&g);
 }
 
+/* Loss and gradients of one micro-batch, after each other; from mem_alloc. */
+static float *gradients_of(struct probe *p, const struct golden *g, size_t first, size_t end,
+                           struct timeline *timeline, size_t *bytes) {
+    const struct model_state *state = &p->engine.state;
+    struct error err;
+    *bytes = (size_t)state->table.rows[state->gradient].bytes;
+    float *out = mem_alloc(sizeof(double) + *bytes);
+    assert_non_null(out);
+    assert_ok(engine_clear(&p->engine, state->gradient, &err) && engine_clear(&p->engine, state->loss, &err),
+              &err);
+    batch_clear(&p->batch);
+    for (size_t i = first; i < end; i++) batch_add(&p->batch, &g->examples[i], -0.01f);
+    p->batch.binding.inputs[INPUT_RANDOM] = p->batch.random;
+    p->batch.binding.timeline = timeline;
+    assert_ok(p->ops->run(p->train.program, &p->batch.binding, &err) &&
+                  p->ops->download(p->engine.store, state->loss, out, sizeof(double), &err) &&
+                  p->ops->download(p->engine.store, state->gradient, out + 2, *bytes, &err),
+              &err);
+    *bytes += sizeof(double);
+    return out;
+}
+
+/* A device may record what it launches and replay it when runs with like counts come again; it does not while
+ * a timeline is asked for. Neither that nor which micro-batches came before may change a bit. */
+static void replayed_runs_have_the_same_bits(void **state) {
+    (void)state;
+    enum { kinds = 5, rounds = 4 };
+    static const size_t range[kinds][2] = {{0, 3}, {2, 3}, {1, 8}, {0, 12}, {0, 4}};
+    struct golden g;
+    golden_open(&g, "data/llama-tied");
+    for (int v = 0; v < variant_count; v++) {
+        struct probe probe;
+        struct error err;
+        struct timeline timeline = {0};
+        float *want[kinds];
+        size_t bytes;
+        if (!is_wanted(&variants[v]) || variants[v].options.mask) continue;
+        assert_ok(probe_open(&probe, g.path, g.adapter, &variants[v].options, &err), &err);
+        for (int k = 0; k < kinds; k++)
+            want[k] = gradients_of(&probe, &g, range[k][0], range[k][1], &timeline, &bytes);
+        for (int i = 0; i < rounds * kinds; i++) {
+            int k = i * 3 % kinds;
+            float *got = gradients_of(&probe, &g, range[k][0], range[k][1], NULL, &bytes);
+            if (memcmp(got, want[k], bytes))
+                fail_msg("%s: other bits of micro-batch %d in run %d", variants[v].name, k, i);
+            mem_free(got);
+        }
+        for (int k = 0; k < kinds; k++) mem_free(want[k]);
+        timeline_release(&timeline);
+        probe_close(&probe);
+    }
+    golden_close(&g);
+}
+
 int main(void) {
     const char *only = getenv("HONE_TEST_DEVICE");
     bool any = false;
@@ -336,6 +391,7 @@ int main(void) {
         cmocka_unit_test(gradients_with_dropout_equal_peft),
         cmocka_unit_test(logits_equal_transformers),
         cmocka_unit_test(gradients_have_the_same_bits_on_any_thread_count),
+        cmocka_unit_test(replayed_runs_have_the_same_bits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""make_model.py SHAPE DIRECTORY [ROWS]: a model of a real shape with random weights, in Hugging Face's layout, and
-ROWS rows of 2,048 tokens (rows.jsonl), for measuring: what a step costs does not depend on what the weights are.
+"""make_model.py SHAPE DIRECTORY [ROWS [LEAST]]: a model of a real shape with random weights, in Hugging Face's layout,
+and ROWS rows (rows.jsonl), for measuring: what a step costs does not depend on what the weights are. A row has 2,048
+tokens, or with LEAST some number of them from that to 20 times as many.
 The tokenizer has one token for each byte, and fillers up to the vocabulary. Needs numpy."""
 import json
 import pathlib
@@ -13,6 +14,8 @@ import numpy
 SHAPES = {
     "llama3.2-1b": dict(hidden_size=2048, intermediate_size=8192, num_hidden_layers=16, num_attention_heads=32,
                         num_key_value_heads=8, head_dim=64, vocab_size=128256, tie_word_embeddings=True),
+    "smollm2-135m": dict(hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9,
+                         num_key_value_heads=3, head_dim=64, vocab_size=49152, tie_word_embeddings=True),
     "llama3.1-8b": dict(hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, num_attention_heads=32,
                         num_key_value_heads=8, head_dim=128, vocab_size=128256, tie_word_embeddings=False),
     "tiny": dict(hidden_size=256, intermediate_size=512, num_hidden_layers=2, num_attention_heads=4,
@@ -88,6 +91,7 @@ def write_weights(path, c):
 def main():
     shape, out = SHAPES[sys.argv[1]], pathlib.Path(sys.argv[2])
     rows = int(sys.argv[3]) if len(sys.argv) > 3 else 64
+    least = int(sys.argv[4]) if len(sys.argv) > 4 else 0
     out.mkdir(parents=True, exist_ok=True)
     end = shape["vocab_size"] - 1
     config = dict(shape, model_type="llama", architectures=["LlamaForCausalLM"], hidden_act="silu",
@@ -102,7 +106,8 @@ def main():
     letters = "abcdefghijklmnopqrstuvwxyz "
     with open(out / "rows.jsonl", "w") as file:
         for _ in range(rows):
-            file.write(json.dumps(dict(text="".join(random.choices(letters, k=2047)))) + "\n")
+            length = random.randint(least, 20 * least) if least else 2048
+            file.write(json.dumps(dict(text="".join(random.choices(letters, k=length - 1)))) + "\n")
 
 
 main()

@@ -28,6 +28,12 @@ void passes_close(struct passes **handle) {
     *handle = NULL;
 }
 
+bool passes_cross(const struct passes *p, int n) {
+    for (int i = n; p && i < p->plan->graph->node_count; i++)
+        if (p->nodes[i].role != PASS_ALONE && p->groups[p->nodes[i].group].leader < n) return true;
+    return false;
+}
+
 struct run {
     struct passes *passes;
     struct pass_group *group;

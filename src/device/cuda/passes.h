@@ -50,6 +50,8 @@ size_t passes_workspace(const struct graph *graph, const struct node *node);
 
 bool passes_open(struct passes **out, const struct plan *plan, struct error *err);
 void passes_close(struct passes **passes);
+/* Whether node n or a later one is served by an earlier node than n. */
+bool passes_cross(const struct passes *passes, int n);
 /* Runs node n where it leads or is served: *served, else it is to be run as usual. call_of gives the operands
  * of a node in this run; rows: of the run's tokens. */
 bool passes_run(struct passes *passes, int n, int64_t rows, struct call (*call_of)(void *user, int node),

@@ -1,20 +1,15 @@
-/* A plan on the device: its nodes in order, each a few launches on the stream. A run copies its inputs, which
- * are small, through page-locked memory that a later run does not touch before the copy is done, and returns
- * without waiting. */
+/* A plan on the device: its nodes in order, each a few launches on the stream. A run returns without waiting.
+ */
 #include <string.h>
 
 #include "base/mem.h"
 #include "device/cuda/cuda.h"
 #include "device/cuda/fp8.h"
+#include "device/cuda/inputs.h"
 #include "device/cuda/offload.h"
 #include "device/cuda/passes.h"
 #include "device/cuda/replay.h"
 #include "device/cuda/trace.h"
-
-enum { slots = 4 }; /* runs whose inputs may be on their way */
-
-/* Where each input lies in the block that is copied; the ranges of the tokens come behind them. */
-enum range { RANGE_START, RANGE_END, RANGE_SEGMENT, RANGE_COUNT };
 
 struct node_table {
     void *data; /* on the device */
@@ -24,14 +19,9 @@ struct node_table {
 struct program {
     const struct plan *plan; /* must outlive the program */
     struct store *store;
-    const struct cuda_kernel **kernels;                                         /* [nodes] */
-    struct node_table *tables;                                                  /* [nodes] */
-    size_t offset[INPUT_COUNT + RANGE_COUNT], bytes[INPUT_COUNT + RANGE_COUNT]; /* bytes 0: not read */
-    size_t input_bytes;
-    unsigned char *staging[slots]; /* page-locked */
-    unsigned char *inputs;         /* on the device */
-    cudaEvent_t copied[slots];
-    unsigned runs;
+    const struct cuda_kernel **kernels; /* [nodes] */
+    struct node_table *tables;          /* [nodes] */
+    struct inputs inputs;
     struct passes *passes;
     struct converted copies[cuda_copies];
     unsigned char *results; /* page-locked, through which kept values are read; NULL: there are none */
@@ -150,28 +140,6 @@ void cuda_arrange(const struct device *device, struct graph *graph) {
 
 /* ---- compile ---- */
 
-/* A place for each input that the graph reads. */
-static void place_inputs(struct program *program) {
-    const struct graph *graph = program->plan->graph;
-    int64_t tokens = 0;
-    for (int v = 0; v < graph->value_count; v++) {
-        const struct value *value = &graph->values[v];
-        if (value->kind != VALUE_INPUT) continue;
-        program->bytes[value->which] = (size_t)value->dim[0] * 4;
-        if (value->count == COUNT_TOKENS && value->dim[0] > tokens) tokens = value->dim[0];
-    }
-    /* Values of a graph may be state in all but their count (tests): the most tokens of any. */
-    for (int v = 0; v < graph->value_count; v++)
-        if (graph->values[v].count == COUNT_TOKENS && graph->values[v].dim[0] > tokens)
-            tokens = graph->values[v].dim[0];
-    if (program->bytes[INPUT_SEGMENTS])
-        for (int r = 0; r < RANGE_COUNT; r++) program->bytes[INPUT_COUNT + r] = (size_t)tokens * 4;
-    for (int i = 0; i < INPUT_COUNT + RANGE_COUNT; i++) {
-        program->offset[i] = program->input_bytes;
-        program->input_bytes += cuda_round(program->bytes[i]);
-    }
-}
-
 static bool make_tables(struct program *program, struct error *err) {
     const struct graph *graph = program->plan->graph;
     bool ok = true;
@@ -189,17 +157,6 @@ static bool make_tables(struct program *program, struct error *err) {
              cuda_wait(program->store->device, err);
         mem_free(data);
     }
-    return ok;
-}
-
-static bool open_inputs(struct program *program, struct error *err) {
-    place_inputs(program);
-    bool ok = cuda_allocate((void **)&program->inputs, program->input_bytes, "a step's inputs", err);
-    for (int i = 0; ok && i < slots; i++)
-        ok = cuda_check(cudaMallocHost((void **)&program->staging[i], program->input_bytes + 1),
-                        "allocate page-locked memory", err) &&
-             cuda_check(cudaEventCreateWithFlags(&program->copied[i], cudaEventDisableTiming),
-                        "make an event", err);
     return ok;
 }
 
@@ -250,11 +207,13 @@ bool cuda_compile(struct device *device, const struct plan *plan, struct store *
         if (pad > program->pad) program->pad = pad;
     }
     ok = ok && cuda_reserve(store, plan->arena_bytes + plan->workspace_bytes, err) &&
-         open_inputs(program, err) && open_results(program, err) && make_tables(program, err) &&
-         offload_open(&program->offload, device, plan, err);
+         inputs_open(&program->inputs, device, plan->graph, err) && open_results(program, err) &&
+         make_tables(program, err) && offload_open(&program->offload, device, plan, err);
     /* Copies back are waited for by the first node that reads them in the plan's order, which is kept then.
      */
     if (ok && !program->offload) ok = passes_open(&program->passes, plan, err);
+    ok = ok && replays_open(&program->replays, plan->graph, program->passes,
+                            program->inputs.rounds && !program->offload, err);
     if (!ok) cuda_program_close(&program);
     *out = program;
     return ok;
@@ -266,15 +225,11 @@ void cuda_program_close(struct program **handle) {
     if (program->store) cudaStreamSynchronize(program->store->device->stream);
     for (int n = 0; program->tables && n < program->plan->graph->node_count; n++)
         cudaFree(program->tables[n].data);
-    for (int i = 0; i < slots; i++) {
-        cudaFreeHost(program->staging[i]);
-        if (program->copied[i]) cudaEventDestroy(program->copied[i]);
-    }
-    cudaFree(program->inputs);
+    inputs_close(&program->inputs);
     cudaFreeHost(program->results);
     trace_close(&program->trace);
     offload_close(&program->offload);
-    replays_release(&program->replays);
+    replays_close(&program->replays);
     passes_close(&program->passes);
     mem_free(program->kernels);
     mem_free(program->tables);
@@ -284,46 +239,6 @@ void cuda_program_close(struct program **handle) {
 }
 
 /* ---- run ---- */
-
-/* Start and end of each token's segment, and which it is. */
-static void fill_ranges(const struct program *program, const struct binding *binding, unsigned char *to) {
-    const int32_t *begins = binding->inputs[INPUT_SEGMENTS];
-    int32_t *range[RANGE_COUNT];
-    for (int r = 0; r < RANGE_COUNT; r++)
-        range[r] = (int32_t *)(void *)(to + program->offset[INPUT_COUNT + r]);
-    for (int64_t s = 0; s < binding->segments; s++)
-        for (int32_t t = begins[s]; t < begins[s + 1]; t++) {
-            range[RANGE_START][t] = begins[s];
-            range[RANGE_END][t] = begins[s + 1];
-            range[RANGE_SEGMENT][t] = (int32_t)s;
-        }
-}
-
-static size_t bound_bytes(const struct program *program, const struct binding *binding, int input) {
-    const struct graph *graph = program->plan->graph;
-    for (int v = 0; v < graph->value_count; v++)
-        if (graph->values[v].kind == VALUE_INPUT && graph->values[v].which == input)
-            return (size_t)operand_bound(&graph->values[v], binding).dim[0] * 4;
-    return 0;
-}
-
-static bool copy_inputs(struct program *program, const struct binding *binding, struct error *err) {
-    unsigned slot = program->runs++ % slots;
-    cudaStream_t stream = program->store->device->stream;
-    unsigned char *to = program->staging[slot];
-    if (!program->input_bytes) return true;
-    if (program->runs > slots &&
-        !cuda_check(cudaEventSynchronize(program->copied[slot]), "run on the GPU", err))
-        return false;
-    for (int i = 0; i < INPUT_COUNT; i++)
-        if (program->bytes[i])
-            memcpy(to + program->offset[i], binding->inputs[i], bound_bytes(program, binding, i));
-    if (program->bytes[INPUT_SEGMENTS]) fill_ranges(program, binding, to);
-    return cuda_check(
-               cudaMemcpyAsync(program->inputs, to, program->input_bytes, cudaMemcpyHostToDevice, stream),
-               "copy inputs to the GPU", err) &&
-           cuda_check(cudaEventRecord(program->copied[slot], stream), "record an event", err);
-}
 
 struct matrix matrix_of(const struct operand *operand) {
     const struct dtype_row *row = dtype_row(operand->dtype);
@@ -348,7 +263,7 @@ static struct operand place(const struct program *program, const struct binding 
     const struct value *value = &program->plan->graph->values[id];
     struct operand operand = operand_bound(value, binding);
     if (value->kind == VALUE_STATE) place_state(program->store, value->which, &operand);
-    if (value->kind == VALUE_INPUT) operand.data = program->inputs + program->offset[value->which];
+    if (value->kind == VALUE_INPUT) operand.data = inputs_at(&program->inputs, value->which);
     if (value->kind == VALUE_TRANSIENT && program->plan->offset[id] != UINT64_MAX)
         operand.data = value->offloaded ? offload_place(program->offload, id)
                                         : program->store->arena + program->plan->offset[id];
@@ -366,7 +281,6 @@ static struct call call_of(void *user, int n) {
     struct program *program = run->program;
     const struct graph *graph = program->plan->graph;
     const struct node *node = &graph->nodes[n];
-    const unsigned char *in = program->inputs;
     struct call call = {.device = program->store->device,
                         .graph = graph,
                         .node = node,
@@ -381,10 +295,8 @@ static struct call call_of(void *user, int n) {
                         .few = &program->few,
                         .table = program->tables[n].data,
                         .table_count = program->tables[n].count,
+                        .ranges = inputs_ranges(&program->inputs),
                         .hyper = run->binding->inputs[INPUT_HYPER]};
-    call.ranges.start = (const int32_t *)(const void *)(in + program->offset[INPUT_COUNT + RANGE_START]);
-    call.ranges.end = (const int32_t *)(const void *)(in + program->offset[INPUT_COUNT + RANGE_END]);
-    call.ranges.segment = (const int32_t *)(const void *)(in + program->offset[INPUT_COUNT + RANGE_SEGMENT]);
     for (int i = 0; i < node->inputs; i++) call.in[i] = place(program, run->binding, node->input[i]);
     for (int o = 0; o < node->outputs; o++) call.out[o] = place(program, run->binding, node->output[o]);
     return call;
@@ -412,42 +324,54 @@ static bool run_node(struct run *run, int n, struct error *err) {
                      op_row(program->plan->graph->nodes[n].op)->name, cudaGetErrorString(status));
 }
 
-static bool run_nodes(void *user, struct error *err) {
+/* Nodes first … end - 1, which find nothing that earlier ones have left for them: it may be a graph that ran
+ * before. */
+static bool run_nodes(void *user, int first, int end, struct error *err) {
     struct run *run = user;
     struct program *program = run->program;
     const struct binding *binding = run->binding;
-    const struct graph *graph = program->plan->graph;
     for (int i = 0; i < cuda_copies; i++) program->copies[i].value = -1;
     program->few = -1;
-    bool timed = binding->timeline != NULL;
-    bool ok = !timed || trace_begin(&program->trace, program->store->device, graph->node_count, err);
-    for (int n = 0; ok && n < graph->node_count; n++) {
+    bool ok = true;
+    for (int n = first; ok && n < end; n++) {
         ok = operands_go_on(binding, err) && offload_wait(program->offload, n, err) && run_node(run, n, err);
         /* Whoever looks at each node has it alone. */
-        if (ok && (timed || binding->after)) ok = offload_join(program->offload, n, err);
-        if (ok && timed) trace_node(program->trace, n);
+        if (ok && (binding->timeline || binding->after)) ok = offload_join(program->offload, n, err);
+        if (ok && binding->timeline) trace_node(program->trace, n);
         if (ok && binding->after) ok = binding->after(binding->user, n, err);
     }
     /* A run that ends early too: the next one uses the same places. */
     struct error ignored;
-    bool joined = offload_join(program->offload, graph->node_count - 1, ok ? err : &ignored);
-    return ok && joined && (!timed || trace_end(program->trace, graph, binding, err));
+    bool joined = offload_join(program->offload, end - 1, ok ? err : &ignored);
+    return ok && joined;
+}
+
+/* Nothing is recorded while somebody looks. */
+static bool run_watched(struct run *run, struct error *err) {
+    struct program *program = run->program;
+    const struct binding *binding = run->binding;
+    const struct graph *graph = program->plan->graph;
+    bool ok =
+        !binding->timeline || trace_begin(&program->trace, program->store->device, graph->node_count, err);
+    for (int i = 0; ok && i < program->replays.stretch_count; i++) {
+        const struct stretch *stretch = &program->replays.stretches[i];
+        ok = run_nodes(run, stretch->first, stretch->end, err);
+    }
+    return ok && (!binding->timeline || trace_end(program->trace, graph, binding, err));
 }
 
 bool cuda_run(struct program *program, const struct binding *binding, struct error *err) {
-    enum { worth = 3 }; /* runs with the same counts before they are recorded */
-    cudaStream_t stream = program->store->device->stream;
-    struct run run = {program, binding};
+    const struct binding rounded = inputs_rounded(&program->inputs, binding);
+    struct run run = {program, &rounded};
     if (!operands_go_on(binding, err) || !operands_check(program->plan->graph, binding, err) ||
-        !copy_inputs(program, binding, err))
+        !inputs_copy(&program->inputs, binding, rounded.tokens, err))
         return false;
-    if (binding->after || binding->timeline) return run_nodes(&run, err);
-    struct replay *entry = replay_find(&program->replays, binding, program->store->arena);
-    if (!entry->graph && !entry->refused && ++entry->seen == worth &&
-        !replay_record(entry, stream, run_nodes, &run, err))
-        return false;
-    return entry->graph ? cuda_check(cudaGraphLaunch(entry->graph, stream), "launch a graph", err)
-                        : run_nodes(&run, err);
+    if (binding->after || binding->timeline) return run_watched(&run, err);
+    bool ok = true;
+    replays_begin(&program->replays, program->store->arena);
+    for (int i = 0; ok && i < program->replays.stretch_count; i++)
+        ok = replay_run(&program->replays, i, &rounded, program->store->device->stream, run_nodes, &run, err);
+    return ok;
 }
 
 bool cuda_finish(struct program *program, struct error *err) {

@@ -2,50 +2,135 @@
 
 #include <string.h>
 
+#include "base/mem.h"
+#include "device/cuda/passes.h"
+
+/* ---- stretches ---- */
+
+/* Segments reach nodes as ranges of tokens (inputs.h), so where each begins does not count. */
+static bool counts_targets(const struct graph *graph, int id) {
+    enum count count = id < 0 ? COUNT_FIXED : graph->values[id].count;
+    return count == COUNT_TARGETS || count == COUNT_SEGMENTS;
+}
+
+static bool is_recorded(const struct graph *graph, int n) {
+    const struct node *node = &graph->nodes[n];
+    for (int i = 0; i < node->inputs; i++)
+        if (counts_targets(graph, node->input[i])) return false;
+    for (int o = 0; o < node->outputs; o++)
+        if (counts_targets(graph, node->output[o])) return false;
+    return true;
+}
+
+/* False where a pass goes on over a stretch's end. */
+static bool find_stretches(struct replays *replays, const struct graph *graph, const struct passes *passes) {
+    struct stretch *at = replays->stretches;
+    for (int n = 0; n < graph->node_count; n++) {
+        bool recorded = is_recorded(graph, n);
+        if (n && recorded == at->recorded) continue;
+        if (n && passes_cross(passes, n)) return false;
+        if (n) (at++)->end = n;
+        *at = (struct stretch){.first = n, .recorded = recorded};
+    }
+    at->end = graph->node_count;
+    replays->stretch_count = (int)(at - replays->stretches) + 1;
+    return true;
+}
+
+bool replays_open(struct replays *replays, const struct graph *graph, const struct passes *passes,
+                  bool by_tokens, struct error *err) {
+    size_t nodes = (size_t)graph->node_count;
+    *replays = (struct replays){.by_tokens = by_tokens};
+    replays->stretches = mem_calloc(nodes + 1, sizeof *replays->stretches);
+    if (!replays->stretches) return error_no_memory(err, "cuda", nodes * sizeof *replays->stretches);
+    replays->by_tokens = by_tokens && find_stretches(replays, graph, passes);
+    if (replays->by_tokens) return true;
+    replays->stretches[0] = (struct stretch){.end = graph->node_count, .recorded = true};
+    replays->stretch_count = 1;
+    return true;
+}
+
+/* ---- graphs ---- */
+
 static void forget(struct replay *entry) {
     if (entry->graph) cudaGraphExecDestroy(entry->graph);
     memset(entry, 0, sizeof *entry);
 }
 
-void replays_release(struct replays *replays) {
+static void forget_all(struct replays *replays) {
     for (int i = 0; i < replays->count; i++) forget(&replays->items[i]);
-    memset(replays, 0, sizeof *replays);
+    replays->count = 0;
 }
 
-struct replay *replay_find(struct replays *replays, const struct binding *binding, const void *arena) {
-    if (replays->workplace != arena) replays_release(replays);
+void replays_close(struct replays *replays) {
+    forget_all(replays);
+    mem_free(replays->stretches);
+}
+
+void replays_begin(struct replays *replays, const void *arena) {
+    if (replays->workplace != arena) forget_all(replays);
     replays->workplace = arena;
+}
+
+static struct replay *find(struct replays *replays, int stretch, const struct binding *binding) {
+    struct replay wanted = {.stretch = stretch, .tokens = binding->tokens}, *oldest = replays->items;
+    if (!replays->by_tokens) {
+        wanted.targets = binding->targets;
+        wanted.segments = binding->segments;
+    }
     for (int i = 0; i < replays->count; i++) {
         struct replay *entry = &replays->items[i];
-        if (entry->tokens == binding->tokens && entry->targets == binding->targets &&
-            entry->segments == binding->segments)
+        if (entry->stretch == stretch && entry->tokens == wanted.tokens && entry->targets == wanted.targets &&
+            entry->segments == wanted.segments)
             return entry;
+        if (entry->used < oldest->used) oldest = entry;
     }
-    struct replay *entry = &replays->items[replays->next];
-    replays->next = (replays->next + 1) % replays_most;
-    if (replays->count < replays_most) replays->count++;
+    struct replay *entry = replays->count < replays_most ? &replays->items[replays->count++] : oldest;
     forget(entry);
-    entry->tokens = binding->tokens;
-    entry->targets = binding->targets;
-    entry->segments = binding->segments;
+    *entry = wanted;
     return entry;
 }
 
-bool replay_record(struct replay *entry, cudaStream_t stream, bool (*run)(void *user, struct error *err),
-                   void *user, struct error *err) {
+struct launches {
+    const struct stretch *stretch;
+    cudaStream_t stream;
+    bool (*run)(void *user, int first, int end, struct error *err);
+    void *user;
+};
+
+static bool launch(const struct launches *l, struct error *err) {
+    return l->run(l->user, l->stretch->first, l->stretch->end, err);
+}
+
+/* Records what a run launches; false only when it was left. Afterwards entry->graph or entry->refused is set:
+ * what could not be recorded is run as before, and fails then if it must. */
+static bool record(struct replay *entry, const struct launches *l, struct error *err) {
     cudaGraph_t graph = NULL;
     entry->refused = true;
-    if (cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal) != cudaSuccess) {
+    if (cudaStreamBeginCapture(l->stream, cudaStreamCaptureModeThreadLocal) != cudaSuccess) {
         cudaGetLastError();
         return true;
     }
-    bool ok = run(user, err);
-    if (cudaStreamEndCapture(stream, &graph) == cudaSuccess && ok &&
+    bool ok = launch(l, err);
+    if (cudaStreamEndCapture(l->stream, &graph) == cudaSuccess && ok &&
         cudaGraphInstantiate(&entry->graph, graph, 0) == cudaSuccess)
         entry->refused = false;
     else
         entry->graph = NULL;
     if (graph) cudaGraphDestroy(graph);
-    cudaGetLastError(); /* what could not be recorded is run as before */
+    cudaGetLastError();
     return ok || err->code != ERROR_INTERRUPTED;
+}
+
+bool replay_run(struct replays *replays, int stretch, const struct binding *binding, cudaStream_t stream,
+                bool (*run)(void *user, int first, int end, struct error *err), void *user,
+                struct error *err) {
+    enum { worth = 2 }; /* the first run has loaded the kernels, which must not happen meanwhile */
+    const struct launches l = {&replays->stretches[stretch], stream, run, user};
+    if (!l.stretch->recorded) return launch(&l, err);
+    struct replay *entry = find(replays, stretch, binding);
+    entry->used = ++replays->calls;
+    if (!entry->graph && !entry->refused && ++entry->seen == worth && !record(entry, &l, err)) return false;
+    return entry->graph ? cuda_check(cudaGraphLaunch(entry->graph, stream), "launch a graph", err)
+                        : launch(&l, err);
 }

@@ -1,32 +1,53 @@
-/* Runs that come again, replayed: the launches of a program depend on nothing but its counts, so those of the
- * third run with the same counts are recorded as a CUDA graph, which later ones launch in one go. It pays
- * where kernels are short: decoding, small models. */
+/* Launches that come again, replayed: those of a stretch of nodes depend on nothing but counts, so those of
+ * the second run with the same counts are recorded as a CUDA graph, which later ones launch in one go. It
+ * pays where kernels are short: decoding, small models.
+ *
+ * Where a program's tokens are rounded (inputs.h), its nodes fall into stretches that depend on the number of
+ * tokens alone, which are recorded, and the few around the head that depend on the number of targets, which
+ * are launched one by one. Any other program is one stretch, recorded for its counts. */
 #ifndef HONE_DEVICE_CUDA_REPLAY_H
 #define HONE_DEVICE_CUDA_REPLAY_H
 
 #include "device/cuda/cuda.h"
 
-enum { replays_most = 16 };
+struct passes;
+
+/* Nodes first … end - 1. */
+struct stretch {
+    int first, end;
+    bool recorded;
+};
+
+enum { replays_most = 64 };
 
 struct replay {
+    int stretch;
     int64_t tokens, targets, segments;
+    uint64_t used; /* when, by the number of the call */
     int seen;
     bool refused; /* it could not be recorded: these runs stay as they are */
     cudaGraphExec_t graph;
 };
 
 struct replays {
+    struct stretch *stretches;
+    int stretch_count;
+    bool by_tokens; /* what is recorded depends on the number of tokens alone */
     struct replay items[replays_most];
-    int count, next;       /* next: whose place a new one takes when all are taken */
+    int count;
+    uint64_t calls;
     const void *workplace; /* the arena that the graphs write to */
 };
 
-/* The entry of these counts; forgets every graph when the arena has moved. */
-struct replay *replay_find(struct replays *replays, const struct binding *binding, const void *arena);
-/* Records what `run` launches; false only when `run` fails. Afterwards entry->graph or entry->refused is set.
- */
-bool replay_record(struct replay *entry, cudaStream_t stream, bool (*run)(void *user, struct error *err),
-                   void *user, struct error *err);
-void replays_release(struct replays *replays);
+/* `by_tokens`: the program's tokens are rounded, and nothing runs beside its stream. */
+bool replays_open(struct replays *out, const struct graph *graph, const struct passes *passes, bool by_tokens,
+                  struct error *err);
+void replays_close(struct replays *replays);
+/* Forgets every graph when the arena has moved. */
+void replays_begin(struct replays *replays, const void *arena);
+/* Runs a stretch, whose nodes `run` launches: by its graph, or as it is. */
+bool replay_run(struct replays *replays, int stretch, const struct binding *binding, cudaStream_t stream,
+                bool (*run)(void *user, int first, int end, struct error *err), void *user,
+                struct error *err);
 
 #endif
