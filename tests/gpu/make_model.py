@@ -3,13 +3,14 @@
 and ROWS rows (rows.jsonl), for measuring: what a step costs does not depend on what the weights are. A row has 2,048
 tokens, or with LEAST some number of them from that to 20 times as many.
 The tokenizer has one token for each byte, and fillers up to the vocabulary. Needs numpy."""
+import concurrent.futures
 import json
+import math
+import os
 import pathlib
 import random
 import struct
 import sys
-
-import numpy
 
 SHAPES = {
     "llama3.2-1b": dict(hidden_size=2048, intermediate_size=8192, num_hidden_layers=16, num_attention_heads=32,
@@ -18,9 +19,13 @@ SHAPES = {
                          num_key_value_heads=3, head_dim=64, vocab_size=49152, tie_word_embeddings=True),
     "llama3.1-8b": dict(hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, num_attention_heads=32,
                         num_key_value_heads=8, head_dim=128, vocab_size=128256, tie_word_embeddings=False),
+    "smollm2-135m": dict(hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9,
+                         num_key_value_heads=3, head_dim=64, vocab_size=49152, tie_word_embeddings=True),
     "tiny": dict(hidden_size=256, intermediate_size=512, num_hidden_layers=2, num_attention_heads=4,
                  num_key_value_heads=2, head_dim=64, vocab_size=1024, tie_word_embeddings=True),
 }
+
+SPECIAL = ["<|finetune_right_pad_id|>", "<|endoftext|>"]  # padding is not the end of a text: some programs insist
 
 
 def byte_letters():
@@ -35,12 +40,12 @@ def byte_letters():
 
 def tokenizer(vocabulary):
     words = {letter: byte for byte, letter in byte_letters().items()}
-    for i in range(256, vocabulary - 1):
+    for i in range(256, vocabulary - len(SPECIAL)):
         words[f"<filler {i}>"] = i
-    end = dict(id=vocabulary - 1, content="<|endoftext|>", single_word=False, lstrip=False, rstrip=False,
-               normalized=False, special=True)
+    special = [dict(id=vocabulary - len(SPECIAL) + i, content=content, single_word=False, lstrip=False, rstrip=False,
+                    normalized=False, special=True) for i, content in enumerate(SPECIAL)]
     level = dict(type="ByteLevel", add_prefix_space=False, trim_offsets=True, use_regex=True)
-    return dict(version="1.0", truncation=None, padding=None, added_tokens=[end], normalizer=None, pre_tokenizer=level,
+    return dict(version="1.0", truncation=None, padding=None, added_tokens=special, normalizer=None, pre_tokenizer=level,
                 post_processor=None, decoder=level,
                 model=dict(type="BPE", dropout=None, unk_token=None, continuing_subword_prefix=None,
                            end_of_word_suffix=None, fuse_unk=False, byte_fallback=False, ignore_merges=False,
@@ -64,28 +69,32 @@ def tensors(c):
         yield "lm_head.weight", (c["vocab_size"], d)
 
 
-def numbers(generator, shape):
+def write_tensor(file, block, at, shape):
     """bf16: normal with deviation 0.02, norms 1. Large ones repeat a block of random numbers."""
     if len(shape) == 1:
-        return numpy.full(shape, 0x3f80, numpy.uint16)
-    count = shape[0] * shape[1]
-    block = (generator.standard_normal(min(count, 1 << 22), numpy.float32) * 0.02).view(numpy.uint32)
-    return numpy.resize((block >> 16).astype(numpy.uint16), count)
+        os.pwrite(file, b"\x80\x3f" * shape[0], at)
+        return
+    size, block = 2 * shape[0] * shape[1], memoryview(block).cast("B")
+    for begin in range(0, size, len(block)):
+        os.pwrite(file, block[: min(len(block), size - begin)], at + begin)
 
 
 def write_weights(path, c):
+    import numpy  # not at the head: the shapes are read where it is missing
     header, at = {}, 0
     for name, shape in tensors(c):
-        size = 2 * int(numpy.prod(shape))
+        size = 2 * math.prod(shape)
         header[name] = dict(dtype="BF16", shape=shape, data_offsets=[at, at + size])
         at += size
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    generator = numpy.random.default_rng(0)
-    with open(path, "wb") as file:
+    block = numpy.random.default_rng(0).standard_normal(1 << 22, numpy.float32) * 0.02
+    block = (block.view(numpy.uint32) >> 16).astype(numpy.uint16)
+    with open(path, "wb", buffering=0) as file, concurrent.futures.ThreadPoolExecutor() as threads:
         file.write(struct.pack("<Q", len(text)) + text)
-        for name, shape in tensors(c):
-            file.write(numbers(generator, shape).tobytes())
+        for done in [threads.submit(write_tensor, file.fileno(), block, 8 + len(text) + entry["data_offsets"][0], entry["shape"])
+                     for entry in header.values()]:
+            done.result()
 
 
 def main():
@@ -100,7 +109,7 @@ def main():
     (out / "config.json").write_text(json.dumps(config))
     (out / "tokenizer.json").write_text(json.dumps(tokenizer(shape["vocab_size"])))
     (out / "tokenizer_config.json").write_text(json.dumps(dict(tokenizer_class="PreTrainedTokenizerFast",
-                                                               bos_token="<|endoftext|>", eos_token="<|endoftext|>")))
+                                                               bos_token=SPECIAL[1], eos_token=SPECIAL[1], pad_token=SPECIAL[0])))
     write_weights(out / "model.safetensors", shape)
     random.seed(0)
     letters = "abcdefghijklmnopqrstuvwxyz "
@@ -110,4 +119,5 @@ def main():
             file.write(json.dumps(dict(text="".join(random.choices(letters, k=length - 1)))) + "\n")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -7,7 +7,7 @@ folder=$(cd "$1" && pwd)
 mkdir -p "$2"
 out=$(cd "$2" && pwd)
 shift 2
-stages=${*:-machine ops golden tiny offload smollm2 speed methods trace floor decode large two sanitizer races}
+stages=${*:-machine ops golden tiny losses offload smollm2 speed methods trace floor decode large two sanitizer races}
 work=${HONE_GPU_WORK:-/tmp/hone-gpu}
 mkdir -p "$work"
 export PATH="$folder/bin:$PATH" LD_LIBRARY_PATH="$folder/lib:${LD_LIBRARY_PATH-}" HONE_TEST_DATA="$folder/tests"
@@ -80,6 +80,13 @@ tiny() {
     hone generate --device cpu --compute f32 --model "$work/tiny" --prompt "abc" --max-tokens 12 --temperature 0 | head -c 300
     hone eval --device cuda --compute f32 --model "$work/tiny" --data "$work/tiny/rows.jsonl"
     hone eval --device cpu --compute f32 --model "$work/tiny" --data "$work/tiny/rows.jsonl"
+}
+
+# Beside PEFT on this GPU, where Python has it.
+losses() {
+    set -e
+    python3 "$folder/make_model.py" smollm2-135m "$work/135m" 200
+    python3 "$folder/tests/golden/hundred_losses.py" "$(command -v hone)" "$work/135m"
 }
 
 # Offloading leaves the bits alone, and so does kill -9 in the middle. In f32: in bf16, adapters' products are joined
@@ -190,7 +197,9 @@ large() {
     rm -rf "$work/8b"
 }
 
-floor() { [ -f "$folder/floor.py" ] && python3 "$folder/floor.py" | sed 's/^/RESULT /'; }
+floor() {
+    for kind in bf16 fp8; do python3 "$folder/tests/perf/gpu/floor.py" llama3.2-1b 8 $kind | sed 's/^/RESULT /'; done
+}
 
 smollm2() {
     set -e
@@ -208,8 +217,8 @@ if [ "${HONE_GPU_STAGE-}" ]; then
     "$HONE_GPU_STAGE"
     exit $?
 fi
-for name in machine ops golden tiny offload smollm2 speed methods trace decode floor large two sanitizer races; do
-    case $name in ops | sanitizer | races | speed | smollm2) limit=150 ;; two | large) limit=250 ;; *) limit=100 ;; esac
+for name in machine ops golden tiny losses offload smollm2 speed methods trace decode floor large two sanitizer races; do
+    case $name in ops | sanitizer | races | speed | smollm2 | floor) limit=150 ;; two | large) limit=250 ;; *) limit=100 ;; esac
     tail_bytes=2500
     [ $name = trace ] && tail_bytes=7000
     stage $name $limit env HONE_GPU_STAGE=$name sh "$0" "$folder" "$out"
