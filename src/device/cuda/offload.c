@@ -47,27 +47,31 @@ static bool overlap(const struct plan *plan, int a, int b) {
            plan->offset[b] < plan->offset[a] + plan->bytes[a];
 }
 
-/* The first node behind the copy `n` that must not run before it is done; the number of nodes: none. */
-static int first_in_need(const struct plan *plan, int n) {
+/* The first node behind the copy `n` that must not run before it is done; the number of nodes: none. What is
+ * read for a node ahead of its turn has been copied by then, or it would not be. */
+static int first_in_need(const struct plan *plan, const struct passes *passes, int n) {
     const struct graph *graph = plan->graph;
-    int value = copied_value(graph, n);
+    int value = copied_value(graph, n), first = graph->node_count;
     bool back = graph->nodes[n].output[0] == value;
     for (int i = n + 1; i < graph->node_count; i++) {
         const struct node *node = &graph->nodes[i];
-        for (int k = 0; back && k < node->inputs; k++)
-            if (node->input[k] == value) return i;
+        int at = graph->node_count;
+        if (copied_value(graph, i) >= 0) continue; /* copies are done one after another */
         for (int k = 0; k < node->outputs; k++)
-            if (node->output[k] >= 0 && overlap(plan, node->output[k], value)) return i;
+            if (node->output[k] >= 0 && overlap(plan, node->output[k], value)) at = i;
+        for (int k = 0; back && k < node->inputs; k++)
+            if (node->input[k] == value) at = passes_reads_at(passes, i);
+        if (at < first) first = at;
     }
-    return graph->node_count;
+    return first;
 }
 
-static void find_needs(struct offload *offload) {
+static void find_needs(struct offload *offload, const struct passes *passes) {
     const struct graph *graph = offload->plan->graph;
     for (int n = 0; n < graph->node_count; n++) {
         offload->before[n + 1] = offload->before[n] + (copied_value(graph, n) >= 0);
         if (copied_value(graph, n) < 0) continue;
-        int first = first_in_need(offload->plan, n);
+        int first = first_in_need(offload->plan, passes, n);
         /* A later copy's end is the end of all before it. */
         if (first < graph->node_count) offload->needs[first] = offload->before[n + 1];
     }
@@ -87,7 +91,8 @@ static bool make_events(struct offload *offload, struct error *err) {
     return ok;
 }
 
-bool offload_open(struct offload **out, struct device *device, const struct plan *plan, struct error *err) {
+bool offload_open(struct offload **out, struct device *device, const struct plan *plan,
+                  const struct passes *passes, struct error *err) {
     size_t nodes = (size_t)plan->graph->node_count;
     *out = NULL;
     if (!plan->offloaded_bytes) return true;
@@ -99,7 +104,7 @@ bool offload_open(struct offload **out, struct device *device, const struct plan
     offload->before = mem_calloc(nodes + 1, sizeof *offload->before);
     offload->needs = mem_calloc(nodes + 1, sizeof *offload->needs);
     bool ok = (offload->before && offload->needs) || error_no_memory(err, "cuda", nodes * sizeof(int));
-    if (ok) find_needs(offload);
+    if (ok) find_needs(offload, passes);
     ok = ok && make_events(offload, err) &&
          cuda_check(cudaStreamCreateWithFlags(&offload->stream, cudaStreamNonBlocking), "open a stream",
                     err) &&

@@ -4,11 +4,13 @@
 #ifndef HONE_DEVICE_CUDA_OFFLOAD_H
 #define HONE_DEVICE_CUDA_OFFLOAD_H
 
-#include "device/cuda/cuda.h"
+#include "device/cuda/passes.h"
 
 struct offload;
-/* *out NULL: the plan offloads nothing, and so do all functions below. The plan must outlive it. */
-bool offload_open(struct offload **out, struct device *device, const struct plan *plan, struct error *err);
+/* *out NULL: the plan offloads nothing, and so do all functions below. The plan must outlive it. `passes`
+ * says which nodes read ahead of their turn. */
+bool offload_open(struct offload **out, struct device *device, const struct plan *plan,
+                  const struct passes *passes, struct error *err);
 void offload_close(struct offload **offload);
 /* Where an offloaded value lies. */
 void *offload_place(const struct offload *offload, int value);

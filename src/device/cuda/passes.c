@@ -80,7 +80,7 @@ static void fill_rows(const struct run *run, struct call *call, struct pass *pas
         struct call norm = run->call_of(run->user, group->norm);
         pass->in[0] = array_of(&norm.in[0]);
         pass->weight = array_of(&norm.in[1]);
-        pass->rstd = norm.out[1].data;
+        pass->rstd = run->call_of(run->user, group->rstd).out[1].data;
         return;
     }
     if (group->kind == PASS_ROWS) {
@@ -151,6 +151,11 @@ static void follow(const struct run *run, int n) {
         sums[count++].rows = group->pass.rows;
     }
     cuda_pass_sums(sums, count, run->call_of(run->user, n).stream);
+}
+
+int passes_reads_at(const struct passes *passes, int n) {
+    int leader = passes->nodes[n].role == PASS_ALONE ? n : passes->groups[passes->nodes[n].group].leader;
+    return leader < n ? leader : n;
 }
 
 bool passes_run(struct passes *passes, int n, int64_t rows, struct call (*call_of)(void *user, int node),

@@ -17,7 +17,7 @@ enum pass_role { PASS_ALONE, PASS_LEADS, PASS_FOLLOWS, PASS_DONE };
 struct pass_group {
     enum pass_kind kind;
     int leader, wide; /* node, and which of its inputs has the rows, PASS_ROWS alone */
-    int norm;         /* PASS_NORM: the node that has made the rows' rstd */
+    int norm, rstd;   /* PASS_NORM: the node whose rows it makes, and the one that has made their rstd */
     int along[pass_most], across[pass_most];
     int alongs, acrosses;
     struct pass pass; /* of this run */
@@ -52,6 +52,8 @@ bool passes_open(struct passes **out, const struct plan *plan, struct error *err
 void passes_close(struct passes **passes);
 /* Whether node n or a later one is served by an earlier node than n. */
 bool passes_cross(const struct passes *passes, int n);
+/* The node at whose turn node n reads what it reads: itself, or a leader before it. */
+int passes_reads_at(const struct passes *passes, int n);
 /* Runs node n where it leads or is served: *served, else it is to be run as usual. call_of gives the operands
  * of a node in this run; rows: of the run's tokens. */
 bool passes_run(struct passes *passes, int n, int64_t rows, struct call (*call_of)(void *user, int node),

@@ -64,6 +64,13 @@ static void claim(struct passes *p, int n, enum pass_role role) {
     p->nodes[n].group = p->count;
 }
 
+/* What a value has the numbers of: offloading copies some away and back. */
+static int original(const struct graph *graph, int id) {
+    for (int made; (made = graph->values[id].producer) >= 0 && graph->nodes[made].op == OP_COPY;)
+        id = graph->nodes[made].input[0];
+    return id;
+}
+
 /* The value is there when `node` runs, having been made before `made`. */
 static bool is_there(const struct passes *p, int id, int made, int node) {
     const struct plan *plan = p->plan;
@@ -72,8 +79,8 @@ static bool is_there(const struct passes *p, int id, int made, int node) {
     if (value->producer >= made || plan->offset[id] == UINT64_MAX) return false;
     for (int v = 0; v < plan->graph->value_count; v++) {
         const struct value *other = &plan->graph->values[v];
-        if (other->kind == VALUE_TRANSIENT && other->producer > value->producer && other->producer <= node &&
-            plan->offset[v] < plan->offset[id] + plan->bytes[id] &&
+        if (other->kind == VALUE_TRANSIENT && !other->offloaded && other->producer > value->producer &&
+            other->producer <= node && plan->offset[v] < plan->offset[id] + plan->bytes[id] &&
             plan->offset[id] < plan->offset[v] + plan->bytes[v])
             return false;
     }
@@ -131,15 +138,17 @@ static void add_norm(struct passes *p, struct pass_group *group, int rows) {
             bool here = p->nodes[n].role != PASS_ALONE && p->nodes[n].group == p->count;
             if ((read == rows && !here) || (read >= 0 && read == norm->output[1])) return;
         }
-    while (first < made && (graph->nodes[first].op != OP_NORM || input_of(p, first, 0) != norm->input[0] ||
-                            input_of(p, first, 1) != norm->input[1]))
+    int x = norm->input[0];
+    while (first < made && (graph->nodes[first].op != OP_NORM || input_of(p, first, 1) != norm->input[1] ||
+                            original(graph, input_of(p, first, 0)) != original(graph, x)))
         first++;
-    int rstd = graph->nodes[first].output[1], x = norm->input[0];
+    int rstd = graph->nodes[first].output[1];
     if (first == made || rstd < 0 || graph->values[x].dtype != DTYPE_F32 ||
         !is_there(p, rstd, made, group->leader) || !is_there(p, x, made, group->leader))
         return;
     group->kind = PASS_NORM;
-    group->norm = first;
+    group->norm = made;
+    group->rstd = first;
     claim(p, made, PASS_DONE);
 }
 

@@ -208,12 +208,10 @@ bool cuda_compile(struct device *device, const struct plan *plan, struct store *
     }
     ok = ok && cuda_reserve(store, plan->arena_bytes + plan->workspace_bytes, err) &&
          inputs_open(&program->inputs, device, plan->graph, err) && open_results(program, err) &&
-         make_tables(program, err) && offload_open(&program->offload, device, plan, err);
-    /* Copies back are waited for by the first node that reads them in the plan's order, which is kept then.
-     */
-    if (ok && !program->offload) ok = passes_open(&program->passes, plan, err);
-    ok = ok && replays_open(&program->replays, plan->graph, program->passes,
-                            program->inputs.rounds && !program->offload, err);
+         make_tables(program, err) && passes_open(&program->passes, plan, err) &&
+         offload_open(&program->offload, device, plan, program->passes, err) &&
+         replays_open(&program->replays, plan->graph, program->passes,
+                      program->inputs.rounds && !program->offload, err);
     if (!ok) cuda_program_close(&program);
     *out = program;
     return ok;
@@ -306,7 +304,7 @@ static struct call call_of(void *user, int n) {
 static bool run_node(struct run *run, int n, struct error *err) {
     struct program *program = run->program;
     bool served = false;
-    if (!run->binding->after && program->passes &&
+    if (!run->binding->after &&
         !passes_run(program->passes, n, run->binding->tokens, call_of, run, &served, err))
         return false;
     struct call calls[fp8_most_joined];
