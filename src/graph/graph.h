@@ -25,7 +25,8 @@ bool graph_fold(struct graph *graph, struct error *err);
  * outputs of operations that are cheap (op_row.cheap), which costs almost no time. GRAPH_KEEP_OFFLOADED keeps
  * the same, but elsewhere (value.offloaded): copied there once made, and back before the block's backward
  * pass reads it. GRAPH_KEEP_EDGES_OFFLOADED does so with what GRAPH_KEEP_EDGES keeps, and copies back a block
- * ahead: for a device that computes meanwhile, and makes the rest sooner than it would come back. */
+ * ahead: for a device that computes meanwhile, and makes the rest sooner than it would come back. All this
+ * for the first `blocks`; those behind them are kept as GRAPH_KEEP_COSTLY does. */
 enum graph_keep {
     GRAPH_KEEP_ALL,
     GRAPH_KEEP_COSTLY,
@@ -33,10 +34,10 @@ enum graph_keep {
     GRAPH_KEEP_OFFLOADED,
     GRAPH_KEEP_EDGES_OFFLOADED
 };
-bool graph_recompute(struct graph *graph, enum graph_keep keep, struct error *err);
+bool graph_recompute(struct graph *graph, enum graph_keep keep, int blocks, struct error *err);
 
-/* The second half of both: inserts the copies. */
-bool graph_offload(struct graph *graph, bool ahead, struct error *err);
+/* The second half of both: inserts the copies of what the first `blocks` read. */
+bool graph_offload(struct graph *graph, bool ahead, int blocks, struct error *err);
 
 /* Notes for each value which node writes it, after nodes have moved. */
 void graph_set_producers(struct graph *graph);

@@ -92,22 +92,30 @@ static void move_ahead(struct node_list *list) {
     }
 }
 
+/* What was made in no block is worth it where one block alone reads it: the first one's input. */
+static bool is_of_one_block(const struct graph *graph, int value, int block) {
+    for (int n = 0; n < graph->node_count; n++)
+        for (int i = 0; graph->nodes[n].backward && i < graph->nodes[n].inputs; i++)
+            if (graph->nodes[n].input[i] == value && graph->nodes[n].block != block) return false;
+    return block >= 0;
+}
+
 /* A number a row stays: it takes no memory to speak of. */
-static void choose(struct offload *o, int values) {
+static void choose(struct offload *o, int values, int blocks) {
     const struct graph *graph = o->graph;
     for (int v = 0; v < values; v++) o->file[v] = o->twin[v] = -1;
     for (int n = 0; n < graph->node_count; n++) {
         const struct node *node = &graph->nodes[n];
-        for (int i = 0; node->backward && i < node->inputs; i++) {
+        for (int i = 0; node->backward && node->block < blocks && i < node->inputs; i++) {
             int v = node->input[i], made_by = v < 0 ? -1 : graph->values[v].producer;
-            if (made_by >= 0 && !graph->nodes[made_by].backward && graph->nodes[made_by].block >= 0 &&
-                !graph->values[v].keep && graph->values[v].rank > 1)
-                o->wanted[v] = true;
+            if (made_by >= 0 && !o->wanted[v] && !graph->nodes[made_by].backward && !graph->values[v].keep &&
+                graph->values[v].rank > 1)
+                o->wanted[v] = graph->nodes[made_by].block >= 0 || is_of_one_block(graph, v, node->block);
         }
     }
 }
 
-bool graph_offload(struct graph *graph, bool ahead, struct error *err) {
+bool graph_offload(struct graph *graph, bool ahead, int blocks, struct error *err) {
     size_t values = (size_t)graph->value_count + 1;
     struct offload o = {.graph = graph,
                         .ahead = ahead,
@@ -118,7 +126,7 @@ bool graph_offload(struct graph *graph, bool ahead, struct error *err) {
                         .twin_block = mem_calloc(values, sizeof *o.twin_block)};
     bool ok = o.wanted && o.file && o.twin && o.twin_block;
     graph_set_producers(graph);
-    if (ok) choose(&o, graph->value_count);
+    if (ok) choose(&o, graph->value_count, blocks);
     for (int n = 0; ok && n < graph->node_count; n++) {
         struct node node = graph->nodes[n];
         if (n && graph->nodes[n - 1].op != node.op) ok = flush(&o, n);

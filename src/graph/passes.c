@@ -82,12 +82,14 @@ static int twin(struct recompute *r, int value, int producer_of[]) {
     return r->clone[value];
 }
 
-bool graph_recompute(struct graph *graph, enum graph_keep keep, struct error *err) {
+bool graph_recompute(struct graph *graph, enum graph_keep keep, int blocks, struct error *err) {
     if (keep == GRAPH_KEEP_ALL) return true;
     if (keep == GRAPH_KEEP_OFFLOADED)
-        return graph_recompute(graph, GRAPH_KEEP_COSTLY, err) && graph_offload(graph, false, err);
+        return graph_recompute(graph, GRAPH_KEEP_COSTLY, blocks, err) &&
+               graph_offload(graph, false, blocks, err);
     if (keep == GRAPH_KEEP_EDGES_OFFLOADED)
-        return graph_recompute(graph, GRAPH_KEEP_EDGES, err) && graph_offload(graph, true, err);
+        return graph_recompute(graph, GRAPH_KEEP_EDGES, blocks, err) &&
+               graph_offload(graph, true, blocks, err);
     size_t values = (size_t)graph->value_count;
     struct recompute r = {.graph = graph,
                           .clone = mem_array(values + 1, sizeof(int)),
@@ -100,7 +102,8 @@ bool graph_recompute(struct graph *graph, enum graph_keep keep, struct error *er
         int made_by = graph->values[v].producer;
         r.clone[v] = -1;
         producer[v] = made_by;
-        bool again = made_by >= 0 && (keep == GRAPH_KEEP_EDGES || op_row(graph->nodes[made_by].op)->cheap);
+        bool whole = made_by >= 0 && keep == GRAPH_KEEP_EDGES && graph->nodes[made_by].block < blocks;
+        bool again = whole || (made_by >= 0 && op_row(graph->nodes[made_by].op)->cheap);
         /* A number a row takes no memory to speak of, and what it stands for may be all that is wanted. */
         r.inside[v] = again && !graph->nodes[made_by].backward && graph->nodes[made_by].block >= 0 &&
                       !graph->values[v].keep && graph->values[v].rank > 1;

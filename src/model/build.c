@@ -1,6 +1,7 @@
 /* The forward pass, written once, and the graphs that are derived from it. */
 #include "model/build.h"
 
+#include <limits.h>
 #include <math.h>
 #include <string.h>
 
@@ -276,7 +277,8 @@ static bool build_train(struct builder *b, struct error *err) {
                      state_value(b, b->state->loss, false), state_value(b, b->state->scaling, false)};
     graph_emit(b->graph, OP_LOSS, inputs, NULL, DTYPE_F32, "loss");
     return graph_backward(b->graph, gradient_of, b, err) && graph_prune(b->graph, err) &&
-           graph_fold(b->graph, err) && graph_recompute(b->graph, b->sizes->keep, err);
+           graph_fold(b->graph, err) &&
+           graph_recompute(b->graph, b->sizes->keep, b->sizes->layers ? b->sizes->layers : INT_MAX, err);
 }
 
 /* A norm is finite when each number is, and costs one reading. */

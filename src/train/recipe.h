@@ -128,6 +128,7 @@ struct recipe {
     struct text_list mask;    /* instruction sets to leave unused */
     int compute;              /* enum compute */
     int recompute;            /* enum recompute */
+    int64_t recompute_layers; /* 0: auto */
     bool offload_optimizer;
     int frozen_weights;         /* enum frozen_weights */
     int64_t micro_batch_tokens; /* 0: auto */

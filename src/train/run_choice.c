@@ -55,8 +55,10 @@ void run_choices_list(struct run_choices *out, const struct recipe *recipe, cons
                 if (recipe->recompute == RECOMPUTE_AUTO ? keep > last
                                                         : keep != recipe->recompute - RECOMPUTE_NONE)
                     continue;
-                out->items[out->count++] = (struct run_choice){
-                    .decoded = decoded, .keep = (enum graph_keep)keep, .tokens = sizes[s]};
+                out->items[out->count++] = (struct run_choice){.decoded = decoded,
+                                                               .keep = (enum graph_keep)keep,
+                                                               .layers = (int)recipe->recompute_layers,
+                                                               .tokens = sizes[s]};
             }
 }
 
@@ -106,7 +108,9 @@ const struct run_choice *run_choices_best(const struct run_choices *choices) {
         if (choices->items[i].fits && choices->items[i].cost < least) least = choices->items[i].cost;
     for (int i = 0; i < choices->count; i++) {
         const struct run_choice *choice = &choices->items[i];
-        if (choice->fits && choice->cost <= least * slack && (!best || choice->bytes < best->bytes))
+        if (!choice->fits || choice->cost > least * slack) continue;
+        if (!best || choice->bytes < best->bytes ||
+            (choice->bytes == best->bytes && choice->cost < best->cost))
             best = choice;
     }
     return best;

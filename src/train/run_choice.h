@@ -9,6 +9,7 @@
 struct run_choice {
     bool decoded;
     enum graph_keep keep;
+    int layers; /* that are kept so, from the first one on; 0: all */
     int64_t tokens;
     double cost;    /* of a typical step, in flops of its products' time; to compare, not to tell */
     uint64_t bytes; /* of the device, less what the process holds besides */
@@ -16,7 +17,7 @@ struct run_choice {
 };
 
 struct run_choices {
-    struct run_choice items[80]; /* 2 · 4 ways to keep · 9 micro-batches */
+    struct run_choice items[96]; /* 2 · 4 ways to keep · 9 micro-batches, and some with fewer layers */
     int count;
 };
 
@@ -29,8 +30,8 @@ void run_choices_list(struct run_choices *out, const struct recipe *recipe, cons
 bool run_choice_cost(struct run_choice *choice, const struct engine *engine,
                      const struct engine_program *train, enum dtype compute, const struct examples *examples,
                      int64_t batch_size, struct error *err);
-/* Of those that fit and are within 3 % of the fastest, the smallest in bytes, the first of equals; NULL: none
- * fits. */
+/* Of those that fit and are within 3 % of the fastest, the smallest in bytes, the faster of equals; NULL:
+ * none fits. */
 const struct run_choice *run_choices_best(const struct run_choices *choices);
 
 #endif

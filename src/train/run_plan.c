@@ -31,10 +31,14 @@ int64_t run_plan_longest(const struct inputs *inputs) {
     return longest;
 }
 
-static struct graph_sizes sizes_of(int64_t tokens, enum graph_keep keep, const struct recipe *recipe) {
+static struct graph_sizes sizes_of(int64_t tokens, enum graph_keep keep, int layers,
+                                   const struct recipe *recipe) {
     int64_t segments = recipe->batch_size > 64 ? recipe->batch_size : 64;
-    return (struct graph_sizes){
-        .tokens = tokens, .targets = tokens, .segments = segments < tokens ? segments : tokens, .keep = keep};
+    return (struct graph_sizes){.tokens = tokens,
+                                .targets = tokens,
+                                .segments = segments < tokens ? segments : tokens,
+                                .keep = keep,
+                                .layers = layers};
 }
 
 static bool plan_programs(struct run_programs *out, const struct run_choice *choice,
@@ -52,7 +56,7 @@ static bool plan_programs(struct run_programs *out, const struct run_choice *cho
         .optimizer = {(enum optimizer_kind)recipe->optimizer, recipe->momentum > 0},
         .groups = &groups,
         .average = recipe->ema_decay > 0};
-    struct graph_sizes sizes = sizes_of(choice->tokens, choice->keep, recipe);
+    struct graph_sizes sizes = sizes_of(choice->tokens, choice->keep, choice->layers, recipe);
     memset(out, 0, sizeof *out);
     bool ok = recipe_groups(&groups, recipe, &arena, err) &&
               engine_open(&out->engine, ops, device, inputs->model, &inputs->method, &options, err) &&
@@ -275,7 +279,9 @@ static bool resolve(struct recipe *recipe, const struct run_plan *plan, const ch
         !recipe_resolve_int(recipe, "micro-batch-tokens", plan->micro_batch_tokens, reason, err))
         return false;
     if (recipe->recompute == RECOMPUTE_AUTO &&
-        !recipe_resolve(recipe, "recompute", keep_names[plan->keep], reason, err))
+        (!recipe_resolve(recipe, "recompute", keep_names[plan->keep], reason, err) ||
+         (plan->layers && !recipe->recompute_layers &&
+          !recipe_resolve_int(recipe, "recompute-layers", plan->layers, reason, err))))
         return false;
     return recipe->frozen_weights != FROZEN_AUTO ||
            recipe_resolve(recipe, "frozen-weights", plan->decoded ? "decoded" : "stored", reason, err);
@@ -309,48 +315,84 @@ static bool name_method(struct run_plan *plan, struct recipe *recipe, struct err
     return ok || error_no_memory(err, "plan", 0);
 }
 
-/* Plans each of the choices and weighs it; *smallest is the plan that takes the fewest bytes. */
-static bool weigh_choices(struct run_choices *choices, struct run_plan *smallest, uint64_t budget,
-                          const struct recipe *recipe, const struct inputs *inputs, enum dtype compute,
-                          const struct device_ops *ops, struct device *device, struct error *err) {
+/* What choices are weighed with. */
+struct scales {
+    const struct recipe *recipe;
+    const struct inputs *inputs;
+    const struct device_ops *ops;
+    struct device *device;
+    enum dtype compute;
+    uint64_t budget, host;    /* bytes; host: what the machine has available */
+    struct run_plan smallest; /* of the plans that were made, the one that takes the fewest bytes */
+};
+
+/* Plans a choice: its cost, its bytes, whether it fits. */
+static bool weigh(struct scales *scales, struct run_choice *choice, struct error *err) {
+    const struct recipe *recipe = scales->recipe;
     struct run_programs programs;
-    uint64_t host = process_memory_available();
-    for (int i = 0; i < choices->count; i++) {
-        struct run_choice *choice = &choices->items[i];
-        struct run_plan plan = {0};
-        if (!plan_programs(&programs, choice, recipe, inputs, compute, ops, device, err)) return false;
-        bool ok = set_bytes(&plan, &programs, choice->tokens, ops->memory != NULL, err) &&
-                  run_choice_cost(choice, &programs.engine, &programs.train, compute, &inputs->train,
-                                  recipe_own_batch(recipe), err);
-        run_programs_release(&programs);
-        if (!ok) return false;
-        /* What the process holds is measured and differs by some pages from look to look: it decides nothing
-         * between plans that fit, or one command would have two. */
-        choice->bytes = plan.peak - plan.process;
-        /* The host's memory is looked at where it was not asked for. */
-        bool room = recipe->recompute != RECOMPUTE_AUTO || choice->keep != GRAPH_KEEP_OFFLOADED || !host ||
-                    plan.host <= host;
-        choice->fits = plan.peak <= budget && room;
-        if (!smallest->peak || plan.peak < smallest->peak) *smallest = plan;
+    struct run_plan plan = {0};
+    if (!plan_programs(&programs, choice, recipe, scales->inputs, scales->compute, scales->ops,
+                       scales->device, err))
+        return false;
+    bool ok = set_bytes(&plan, &programs, choice->tokens, scales->ops->memory != NULL, err) &&
+              run_choice_cost(choice, &programs.engine, &programs.train, scales->compute,
+                              &scales->inputs->train, recipe_own_batch(recipe), err);
+    run_programs_release(&programs);
+    if (!ok) return false;
+    /* What the process holds is measured and differs by some pages from look to look: it decides nothing
+     * between plans that fit, or one command would have two. */
+    choice->bytes = plan.peak - plan.process;
+    /* The host's memory is looked at where it was not asked for. */
+    bool room = recipe->recompute != RECOMPUTE_AUTO || choice->keep != GRAPH_KEEP_OFFLOADED ||
+                !scales->host || plan.host <= scales->host;
+    choice->fits = plan.peak <= scales->budget && room;
+    if (!scales->smallest.peak || plan.peak < scales->smallest.peak) scales->smallest = plan;
+    return true;
+}
+
+/* Where whole layers are computed again: not the last one, whose backward pass is next, and of the others no
+ * more than the memory asks for. What halves of them that fit is found is added to the choices. */
+static bool add_fewer_layers(struct scales *scales, struct run_choices *choices, struct error *err) {
+    const struct run_choice *best = run_choices_best(choices);
+    if (!best || best->keep < GRAPH_KEEP_EDGES || scales->recipe->recompute != RECOMPUTE_AUTO ||
+        scales->recipe->recompute_layers)
+        return true;
+    struct run_choice fewer = *best;
+    int fits = (int)scales->inputs->model->config.layers, too_few = 0;
+    for (fewer.layers = fits - 1; fewer.layers > too_few; fewer.layers = (fits + too_few) / 2) {
+        if (!weigh(scales, &fewer, err)) return false;
+        if (fewer.fits)
+            fits = fewer.layers;
+        else
+            too_few = fewer.layers;
+        if (fewer.fits) choices->items[choices->count++] = fewer;
     }
     return true;
 }
 
+static bool weigh_choices(struct scales *scales, struct run_choices *choices, struct error *err) {
+    scales->host = process_memory_available();
+    for (int i = 0; i < choices->count; i++)
+        if (!weigh(scales, &choices->items[i], err)) return false;
+    return add_fewer_layers(scales, choices, err);
+}
+
 /* Refuses the run, naming what would fit. */
-static bool refuse_all(const struct run_plan *smallest, const struct run_choice *last, uint64_t budget,
-                       const char *source, const struct recipe *recipe, const struct inputs *inputs,
-                       enum dtype compute, const struct device_ops *ops, struct device *device,
+static bool refuse_all(const struct scales *scales, const struct run_choice *last, const char *source,
                        struct error *err) {
+    const struct device_ops *ops = scales->ops;
     struct run_plan offloaded = {0};
-    struct run_choice way = {.keep = GRAPH_KEEP_OFFLOADED, .tokens = run_plan_longest(inputs)};
-    if (recipe->recompute == RECOMPUTE_AUTO && ops->offload == OFFLOAD_TO_FILE) {
+    struct run_choice way = {.keep = GRAPH_KEEP_OFFLOADED, .tokens = run_plan_longest(scales->inputs)};
+    if (scales->recipe->recompute == RECOMPUTE_AUTO && ops->offload == OFFLOAD_TO_FILE) {
         struct run_programs programs;
-        if (!plan_programs(&programs, &way, recipe, inputs, compute, ops, device, err)) return false;
+        if (!plan_programs(&programs, &way, scales->recipe, scales->inputs, scales->compute, ops,
+                           scales->device, err))
+            return false;
         bool told = set_bytes(&offloaded, &programs, way.tokens, ops->memory != NULL, err);
         run_programs_release(&programs);
         if (!told) return false;
     }
-    return refuse_memory(smallest, offloaded.peak, last, budget, source, err);
+    return refuse_memory(&scales->smallest, offloaded.peak, last, scales->budget, source, err);
 }
 
 bool run_plan_build(struct run_plan *out, struct run_programs *programs, struct recipe *recipe,
@@ -358,35 +400,32 @@ bool run_plan_build(struct run_plan *out, struct run_programs *programs, struct 
                     struct error *err) {
     struct run_choices choices;
     struct process_memory held;
-    struct run_plan smallest = {0};
+    struct scales scales = {.recipe = recipe, .inputs = inputs, .ops = ops, .device = device};
     char reason[96], amount[32];
-    uint64_t budget;
     const char *source;
     bool own_memory = ops->memory != NULL;
-    enum dtype compute;
     process_memory(&held);
     memset(out, 0, sizeof *out);
     run_choices_list(&choices, recipe, inputs, run_plan_longest(inputs), ops);
-    if (!memory_budget(recipe, ops, device, held.anonymous, &budget, &source, err) ||
-        !name_method(out, recipe, err) || !choose_compute(recipe, ops, device, &compute, err) ||
-        !weigh_choices(&choices, &smallest, budget, recipe, inputs, compute, ops, device, err))
+    if (!memory_budget(recipe, ops, device, held.anonymous, &scales.budget, &source, err) ||
+        !name_method(out, recipe, err) || !choose_compute(recipe, ops, device, &scales.compute, err) ||
+        !weigh_choices(&scales, &choices, err))
         return false;
     const struct run_choice *best = run_choices_best(&choices);
-    if (!best)
-        return refuse_all(&smallest, &choices.items[choices.count - 1], budget, source, recipe, inputs,
-                          compute, ops, device, err);
-    if (!plan_programs(programs, best, recipe, inputs, compute, ops, device, err)) return false;
+    if (!best) return refuse_all(&scales, &choices.items[choices.count - 1], source, err);
+    if (!plan_programs(programs, best, recipe, inputs, scales.compute, ops, device, err)) return false;
     if (!set_bytes(out, programs, best->tokens, own_memory, err)) {
         run_programs_release(programs);
         return false;
     }
-    out->compute = compute;
+    out->compute = scales.compute;
     out->decoded = best->decoded;
     out->keep = best->keep;
+    out->layers = best->layers;
     out->micro_batch_tokens = best->tokens;
-    out->segments = sizes_of(best->tokens, best->keep, recipe).segments;
+    out->segments = sizes_of(best->tokens, best->keep, best->layers, recipe).segments;
     set_work(out, programs, recipe, inputs, measure(inputs, out, ops, device));
-    snprintf(reason, sizeof reason, "fastest plan within %s", text_bytes(budget, amount));
+    snprintf(reason, sizeof reason, "fastest plan within %s", text_bytes(scales.budget, amount));
     if (resolve(recipe, out, reason, err)) return true;
     run_programs_release(programs);
     return false;
@@ -394,7 +433,7 @@ bool run_plan_build(struct run_plan *out, struct run_programs *programs, struct 
 
 bool run_plan_resize(struct run_plan *plan, struct run_programs *programs, const struct recipe *recipe,
                      int64_t tokens, struct error *err) {
-    struct graph_sizes sizes = sizes_of(tokens, plan->keep, recipe);
+    struct graph_sizes sizes = sizes_of(tokens, plan->keep, plan->layers, recipe);
     struct engine *engine = &programs->engine;
     program_release(&programs->train, engine);
     program_release(&programs->score, engine);
@@ -442,6 +481,7 @@ bool run_plan_json(const struct run_plan *plan, const struct run_programs *progr
                     json_string(base == DTYPE_F32 ? "as-stored" : dtype_row(base)->name));
     json_object_put(&object, "compute", json_string(dtype_row(plan->compute)->name));
     json_object_put(&object, "recompute", json_string(keep_names[plan->keep]));
+    if (plan->layers) json_object_put(&object, "recompute_layers", json_integer(plan->layers));
     json_object_put(&object, "frozen_weights", json_string(plan->decoded ? "decoded" : "stored"));
     json_object_put(&object, "flops", json_real(plan->flops));
     json_object_put(&object, "seconds", json_real(plan->seconds));

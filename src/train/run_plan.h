@@ -11,6 +11,7 @@ struct run_plan {
     enum dtype compute;
     bool decoded;
     enum graph_keep keep;
+    int layers; /* that are kept so; 0: all */
     int64_t micro_batch_tokens, segments;
     /* Bytes; peak is the sum of the first seven. */
     uint64_t weights, adapter, gradient, optimizer, activation, workspace, process, peak;
@@ -31,7 +32,7 @@ struct run_programs {
     struct engine_program train, update, score;
 };
 
-/* Chooses and resolves the recipe's compute, micro-batch-tokens, recompute and frozen-weights. The programs
+/* Chooses and resolves the recipe's compute, micro-batch-tokens, recompute with its layers, and frozen-weights. The programs
  * are planned, not compiled. Errors: ERROR_MEMORY naming what would fit. */
 bool run_plan_build(struct run_plan *out, struct run_programs *programs, struct recipe *recipe,
                     const struct inputs *inputs, const struct device_ops *ops, struct device *device,

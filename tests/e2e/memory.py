@@ -212,6 +212,12 @@ def offloading_leaves_the_bits_alone():
     assert offloaded["activation_bytes"] < kept["activation_bytes"] and offloaded["optimizer_bytes"] < 1024 < kept["optimizer_bytes"]
     assert offloaded["offloaded_bytes"] > kept["optimizer_bytes"] - 1024 and kept["offloaded_bytes"] == 0
     assert not [p for p in (here / "offloaded").iterdir() if "offloaded" in p.name], "a file was left behind"
+    # Of some layers alone.
+    for way in ("offload", "block"):
+        run("train", *TRAIN, "--recompute", way, "--recompute-layers", "1", "--output", f"some-{way}")
+        assert (here / f"some-{way}/adapter/adapter_model.safetensors").read_bytes() == (here / "kept/adapter/adapter_model.safetensors").read_bytes()
+    some = events("some-offload", "plan")[-1]
+    assert offloaded["activation_bytes"] < some["activation_bytes"] < kept["activation_bytes"] and some["recompute_layers"] == 1, some
     # Trained weights lie there too.
     at = TRAIN.index("--lora-rank")
     for name, flags in (("full", []), ("full-offloaded", ["--offload-optimizer"])):

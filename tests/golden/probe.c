@@ -9,7 +9,8 @@ bool probe_open(struct probe *p, const char *model, const char *adapter, const s
                 struct error *err) {
     memset(p, 0, sizeof *p);
     struct device_options device = {.threads = o->threads, .mask = o->mask};
-    struct graph_sizes sizes = {.tokens = o->tokens, .targets = o->tokens, .segments = 64, .keep = o->keep};
+    struct graph_sizes sizes = {
+        .tokens = o->tokens, .targets = o->tokens, .segments = 64, .keep = o->keep, .layers = o->layers};
     p->tokens = o->tokens;
     if (!model_open(&p->model, model, err)) return false;
     if (adapter &&

@@ -25,6 +25,7 @@ struct probe_options {
     enum dtype compute;
     bool decoded;
     enum graph_keep keep;
+    int layers; /* that are kept so; 0: all */
     int64_t tokens;
     const char *base_type; /* as --base-type; NULL: the adapter's, else as stored */
     double dropout;

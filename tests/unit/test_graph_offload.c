@@ -17,15 +17,18 @@ static int emit(struct graph *graph, int a, int b, int block, bool backward) {
 }
 
 /* x[i + 1] = x[i] + x[i]; then d = d + x[i], from the last block to the first: what blocks 1 to 3 read was
- * made in the block before theirs, what block 0 reads in none. Returns d. */
+ * made in the block before theirs, what block 0 reads in none, and so was what all of them read. Returns d.
+ */
 static int build(struct graph *graph) {
     int64_t dim[2] = {1, width};
-    int x[blocks + 1] = {graph_transient(graph, DTYPE_F32, COUNT_FIXED, 2, dim, "in")};
-    for (int i = 0; i < width; i++) numbers[x[0]][i] = i + 1;
+    int in = graph_transient(graph, DTYPE_F32, COUNT_FIXED, 2, dim, "in"), x[blocks + 1];
+    for (int i = 0; i < width; i++) numbers[in][i] = i + 1;
+    int table = emit(graph, in, in, -1, false);
+    x[0] = emit(graph, in, table, -1, false);
     for (int i = 0; i < blocks; i++) x[i + 1] = emit(graph, x[i], x[i], i, false);
     int d = emit(graph, x[blocks], x[blocks], -1, true);
     for (int i = blocks - 1; i >= 0; i--)
-        for (int k = 0; k < 2; k++) d = emit(graph, d, x[i], i, true);
+        for (int k = 0; k < 3; k++) d = emit(graph, d, k < 2 ? x[i] : table, i, true);
     return d;
 }
 
@@ -53,7 +56,8 @@ static int first_of(const struct graph *graph, int block) {
     return -1;
 }
 
-static void check(bool ahead) {
+/* Of the blocks, the first `away` are offloaded. */
+static void check(bool ahead, int away) {
     double before[width];
     struct graph graph;
     struct error err;
@@ -63,7 +67,7 @@ static void check(bool ahead) {
     compute(&graph);
     memcpy(before, numbers[d], sizeof before);
     memset(numbers[d], 0, sizeof numbers[d]);
-    assert_ok(graph_offload(&graph, ahead, &err), &err);
+    assert_ok(graph_offload(&graph, ahead, away, &err), &err);
     compute(&graph);
     assert_memory_equal(before, numbers[d], sizeof before);
     for (int n = 0; n < graph.node_count; n++) {
@@ -79,22 +83,31 @@ static void check(bool ahead) {
         assert_true(n < first_of(&graph, where));
         if (where != -1) assert_true(n > first_of(&graph, where == blocks - 1 ? -1 : where + 1));
     }
-    assert_int_equal(copies, blocks); /* the head's, and those of blocks 3 to 1 */
+    assert_int_equal(copies, away + 1); /* the head's, and a block's each */
     graph_release(&graph);
 }
 
 static void copies_back_stand_before_their_readers(void **state) {
     (void)state;
-    check(false);
+    check(false, blocks);
 }
 
 static void copies_back_stand_a_block_ahead(void **state) {
     (void)state;
-    check(true);
+    check(true, blocks);
+}
+
+static void blocks_behind_those_asked_for_stay(void **state) {
+    (void)state;
+    for (int away = 1; away < blocks; away++) {
+        check(false, away);
+        check(true, away);
+    }
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(copies_back_stand_before_their_readers),
-                                       cmocka_unit_test(copies_back_stand_a_block_ahead)};
+                                       cmocka_unit_test(copies_back_stand_a_block_ahead),
+                                       cmocka_unit_test(blocks_behind_those_asked_for_stay)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
