@@ -269,6 +269,19 @@ def text_rows(name, lengths):
     return name
 
 
+@case
+def auto_computes_as_few_layers_again_as_the_memory_asks_for():
+    plan = ["plan", "--model", random_model("deep", 48, 128, 8, 272), "--data", text_rows("deep.jsonl", [256] * 32), "--batch-size", "32",
+            "--micro-batch-tokens", "8192", "--frozen-weights", "stored"]
+    most, least = (answer(*plan, "--recompute", way) for way in ("selective", "block"))
+    memory = (most["peak_bytes"] + least["peak_bytes"]) // 2
+    some = answer(*plan, "--memory", str(memory))
+    assert some["recompute"] == "block" and 1 < some["recompute_layers"] < 7 and some["peak_bytes"] <= memory, some
+    assert least["peak_bytes"] < some["peak_bytes"] and some["flops"] < least["flops"], (some, least)
+    # What is asked for is not changed.
+    assert "recompute_layers" not in answer(*plan, "--recompute", "block", "--memory", str(memory))
+
+
 def distance(one, other):
     """Of two lists of numbers, relative to the first's norm."""
     assert len(one) == len(other) and any(one)
