@@ -29,7 +29,7 @@ void passes_close(struct passes **handle) {
 }
 
 bool passes_cross(const struct passes *p, int n) {
-    for (int i = n; p && i < p->plan->graph->node_count; i++)
+    for (int i = n; i < p->plan->graph->node_count; i++)
         if (p->nodes[i].role != PASS_ALONE && p->groups[p->nodes[i].group].leader < n) return true;
     return false;
 }
