@@ -103,7 +103,7 @@ enum graph_kind {
 struct graph_sizes {
     int64_t tokens, targets, segments; /* the most of one run */
     enum graph_keep keep;              /* what of the forward pass is kept for the backward one (train) */
-    int layers; /* of the first so many layers, the rest as GRAPH_KEEP_COSTLY does; 0: of all */
+    int layers;  /* of the first so many layers, the rest as GRAPH_KEEP_COSTLY does; 0: of all */
     bool narrow; /* with bf16: gradients between operations are stored in it too, but for the residual
                     stream's */
 };

@@ -32,8 +32,8 @@ struct run_programs {
     struct engine_program train, update, score;
 };
 
-/* Chooses and resolves the recipe's compute, micro-batch-tokens, recompute with its layers, and frozen-weights. The programs
- * are planned, not compiled. Errors: ERROR_MEMORY naming what would fit. */
+/* Chooses and resolves the recipe's compute, micro-batch-tokens, recompute with its layers, and
+ * frozen-weights. The programs are planned, not compiled. Errors: ERROR_MEMORY naming what would fit. */
 bool run_plan_build(struct run_plan *out, struct run_programs *programs, struct recipe *recipe,
                     const struct inputs *inputs, const struct device_ops *ops, struct device *device,
                     struct error *err);
