@@ -16,6 +16,11 @@ static void show(struct cli *cli, const json_t *result) {
     (void)cli;
     if (!models) {
         show_model(result);
+        if (!json_object_get(result, "replaced")) return;
+        print_text(stdout, json_get_text(result, "name"), false);
+        fputs(" stood for ", stdout);
+        print_text(stdout, json_get_text(result, "replaced"), false);
+        puts(" before");
         return;
     }
     if (json_array_size(models) == 0) puts("The store is empty; `hone pull PATH --name NAME` fills it.");

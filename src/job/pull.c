@@ -34,13 +34,37 @@ static bool choose_name(struct job *job, const char *absolute, char **out, struc
     return *out || error_no_memory(err, "pull", strlen(name));
 }
 
+/* The path that the name stood for until now, from mem_alloc; NULL: none, or this one. */
+static bool find_replaced(const char *name, const char *absolute, char **out, struct error *err) {
+    json_t *models, *model;
+    size_t i;
+    *out = NULL;
+    if (!store_list(&models, err)) return false;
+    bool ok = true;
+    json_array_foreach(models, i, model) {
+        const char *known = json_string_value(json_object_get(model, "name"));
+        const char *path = json_string_value(json_object_get(model, "path"));
+        if (!known || !path || strcmp(known, name) != 0 || !strcmp(path, absolute)) continue;
+        *out = mem_strdup(path);
+        ok = *out || error_no_memory(err, "pull", strlen(path));
+        break;
+    }
+    json_decref(models);
+    return ok;
+}
+
 static bool pull(struct job *job, struct error *err) {
-    char *absolute = NULL, *name = NULL;
+    char *absolute = NULL, *name = NULL, *replaced = NULL;
     struct model *model = NULL;
     bool ok = fs_absolute(job->options.path, &absolute, err) && model_open(&model, absolute, err) &&
               choose_name(job, absolute, &name, err) && job_going(job, err) &&
               describe(model, name, absolute, &job->result, err) &&
-              store_put(name, absolute, job->result, err);
+              find_replaced(name, absolute, &replaced, err) && store_put(name, absolute, job->result, err);
+    if (ok && replaced) {
+        json_object_put(&job->result, "replaced", json_text(replaced));
+        ok = job->result || error_no_memory(err, "pull", 0);
+    }
+    mem_free(replaced);
     model_close(&model);
     mem_free(absolute);
     mem_free(name);

@@ -234,15 +234,44 @@ static bool read_header(struct dataset_reader *reader, struct error *err) {
     return true;
 }
 
+/* Files that people have and that are not text: what they begin with, and what makes rows of them. */
+static const struct {
+    const char *mark;
+    size_t size;
+    const char *what, *fix;
+} foreign[] = {
+    {"\xff\xfe", 2, "UTF-16, not UTF-8", "Convert it: iconv -f UTF-16 -t UTF-8."},
+    {"\xfe\xff", 2, "UTF-16, not UTF-8", "Convert it: iconv -f UTF-16 -t UTF-8."},
+    {"\x1f\x8b", 2, "packed by gzip", "Unpack it: gunzip --keep."},
+    {"\x28\xb5\x2f\xfd", 4, "packed by zstd", "Unpack it: zstd --decompress."},
+    {"\xfd"
+     "7zXZ",
+     5, "packed by xz", "Unpack it: xz --decompress --keep."},
+    {"PK\x03\x04", 4, "a zip archive or a spreadsheet", "Unpack it, or save the sheet as CSV in UTF-8."},
+    {"PAR1", 4, "Parquet",
+     "Write it as JSONL: pandas.read_parquet(…).to_json(…, orient=\"records\", lines=True)."},
+    {"ARROW1", 6, "Arrow", "Write it as JSONL: datasets.Dataset.from_file(…).to_json(…)."},
+    {"SQLite format 3", 15, "a SQLite database",
+     "Write its rows as CSV: sqlite3 -csv -header FILE \"select …\"."},
+    {"%PDF-", 5, "PDF", "Give its text as JSONL or CSV."},
+};
+
+static bool refuse_foreign(const char *path, const char *text, size_t size, struct error *err) {
+    for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++) {
+        if (size < foreign[i].size || memcmp(text, foreign[i].mark, foreign[i].size) != 0) continue;
+        error_set(err, ERROR_INPUT, "data", "%s:1: the file is %s", path, foreign[i].what);
+        return error_fix(err, "%s", foreign[i].fix);
+    }
+    return true;
+}
+
 bool reader_open(struct dataset_reader *reader, const char *path, struct error *err) {
     memset(reader, 0, sizeof *reader);
     reader->path = path;
     if (!fs_map_open(&reader->map, path, err)) return false;
     const char *text = (const char *)reader->map.data;
     size_t size = reader->map.size;
-    if (size >= 2 && (!memcmp(text, "\xff\xfe", 2) || !memcmp(text, "\xfe\xff", 2))) {
-        error_set(err, ERROR_INPUT, "data", "%s:1: the file is UTF-16, not UTF-8", path);
-        error_fix(err, "Convert it: iconv -f UTF-16 -t UTF-8.");
+    if (!refuse_foreign(path, text, size, err)) {
         reader_close(reader);
         return false;
     }
