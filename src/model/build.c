@@ -282,8 +282,9 @@ static bool build_train(struct builder *b, struct error *err) {
 }
 
 /* A norm is finite when each number is, and costs one reading. */
-static int kept_norm(struct builder *b, int value, const char *name) {
-    int norm_value = value < 0 ? -1 : emit1(b, OP_GRADIENT_NORM, &value, NULL, DTYPE_F32, name);
+static int kept_norm(struct builder *b, int value, int loss, const char *name) {
+    int inputs[2] = {value, loss};
+    int norm_value = value < 0 ? -1 : emit1(b, OP_GRADIENT_NORM, inputs, NULL, DTYPE_F32, name);
     if (norm_value >= 0) b->graph->values[norm_value].keep = true;
     return norm_value;
 }
@@ -306,7 +307,7 @@ static void build_update(struct builder *b, struct built_graph *out) {
     int scaling = state_value(b, b->state->scaling, false);
     if (scaling >= 0)
         graph_emit(b->graph, OP_UNSCALE, (int[]){gradient, scaling}, NULL, DTYPE_F32, "unscale");
-    int norm_value = kept_norm(b, gradient, "norm");
+    int norm_value = kept_norm(b, gradient, state_value(b, b->state->loss, false), "norm");
     const struct model_state *state = b->state;
     const struct op_parts *parts = &state->parts;
     struct attributes attributes = {.parts = parts};
@@ -316,19 +317,17 @@ static void build_update(struct builder *b, struct built_graph *out) {
         state_value(b, state->step, false), state_value(b, state->trained, false), gradient};
     for (int s = 0; s < optimizer_most_states; s++) update[5 + s] = state_value(b, state->moments[s], false);
     graph_emit(b->graph, optimizer_rows[state->optimizer.kind].op, update, &attributes, DTYPE_F32, "update");
-    out->state_norms[0] = kept_norm(b, update[3], "trained_norm");
+    out->state_norms[0] = kept_norm(b, update[3], -1, "trained_norm");
     for (int s = 0; s < optimizer_most_states; s++)
         if (update[5 + s] >= 0 && b->graph->values[update[5 + s]].dtype == DTYPE_F32) /* codes are finite */
-            out->state_norms[1 + s] = kept_norm(b, update[5 + s], "state_norm");
+            out->state_norms[1 + s] = kept_norm(b, update[5 + s], -1, "state_norm");
     if (state->average >= 0) {
         int average[5] = {update[0], update[1], update[2], update[3], state_value(b, state->average, false)};
         graph_emit(b->graph, OP_AVERAGE, average, NULL, DTYPE_F32, "average");
     }
     if (scaling >= 0)
         graph_emit(b->graph, OP_SCALE_UPDATE, (int[]){norm_value, scaling}, NULL, DTYPE_F32, "scaling");
-    int loss = state_value(b, b->state->loss, false);
     graph_emit(b->graph, OP_ZERO, &gradient, NULL, DTYPE_F32, "zero");
-    graph_emit(b->graph, OP_ZERO, &loss, NULL, DTYPE_F64, "zero");
     out->norm = norm_value;
     build_derive(b);
 }

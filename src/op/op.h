@@ -66,8 +66,8 @@ enum op_code {
                      [V,R] or none → logp [M], dx [M,D], dlow [M,R]; dw += dlᵀ x, dup += β dlᵀ low */
     OP_LOSS, /* logp [M], weights [M], state loss [1] f64, state scaling or none: loss += Σ weights · logp;
                 its gradient is scaled */
-    OP_GRADIENT_NORM, /* state gradients [P] → norm [1] f32 = ‖gradients‖₂, not finite when any entry is not
-                       */
+    OP_GRADIENT_NORM, /* state gradients [P], state loss [1] f64 or none → norm [1] f32 = ‖gradients‖₂, not
+                         finite when any entry or the loss is not */
     /* Updates: norm [1], hyper [groups, HYPER_COLUMNS], state step [1] i32, parameters [P], gradients [P],
        and their own state; attributes.parts. See optimizer.h, optimizer*.c */
     OP_ADAMW,     /* m [P], v [P] */

@@ -14,7 +14,8 @@
  * Moving average of the parameters as torch.optim.swa_utils' AveragedModel with get_ema_multi_avg_fn, moved
  * after each update: a = p after the first one, then a += (1 - d) (p - a).
  *
- * A norm that is not finite changes nothing, the step counter included. */
+ * A norm that is not finite changes nothing, the step counter included; so does a loss, which makes the norm
+ * so. */
 #include <math.h>
 
 #include "op/op.h"
@@ -37,12 +38,13 @@ static void norm_shapes(const struct graph *graph, const struct node *node, stru
 static void norm_reference(const struct reference_call *call) {
     double squares = 0;
     for (int64_t i = 0; i < elements(&call->in[0]); i++) squares += call->in[0].data[i] * call->in[0].data[i];
-    call->out[0].data[0] = sqrt(squares);
+    bool lost = call->in[1].data && !isfinite(call->in[1].data[0]);
+    call->out[0].data[0] = lost ? NAN : sqrt(squares);
 }
 
 const struct op_row op_gradient_norm_row = {
     .name = "gradient_norm",
-    .inputs = 1,
+    .inputs = 2,
     .outputs = 1,
     .overwrite = {-1, -1, -1, -1},
     .shapes = norm_shapes,

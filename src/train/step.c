@@ -93,8 +93,8 @@ static bool read_state_norms(struct run *run, struct step *step, struct error *e
     return true;
 }
 
-/* The update runs to its end once begun: a stop between clip and step would lose what cannot be repeated. A
- * norm that is not finite changes nothing; a loss that is not never gets there. */
+/* The update runs to its end once begun: a stop between clip and step would lose what cannot be repeated. It
+ * is queued before anything is waited for; a norm or a loss that is not finite changes nothing. */
 static bool run_update(struct run *run, struct step *step, struct error *err) {
     struct engine *engine = &run->programs.engine;
     struct engine_program *update = &run->programs.update;
@@ -103,13 +103,12 @@ static bool run_update(struct run *run, struct step *step, struct error *err) {
     struct binding binding = {.inputs = {[INPUT_HYPER] = run->hyper}, .timeline = run_trace_timeline(run)};
     step->norm = NAN;
     step->scale = 1;
-    if (!engine->ops->download(engine->store, engine->state.loss, &step->loss, sizeof step->loss, err))
-        return false;
-    if (!isfinite(step->loss)) return drop_gradients(engine, err);
     return engine_loss_scale(engine, &step->scale, err) && engine->ops->run(update->program, &binding, err) &&
            run_trace_pass(run, "update", err) &&
            engine->ops->read(update->program, update->built.norm, &step->norm, sizeof step->norm, err) &&
-           read_state_norms(run, step, err);
+           read_state_norms(run, step, err) &&
+           engine->ops->download(engine->store, engine->state.loss, &step->loss, sizeof step->loss, err) &&
+           engine_clear(engine, engine->state.loss, err);
 }
 
 static bool emit_step(struct run *run, const struct step *step, double seconds, struct error *err) {

@@ -85,8 +85,8 @@ static void build(struct graph *graph, struct state_table *state, struct table *
     state_add(state, STATE_TRAINED, DTYPE_F32, 1, &t->elements, "parameters");
     state_add(state, STATE_GRADIENT, DTYPE_F32, 1, &t->elements, "gradients");
     int gradients = graph_state(graph, 2, DTYPE_F32, 1, &t->elements, "gradients");
-    int norm =
-        graph_output(graph, graph_emit(graph, OP_GRADIENT_NORM, &gradients, NULL, DTYPE_F32, "norm"), 0);
+    const int normed[2] = {gradients, -1};
+    int norm = graph_output(graph, graph_emit(graph, OP_GRADIENT_NORM, normed, NULL, DTYPE_F32, "norm"), 0);
     int inputs[op_max_inputs] = {
         norm,
         graph_input(graph, INPUT_HYPER, DTYPE_F32, COUNT_FIXED, (int64_t)t->parts.groups * HYPER_COLUMNS),

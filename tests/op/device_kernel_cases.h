@@ -354,9 +354,15 @@ static void build_cache_attention(struct trial *trial, const struct sizes *z, en
     trial->terms += (double)most;
 }
 
+/* A loss that is finite or not, or none. */
 static void build_gradient_norm(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
-    (void)a, (void)b;
     add_state(trial, DTYPE_F32, 1, z->tokens * z->width, 1, 1, 3);
+    if (b == DTYPE_F16)
+        add_absent(trial);
+    else
+        *(double *)add_state(trial, DTYPE_F64, 1, 1, 1, 1, 1) = a != DTYPE_F32   ? (double)-INFINITY
+                                                                : b != DTYPE_F32 ? (double)NAN
+                                                                                 : 2.5;
 }
 
 /* Three parts with gaps between them: a matrix, another group's matrix, a vector. */

@@ -50,7 +50,8 @@ static void gradient_norm_run(const struct cpu_call *call) {
     pool_run(call->pool, pieces, squares_task, &job);
     double sum = 0;
     for (int i = 0; i < pieces; i++) sum += job.sums[i];
-    *(float *)call->out[0].data = (float)sqrt(sum);
+    const double *loss = call->in[1].data;
+    *(float *)call->out[0].data = loss && !isfinite(*loss) ? NAN : (float)sqrt(sum);
 }
 
 /* ---- updates; the equations are in op/optimizer.c and op/optimizer_matrix.c ----

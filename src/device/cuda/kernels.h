@@ -348,8 +348,9 @@ void cuda_loss(double *loss, const float *logp, const float *weights, int64_t n,
 /* ---- optimizer.cu ---- */
 
 enum { cuda_piece = 4096 }; /* elements that one block takes */
-/* sums f64 [⌈n / cuda_piece⌉] is scratch. */
-void cuda_gradient_norm(float *norm, const float *gradients, int64_t n, double *sums, cudaStream_t stream);
+/* sums f64 [⌈n / cuda_piece⌉] is scratch; NaN where there is a loss that is not finite. */
+void cuda_gradient_norm(float *norm, const float *gradients, const double *loss, int64_t n, double *sums,
+                        cudaStream_t stream);
 
 struct update_piece {
     int64_t offset;    /* of its first element in the block */

@@ -17,17 +17,18 @@ static __global__ void squares(double *sums, const float *x, int64_t n) {
     if (!threadIdx.x) sums[blockIdx.x] = sum;
 }
 
-static __global__ void root(float *norm, const double *sums, int64_t pieces) {
+static __global__ void root(float *norm, const double *sums, int64_t pieces, const double *loss) {
     double sum = 0;
     for (int64_t i = threadIdx.x; i < pieces; i += blockDim.x) sum += sums[i];
     sum = block_sum(sum);
-    if (!threadIdx.x) *norm = (float)sqrt(sum);
+    if (!threadIdx.x) *norm = loss && !isfinite(*loss) ? NAN : (float)sqrt(sum);
 }
 
-void cuda_gradient_norm(float *norm, const float *gradients, int64_t n, double *sums, cudaStream_t stream) {
+void cuda_gradient_norm(float *norm, const float *gradients, const double *loss, int64_t n, double *sums,
+                        cudaStream_t stream) {
     int64_t pieces = (n + cuda_piece - 1) / cuda_piece;
     if (pieces) squares<<<(unsigned)pieces, threads, 0, stream>>>(sums, gradients, n);
-    root<<<1, threads, 0, stream>>>(norm, sums, pieces);
+    root<<<1, threads, 0, stream>>>(norm, sums, pieces, loss);
 }
 
 /* What a step's elements share, one for each group. */

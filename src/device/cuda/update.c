@@ -19,7 +19,7 @@ static bool gradient_norm(struct call *call, struct error *err) {
     int64_t n = operand_elements(&call->in[0]);
     (void)err;
     double *sums = call_scratch(call, (size_t)pieces_of(n) * sizeof *sums);
-    cuda_gradient_norm(call->out[0].data, call->in[0].data, n, sums, call->stream);
+    cuda_gradient_norm(call->out[0].data, call->in[0].data, call->in[1].data, n, sums, call->stream);
     return true;
 }
 
