@@ -18,7 +18,7 @@ struct stretch {
     bool recorded;
 };
 
-enum { replays_most = 64 };
+enum { replays_most = 32 }; /* each takes 2 to 8 MiB of the device's memory, of 30 layers */
 
 struct replay {
     int stretch;
