@@ -21,7 +21,7 @@ enum {
              13 +
          OP_COUNT * 67 + DTYPE_COUNT) *
             10 +
-        7
+        8
 };
 
 struct device;
@@ -50,9 +50,11 @@ struct binding {
     /* Asked between operations once `stop` is set: false goes on. NULL: leaves at once. */
     bool (*leave)(void *user);
     /* Called after each operation (its index in the graph), whose outputs and state can be read until the
-     * next one runs; false ends the run with its error. For looking into a run, not for speed. May be NULL.
+     * next one runs; false ends the run with its error. An operation of a loop comes once for each piece, of
+     * so many rows of tokens from `first` on: they lie at the beginning of what lives in the loop
+     * (value.loop), and at their own place in all else. For looking into a run, not for speed. May be NULL.
      */
-    bool (*after)(void *user, int node, struct error *err);
+    bool (*after)(void *user, int node, int64_t first, int64_t rows, struct error *err);
     void *user;
     struct timeline *timeline; /* when each operation ran is added to it, and run waits. May be NULL */
 };

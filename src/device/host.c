@@ -122,7 +122,8 @@ static void take_state(const struct store *store, int row, struct operand *out) 
             out->part[p] = (struct stored_part){store->data[part[p]], store->table->rows[part[p]].dtype};
 }
 
-struct operand host_operand(const struct host_memory *memory, const struct binding *binding, int id) {
+struct operand host_operand(const struct host_memory *memory, const struct binding *binding,
+                            const struct walk *walk, int id) {
     if (id < 0) return (struct operand){0};
     const struct value *value = &memory->plan->graph->values[id];
     struct operand operand = operand_bound(value, binding);
@@ -133,6 +134,7 @@ struct operand host_operand(const struct host_memory *memory, const struct bindi
     else if (memory->plan->offset[id] != UINT64_MAX)
         operand.data = (value->offloaded ? memory->store->arena_file.data : memory->store->arena) +
                        memory->plan->offset[id];
+    walk_cut(walk, value, &operand);
     return operand;
 }
 

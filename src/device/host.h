@@ -34,8 +34,9 @@ struct host_memory {
 bool host_memory_open(struct host_memory *out, const struct plan *plan, struct store *store,
                       struct error *err);
 void *host_workspace(const struct host_memory *memory);
-/* `value` -1 gives an absent operand. */
-struct operand host_operand(const struct host_memory *memory, const struct binding *binding, int value);
+/* For the rows that the walk is at. `value` -1 gives an absent operand. */
+struct operand host_operand(const struct host_memory *memory, const struct binding *binding,
+                            const struct walk *walk, int value);
 bool host_read(const struct host_memory *memory, int value, void *data, size_t bytes, struct error *err);
 
 #endif

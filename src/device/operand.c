@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "graph/graph.h"
+
 static int64_t bound_count(const struct binding *binding, const struct value *value) {
     switch (value->count) {
     case COUNT_TOKENS: return binding->tokens;
@@ -19,6 +21,53 @@ struct operand operand_bound(const struct value *value, const struct binding *bi
     operand.stride = 1;
     for (int i = 1; i < value->rank; i++) operand.stride *= value->dim[i] + (i == 1 ? value->padding : 0);
     return operand;
+}
+
+/* At walk->node: the first rows of the loop that begins there, or all. */
+static void enter(struct walk *walk) {
+    bool loop = walk->node < walk->graph->node_count && walk->graph->nodes[walk->node].loop;
+    walk->begin = walk->node;
+    walk->first = 0;
+    walk->rows = loop ? graph_piece(walk->graph, walk->tokens) : walk->tokens;
+}
+
+struct walk walk_begin(const struct graph *graph, const struct binding *binding, int first) {
+    struct walk walk = {.graph = graph, .node = first, .tokens = binding->tokens};
+    enter(&walk);
+    return walk;
+}
+
+void walk_on(struct walk *walk, int nodes) {
+    const struct graph *graph = walk->graph;
+    int loop = graph->nodes[walk->node].loop;
+    walk->node += nodes;
+    if (loop && walk->node < graph->node_count && graph->nodes[walk->node].loop == loop) return;
+    walk->first += walk->rows;
+    if (!loop || walk->first >= walk->tokens) {
+        enter(walk);
+        return;
+    }
+    walk->node = walk->begin;
+    if (walk->rows > walk->tokens - walk->first) walk->rows = walk->tokens - walk->first;
+}
+
+void walk_cut(const struct walk *walk, const struct value *value, struct operand *operand) {
+    const struct dtype_row *type = dtype_row(operand->dtype);
+    if (value->count != COUNT_TOKENS || walk->rows == walk->tokens) return;
+    operand->dim[0] = walk->rows;
+    if (!value->loop && operand->data)
+        operand->data =
+            (char *)operand->data + (uint64_t)(walk->first * operand->stride) / type->block * type->bytes;
+}
+
+struct binding walk_binding(const struct walk *walk, const struct binding *binding) {
+    struct binding piece = *binding;
+    piece.tokens = walk->rows;
+    return piece;
+}
+
+bool walk_look(const struct walk *walk, const struct binding *binding, int node, struct error *err) {
+    return !binding->after || binding->after(binding->user, node, walk->first, walk->rows, err);
 }
 
 bool operands_check(const struct graph *graph, const struct binding *binding, struct error *err) {

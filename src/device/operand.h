@@ -16,6 +16,24 @@ struct operand {
 
 /* Everything but where it lies. */
 struct operand operand_bound(const struct value *value, const struct binding *binding);
+/* Where a run of a program stands: at a node, and at which rows of tokens where the node is of a loop. */
+struct walk {
+    const struct graph *graph;
+    int node;  /* graph->node_count: the run is over */
+    int begin; /* of the loop */
+    int64_t first, rows, tokens;
+};
+/* At the node `first`, which is not inside of a loop. */
+struct walk walk_begin(const struct graph *graph, const struct binding *binding, int first);
+/* On by `nodes` nodes of one loop, or of none: behind a loop's last one, to its first one for the next rows.
+ */
+void walk_on(struct walk *walk, int nodes);
+/* A node's operand, bound for all rows and with its place, cut to those that the walk is at. */
+void walk_cut(const struct walk *walk, const struct value *value, struct operand *operand);
+/* The same binding, for counting what the node does. */
+struct binding walk_binding(const struct walk *walk, const struct binding *binding);
+/* Looks at the node where the binding asks for it (binding.after). */
+bool walk_look(const struct walk *walk, const struct binding *binding, int node, struct error *err);
 /* Checks that the counts fit the plan and that every input the graph reads is bound. */
 bool operands_check(const struct graph *graph, const struct binding *binding, struct error *err);
 /* What stands between two operations: ERROR_INTERRUPTED when the run is to be left. */

@@ -26,7 +26,7 @@ bool graph_fold(struct graph *graph, struct error *err);
  * the same, but elsewhere (value.offloaded): copied there once made, and back before the block's backward
  * pass reads it. GRAPH_KEEP_EDGES_OFFLOADED does so with what GRAPH_KEEP_EDGES keeps, and copies back a block
  * ahead: for a device that computes meanwhile, and makes the rest sooner than it would come back. All this
- * for the first `blocks`; those behind them are kept as GRAPH_KEEP_COSTLY does. */
+ * for the first `layers`; those behind them are kept as GRAPH_KEEP_COSTLY does. */
 enum graph_keep {
     GRAPH_KEEP_ALL,
     GRAPH_KEEP_COSTLY,
@@ -34,10 +34,27 @@ enum graph_keep {
     GRAPH_KEEP_OFFLOADED,
     GRAPH_KEEP_EDGES_OFFLOADED
 };
-bool graph_recompute(struct graph *graph, enum graph_keep keep, int blocks, struct error *err);
+/* `span` neighbouring layers are one block. What crosses from one to the next inside is then made again with
+ * them, and attention's outputs are held till their layer's turn; all other operations of a layer are done
+ * once more for its own backward pass, so that no more of the block than that is there at a time. */
+bool graph_recompute(struct graph *graph, enum graph_keep keep, int layers, int span, struct error *err);
 
-/* The second half of both: inserts the copies of what the first `blocks` read. */
-bool graph_offload(struct graph *graph, bool ahead, int blocks, struct error *err);
+/* The second half of both: inserts the copies of what the first `layers` read. */
+bool graph_offload(struct graph *graph, bool ahead, int layers, int span, struct error *err);
+
+/* The block of `span` layers that a node is in; -1: none. */
+static inline int graph_block(const struct node *node, int span) {
+    return node->block < 0 ? -1 : node->block / span;
+}
+
+/* Rows of pieces are multiples of this, so that each piece of rows begins at 64 bytes. */
+enum { piece_step = 32 };
+
+/* The last pass: makes loops of neighbours that can be run for at most `rows` rows of tokens at a time,
+ * rounded up to a multiple of piece_step (pieces.c). */
+bool graph_cut(struct graph *graph, int64_t rows, struct error *err);
+/* Rows of each piece but the last, of so many rows of tokens: even pieces. */
+int64_t graph_piece(const struct graph *graph, int64_t rows);
 
 /* Notes for each value which node writes it, after nodes have moved. */
 void graph_set_producers(struct graph *graph);

@@ -19,6 +19,7 @@ struct offload {
     int *twin;       /* [values] read back, for … */
     int *twin_block; /* … this block */
     int waiting;     /* node of the old order up to which outputs have been copied */
+    int span;        /* layers of a block */
     bool ahead;
     int under_way; /* what was copied last; -1: nothing */
 };
@@ -63,9 +64,9 @@ static bool read_back(struct offload *o, struct node *node) {
     for (int i = 0; i < node->inputs; i++) {
         int v = node->input[i];
         if (v < 0 || !o->wanted[v]) continue;
-        if (o->twin[v] < 0 || o->twin_block[v] != node->block) {
+        if (o->twin[v] < 0 || o->twin_block[v] != graph_block(node, o->span)) {
             o->twin[v] = like(o->graph, v, false);
-            o->twin_block[v] = node->block;
+            o->twin_block[v] = graph_block(node, o->span);
             if (!copy(o, o->file[v], o->twin[v], node->block, true)) return false;
         }
         node->input[i] = o->twin[v];
@@ -75,13 +76,13 @@ static bool read_back(struct offload *o, struct node *node) {
 
 /* Moves copies back up to the first node of the block that the backward pass goes through before theirs; in
  * its first block, to that block's first. Blocks lie side by side in it. */
-static void move_ahead(struct node_list *list) {
+static void move_ahead(struct node_list *list, int span) {
     int begin = -1, before = -1; /* of this block, and of the one before it */
     for (int n = 0; n < list->count; n++) {
         const struct node node = list->nodes[n];
         if (!node.backward) continue;
         if (begin < 0) begin = before = n;
-        if (node.block != list->nodes[begin].block) {
+        if (graph_block(&node, span) != graph_block(&list->nodes[begin], span)) {
             before = begin;
             begin = n;
         }
@@ -101,12 +102,12 @@ static bool is_of_one_block(const struct graph *graph, int value, int block) {
 }
 
 /* A number a row stays: it takes no memory to speak of. */
-static void choose(struct offload *o, int values, int blocks) {
+static void choose(struct offload *o, int values, int layers) {
     const struct graph *graph = o->graph;
     for (int v = 0; v < values; v++) o->file[v] = o->twin[v] = -1;
     for (int n = 0; n < graph->node_count; n++) {
         const struct node *node = &graph->nodes[n];
-        for (int i = 0; node->backward && node->block < blocks && i < node->inputs; i++) {
+        for (int i = 0; node->backward && node->block < layers && i < node->inputs; i++) {
             int v = node->input[i], made_by = v < 0 ? -1 : graph->values[v].producer;
             if (made_by >= 0 && !o->wanted[v] && !graph->nodes[made_by].backward && !graph->values[v].keep &&
                 graph->values[v].rank > 1)
@@ -115,9 +116,10 @@ static void choose(struct offload *o, int values, int blocks) {
     }
 }
 
-bool graph_offload(struct graph *graph, bool ahead, int blocks, struct error *err) {
+bool graph_offload(struct graph *graph, bool ahead, int layers, int span, struct error *err) {
     size_t values = (size_t)graph->value_count + 1;
     struct offload o = {.graph = graph,
+                        .span = span,
                         .ahead = ahead,
                         .under_way = -1,
                         .wanted = mem_calloc(values, sizeof *o.wanted),
@@ -126,14 +128,14 @@ bool graph_offload(struct graph *graph, bool ahead, int blocks, struct error *er
                         .twin_block = mem_calloc(values, sizeof *o.twin_block)};
     bool ok = o.wanted && o.file && o.twin && o.twin_block;
     graph_set_producers(graph);
-    if (ok) choose(&o, graph->value_count, blocks);
+    if (ok) choose(&o, graph->value_count, layers);
     for (int n = 0; ok && n < graph->node_count; n++) {
         struct node node = graph->nodes[n];
         if (n && graph->nodes[n - 1].op != node.op) ok = flush(&o, n);
         ok =
             ok && (!node.backward || (flush(&o, n) && read_back(&o, &node))) && node_list_add(&o.list, &node);
     }
-    if (ok && ahead) move_ahead(&o.list);
+    if (ok && ahead) move_ahead(&o.list, span);
     if (ok)
         node_list_give(&o.list, graph);
     else

@@ -59,15 +59,18 @@ void node_list_give(struct node_list *list, struct graph *graph) {
 struct recompute {
     struct graph *graph;
     struct node_list list;
-    int *clone;   /* [values] its recomputed twin, -1: none yet */
+    int *clone;   /* [values] its recomputed twin, -1: none yet, made for the backward pass of … */
+    int *layer;   /* … this one */
     bool *inside; /* [values] made and read inside one block only: not kept for the backward pass */
+    bool *held;   /* [values] its twin serves all layers of its block */
+    int reader;   /* the layer that twins are made for now */
     const struct node *old;
 };
 
 /* The recomputed twin of `value`. Depth is bounded by the nodes of one block. */
 static int twin(struct recompute *r, int value, int producer_of[]) {
     if (value < 0 || !r->inside[value]) return value;
-    if (r->clone[value] >= 0) return r->clone[value];
+    if (r->clone[value] >= 0 && (r->held[value] || r->layer[value] == r->reader)) return r->clone[value];
     struct node copy = r->old[producer_of[value]];
     for (int i = 0; i < copy.inputs; i++) copy.input[i] = twin(r, copy.input[i], producer_of);
     for (int o = 0; o < copy.outputs; o++) {
@@ -76,47 +79,62 @@ static int twin(struct recompute *r, int value, int producer_of[]) {
         const struct value like = r->graph->values[made];
         copy.output[o] = graph_transient(r->graph, like.dtype, like.count, like.rank, like.dim, like.name);
         r->clone[made] = copy.output[o];
+        r->layer[made] = r->reader;
     }
     copy.backward = true;
     if (!node_list_add(&r->list, &copy)) r->graph->failed = true;
     return r->clone[value];
 }
 
-bool graph_recompute(struct graph *graph, enum graph_keep keep, int blocks, struct error *err) {
-    if (keep == GRAPH_KEEP_ALL) return true;
-    if (keep == GRAPH_KEEP_OFFLOADED)
-        return graph_recompute(graph, GRAPH_KEEP_COSTLY, blocks, err) &&
-               graph_offload(graph, false, blocks, err);
-    if (keep == GRAPH_KEEP_EDGES_OFFLOADED)
-        return graph_recompute(graph, GRAPH_KEEP_EDGES, blocks, err) &&
-               graph_offload(graph, true, blocks, err);
-    size_t values = (size_t)graph->value_count;
-    struct recompute r = {.graph = graph,
-                          .clone = mem_array(values + 1, sizeof(int)),
-                          .inside = mem_calloc(values + 1, sizeof(bool)),
-                          .old = graph->nodes};
-    int *producer = mem_array(values + 1, sizeof(int));
-    bool ok = r.clone && r.inside && producer;
-    graph_set_producers(graph);
-    for (size_t v = 0; ok && v < values; v++) {
-        int made_by = graph->values[v].producer;
-        r.clone[v] = -1;
-        producer[v] = made_by;
-        bool whole = made_by >= 0 && keep == GRAPH_KEEP_EDGES && graph->nodes[made_by].block < blocks;
+/* Which values are made again, and which of their twins are held. */
+static void choose(struct recompute *r, enum graph_keep keep, int layers, int span, const int producer[],
+                   size_t values) {
+    const struct graph *graph = r->graph;
+    for (size_t v = 0; v < values; v++) {
+        int made_by = producer[v];
+        r->clone[v] = r->layer[v] = -1;
+        bool whole = made_by >= 0 && keep == GRAPH_KEEP_EDGES && graph->nodes[made_by].block < layers;
         bool again = whole || (made_by >= 0 && op_row(graph->nodes[made_by].op)->cheap);
         /* A number a row takes no memory to speak of, and what it stands for may be all that is wanted. */
-        r.inside[v] = again && !graph->nodes[made_by].backward && graph->nodes[made_by].block >= 0 &&
-                      !graph->values[v].keep && graph->values[v].rank > 1;
+        r->inside[v] = again && !graph->nodes[made_by].backward && graph->nodes[made_by].block >= 0 &&
+                       !graph->values[v].keep && graph->values[v].rank > 1;
+        r->held[v] = made_by >= 0 && !op_row(graph->nodes[made_by].op)->by_rows;
     }
-    for (int n = 0; ok && n < graph->node_count; n++) {
+    for (int n = 0; n < graph->node_count; n++) {
         const struct node *node = &graph->nodes[n];
         for (int i = 0; i < node->inputs && !node->backward; i++) {
             int v = node->input[i];
-            if (v >= 0 && r.inside[v] && graph->nodes[producer[v]].block != node->block) r.inside[v] = false;
+            if (v < 0 || !r->inside[v]) continue;
+            const struct node *maker = &graph->nodes[producer[v]];
+            if (graph_block(maker, span) != graph_block(node, span)) r->inside[v] = false;
+            if (maker->block != node->block) r->held[v] = true;
         }
     }
+}
+
+bool graph_recompute(struct graph *graph, enum graph_keep keep, int layers, int span, struct error *err) {
+    if (keep == GRAPH_KEEP_ALL) return true;
+    if (keep == GRAPH_KEEP_OFFLOADED)
+        return graph_recompute(graph, GRAPH_KEEP_COSTLY, layers, span, err) &&
+               graph_offload(graph, false, layers, span, err);
+    if (keep == GRAPH_KEEP_EDGES_OFFLOADED)
+        return graph_recompute(graph, GRAPH_KEEP_EDGES, layers, span, err) &&
+               graph_offload(graph, true, layers, span, err);
+    size_t values = (size_t)graph->value_count;
+    struct recompute r = {.graph = graph,
+                          .clone = mem_array(values + 1, sizeof(int)),
+                          .layer = mem_array(values + 1, sizeof(int)),
+                          .inside = mem_calloc(values + 1, sizeof(bool)),
+                          .held = mem_calloc(values + 1, sizeof(bool)),
+                          .old = graph->nodes};
+    int *producer = mem_array(values + 1, sizeof(int));
+    bool ok = r.clone && r.layer && r.inside && r.held && producer;
+    graph_set_producers(graph);
+    for (size_t v = 0; ok && v < values; v++) producer[v] = graph->values[v].producer;
+    if (ok) choose(&r, keep, layers, span, producer, values);
     for (int n = 0; ok && n < graph->node_count; n++) {
         struct node node = graph->nodes[n];
+        r.reader = node.block;
         for (int i = 0; i < node.inputs && node.backward; i++)
             node.input[i] = twin(&r, node.input[i], producer);
         ok = node_list_add(&r.list, &node) && !graph->failed;
@@ -127,7 +145,9 @@ bool graph_recompute(struct graph *graph, enum graph_keep keep, int blocks, stru
         error_no_memory(err, "graph", values * sizeof(int));
     mem_free(r.list.nodes);
     mem_free(r.clone);
+    mem_free(r.layer);
     mem_free(r.inside);
+    mem_free(r.held);
     mem_free(producer);
     return ok;
 }
@@ -135,8 +155,8 @@ bool graph_recompute(struct graph *graph, enum graph_keep keep, int blocks, stru
 bool graph_dump(const struct graph *graph, struct buf *out) {
     for (int n = 0; n < graph->node_count; n++) {
         const struct node *node = &graph->nodes[n];
-        buf_printf(out, "%4d %s%s block %d:", n, node->backward ? "<" : ">", op_row(node->op)->name,
-                   node->block);
+        buf_printf(out, "%4d %s%s block %d loop %d:", n, node->backward ? "<" : ">", op_row(node->op)->name,
+                   node->block, node->loop);
         for (int i = 0; i < node->inputs; i++) {
             if (node->input[i] < 0)
                 buf_text(out, " -");

@@ -14,9 +14,9 @@ struct group {       /* indexed by its root value */
     uint64_t bytes;
 };
 
-static bool value_bytes(const struct value *value, uint64_t *out) {
-    uint64_t elements = 1;
-    for (int i = 0; i < value->rank; i++)
+static bool value_bytes(const struct graph *graph, const struct value *value, uint64_t *out) {
+    uint64_t elements = value->rank ? (uint64_t)graph_room(graph, value) : 1;
+    for (int i = 1; i < value->rank; i++)
         if (!checked_mul(elements, (uint64_t)(value->dim[i] + (i == 1 ? value->padding : 0)), &elements))
             return false;
     return dtype_bytes(value->dtype, elements, out) && checked_align(*out, 64, out);
@@ -29,7 +29,9 @@ static bool may_overwrite(const struct graph *graph, const struct group *groups,
     if (place < 0 || node->input[place] < 0) return false;
     int in = node->input[place];
     const struct value *a = &graph->values[in], *b = &graph->values[node->output[o]];
-    if (a->kind != VALUE_TRANSIENT || a->keep || a->dtype != b->dtype || a->count != b->count) return false;
+    if (a->kind != VALUE_TRANSIENT || a->keep || a->dtype != b->dtype || a->count != b->count ||
+        a->loop != b->loop)
+        return false;
     for (int i = 0; i < node->inputs; i++) /* no other input may share the place */
         if (i != place && node->input[i] >= 0 && graph->values[node->input[i]].kind == VALUE_TRANSIENT &&
             groups[node->input[i]].root == groups[in].root)
@@ -39,10 +41,24 @@ static bool may_overwrite(const struct graph *graph, const struct group *groups,
            groups[groups[in].root].bytes == groups[node->output[o]].bytes;
 }
 
+/* What a loop shares with what is around it is there from the loop's first node to its last: its rows are
+ * written and read piece after piece. */
+static void stretch(const struct graph *graph, struct group *groups) {
+    for (int v = 0; v < graph->value_count; v++) {
+        struct group *group = &groups[v];
+        if (group->root != v || group->first < 0 || graph->values[v].loop) continue;
+        int loop = graph->nodes[group->first].loop;
+        while (loop && group->first > 0 && graph->nodes[group->first - 1].loop == loop) group->first--;
+        loop = group->last < graph->node_count ? graph->nodes[group->last].loop : 0;
+        while (loop && group->last + 1 < graph->node_count && graph->nodes[group->last + 1].loop == loop)
+            group->last++;
+    }
+}
+
 static bool lifetimes(const struct graph *graph, struct group *groups, uint64_t *bytes, struct error *err) {
     for (int v = 0; v < graph->value_count; v++) {
         groups[v] = (struct group){.root = v, .first = -1, .last = -1};
-        if (!value_bytes(&graph->values[v], &groups[v].bytes))
+        if (!value_bytes(graph, &graph->values[v], &groups[v].bytes))
             return error_set(err, ERROR_MEMORY, "plan", "the value %s is too large to address",
                              graph->values[v].name);
         bytes[v] = groups[v].bytes;
@@ -64,6 +80,7 @@ static bool lifetimes(const struct graph *graph, struct group *groups, uint64_t 
             groups[out].root = root;
             groups[root].last = groups[out].last;
         }
+    stretch(graph, groups);
     return true;
 }
 
@@ -140,6 +157,28 @@ static void set_live(struct plan *plan, const struct group *groups) {
     for (int n = 1; n < graph->node_count; n++) plan->live[n] += plan->live[n - 1];
 }
 
+/* What a node asks for; one of a loop, for the rows of a piece. `pieces` are the graph's values as a piece
+ * has them. */
+static void set_workspace(struct plan *out, struct value *pieces,
+                          size_t (*workspace)(const void *device, const struct graph *graph,
+                                              const struct node *node),
+                          const void *device) {
+    const struct graph *graph = out->graph;
+    struct graph piece = *graph;
+    piece.values = pieces;
+    for (int v = 0; v < graph->value_count; v++) {
+        pieces[v] = graph->values[v];
+        if (pieces[v].count == COUNT_TOKENS && graph->piece_rows && pieces[v].dim[0] > graph->piece_rows)
+            pieces[v].dim[0] = graph->piece_rows;
+    }
+    for (int n = 0; n < graph->node_count; n++) {
+        const struct node *node = &graph->nodes[n];
+        uint64_t need = workspace ? workspace(device, node->loop ? &piece : graph, node) : 0;
+        out->workspace[n] = need;
+        if (need > out->workspace_bytes) out->workspace_bytes = need;
+    }
+}
+
 bool plan_build(struct plan *out, const struct graph *graph,
                 size_t (*workspace)(const void *device, const struct graph *graph, const struct node *node),
                 const void *device, struct error *err) {
@@ -147,26 +186,25 @@ bool plan_build(struct plan *out, const struct graph *graph,
     if (graph->failed) return error_no_memory(err, "plan", 0);
     size_t values = (size_t)graph->value_count;
     struct group *groups = mem_array(values + 1, sizeof *groups);
+    struct value *pieces = mem_array(values + 1, sizeof *pieces);
     out->graph = graph;
     out->offset = mem_array(values + 1, sizeof *out->offset);
     out->bytes = mem_array(values + 1, sizeof *out->bytes);
     out->live = mem_array((size_t)graph->node_count + 2, sizeof *out->live);
     out->workspace = mem_array((size_t)graph->node_count + 1, sizeof *out->workspace);
-    bool ok = groups && out->offset && out->bytes && out->live && out->workspace;
+    bool ok = groups && pieces && out->offset && out->bytes && out->live && out->workspace;
     if (!ok) error_no_memory(err, "plan", values * sizeof *groups);
     for (size_t v = 0; ok && v < values; v++) out->offset[v] = UINT64_MAX;
     ok = ok && lifetimes(graph, groups, out->bytes, err) &&
          place(out, groups, false, &out->arena_bytes, err) &&
          place(out, groups, true, &out->offloaded_bytes, err);
     if (ok) set_live(out, groups);
-    for (int n = 0; ok && n < graph->node_count; n++) {
-        const struct node *node = &graph->nodes[n];
-        uint64_t need = workspace ? workspace(device, graph, node) : 0;
-        out->workspace[n] = need;
-        if (need > out->workspace_bytes) out->workspace_bytes = need;
-        if (op_row(node->op)->flops) out->flops += op_row(node->op)->flops(graph, node, NULL);
-    }
+    if (ok) set_workspace(out, pieces, workspace, device);
+    for (int n = 0; ok && n < graph->node_count; n++)
+        if (op_row(graph->nodes[n].op)->flops)
+            out->flops += op_row(graph->nodes[n].op)->flops(graph, &graph->nodes[n], NULL);
     mem_free(groups);
+    mem_free(pieces);
     if (!ok) plan_release(out);
     return ok;
 }

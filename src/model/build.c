@@ -278,7 +278,8 @@ static bool build_train(struct builder *b, struct error *err) {
     graph_emit(b->graph, OP_LOSS, inputs, NULL, DTYPE_F32, "loss");
     return graph_backward(b->graph, gradient_of, b, err) && graph_prune(b->graph, err) &&
            graph_fold(b->graph, err) &&
-           graph_recompute(b->graph, b->sizes->keep, b->sizes->layers ? b->sizes->layers : INT_MAX, err);
+           graph_recompute(b->graph, b->sizes->keep, b->sizes->layers ? b->sizes->layers : INT_MAX,
+                           b->sizes->span ? b->sizes->span : 1, err);
 }
 
 /* A norm is finite when each number is, and costs one reading. */
@@ -362,6 +363,8 @@ bool model_graph_build(struct built_graph *out, const struct model_state *state,
     }
     if (ok && out->graph.failed) ok = error_no_memory(err, "model", 0);
     if (ok && (kind == GRAPH_SCORE || kind == GRAPH_INFER)) ok = graph_fold(&out->graph, err);
+    if (ok && (kind == GRAPH_TRAIN || kind == GRAPH_SCORE) && sizes->piece_rows)
+        ok = graph_cut(&out->graph, sizes->piece_rows, err);
     if (!ok) graph_release(&out->graph);
     return ok;
 }

@@ -103,9 +103,12 @@ enum graph_kind {
 struct graph_sizes {
     int64_t tokens, targets, segments; /* the most of one run */
     enum graph_keep keep;              /* what of the forward pass is kept for the backward one (train) */
-    int layers;  /* of the first so many layers, the rest as GRAPH_KEEP_COSTLY does; 0: of all */
-    bool narrow; /* with bf16: gradients between operations are stored in it too, but for the residual
-                    stream's */
+    int layers;         /* of the first so many layers, the rest as GRAPH_KEEP_COSTLY does; 0: of all */
+    int span;           /* layers that are computed again together (graph_recompute); 0: one */
+    int64_t piece_rows; /* the most rows that operations between attentions take at a time (graph_cut); 0: all
+                           (train, score) */
+    bool narrow;        /* with bf16: gradients between operations are stored in it too, but for the residual
+                           stream's */
 };
 
 enum { built_state_norms = 1 + optimizer_most_states };

@@ -28,6 +28,7 @@ static void embedding_backward(struct backward *b) {
 
 const struct op_row op_embedding_row = {
     .name = "embedding",
+    .by_rows = true,
     .inputs = 2,
     .outputs = 1,
     .overwrite = {-1, -1, -1, -1},
@@ -45,6 +46,7 @@ static void embedding_grad_reference(const struct reference_call *call) {
 
 const struct op_row op_embedding_grad_row = {
     .name = "embedding_grad",
+    .by_rows = true,
     .inputs = 3,
     .outputs = 0,
     .state_writes = 1u << 2,
@@ -76,6 +78,7 @@ static void add_reference(const struct reference_call *call) {
 
 const struct op_row op_add_row = {
     .name = "add",
+    .by_rows = true,
     .inputs = 2,
     .outputs = 1,
     .overwrite = {0, -1, -1, -1},
@@ -135,6 +138,7 @@ static void dropout_reference(const struct reference_call *call) {
 const struct op_row op_dropout_row = {
     .name = "dropout",
     .cheap = true,
+    .by_rows = true,
     .inputs = 4,
     .outputs = 1,
     .overwrite = {0, -1, -1, -1},

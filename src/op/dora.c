@@ -44,6 +44,7 @@ static void rescale_reference(const struct reference_call *call) {
 const struct op_row op_rescale_row = {
     .name = "rescale",
     .cheap = true,
+    .by_rows = true,
     .inputs = 5,
     .outputs = 1,
     .optional_inputs = 1u << 3 | 1u << 4,
@@ -66,6 +67,7 @@ static void rescale_grad_reference(const struct reference_call *call) {
 
 const struct op_row op_rescale_grad_row = {
     .name = "rescale_grad",
+    .by_rows = true,
     .inputs = 5,
     .outputs = 1,
     .optional_inputs = 1u << 4,

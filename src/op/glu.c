@@ -30,6 +30,7 @@ static void glu_reference(const struct reference_call *call) {
 const struct op_row op_glu_row = {
     .name = "glu",
     .cheap = true,
+    .by_rows = true,
     .inputs = 2,
     .outputs = 1,
     .overwrite = {0, -1, -1, -1},
@@ -57,6 +58,7 @@ static void glu_grad_reference(const struct reference_call *call) {
 
 const struct op_row op_glu_grad_row = {
     .name = "glu_grad",
+    .by_rows = true,
     .inputs = 3,
     .outputs = 2,
     .overwrite = {0, 1, -1, -1},

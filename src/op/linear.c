@@ -78,6 +78,7 @@ static void linear_reference(const struct reference_call *call) {
 
 const struct op_row op_linear_row = {
     .name = "linear",
+    .by_rows = true,
     .inputs = 6,
     .outputs = 1,
     .optional_inputs = 1u << 2 | 1u << 3 | 1u << 4 | 1u << 5,
@@ -105,6 +106,7 @@ static void grad_x_reference(const struct reference_call *call) {
 
 const struct op_row op_linear_grad_x_row = {
     .name = "linear_grad_x",
+    .by_rows = true,
     .inputs = 5,
     .outputs = 1,
     .optional_inputs = 1u << 2 | 1u << 3 | 1u << 4,
@@ -132,6 +134,7 @@ static void grad_w_reference(const struct reference_call *call) {
 
 const struct op_row op_linear_grad_w_row = {
     .name = "linear_grad_w",
+    .by_rows = true,
     .inputs = 3,
     .outputs = 0,
     .state_writes = 1u << 2,
@@ -148,6 +151,7 @@ static void bias_grad_reference(const struct reference_call *call) {
 
 const struct op_row op_bias_grad_row = {
     .name = "bias_grad",
+    .by_rows = true,
     .inputs = 2,
     .outputs = 0,
     .state_writes = 1u << 1,

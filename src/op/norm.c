@@ -49,6 +49,7 @@ static void norm_reference(const struct reference_call *call) {
 const struct op_row op_norm_row = {
     .name = "norm",
     .cheap = true,
+    .by_rows = true,
     .inputs = 2,
     .outputs = 2,
     .overwrite = {-1, -1, -1, -1},
@@ -81,6 +82,7 @@ static void norm_grad_reference(const struct reference_call *call) {
 
 const struct op_row op_norm_grad_row = {
     .name = "norm_grad",
+    .by_rows = true,
     .inputs = 5,
     .outputs = 1,
     .optional_inputs = 1u << 4,
@@ -99,6 +101,7 @@ static void norm_grad_w_reference(const struct reference_call *call) {
 
 const struct op_row op_norm_grad_w_row = {
     .name = "norm_grad_w",
+    .by_rows = true,
     .inputs = 4,
     .outputs = 0,
     .state_writes = 1u << 3,

@@ -53,6 +53,10 @@ int64_t op_count(const struct value *value, const int64_t counts[COUNT_KINDS]) {
     return counts && value->count != COUNT_FIXED ? counts[value->count] : value->dim[0];
 }
 
+int64_t graph_room(const struct graph *graph, const struct value *value) {
+    return value->loop && graph->piece_rows < value->dim[0] ? graph->piece_rows : value->dim[0];
+}
+
 const struct value *op_input(const struct graph *graph, const struct node *node, int index) {
     return node->input[index] < 0 ? NULL : &graph->values[node->input[index]];
 }

@@ -118,9 +118,11 @@ struct value {
     int producer;        /* node that writes it; -1 for inputs and state */
     int which;           /* input: enum input_name; state: row of the state table */
     bool needs_gradient; /* a trained value is above it */
-    bool offloaded;      /* lies elsewhere (device_ops.offload) than in the arena or the store's memory; only
-                            OP_COPY touches such a transient value */
-    bool keep;           /* read from outside after the run: its place is never reused */
+    int loop; /* is made and read in one loop of nodes alone: its place has room for the rows of a piece;
+                 0: for all */
+    bool offloaded; /* lies elsewhere (device_ops.offload) than in the arena or the store's memory; only
+                       OP_COPY touches such a transient value */
+    bool keep;      /* read from outside after the run: its place is never reused */
     char name[40];
 };
 
@@ -145,7 +147,9 @@ struct node {
     int input[op_max_inputs];   /* value ids; -1 where an optional input is absent */
     int output[op_max_outputs]; /* value ids; -1 where an output is not wanted */
     struct attributes attributes;
-    int block;     /* recompute unit (a layer); -1: none */
+    int block; /* recompute unit (a layer); -1: none */
+    int loop;  /* neighbours of one loop run together, for some rows at a time (graph/pieces.c); 0: for all
+                  at once */
     bool backward; /* emitted by the backward pass */
 };
 
@@ -154,9 +158,10 @@ struct graph {
     struct value *values;
     struct node *nodes;
     int value_count, value_capacity, node_count, node_capacity;
-    int block;     /* put into new nodes */
-    bool backward; /* put into new nodes */
-    bool failed;   /* out of memory; sticks */
+    int64_t piece_rows; /* the most rows of tokens that a loop takes at a time; 0: there are no loops */
+    int block;          /* put into new nodes */
+    bool backward;      /* put into new nodes */
+    bool failed;        /* out of memory; sticks */
 };
 
 void graph_init(struct graph *graph);
@@ -173,6 +178,8 @@ int graph_transient(struct graph *graph, enum dtype dtype, enum count count, int
  * dtype). Returns the node's index or -1. `inputs` has as many entries as the row says. */
 int graph_emit(struct graph *graph, enum op_code op, const int *inputs, const struct attributes *attributes,
                enum dtype dtype, const char *name);
+/* Rows (dim[0]) that a value has room for in its place. */
+int64_t graph_room(const struct graph *graph, const struct value *value);
 /* The value id of output `which` of the node emitted (or -1). */
 int graph_output(const struct graph *graph, int node, int which);
 
@@ -205,9 +212,11 @@ struct reference_call {
 
 struct op_row {
     const char *name;
-    int inputs, outputs;           /* with optional ones */
-    unsigned optional_inputs;      /* bit i: input i may be -1 */
-    bool cheap;                    /* moves memory only: selective recomputation makes its outputs again */
+    int inputs, outputs;      /* with optional ones */
+    unsigned optional_inputs; /* bit i: input i may be -1 */
+    bool cheap;               /* moves memory only: selective recomputation makes its outputs again */
+    bool by_rows; /* a row of an output depends on that row of the inputs alone, and what is added to state is
+                     a sum over rows: some rows may be done at a time */
     unsigned state_writes;         /* bit i: input i is state that the node updates in place */
     int overwrite[op_max_outputs]; /* input that output o may lie on (same size, last reader); -1: none */
     /* Fills outputs' count, rank and dims (and dtype where it is fixed; else `dtype` stays). */

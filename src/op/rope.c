@@ -28,6 +28,7 @@ static void table_reference(const struct reference_call *call) {
 
 const struct op_row op_rope_table_row = {
     .name = "rope_table",
+    .by_rows = true,
     .inputs = 2,
     .outputs = 1,
     .overwrite = {-1, -1, -1, -1},
@@ -70,6 +71,7 @@ static void rope_reference(const struct reference_call *call) {
 
 const struct op_row op_rope_row = {
     .name = "rope",
+    .by_rows = true,
     .inputs = 2,
     .outputs = 1,
     .overwrite = {0, -1, -1, -1},

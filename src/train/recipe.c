@@ -157,8 +157,8 @@ static bool refuse_change(const struct setting *row, const struct recipe *now, c
 
 /* What was fitted to the memory of the first run is fitted again when the memory is another. */
 static bool fit_again(struct recipe *recipe, struct error *err) {
-    static const char *const fitted[] = {"micro-batch-tokens", "recompute", "recompute-layers",
-                                         "frozen-weights"};
+    static const char *const fitted[] = {"micro-batch-tokens", "piece-rows",     "recompute",
+                                         "recompute-layers",   "recompute-span", "frozen-weights"};
     struct settings settings = recipe_settings(recipe);
     for (size_t i = 0; i < sizeof fitted / sizeof *fitted; i++) {
         size_t row = settings_find(&settings, fitted[i], USE_RUN);

@@ -131,7 +131,9 @@ struct recipe {
     int64_t recompute_layers; /* 0: auto */
     bool offload_optimizer;
     int frozen_weights;         /* enum frozen_weights */
+    int64_t recompute_span;     /* 0: auto */
     int64_t micro_batch_tokens; /* 0: auto */
+    int64_t piece_rows;         /* 0: auto or all, as its origin says */
     uint64_t memory;            /* bytes; 0: no bound */
     uint64_t memory_reserve;    /* bytes; 0: auto or off, as its origin says (train/watch.c) */
 

@@ -10,6 +10,8 @@
 /* Seconds that the larger of the two may take, by the first estimate; as many tokens are taken. */
 static const double large_seconds = 0.5;
 enum { least_tokens = 16, small_share = 6, repeats = 3, save_bytes_per_second = 300 << 20 };
+/* An example that alone takes so many times as long is not rehearsed. */
+static const double too_long = 4;
 
 struct rehearsal {
     struct run *run;
@@ -96,7 +98,8 @@ static bool rehearse(struct run *run, struct error *err) {
     int64_t most = run->plan.micro_batch_tokens, wanted = budget < (double)most ? (int64_t)budget : most;
     struct engine_program *train = &run->programs.train;
     int64_t few = fill(&r, wanted / small_share);
-    if (!few) return true; /* micro-batches of a few tokens */
+    if (!few || (double)few > too_long * budget)
+        return true; /* micro-batches of a few tokens, or very many */
     if (!time_batch(run, train, 2, &small, err)) return false;
     int64_t many = fill(&r, wanted);
     if (!time_batch(run, train, repeats, &large, err) ||

@@ -10,6 +10,9 @@ enum {
     largest_micro_batch = 4096,
     largest_on_device = 32768, /* where a GPU is to be filled */
     most_sizes = 8,
+    /* Rows of a piece where not all tokens fit at once: products of so many are as fast as of more. */
+    piece = 2048,
+    piece_on_device = 16384,
     /* What a micro-batch costs beside its tokens, in rows, where the device does not say. */
     fixed_rows = 30,
     fixed_rows_on_device = 500, /* what fills a GPU */
@@ -19,6 +22,8 @@ static const double slack = 1.03; /* an estimate is no closer */
 /* What copying beside the computing adds to a step: measured 0 to 3 %; so much that it is not taken where the
  * same without it fits. */
 static const double copying = 1.04;
+/* What pieces add: weights are decoded for each. So much that they are not taken where all rows fit. */
+static const double cutting = 1.05;
 
 /* Micro-batches of at least the longest example; of more than two steps there is none. */
 static int list_sizes(int64_t sizes[most_sizes + 1], const struct recipe *recipe, const struct inputs *inputs,
@@ -39,7 +44,33 @@ static int list_sizes(int64_t sizes[most_sizes + 1], const struct recipe *recipe
     return count;
 }
 
-void run_choices_list(struct run_choices *out, const struct recipe *recipe, const struct inputs *inputs,
+static void add_choice(struct run_choices *out, const struct run_choice *choice) {
+    static const int most = sizeof out->items / sizeof *out->items;
+    if (out->count < most) out->items[out->count++] = *choice;
+}
+
+/* All rows at once, and pieces of them where these make a plan smaller and no smaller micro-batch does. */
+static void add_pieces(struct run_choices *out, struct run_choice choice, struct recipe *recipe,
+                       bool own_memory, bool smallest) {
+    bool open = recipe_origin(recipe, "piece-rows") == ORIGIN_AUTO;
+    int64_t rows = own_memory ? piece_on_device : piece;
+    choice.piece_rows = open ? 0 : recipe->piece_rows;
+    add_choice(out, &choice);
+    choice.piece_rows = rows;
+    if (open && smallest && choice.tokens > rows && choice.keep >= GRAPH_KEEP_EDGES) add_choice(out, &choice);
+}
+
+/* One layer a block where the recipe says nothing, and more where the host's memory may be what fills up. */
+static void add_spans(struct run_choices *out, struct run_choice choice, struct recipe *recipe,
+                      const struct device_ops *ops, bool smallest) {
+    bool open = !recipe->recompute_span, host = ops->offload == OFFLOAD_TO_HOST;
+    int last = open && smallest && host && choice.keep == GRAPH_KEEP_OFFLOADED ? run_choice_most_span : 1;
+    choice.span = open ? 1 : (int)recipe->recompute_span;
+    for (int span = 1; span <= last; span *= 2, choice.span = span)
+        add_pieces(out, choice, recipe, ops->memory != NULL, smallest);
+}
+
+void run_choices_list(struct run_choices *out, struct recipe *recipe, const struct inputs *inputs,
                       int64_t longest, const struct device_ops *ops) {
     int64_t sizes[most_sizes + 1];
     int size_count = list_sizes(sizes, recipe, inputs, longest, ops->memory != NULL);
@@ -55,10 +86,11 @@ void run_choices_list(struct run_choices *out, const struct recipe *recipe, cons
                 if (recipe->recompute == RECOMPUTE_AUTO ? keep > last
                                                         : keep != recipe->recompute - RECOMPUTE_NONE)
                     continue;
-                out->items[out->count++] = (struct run_choice){.decoded = decoded,
-                                                               .keep = (enum graph_keep)keep,
-                                                               .layers = (int)recipe->recompute_layers,
-                                                               .tokens = sizes[s]};
+                struct run_choice choice = {.decoded = decoded,
+                                            .keep = (enum graph_keep)keep,
+                                            .layers = (int)recipe->recompute_layers,
+                                            .tokens = sizes[s]};
+                add_spans(out, choice, recipe, ops, s == size_count - 1);
             }
 }
 
@@ -97,7 +129,8 @@ bool run_choice_cost(struct run_choice *choice, const struct engine *engine,
     double flops = program_flops(train, counts), rows = ops->memory ? fixed_rows_on_device : fixed_rows;
     double fixed = ops->fixed_flops ? ops->fixed_flops(engine->device, &train->built.graph, counts, compute)
                                     : rows * flops / (double)counts[COUNT_TOKENS];
-    choice->cost = micro_batches * (flops + fixed) * (choice->keep == GRAPH_KEEP_OFFLOADED ? copying : 1);
+    choice->cost = micro_batches * (flops + fixed) * (choice->keep == GRAPH_KEEP_OFFLOADED ? copying : 1) *
+                   (choice->piece_rows && choice->piece_rows < choice->tokens ? cutting : 1);
     return true;
 }
 

@@ -10,20 +10,26 @@ struct run_choice {
     bool decoded;
     enum graph_keep keep;
     int layers; /* that are kept so, from the first one on; 0: all */
+    int span;   /* layers that are computed again together */
     int64_t tokens;
-    double cost;    /* of a typical step, in flops of its products' time; to compare, not to tell */
-    uint64_t bytes; /* of the device, less what the process holds besides */
+    int64_t piece_rows; /* 0: all tokens at once */
+    double cost;        /* of a typical step, in flops of its products' time; to compare, not to tell */
+    uint64_t bytes;     /* of the device, less what the process holds besides */
     bool fits;
 };
 
+/* The largest span where the recipe says nothing. */
+enum { run_choice_most_span = 4 };
+
 struct run_choices {
-    struct run_choice items[96]; /* 2 · 4 ways to keep · 9 micro-batches, and some with fewer layers */
+    struct run_choice items[112]; /* 2 · 4 ways to keep · 9 micro-batches, of the smallest 2 · 6 more, and
+                                     some with fewer layers */
     int count;
 };
 
 /* The choices that the recipe leaves open; the smallest in memory is last. `longest`: tokens of an example.
  */
-void run_choices_list(struct run_choices *out, const struct recipe *recipe, const struct inputs *inputs,
+void run_choices_list(struct run_choices *out, struct recipe *recipe, const struct inputs *inputs,
                       int64_t longest, const struct device_ops *ops);
 /* Sets its cost, of a step of `batch_size` of the examples (at least one): the flops of its micro-batches,
  * and for each what it costs whatever its tokens. `train` is planned for the choice. */

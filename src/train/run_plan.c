@@ -31,14 +31,15 @@ int64_t run_plan_longest(const struct inputs *inputs) {
     return longest;
 }
 
-static struct graph_sizes sizes_of(int64_t tokens, enum graph_keep keep, int layers,
-                                   const struct recipe *recipe) {
-    int64_t segments = recipe->batch_size > 64 ? recipe->batch_size : 64;
+static struct graph_sizes sizes_of(const struct run_choice *choice, const struct recipe *recipe) {
+    int64_t segments = recipe->batch_size > 64 ? recipe->batch_size : 64, tokens = choice->tokens;
     return (struct graph_sizes){.tokens = tokens,
                                 .targets = tokens,
                                 .segments = segments < tokens ? segments : tokens,
-                                .keep = keep,
-                                .layers = layers};
+                                .keep = choice->keep,
+                                .layers = choice->layers,
+                                .span = choice->span,
+                                .piece_rows = choice->piece_rows};
 }
 
 static bool plan_programs(struct run_programs *out, const struct run_choice *choice,
@@ -56,7 +57,7 @@ static bool plan_programs(struct run_programs *out, const struct run_choice *cho
         .optimizer = {(enum optimizer_kind)recipe->optimizer, recipe->momentum > 0},
         .groups = &groups,
         .average = recipe->ema_decay > 0};
-    struct graph_sizes sizes = sizes_of(choice->tokens, choice->keep, choice->layers, recipe);
+    struct graph_sizes sizes = sizes_of(choice, recipe);
     memset(out, 0, sizeof *out);
     bool ok = recipe_groups(&groups, recipe, &arena, err) &&
               engine_open(&out->engine, ops, device, inputs->model, &inputs->method, &options, err) &&
@@ -283,6 +284,11 @@ static bool resolve(struct recipe *recipe, const struct run_plan *plan, const ch
          (plan->layers && !recipe->recompute_layers &&
           !recipe_resolve_int(recipe, "recompute-layers", plan->layers, reason, err))))
         return false;
+    if (!recipe->recompute_span && !recipe_resolve_int(recipe, "recompute-span", plan->span, reason, err))
+        return false;
+    if (recipe_origin(recipe, "piece-rows") == ORIGIN_AUTO &&
+        !recipe_resolve_int(recipe, "piece-rows", plan->piece_rows, reason, err))
+        return false;
     return recipe->frozen_weights != FROZEN_AUTO ||
            recipe_resolve(recipe, "frozen-weights", plan->decoded ? "decoded" : "stored", reason, err);
 }
@@ -342,9 +348,10 @@ static bool weigh(struct scales *scales, struct run_choice *choice, struct error
     /* What the process holds is measured and differs by some pages from look to look: it decides nothing
      * between plans that fit, or one command would have two. */
     choice->bytes = plan.peak - plan.process;
-    /* The host's memory is looked at where it was not asked for. */
-    bool room = recipe->recompute != RECOMPUTE_AUTO || choice->keep != GRAPH_KEEP_OFFLOADED ||
-                !scales->host || plan.host <= scales->host;
+    /* The host's memory is looked at where it was not asked for, or another plan needs less of it. */
+    bool asked = recipe->recompute != RECOMPUTE_AUTO &&
+                 (recipe->recompute_span || choice->span == run_choice_most_span);
+    bool room = asked || choice->keep != GRAPH_KEEP_OFFLOADED || !scales->host || plan.host <= scales->host;
     choice->fits = plan.peak <= scales->budget && room;
     if (!scales->smallest.peak || plan.peak < scales->smallest.peak) scales->smallest = plan;
     return true;
@@ -382,7 +389,8 @@ static bool refuse_all(const struct scales *scales, const struct run_choice *las
                        struct error *err) {
     const struct device_ops *ops = scales->ops;
     struct run_plan offloaded = {0};
-    struct run_choice way = {.keep = GRAPH_KEEP_OFFLOADED, .tokens = run_plan_longest(scales->inputs)};
+    struct run_choice way = {
+        .keep = GRAPH_KEEP_OFFLOADED, .span = 1, .tokens = run_plan_longest(scales->inputs)};
     if (scales->recipe->recompute == RECOMPUTE_AUTO && ops->offload == OFFLOAD_TO_FILE) {
         struct run_programs programs;
         if (!plan_programs(&programs, &way, scales->recipe, scales->inputs, scales->compute, ops,
@@ -422,8 +430,10 @@ bool run_plan_build(struct run_plan *out, struct run_programs *programs, struct 
     out->decoded = best->decoded;
     out->keep = best->keep;
     out->layers = best->layers;
+    out->span = best->span;
+    out->piece_rows = best->piece_rows;
     out->micro_batch_tokens = best->tokens;
-    out->segments = sizes_of(best->tokens, best->keep, best->layers, recipe).segments;
+    out->segments = sizes_of(best, recipe).segments;
     set_work(out, programs, recipe, inputs, measure(inputs, out, ops, device));
     snprintf(reason, sizeof reason, "fastest plan within %s", text_bytes(scales.budget, amount));
     if (resolve(recipe, out, reason, err)) return true;
@@ -433,7 +443,12 @@ bool run_plan_build(struct run_plan *out, struct run_programs *programs, struct 
 
 bool run_plan_resize(struct run_plan *plan, struct run_programs *programs, const struct recipe *recipe,
                      int64_t tokens, struct error *err) {
-    struct graph_sizes sizes = sizes_of(tokens, plan->keep, plan->layers, recipe);
+    const struct run_choice choice = {.keep = plan->keep,
+                                      .layers = plan->layers,
+                                      .span = plan->span,
+                                      .tokens = tokens,
+                                      .piece_rows = plan->piece_rows};
+    struct graph_sizes sizes = sizes_of(&choice, recipe);
     struct engine *engine = &programs->engine;
     program_release(&programs->train, engine);
     program_release(&programs->score, engine);
@@ -468,6 +483,8 @@ bool run_plan_json(const struct run_plan *plan, const struct run_programs *progr
                 {"offloaded_bytes", plan->offloaded},
                 {"host_bytes", plan->host},
                 {"micro_batch_tokens", (uint64_t)plan->micro_batch_tokens},
+                {"piece_rows", (uint64_t)plan->piece_rows},
+                {"recompute_span", (uint64_t)plan->span},
                 {"trainable_parameters", (uint64_t)plan->parameters},
                 {"steps", (uint64_t)plan->steps},
                 {"tokens", (uint64_t)plan->tokens},

@@ -11,7 +11,9 @@ struct run_plan {
     enum dtype compute;
     bool decoded;
     enum graph_keep keep;
-    int layers; /* that are kept so; 0: all */
+    int layers;         /* that are kept so; 0: all */
+    int span;           /* layers that are computed again together */
+    int64_t piece_rows; /* 0: all tokens at once */
     int64_t micro_batch_tokens, segments;
     /* Bytes; peak is the sum of the first seven. */
     uint64_t weights, adapter, gradient, optimizer, activation, workspace, process, peak;
@@ -32,8 +34,9 @@ struct run_programs {
     struct engine_program train, update, score;
 };
 
-/* Chooses and resolves the recipe's compute, micro-batch-tokens, recompute with its layers, and
- * frozen-weights. The programs are planned, not compiled. Errors: ERROR_MEMORY naming what would fit. */
+/* Chooses and resolves the recipe's compute, micro-batch-tokens, piece-rows, recompute with its layers and
+ * span, and frozen-weights. The programs are planned, not compiled. Errors: ERROR_MEMORY naming what would
+ * fit. */
 bool run_plan_build(struct run_plan *out, struct run_programs *programs, struct recipe *recipe,
                     const struct inputs *inputs, const struct device_ops *ops, struct device *device,
                     struct error *err);

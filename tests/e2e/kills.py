@@ -204,6 +204,11 @@ def steps_of_many_micro_batches_go_on_with_the_same_bits():
 
 
 @case
+def rows_in_pieces_go_on_with_the_same_bits():
+    survives("pieces", "--piece-rows", 32, "--recompute", "block", "--recompute-span", 2, "--max-steps", 30, "--save-every", 1, "--eval-every", 5)
+
+
+@case
 def the_edges_of_epochs_go_on_with_the_same_bits():
     """An epoch's last step has fewer rows; saved and measured where epochs end, and only there."""
     for batch, every in ((5, 2), (3, 3)):

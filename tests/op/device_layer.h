@@ -1,6 +1,6 @@
 /* What adapters do in a layer, forward and backward, as one graph: a device may serve several of its nodes by
  * one launch. It is run whole, and then node by node, as it is when every result is looked at
- * (binding.after): both yield the same to rounding. */
+ * (binding.after), and for some rows at a time: all yield the same to rounding. */
 #ifndef TESTS_OP_DEVICE_LAYER_H
 #define TESTS_OP_DEVICE_LAYER_H
 
@@ -23,6 +23,13 @@ static int layer_state(struct layer *l, enum dtype dtype, int64_t rows, int64_t 
     int id = graph_state(&l->graph, row, dtype, rows ? 2 : 1, rows ? dim : dim + 1, "state");
     l->begin[row] = block_open(value_bytes(&l->graph.values[id]));
     fill(&l->numbers, l->begin[row].data, dtype, value_elements(&l->graph.values[id]), scale);
+    return id;
+}
+
+/* An input of the layer: a row for each token. */
+static int layer_rows(struct layer *l, enum dtype dtype, int64_t columns) {
+    int id = layer_state(l, dtype, l->tokens, columns, 1);
+    l->graph.values[id].count = COUNT_TOKENS;
     return id;
 }
 
@@ -69,10 +76,10 @@ static void layer_build(struct layer *l, int64_t tokens, int64_t width, int64_t 
     l->rank = rank;
     graph_init(&l->graph);
     state_table_init(&l->table);
-    int norm[2] = {layer_state(l, DTYPE_F32, tokens, width, 1), layer_state(l, DTYPE_F32, 0, width, 1)};
-    int glu[3] = {layer_state(l, DTYPE_BF16, tokens, wide, 1), layer_state(l, DTYPE_BF16, tokens, wide, 1),
-                  layer_state(l, DTYPE_BF16, tokens, wide, 1)};
-    int residual = layer_state(l, DTYPE_F32, tokens, width, 1);
+    int norm[2] = {layer_rows(l, DTYPE_F32, width), layer_state(l, DTYPE_F32, 0, width, 1)};
+    int glu[3] = {layer_rows(l, DTYPE_BF16, wide), layer_rows(l, DTYPE_BF16, wide),
+                  layer_rows(l, DTYPE_BF16, wide)};
+    int residual = layer_rows(l, DTYPE_F32, width);
     int normed = layer_emit(l, OP_NORM, norm, DTYPE_BF16), n = layer_output(l, normed, 0);
     layer_look(l, layer_output(l, normed, 1));
     int low_gate = layer_down(l, n, width), low_up = layer_down(l, n, width);

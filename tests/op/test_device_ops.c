@@ -403,9 +403,11 @@ static void products_in_fp8(void **state) {
                           types & 2 ? DTYPE_BF16 : DTYPE_F32, types & 4);
 }
 
-static bool goes_on(void *user, int node, struct error *err) {
+static bool goes_on(void *user, int node, int64_t first, int64_t rows, struct error *err) {
     (void)user;
     (void)node;
+    (void)first;
+    (void)rows;
     (void)err;
     return true;
 }
@@ -447,33 +449,45 @@ static void layer_compare(const struct layer *l, const struct block *a, const st
     }
 }
 
-static void check_layer(int64_t tokens, int64_t width, int64_t rank) {
-    struct layer l;
+enum { layer_runs = 3 }; /* two that are alike, one node by node */
+
+/* At most `piece` rows at a time; 0: all. */
+static void run_layer(struct layer *l, int64_t piece, struct block out[layer_runs][layer_values]) {
     struct plan plan;
     struct store *store;
     struct program *program;
     struct error err;
-    struct block out[3][layer_values] = {0};
-    layer_build(&l, tokens, width, rank);
-    if (ops->arrange) ops->arrange(device, &l.graph);
-    assert_ok(plan_build(&plan, &l.graph, ask_workspace, device, &err), &err);
-    assert_ok(ops->store_open(device, &l.table, &store, &err), &err);
+    if (piece) assert_ok(graph_cut(&l->graph, piece, &err), &err);
+    if (ops->arrange) ops->arrange(device, &l->graph);
+    assert_ok(plan_build(&plan, &l->graph, ask_workspace, device, &err), &err);
+    assert_ok(ops->store_open(device, &l->table, &store, &err), &err);
     assert_ok(ops->reserve(store, plan.arena_bytes + plan.workspace_bytes, &err), &err);
     assert_ok(ops->compile(device, &plan, store, &program, &err), &err);
-    for (int run = 0; run < 3; run++) layer_run(&l, store, program, run == 2, out[run]);
-    layer_compare(&l, out[0], out[2]);
-    for (int i = 0; i < l.count; i++)
+    for (int run = 0; run < layer_runs; run++) layer_run(l, store, program, run == 2, out[run]);
+    layer_compare(l, out[0], out[2]);
+    for (int i = 0; i < l->count; i++)
         if (memcmp(out[0][i].data, out[1][i].data, out[0][i].bytes))
-            fail_msg("%lld tokens: other bits in the second run", (long long)tokens);
-    for (int run = 0; run < 3; run++)
-        for (int i = 0; i < l.count; i++) free(out[run][i].memory);
+            fail_msg("%lld tokens: other bits in the second run", (long long)l->tokens);
     ops->program_close(&program);
     ops->store_close(&store);
     plan_release(&plan);
-    layer_release(&l);
 }
 
-static void nodes_yield_together_what_they_do_one_by_one(void **state) {
+static void check_layer(int64_t tokens, int64_t width, int64_t rank) {
+    struct layer whole, cut;
+    struct block out[2][layer_runs][layer_values] = {0};
+    layer_build(&whole, tokens, width, rank);
+    layer_build(&cut, tokens, width, rank);
+    run_layer(&whole, 0, out[0]);
+    run_layer(&cut, 32, out[1]);
+    layer_compare(&whole, out[0][0], out[1][0]);
+    for (int run = 0; run < 2 * layer_runs; run++)
+        for (int i = 0; i < whole.count; i++) free(out[run / layer_runs][run % layer_runs][i].memory);
+    layer_release(&whole);
+    layer_release(&cut);
+}
+
+static void nodes_yield_together_what_they_do_one_by_one_and_in_pieces(void **state) {
     (void)state;
     for (int64_t rank = 3; rank <= 35; rank += 16) {
         check_layer(9, 80, rank);
@@ -552,7 +566,8 @@ int main(void) {
     tests[count++] = (struct CMUnitTest)cmocka_unit_test(products_of_few_rows_take_stored_types);
     tests[count++] = (struct CMUnitTest)cmocka_unit_test(types_with_scales_apart_decode_to_the_same_bits);
     tests[count++] = (struct CMUnitTest)cmocka_unit_test(products_in_fp8);
-    tests[count++] = (struct CMUnitTest)cmocka_unit_test(nodes_yield_together_what_they_do_one_by_one);
+    tests[count++] =
+        (struct CMUnitTest)cmocka_unit_test(nodes_yield_together_what_they_do_one_by_one_and_in_pieces);
     tests[count++] = (struct CMUnitTest)cmocka_unit_test(large_heads);
     tests[count++] = (struct CMUnitTest)cmocka_unit_test(gradients_of_one_input_in_fp8_are_their_sum);
     tests[count++] = (struct CMUnitTest)cmocka_unit_test(outputs_are_rounded_to_fp8_where_they_are_written);

@@ -67,7 +67,7 @@ static void check(bool ahead, int away) {
     compute(&graph);
     memcpy(before, numbers[d], sizeof before);
     memset(numbers[d], 0, sizeof numbers[d]);
-    assert_ok(graph_offload(&graph, ahead, away, &err), &err);
+    assert_ok(graph_offload(&graph, ahead, away, 1, &err), &err);
     compute(&graph);
     assert_memory_equal(before, numbers[d], sizeof before);
     for (int n = 0; n < graph.node_count; n++) {

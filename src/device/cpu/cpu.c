@@ -108,7 +108,8 @@ static void cpu_program_close(struct program **handle) {
 /* Whether node `m` can run beside those from `n` on, which it follows. */
 static bool joins(const struct program *program, const struct graph *graph, int n, int m) {
     const struct node *first = &graph->nodes[n], *node = &graph->nodes[m];
-    if (node->op != OP_LINEAR || program->gemms[m] != program->gemms[n] || node->input[0] != first->input[0])
+    if (node->op != OP_LINEAR || program->gemms[m] != program->gemms[n] ||
+        node->input[0] != first->input[0] || node->loop != first->loop)
         return false;
     for (int i = 0; i < node->inputs; i++)
         if (node->input[i] >= 0 && graph->values[node->input[i]].producer >= n) return false;
@@ -167,7 +168,8 @@ static bool is_exact(const struct binding *binding) {
 
 /* `call` is all zeros, or was another node's: writing every operand anew takes as long as a small operation.
  */
-static void make_call(struct program *program, const struct binding *binding, int n, struct cpu_call *call) {
+static void make_call(struct program *program, const struct binding *binding, const struct walk *walk, int n,
+                      struct cpu_call *call) {
     const struct node *node = &program->memory.plan->graph->nodes[n];
     call->attributes = &node->attributes;
     call->pool = program->device->pool;
@@ -176,9 +178,9 @@ static void make_call(struct program *program, const struct binding *binding, in
     call->workspace = host_workspace(&program->memory);
     call->longest_segment = binding->longest_segment;
     for (int i = 0; i < node->inputs; i++)
-        call->in[i] = host_operand(&program->memory, binding, node->input[i]);
+        call->in[i] = host_operand(&program->memory, binding, walk, node->input[i]);
     for (int o = 0; o < node->outputs; o++)
-        call->out[o] = host_operand(&program->memory, binding, node->output[o]);
+        call->out[o] = host_operand(&program->memory, binding, walk, node->output[o]);
     clear_rest(call->in, node->inputs, op_max_inputs);
     clear_rest(call->out, node->outputs, op_max_outputs);
 }
@@ -189,20 +191,23 @@ static bool cpu_run(struct program *program, const struct binding *binding, stru
     if (!operands_check(graph, binding, err)) return false;
     const bool exact = is_exact(binding);
     for (int i = 0; i < gemm_most_together; i++) calls[i].exact = exact;
-    for (int n = 0; n < graph->node_count; n += program->together[n]) {
+    struct walk walk = walk_begin(graph, binding, 0);
+    for (int n = 0; n < graph->node_count; n = walk.node) {
         if (!operands_go_on(binding, err)) return false;
         int count = program->together[n];
         double begin = binding->timeline ? clock_seconds() : 0;
-        for (int i = 0; i < count; i++) make_call(program, binding, n + i, &calls[i]);
+        for (int i = 0; i < count; i++) make_call(program, binding, &walk, n + i, &calls[i]);
         if (count == 1)
             program->kernels[n]->run(calls);
         else
             cpu_linear_together(calls, count);
+        const struct binding piece = walk_binding(&walk, binding);
         if (binding->timeline &&
-            !timeline_add(binding->timeline, graph, binding, n, count, begin, clock_seconds(), err))
+            !timeline_add(binding->timeline, graph, &piece, n, count, begin, clock_seconds(), err))
             return false;
-        for (int i = 0; binding->after && i < count; i++)
-            if (!binding->after(binding->user, n + i, err)) return false;
+        for (int i = 0; i < count; i++)
+            if (!walk_look(&walk, binding, n + i, err)) return false;
+        walk_on(&walk, count);
     }
     return true;
 }

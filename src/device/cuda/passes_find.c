@@ -71,12 +71,20 @@ static int original(const struct graph *graph, int id) {
     return id;
 }
 
+/* Nodes of a loop run again for the next rows. */
+static int last_of_loop(const struct graph *graph, int n) {
+    int loop = graph->nodes[n].loop;
+    while (loop && n + 1 < graph->node_count && graph->nodes[n + 1].loop == loop) n++;
+    return n;
+}
+
 /* The value is there when `node` runs, having been made before `made`. */
 static bool is_there(const struct passes *p, int id, int made, int node) {
     const struct plan *plan = p->plan;
     const struct value *value = &plan->graph->values[id];
     if (value->kind != VALUE_TRANSIENT) return true;
     if (value->producer >= made || plan->offset[id] == UINT64_MAX) return false;
+    if (!value->loop) node = last_of_loop(plan->graph, node);
     for (int v = 0; v < plan->graph->value_count; v++) {
         const struct value *other = &plan->graph->values[v];
         if (other->kind == VALUE_TRANSIENT && !other->offloaded && other->producer > value->producer &&
@@ -85,6 +93,11 @@ static bool is_there(const struct passes *p, int id, int made, int node) {
             return false;
     }
     return true;
+}
+
+/* Both see the same rows of tokens at a time. */
+static bool in_one_loop(const struct passes *p, int a, int b) {
+    return p->plan->graph->nodes[a].loop == p->plan->graph->nodes[b].loop;
 }
 
 static void add_factors(int *list, int *count, int node, int64_t rank) {
@@ -119,6 +132,7 @@ static void add_across(struct passes *p, struct pass_group *group, int rows) {
         if (unclaimed(p, n, &thin) && thin.across && input_of(p, n, thin.wide) == rows &&
             (group->alongs ? !group->acrosses && factors_of(thin.rank) == group->alongs
                            : group->acrosses + factors_of(thin.rank) <= pass_most) &&
+            in_one_loop(p, n, group->leader) &&
             is_there(p, input_of(p, n, thin.factor), group->leader, group->leader)) {
             add_factors(group->across, &group->acrosses, n, thin.rank);
             claim(p, n, PASS_DONE);
@@ -143,8 +157,9 @@ static void add_norm(struct passes *p, struct pass_group *group, int rows) {
                             original(graph, input_of(p, first, 0)) != original(graph, x)))
         first++;
     int rstd = graph->nodes[first].output[1];
-    if (first == made || rstd < 0 || graph->values[x].dtype != DTYPE_F32 ||
-        !is_there(p, rstd, made, group->leader) || !is_there(p, x, made, group->leader))
+    if (first == made || rstd < 0 || !in_one_loop(p, made, group->leader) ||
+        graph->values[x].dtype != DTYPE_F32 || !is_there(p, rstd, made, group->leader) ||
+        !is_there(p, x, made, group->leader))
         return;
     group->kind = PASS_NORM;
     group->norm = made;
@@ -202,10 +217,12 @@ static void add_y(struct passes *p, struct pass_group *group) {
     const struct node *grad = &graph->nodes[group->leader];
     struct thin_node thin;
     for (int n = group->leader - 1; n > group->leader - near; n--) {
-        if (!unclaimed(p, n, &thin) || !thin.across || thin.rank > pass_ranks) continue;
+        if (!unclaimed(p, n, &thin) || !thin.across || thin.rank > pass_ranks ||
+            !in_one_loop(p, n, group->leader))
+            continue;
         int y = input_of(p, n, thin.wide), made = graph->values[y].producer;
-        if (made < 0 || graph->nodes[made].op != OP_GLU || input_of(p, made, 0) != grad->input[0] ||
-            input_of(p, made, 1) != grad->input[1] ||
+        if (made < 0 || graph->nodes[made].op != OP_GLU || !in_one_loop(p, made, n) ||
+            input_of(p, made, 0) != grad->input[0] || input_of(p, made, 1) != grad->input[1] ||
             !is_there(p, input_of(p, n, thin.factor), n, group->leader))
             continue;
         group->across[2] = n;

@@ -256,22 +256,25 @@ static void place_state(const struct store *store, int row, struct operand *out)
     }
 }
 
-static struct operand place(const struct program *program, const struct binding *binding, int id) {
+struct run {
+    struct program *program;
+    const struct binding *binding;
+    struct walk walk;
+};
+
+static struct operand place(const struct run *run, int id) {
     if (id < 0) return (struct operand){0};
+    const struct program *program = run->program;
     const struct value *value = &program->plan->graph->values[id];
-    struct operand operand = operand_bound(value, binding);
+    struct operand operand = operand_bound(value, run->binding);
     if (value->kind == VALUE_STATE) place_state(program->store, value->which, &operand);
     if (value->kind == VALUE_INPUT) operand.data = inputs_at(&program->inputs, value->which);
     if (value->kind == VALUE_TRANSIENT && program->plan->offset[id] != UINT64_MAX)
         operand.data = value->offloaded ? offload_place(program->offload, id)
                                         : program->store->arena + program->plan->offset[id];
+    walk_cut(&run->walk, value, &operand);
     return operand;
 }
-
-struct run {
-    struct program *program;
-    const struct binding *binding;
-};
 
 /* A node with its operands in this run. */
 static struct call call_of(void *user, int n) {
@@ -295,8 +298,8 @@ static struct call call_of(void *user, int n) {
                         .table_count = program->tables[n].count,
                         .ranges = inputs_ranges(&program->inputs),
                         .hyper = run->binding->inputs[INPUT_HYPER]};
-    for (int i = 0; i < node->inputs; i++) call.in[i] = place(program, run->binding, node->input[i]);
-    for (int o = 0; o < node->outputs; o++) call.out[o] = place(program, run->binding, node->output[o]);
+    for (int i = 0; i < node->inputs; i++) call.in[i] = place(run, node->input[i]);
+    for (int o = 0; o < node->outputs; o++) call.out[o] = place(run, node->output[o]);
     return call;
 }
 
@@ -304,8 +307,7 @@ static struct call call_of(void *user, int n) {
 static bool run_node(struct run *run, int n, struct error *err) {
     struct program *program = run->program;
     bool served = false;
-    if (!run->binding->after &&
-        !passes_run(program->passes, n, run->binding->tokens, call_of, run, &served, err))
+    if (!run->binding->after && !passes_run(program->passes, n, run->walk.rows, call_of, run, &served, err))
         return false;
     struct call calls[fp8_most_joined];
     int count = program->joins[n];
@@ -322,21 +324,30 @@ static bool run_node(struct run *run, int n, struct error *err) {
                      op_row(program->plan->graph->nodes[n].op)->name, cudaGetErrorString(status));
 }
 
+/* What nodes have left for later ones is of the rows that they were run for. */
+static void forget_copies(struct program *program) {
+    for (int i = 0; i < cuda_copies; i++) program->copies[i].value = -1;
+    program->few = -1;
+}
+
 /* Nodes first … end - 1, which find nothing that earlier ones have left for them: it may be a graph that ran
  * before. */
 static bool run_nodes(void *user, int first, int end, struct error *err) {
     struct run *run = user;
     struct program *program = run->program;
     const struct binding *binding = run->binding;
-    for (int i = 0; i < cuda_copies; i++) program->copies[i].value = -1;
-    program->few = -1;
+    forget_copies(program);
     bool ok = true;
-    for (int n = first; ok && n < end; n++) {
+    run->walk = walk_begin(program->plan->graph, binding, first);
+    for (int n = first; ok && n < end; n = run->walk.node) {
+        int64_t rows = run->walk.rows;
         ok = operands_go_on(binding, err) && offload_wait(program->offload, n, err) && run_node(run, n, err);
         /* Whoever looks at each node has it alone. */
         if (ok && (binding->timeline || binding->after)) ok = offload_join(program->offload, n, err);
-        if (ok && binding->timeline) trace_node(program->trace, n);
-        if (ok && binding->after) ok = binding->after(binding->user, n, err);
+        if (ok && binding->timeline) ok = trace_node(program->trace, n, rows, err);
+        if (ok) ok = walk_look(&run->walk, binding, n, err);
+        walk_on(&run->walk, 1);
+        if (run->walk.node <= n || run->walk.rows != rows) forget_copies(program);
     }
     /* A run that ends early too: the next one uses the same places. */
     struct error ignored;
@@ -349,8 +360,7 @@ static bool run_watched(struct run *run, struct error *err) {
     struct program *program = run->program;
     const struct binding *binding = run->binding;
     const struct graph *graph = program->plan->graph;
-    bool ok =
-        !binding->timeline || trace_begin(&program->trace, program->store->device, graph->node_count, err);
+    bool ok = !binding->timeline || trace_begin(&program->trace, program->store->device, err);
     for (int i = 0; ok && i < program->replays.stretch_count; i++) {
         const struct stretch *stretch = &program->replays.stretches[i];
         ok = run_nodes(run, stretch->first, stretch->end, err);
@@ -360,7 +370,7 @@ static bool run_watched(struct run *run, struct error *err) {
 
 bool cuda_run(struct program *program, const struct binding *binding, struct error *err) {
     const struct binding rounded = inputs_rounded(&program->inputs, binding);
-    struct run run = {program, &rounded};
+    struct run run = {.program = program, .binding = &rounded};
     if (!operands_go_on(binding, err) || !operands_check(program->plan->graph, binding, err) ||
         !inputs_copy(&program->inputs, binding, rounded.tokens, err))
         return false;

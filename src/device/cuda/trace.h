@@ -7,10 +7,10 @@
 
 struct trace;
 
-/* A run of so many nodes begins; *trace is made where it is NULL. */
-bool trace_begin(struct trace **trace, struct device *device, int nodes, struct error *err);
-/* Node n of it is launched. */
-void trace_node(struct trace *trace, int n);
+/* A run begins; *trace is made where it is NULL. */
+bool trace_begin(struct trace **trace, struct device *device, struct error *err);
+/* Node n of it is launched, for so many rows of tokens. */
+bool trace_node(struct trace *trace, int n, int64_t rows, struct error *err);
 /* Waits, and adds what was timed to the binding's timeline. */
 bool trace_end(struct trace *trace, const struct graph *graph, const struct binding *binding,
                struct error *err);

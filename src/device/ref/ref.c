@@ -100,20 +100,21 @@ static bool save(const double *data, const struct operand *operand, struct error
     return true;
 }
 
-static bool run_node(struct program *program, const struct node *node, const struct binding *binding,
+static bool run_node(struct program *program, const struct walk *walk, const struct binding *binding,
                      struct error *err) {
+    const struct node *node = &walk->graph->nodes[walk->node];
     const struct op_row *row = op_row(node->op);
     struct operand in[op_max_inputs], out[op_max_outputs];
     struct reference_call call = {.attributes = &node->attributes};
     bool ok = true;
     for (int i = 0; i < node->inputs; i++) {
-        in[i] = host_operand(&program->memory, binding, node->input[i]);
+        in[i] = host_operand(&program->memory, binding, walk, node->input[i]);
         call.in[i].rank = in[i].rank;
         memcpy(call.in[i].dim, in[i].dim, sizeof in[i].dim);
         if (ok && in[i].data) ok = load(&call.in[i].data, &in[i], err);
     }
     for (int o = 0; o < node->outputs; o++) {
-        out[o] = host_operand(&program->memory, binding, node->output[o]);
+        out[o] = host_operand(&program->memory, binding, walk, node->output[o]);
         call.out[o].rank = out[o].rank;
         memcpy(call.out[o].dim, out[o].dim, sizeof out[o].dim);
         if (ok && out[o].data) {
@@ -148,14 +149,15 @@ static bool ref_compile(struct device *device, const struct plan *plan, struct s
 static bool ref_run(struct program *program, const struct binding *binding, struct error *err) {
     const struct graph *graph = program->memory.plan->graph;
     if (!operands_check(graph, binding, err)) return false;
-    for (int n = 0; n < graph->node_count; n++) {
+    for (struct walk walk = walk_begin(graph, binding, 0); walk.node < graph->node_count; walk_on(&walk, 1)) {
         if (!operands_go_on(binding, err)) return false;
         double begin = binding->timeline ? clock_seconds() : 0;
-        if (!run_node(program, &graph->nodes[n], binding, err)) return false;
+        if (!run_node(program, &walk, binding, err)) return false;
+        const struct binding piece = walk_binding(&walk, binding);
         if (binding->timeline &&
-            !timeline_add(binding->timeline, graph, binding, n, 1, begin, clock_seconds(), err))
+            !timeline_add(binding->timeline, graph, &piece, walk.node, 1, begin, clock_seconds(), err))
             return false;
-        if (binding->after && !binding->after(binding->user, n, err)) return false;
+        if (!walk_look(&walk, binding, walk.node, err)) return false;
     }
     return true;
 }
