@@ -497,27 +497,35 @@ static void nodes_yield_together_what_they_do_one_by_one_and_in_pieces(void **st
     check_layer(40, 128, 16);
 }
 
+static void check_large_head(enum op_code op, const struct sizes *sizes, bool steep) {
+    struct trial trial;
+    struct session s;
+    char name[128];
+    snprintf(name, sizeof name, "%s of large%s, %lld wide", op_row(op)->name, steep ? ", steep" : "",
+             (long long)sizes->width);
+    trial_open(&trial, op, sizes, DTYPE_BF16, DTYPE_BF16);
+    uint16_t *x = (uint16_t *)(void *)trial.in[0].data;
+    for (size_t i = 0; steep && i < trial.in[0].bytes / 2; i++)
+        if (x[i] & 0x7fff) x[i] = (uint16_t)(x[i] + (5 << 7)); /* bf16, times 32 */
+    trial.graph.nodes[trial.node].attributes.compute = trial.compute;
+    if (session_open(&s, &trial, sizes, NULL)) check_two_runs(&s, &trial, name);
+    session_close(&s);
+    trial_release(&trial);
+}
+
 /* Enough rows and columns for the way that keeps no logits, in tiles that end early; then with logits 32
- * times as large, whose rows are mostly hundreds above their target. */
+ * times as large, whose rows are mostly hundreds above their target; and rows of more vectors than a small
+ * block has threads. */
 static void large_heads(void **state) {
-    static const struct sizes sizes = {.targets = 300, .segment = 1, .width = 136, .vocabulary = 2500};
+    static const struct sizes sizes = {.targets = 300, .segment = 1, .width = 136, .vocabulary = 2500},
+                              wide = {.targets = 130, .segment = 1, .width = 2056, .vocabulary = 2048};
     static const enum op_code codes[] = {OP_HEAD, OP_HEAD_GRAD};
     (void)state;
-    for (size_t op = 0; op < 2; op++)
-        for (int large = 0; large < 2; large++) {
-            struct trial trial;
-            struct session s;
-            char name[128];
-            snprintf(name, sizeof name, "%s of large%s", op_row(codes[op])->name, large ? ", steep" : "");
-            trial_open(&trial, codes[op], &sizes, DTYPE_BF16, DTYPE_BF16);
-            uint16_t *x = (uint16_t *)(void *)trial.in[0].data;
-            for (size_t i = 0; large && i < trial.in[0].bytes / 2; i++)
-                if (x[i] & 0x7fff) x[i] = (uint16_t)(x[i] + (5 << 7)); /* bf16, times 32 */
-            trial.graph.nodes[trial.node].attributes.compute = trial.compute;
-            if (session_open(&s, &trial, &sizes, NULL)) check_two_runs(&s, &trial, name);
-            session_close(&s);
-            trial_release(&trial);
-        }
+    for (size_t op = 0; op < 2; op++) {
+        check_large_head(codes[op], &sizes, false);
+        check_large_head(codes[op], &sizes, true);
+        check_large_head(codes[op], &wide, false);
+    }
 }
 
 static void gradients_of_one_input_in_fp8_are_their_sum(void **state) {

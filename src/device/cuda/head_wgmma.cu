@@ -169,7 +169,7 @@ static __global__ void __launch_bounds__(join_threads) take_maxima(joined a) {
 }
 
 /* dx = near · w[target] - far · y */
-static __global__ void __launch_bounds__(256)
+static __global__ void __launch_bounds__(512)
     finish_dx(struct array dx, const float *y, struct array w, const int32_t *targets, const float *near,
               const float *far, int64_t width) {
     int64_t row = blockIdx.x;
