@@ -166,7 +166,7 @@ static bool make_weight(struct save_stream *stream, const struct save_item *item
         return error_set(err, ERROR_INTERNAL, "model", "%s has no layout", dtype_row(item->type)->name);
     if (!stored_encoder_open(&stream->encoder, &stream->layout, stream->slab, err)) return false;
     bool ok = pass(stream, item, encode_rows, err);
-    stored_encoder_finish(&stream->encoder);
+    stored_encoder_finish(&stream->encoder, stream->pool);
     return ok && pass(stream, item, compare_rows, err) && save_take_reports(stream, item->rows, err);
 }
 

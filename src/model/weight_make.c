@@ -42,7 +42,7 @@ static bool run_pass(const struct stored *from, int64_t head_dim, const struct s
     bool ok = pass.rows || error_no_memory(err, "model", lines * (size_t)columns * sizeof *pass.rows);
     for (int t = 0; ok && !pool && t < tasks; t++) pass_task(&pass, t, 0);
     if (ok && pool) pool_run(pool, tasks, pass_task, &pass);
-    stored_encoder_finish(&encoder);
+    stored_encoder_finish(&encoder, pool);
     mem_free(pass.rows);
     return ok;
 }

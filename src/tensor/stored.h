@@ -76,7 +76,8 @@ struct stored_encoder {
 bool stored_encoder_open(struct stored_encoder *out, const struct stored_layout *layout, void *bytes,
                          struct error *err);
 void stored_encode(const struct stored_encoder *encoder, int64_t row, int64_t count, const float *source);
-/* The pieces are whole after this; releases what the encoder holds. */
-void stored_encoder_finish(struct stored_encoder *encoder);
+/* The pieces are whole after this; releases what the encoder holds. `pool` may be NULL. */
+struct pool;
+void stored_encoder_finish(struct stored_encoder *encoder, struct pool *pool);
 
 #endif

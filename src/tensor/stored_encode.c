@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "base/thread.h"
 #include "tensor/rowcodec.h"
 #include "tensor/stored_parts.h"
 
@@ -17,35 +18,46 @@ bool stored_encoder_open(struct stored_encoder *out, const struct stored_layout 
     return out->scales || error_no_memory(err, "model", blocks * sizeof *out->scales);
 }
 
+/* In lanes, as vectors take them; a largest number is the same in any order. */
 static float largest(const float *x, int64_t count) {
-    float most = 0;
-    for (int64_t i = 0; i < count; i++) most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
-    return most;
+    enum { lanes = 16 };
+    float most[lanes] = {0}, all = 0;
+    int64_t whole = count / lanes * lanes;
+    for (int64_t i = 0; i < whole; i += lanes)
+        for (int l = 0; l < lanes; l++) most[l] = fabsf(x[i + l]) > most[l] ? fabsf(x[i + l]) : most[l];
+    for (int l = 0; l < lanes; l++) all = most[l] > all ? most[l] : all;
+    for (int64_t i = whole; i < count; i++) all = fabsf(x[i]) > all ? fabsf(x[i]) : all;
+    return all;
 }
 
 /* ---- nf4 ---- */
 
 /* A code is the number of middles between levels that lie below. `inverse` of whole blocks, and the quotient
- * in a last one that is shorter: as bitsandbytes rounds. */
-static void nf4_codes(const float *x, int count, float scale, uint8_t *codes) {
-    float low = scale > 1e-38f ? scale : 1e-38f, inverse = 1.0f / low;
-    for (int i = 0; i < count; i++) {
-        float v = count == nf4_block ? x[i] * inverse : x[i] / low;
-        int code = 0;
-        for (int l = 0; l < 15; l++) code += v > (nf4_levels[l] + nf4_levels[l + 1]) * 0.5f;
-        codes[i] = (uint8_t)code;
-    }
+ * in a last one that is shorter: as bitsandbytes rounds. Loops of a block's length, a middle at a time, are
+ * what compilers turn into vectors. */
+static void nf4_codes(const float *x, int count, float scale, const float middles[15], uint8_t *codes) {
+    float low = scale > 1e-38f ? scale : 1e-38f, inverse = 1.0f / low, v[nf4_block] = {0};
+    int32_t below[nf4_block] = {0};
+    if (count == nf4_block)
+        for (int i = 0; i < nf4_block; i++) v[i] = x[i] * inverse;
+    else
+        for (int i = 0; i < count; i++) v[i] = x[i] / low;
+    for (int l = 0; l < 15; l++)
+        for (int i = 0; i < nf4_block; i++) below[i] += v[i] > middles[l];
+    for (int i = 0; i < nf4_block; i += 2) codes[i / 2] = (uint8_t)(below[i] << 4 | below[i + 1]);
 }
 
 static void encode_levels(const struct stored_encoder *e, int64_t row, int64_t count, const float *source) {
     int64_t first = row * e->columns, all = count * e->columns;
-    uint8_t *out = e->bytes + e->layout.codes.offset + first / 2, codes[nf4_block];
+    uint8_t *out = e->bytes + e->layout.codes.offset + first / 2, codes[nf4_block / 2];
+    float middles[15];
+    for (int l = 0; l < 15; l++) middles[l] = (nf4_levels[l] + nf4_levels[l + 1]) * 0.5f;
     for (int64_t at = 0; at < all; at += nf4_block) {
         int width = (int)(all - at < nf4_block ? all - at : nf4_block);
         float scale = largest(source + at, width);
         e->scales[(first + at) / nf4_block] = scale;
-        nf4_codes(source + at, width, scale, codes);
-        for (int i = 0; i < width; i += 2) out[(at + i) / 2] = (uint8_t)(codes[i] << 4 | codes[i + 1]);
+        nf4_codes(source + at, width, scale, middles, codes);
+        memcpy(out + at / 2, codes, (size_t)(width + 1) / 2);
     }
 }
 
@@ -77,38 +89,49 @@ static void dynamic_map(float out[nf4_scale_levels]) {
     qsort(out, nf4_scale_levels, sizeof *out, by_size);
 }
 
-/* The nearest level; of two as near, the lower. */
+/* The nearest level; of two as near, the lower. Steps without branches, which no processor could foretell. */
 static uint8_t nearest_level(const float levels[nf4_scale_levels], float v) {
-    int low = 0, high = nf4_scale_levels - 1;
-    while (high - low > 1) {
-        int middle = (low + high) / 2;
-        if (v >= levels[middle])
-            low = middle;
-        else
-            high = middle;
-    }
-    return (uint8_t)(fabsf(levels[high] - v) < fabsf(v - levels[low]) ? high : low);
+    int low = 0;
+    for (int step = nf4_scale_levels / 2; step; step /= 2) low += v >= levels[low + step] ? step : 0;
+    if (low > nf4_scale_levels - 2) low = nf4_scale_levels - 2;
+    return (uint8_t)(fabsf(levels[low + 1] - v) < fabsf(v - levels[low]) ? low + 1 : low);
 }
 
-static void finish_levels(struct stored_encoder *e) {
+/* The scales of nf4's blocks, as they are rounded: outer blocks are tasks. */
+struct finishing {
+    struct stored_encoder *encoder;
+    float levels[nf4_scale_levels], offset;
+};
+
+static void finish_outer_block(void *user, int task, int worker) {
+    const struct finishing *finishing = user;
+    const struct stored_encoder *e = finishing->encoder;
+    const struct stored_piece *part = e->layout.part;
+    int64_t first = (int64_t)task * nf4_outer_block, left = part[PART_SCALES].dim[0] - first,
+            count = left < nf4_outer_block ? left : nf4_outer_block;
+    float *scales = e->scales + first, *factors = (float *)(void *)(e->bytes + part[PART_FACTORS].offset);
+    uint8_t *codes = e->bytes + part[PART_SCALES].offset + first;
+    (void)worker;
+    for (int64_t i = 0; i < count; i++) scales[i] -= finishing->offset;
+    float factor = largest(scales, count);
+    factors[task] = factor;
+    for (int64_t i = 0; i < count; i++)
+        codes[i] = nearest_level(finishing->levels, factor > 0 ? scales[i] / factor : 0);
+}
+
+static void finish_levels(struct stored_encoder *e, struct pool *pool) {
     const struct stored_piece *part = e->layout.part;
     const int64_t blocks = part[PART_SCALES].dim[0];
-    uint8_t *codes = e->bytes + part[PART_SCALES].offset;
-    float levels[nf4_scale_levels], *factors = (float *)(void *)(e->bytes + part[PART_FACTORS].offset);
+    struct finishing finishing = {.encoder = e};
     double sum = 0;
     for (int64_t b = 0; b < blocks; b++) sum += (double)e->scales[b];
-    const float offset = (float)(sum / (double)blocks);
-    dynamic_map(levels);
-    for (int64_t b = 0; b < blocks; b++) e->scales[b] -= offset;
-    for (int64_t b = 0; b < blocks; b += nf4_outer_block) {
-        int64_t count = blocks - b < nf4_outer_block ? blocks - b : nf4_outer_block;
-        float factor = largest(e->scales + b, count);
-        factors[b / nf4_outer_block] = factor;
-        for (int64_t i = b; i < b + count; i++)
-            codes[i] = nearest_level(levels, factor > 0 ? e->scales[i] / factor : 0);
-    }
-    memcpy(e->bytes + part[PART_LEVELS].offset, levels, sizeof levels);
-    memcpy(e->bytes + part[PART_OFFSETS].offset, &offset, sizeof offset);
+    finishing.offset = (float)(sum / (double)blocks);
+    dynamic_map(finishing.levels);
+    const int tasks = (int)((blocks + nf4_outer_block - 1) / nf4_outer_block);
+    for (int t = 0; !pool && t < tasks; t++) finish_outer_block(&finishing, t, 0);
+    if (pool) pool_run(pool, tasks, finish_outer_block, &finishing);
+    memcpy(e->bytes + part[PART_LEVELS].offset, finishing.levels, sizeof finishing.levels);
+    memcpy(e->bytes + part[PART_OFFSETS].offset, &finishing.offset, sizeof finishing.offset);
 }
 
 /* ---- int8 ---- */
@@ -195,8 +218,8 @@ void stored_encode(const struct stored_encoder *e, int64_t row, int64_t count, c
     }
 }
 
-void stored_encoder_finish(struct stored_encoder *e) {
-    if (e->scales) finish_levels(e);
+void stored_encoder_finish(struct stored_encoder *e, struct pool *pool) {
+    if (e->scales) finish_levels(e, pool);
     mem_free(e->scales);
     e->scales = NULL;
 }

@@ -59,7 +59,7 @@ static unsigned char *random_matrix(enum dtype dtype, int64_t rows, int64_t colu
     if (count) {
         assert_ok(stored_encoder_open(&encoder, &layout, bytes, &err), &err);
         stored_encode(&encoder, 0, rows, numbers);
-        stored_encoder_finish(&encoder);
+        stored_encoder_finish(&encoder, NULL);
     }
     *view = stored_in(&layout, bytes);
     for (int64_t r = 0; r < rows && columns; r++) stored_decode(view, r, 0, columns, numbers + r * columns);

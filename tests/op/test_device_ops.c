@@ -352,7 +352,7 @@ static void types_with_scales_apart_decode_to_the_same_bits(void **state) {
             fill(&numbers, source, DTYPE_F32, apart_rows * apart_width, 3);
             assert_ok(stored_encoder_open(&encoder, &layout, bytes.data, &err), &err);
             stored_encode(&encoder, 0, apart_rows, source);
-            stored_encoder_finish(&encoder);
+            stored_encoder_finish(&encoder, NULL);
             served += check_apart(&layout, bytes.data);
             if (type == DTYPE_NF4) {
                 struct stored_layout single = plain_scales(&layout, bytes.data, plain.data);

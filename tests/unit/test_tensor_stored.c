@@ -143,7 +143,7 @@ static unsigned char *encode(const struct one *c, struct stored_layout *layout) 
         int64_t count = c->rows - row < stored_rows_together ? c->rows - row : stored_rows_together;
         stored_encode(&encoder, row, count, c->source + row * c->columns);
     }
-    stored_encoder_finish(&encoder);
+    stored_encoder_finish(&encoder, NULL);
     return bytes;
 }
 
