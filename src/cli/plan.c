@@ -20,11 +20,21 @@ static const struct {
     {"activation_bytes", "activat.", print_bytes, 8},
     {"workspace_bytes", "workspace", print_bytes, 9},
     {"process_bytes", "process", print_bytes, 8},
+    {"context_bytes", "driver", print_bytes, 8},
     {"peak_bytes", "peak", print_bytes, 8},
     {"measured_peak_bytes", "measured", print_bytes, 8},
     {"seconds", "time", print_seconds, 6},
 };
 enum { column_count = sizeof columns / sizeof *columns };
+
+/* Not every device has bytes of each class, nor every table runs to show. */
+static bool is_empty(const json_t *rows, size_t c) {
+    size_t i;
+    json_t *row;
+    if (columns[c].print != print_bytes) return false;
+    json_array_foreach(rows, i, row) if (json_get_number(row, columns[c].key) > 0) return false;
+    return true;
+}
 
 static void show_cell(const json_t *row, size_t c) {
     char text[32] = "-";
@@ -38,12 +48,15 @@ static void show_cell(const json_t *row, size_t c) {
 static void show_table(const json_t *rows) {
     size_t i;
     json_t *row;
+    bool left_out[column_count];
+    for (size_t c = 0; c < column_count; c++) left_out[c] = is_empty(rows, c);
     for (size_t c = 0; c < column_count; c++)
-        printf("%s%*s", c ? "  " : "", columns[c].width, columns[c].head);
+        if (!left_out[c]) printf("%s%*s", c ? "  " : "", columns[c].width, columns[c].head);
     putchar('\n');
     json_array_foreach(rows, i, row) {
         if (json_is_true(json_object_get(row, "fits"))) {
-            for (size_t c = 0; c < column_count; c++) show_cell(row, c);
+            for (size_t c = 0; c < column_count; c++)
+                if (!left_out[c]) show_cell(row, c);
         } else {
             show_cell(row, 0);
             show_cell(row, 1);

@@ -79,25 +79,27 @@ static void recipe(struct cli *cli, const json_t *event) {
 void progress_plan(const json_t *plan) {
     static const struct {
         const char *key, *label;
-    } rows[] = {{"weights_bytes", "weights, copied or decoded"},
-                {"adapter_bytes", "trained"},
-                {"gradient_bytes", "gradients"},
-                {"optimizer_bytes", "optimizer"},
-                {"activation_bytes", "activations"},
-                {"workspace_bytes", "workspace"},
-                {"process_bytes", "process"},
-                {"peak_bytes", "peak"},
-                {"mapped_bytes", "mapped files, beside it"}};
+        bool always; /* else where there is something of it: not every device has it */
+    } rows[] = {{"weights_bytes", "weights, copied or decoded", true},
+                {"adapter_bytes", "trained", true},
+                {"gradient_bytes", "gradients", true},
+                {"optimizer_bytes", "optimizer", true},
+                {"activation_bytes", "activations", true},
+                {"workspace_bytes", "workspace", true},
+                {"process_bytes", "process", false},
+                {"context_bytes", "driver and libraries", false},
+                {"peak_bytes", "peak", true},
+                {"mapped_bytes", "mapped files, beside it", false},
+                {"offloaded_bytes", "offloaded to a file", false},
+                {"host_bytes", "on the host, beside it", false},
+                {"start_bytes", "in process: the start", false}};
     char text[32];
     puts("Plan");
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        printf("  %-28s %12s\n", rows[i].label, print_bytes(json_get_number(plan, rows[i].key), text));
-    double offloaded = json_get_number(plan, "offloaded_bytes");
-    if (offloaded > 0) printf("  %-28s %12s\n", "offloaded to a file", print_bytes(offloaded, text));
-    double host = json_get_number(plan, "host_bytes");
-    if (host > 0) printf("  %-28s %12s\n", "on the host, beside it", print_bytes(host, text));
-    double start = json_get_number(plan, "start_bytes"), seconds = json_get_number(plan, "start_seconds");
-    if (start > 0) printf("  %-28s %12s\n", "in process: the start", print_bytes(start, text));
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        double bytes = json_get_number(plan, rows[i].key);
+        if (bytes > 0 || rows[i].always) printf("  %-28s %12s\n", rows[i].label, print_bytes(bytes, text));
+    }
+    double seconds = json_get_number(plan, "start_seconds");
     if (seconds > 0) printf("  %-28s %12s\n", "time for the start, about", print_seconds(seconds, text));
     double steps = json_get_number(plan, "steps"), tokens = json_get_number(plan, "micro_batch_tokens");
     if (steps > 0) printf("  %-28s %12.0f\n", "steps", steps);
@@ -110,6 +112,16 @@ static void plan(struct cli *cli, const json_t *event) {
     double steps = json_get_number(event, "steps");
     if (steps > 0) cli->progress.total = steps;
     progress_plan(event);
+}
+
+static void upload(struct cli *cli, const json_t *event) {
+    char bytes[32], rate[32];
+    (void)cli;
+    printf("Weights on the GPU: %s in %.2f s (%s a second), those made on the host in %.2f s; ready %.2f s "
+           "later\n",
+           print_bytes(json_get_number(event, "bytes"), bytes), json_get_number(event, "seconds"),
+           print_bytes(json_get_number(event, "bytes_per_second"), rate),
+           json_get_number(event, "made_seconds"), json_get_number(event, "ready_seconds"));
 }
 
 static void eval(struct cli *cli, const json_t *event) {
@@ -243,6 +255,7 @@ void progress_event(struct cli *cli, const json_t *event) {
         void (*show)(struct cli *cli, const json_t *event);
     } rows[] = {{"recipe", recipe},
                 {"plan", plan},
+                {"upload", upload},
                 {"step", step},
                 {"eval", eval},
                 {"checkpoint", checkpoint},

@@ -40,6 +40,9 @@ struct device_options {
 /* Of a device with memory of its own. */
 struct device_memory {
     uint64_t total, available; /* bytes, after the device was opened */
+    uint64_t held;             /* what this process takes of them now, as far as it can be told from others */
+    uint64_t context; /* of that, what no plan knows of: the driver's context, and what it and the libraries
+                         load, measured when the device was opened */
 };
 
 /* Counts and inputs of one run. Pointers are read during run only. */
@@ -121,6 +124,8 @@ struct device_ops {
     /* Copies `bytes` of a state row (offset 0) in or out. */
     bool (*upload)(struct store *store, int row, const void *data, size_t bytes, struct error *err);
     bool (*download)(struct store *store, int row, void *data, size_t bytes, struct error *err);
+    /* Zeros in a row that is no weight. NULL: the host writes them. */
+    bool (*clear)(struct store *store, int row, struct error *err);
     /* Where a row that is not mapped lies, for the host to read and write between runs. NULL: it cannot. */
     void *(*row)(struct store *store, int row);
     bool (*compile)(struct device *device, const struct plan *plan, struct store *store, struct program **out,

@@ -21,12 +21,12 @@ static const struct {
     const char *key, *name;
     int color;
 } classes[] = {
-    {"process_bytes", "process", 6},     {"weights_bytes", "weights", 0},
-    {"adapter_bytes", "adapter", 4},     {"gradient_bytes", "gradients", 1},
-    {"optimizer_bytes", "optimizer", 2}, {"activation_bytes", "activations", 3},
-    {"workspace_bytes", "workspace", 5},
+    {"process_bytes", "process", 6},        {"context_bytes", "driver and libraries", 6},
+    {"weights_bytes", "weights", 0},        {"adapter_bytes", "adapter", 4},
+    {"gradient_bytes", "gradients", 1},     {"optimizer_bytes", "optimizer", 2},
+    {"activation_bytes", "activations", 3}, {"workspace_bytes", "workspace", 5},
 };
-enum { class_count = sizeof classes / sizeof *classes, constant_classes = 5 };
+enum { class_count = sizeof classes / sizeof *classes, constant_classes = 6 };
 
 /* A file of a stranger may hold any number: what no run has, and what would not fit an axis, is none. */
 static double limited(double value) {

@@ -306,7 +306,8 @@ void chart_stacked(struct buf *out, const struct chart_stack *chart) {
     }
     draw_levels(out, chart, &y);
     for (int l = 0; l < chart->layer_count; l++)
-        legend(out, &at, chart->layers[l].color, chart->layers[l].name);
+        if (chart->layers[l].y || chart->layers[l].level > 0)
+            legend(out, &at, chart->layers[l].color, chart->layers[l].name);
     buf_text(out, "</svg>\n");
 }
 

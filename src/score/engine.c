@@ -122,12 +122,23 @@ static bool fill_weights(struct engine *engine, struct error *err) {
 
 /* What making a weight takes for a while is taken before the arena is, which is larger. */
 bool engine_start(struct engine *engine, uint64_t arena, struct error *err) {
-    return engine->ops->store_open(engine->device, &engine->state.table, &engine->store, err) &&
-           fill_weights(engine, err) && engine->ops->reserve(engine->store, arena, err);
+    const struct state_table *table = &engine->state.table;
+    struct engine_load *load = &engine->load;
+    double begun = clock_seconds();
+    if (!engine->ops->store_open(engine->device, table, &engine->store, err)) return false;
+    double copied = clock_seconds();
+    if (!fill_weights(engine, err)) return false;
+    *load = (struct engine_load){.copied_bytes = state_class_bytes(table, STATE_MAPPED),
+                                 .made_bytes = state_class_bytes(table, STATE_WEIGHT),
+                                 .copied_seconds = copied - begun,
+                                 .made_seconds = clock_seconds() - copied,
+                                 .done = clock_seconds()};
+    return engine->ops->reserve(engine->store, arena, err);
 }
 
 bool engine_clear(struct engine *engine, int row, struct error *err) {
     struct engine_row zeros;
+    if (engine->ops->clear) return engine->ops->clear(engine->store, row, err);
     if (!engine_row_open(&zeros, engine, row, false, err)) return false;
     if (!zeros.copied) memset(zeros.data, 0, zeros.bytes); /* a copy's pages are zeros */
     bool ok = engine_row_put(&zeros, err);

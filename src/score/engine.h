@@ -10,12 +10,21 @@
 #include "format/peft.h"
 #include "model/build.h"
 
+/* How the weights came to the device, in the last engine_start: those that are read where their file is
+ * mapped, copied to a device with memory of its own; and those that the host made of them. */
+struct engine_load {
+    uint64_t copied_bytes, made_bytes;
+    double copied_seconds, made_seconds;
+    double done; /* on the clock of clock_seconds */
+};
+
 struct engine {
     const struct device_ops *ops;
     struct device *device;     /* borrowed */
     const struct model *model; /* borrowed */
     struct model_state state;
     struct store *store;
+    struct engine_load load;
 };
 
 struct engine_program {

@@ -26,8 +26,8 @@ static bool init_magnitudes(struct engine *engine, struct error *err) {
 }
 
 static bool init_part(struct engine *engine, const struct trained_part *part, uint64_t seed, float *out,
-                      struct error *err) {
-    if (part->kind == PART_WEIGHT) return model_state_make(&engine->state, part->row, out, NULL, err);
+                      struct pool *pool, struct error *err) {
+    if (part->kind == PART_WEIGHT) return model_state_make(&engine->state, part->row, out, pool, err);
     const struct model_config *config = &engine->model->config;
     method_init_a(&engine->state.method, config, seed, part_layer(config, part->of),
                   part_module(config, part->of), out);
@@ -145,17 +145,25 @@ bool engine_init_bytes(const struct engine *engine, uint64_t *out, struct error 
     return true;
 }
 
-bool engine_init_trained(struct engine *engine, uint64_t seed, struct error *err) {
+static bool init_parts(struct engine *engine, uint64_t seed, struct error *err) {
     const struct model_state *state = &engine->state;
-    for (int i = 0; i < state->parts.count; i++) {
+    struct pool *pool = NULL;
+    bool ok = engine_open_pool(engine, &pool, err);
+    for (int i = 0; ok && i < state->parts.count; i++) {
         const struct trained_part *part = &state->list[i];
         if (!is_drawn(engine, part)) continue;
         struct engine_row numbers;
-        if (!engine_row_open(&numbers, engine, part->row, false, err)) return false;
-        bool ok = init_part(engine, part, seed, numbers.data, err) && engine_row_put(&numbers, err);
+        ok = engine_row_open(&numbers, engine, part->row, false, err) &&
+             init_part(engine, part, seed, numbers.data, pool, err) && engine_row_put(&numbers, err);
         engine_row_release(&numbers);
-        if (!ok) return false;
     }
+    pool_close(&pool);
+    return ok;
+}
+
+bool engine_init_trained(struct engine *engine, uint64_t seed, struct error *err) {
+    const struct model_state *state = &engine->state;
+    if (!init_parts(engine, seed, err)) return false;
     return (!method_init_is_made(&state->method) || make_starts(engine, err)) && engine_derive(engine, err) &&
            init_magnitudes(engine, err);
 }

@@ -19,8 +19,7 @@ void run_sample_memory(struct run *run) {
     struct error ignored;
     process_memory(&held);
     uint64_t bytes = held.anonymous;
-    if (run->ops && run->ops->memory) /* of the whole GPU: what other programs hold there counts too */
-        bytes = run->ops->memory(run->device, &own, &ignored) ? own.total - own.available : 0;
+    if (run->ops && run->ops->memory) bytes = run->ops->memory(run->device, &own, &ignored) ? own.held : 0;
     if (bytes > run->highest) run->highest = bytes;
     if (held.mapped > run->mapped) run->mapped = held.mapped;
 }
@@ -363,11 +362,25 @@ static bool note_micro_batch(struct run *run, struct error *err) {
            error_no_memory(err, "train", 0);
 }
 
+/* On a device with memory of its own: how long it took to bring the weights there, and from then to here. */
+static bool tell_upload(struct run *run, struct error *err) {
+    const struct engine_load *load = &run->programs.engine.load;
+    if (!run->ops->memory) return true;
+    double rate = load->copied_seconds > 0 ? (double)load->copied_bytes / load->copied_seconds : 0;
+    return events_emit(&run->events, "upload",
+                       json_pack("{s:I, s:f, s:f, s:I, s:f, s:f}", "bytes", (json_int_t)load->copied_bytes,
+                                 "seconds", load->copied_seconds, "bytes_per_second", rate, "made_bytes",
+                                 (json_int_t)load->made_bytes, "made_seconds", load->made_seconds,
+                                 "ready_seconds", clock_seconds() - load->done),
+                       err);
+}
+
 static bool first_events(struct run *run, struct error *err) {
     json_t *plan = NULL;
     if (!run_plan_json(&run->plan, &run->programs, false, &plan, err)) return false;
     run->events.step = 0;
-    bool ok = events_emit(&run->events, "plan", plan, err) && run_tell_warnings(run, &run->events, err);
+    bool ok = events_emit(&run->events, "plan", plan, err) && tell_upload(run, err) &&
+              run_tell_warnings(run, &run->events, err);
     run->events.step = run->progress.step;
     if (ok && run->resumed)
         ok = events_emit(

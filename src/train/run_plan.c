@@ -15,6 +15,7 @@
 #include "train/recipe_groups.h"
 #include "train/run_choice.h"
 #include "train/run_profile.h"
+#include "train/run_refuse.h"
 
 /* As the setting --recompute says them. */
 static const char *const keep_names[] = {[GRAPH_KEEP_ALL] = "none",
@@ -96,7 +97,7 @@ static uint64_t process_bytes(const struct run_plan *plan, const struct run_prog
 
 static uint64_t sum_of(const struct run_plan *plan) {
     return plan->weights + plan->adapter + plan->gradient + plan->optimizer + plan->activation +
-           plan->workspace + plan->process;
+           plan->workspace + plan->process + plan->context;
 }
 
 const struct engine_program *run_programs_largest(const struct run_programs *programs) {
@@ -110,10 +111,14 @@ const struct engine_program *run_programs_largest(const struct run_programs *pro
 /* What else there is to place: on a device with memory of its own nothing of the process lies there, but the
  * weights do that are otherwise read where their file is mapped. */
 static bool set_bytes(struct run_plan *plan, const struct run_programs *programs, int64_t tokens,
-                      bool own_memory, struct error *err) {
+                      struct error *err) {
     const struct state_table *table = &programs->engine.state.table;
     const struct engine_program *largest = run_programs_largest(programs);
-    if (!engine_init_bytes(&programs->engine, &plan->start, err)) return false;
+    const struct device_ops *ops = programs->engine.ops;
+    struct device_memory own = {0};
+    if (!engine_init_bytes(&programs->engine, &plan->start, err) ||
+        (ops->memory && !ops->memory(programs->engine.device, &own, err)))
+        return false;
     plan->weights = state_class_bytes(table, STATE_WEIGHT);
     plan->adapter = state_class_bytes(table, STATE_TRAINED);
     plan->gradient = state_class_bytes(table, STATE_GRADIENT);
@@ -121,18 +126,18 @@ static bool set_bytes(struct run_plan *plan, const struct run_programs *programs
     plan->activation = largest->plan.arena_bytes;
     plan->workspace = largest->plan.workspace_bytes;
     plan->process = process_bytes(plan, programs, tokens);
-    if (own_memory) {
-        const struct device_ops *ops = programs->engine.ops;
+    if (ops->memory) {
         plan->weights +=
             state_class_bytes(table, STATE_MAPPED) + (ops->store_extra ? ops->store_extra(table) : 0);
         plan->host = plan->process;
         plan->process = 0;
+        plan->context = own.context;
     }
     plan->peak = sum_of(plan);
-    plan->mapped = own_memory ? 0 : programs->engine.model->mapped_bytes;
+    plan->mapped = ops->memory ? 0 : programs->engine.model->mapped_bytes;
     uint64_t offloaded = programs->train.plan.offloaded_bytes + state_offloaded_bytes(table);
-    plan->offloaded = own_memory ? 0 : offloaded;
-    plan->host += own_memory ? offloaded : 0;
+    plan->offloaded = ops->memory ? 0 : offloaded;
+    plan->host += ops->memory ? offloaded : 0;
     plan->parameters = 0;
     const struct op_parts *parts = &programs->engine.state.parts;
     for (int i = 0; i < parts->count; i++) plan->parameters += parts->items[i].rows * parts->items[i].columns;
@@ -241,33 +246,6 @@ static bool choose_compute(const struct recipe *recipe, const struct device_ops 
     return recipe->compute != COMPUTE_AUTO || engine_auto_compute(ops, device, out, err);
 }
 
-/* `offloaded`: the peak with activations in a file; 0: that is no way out. */
-static bool refuse_memory(const struct run_plan *smallest, uint64_t offloaded,
-                          const struct run_choice *choice, uint64_t budget, const char *source,
-                          struct error *err) {
-    char need[32], have[32], rest[32];
-    uint64_t fixed =
-        smallest->weights + smallest->adapter + smallest->gradient + smallest->optimizer + smallest->process;
-    error_set(err, ERROR_MEMORY, "train", "the run needs %s, %s is %s", text_bytes(smallest->peak, need),
-              source, text_bytes(budget, have));
-    error_why(err,
-              "%s of it are weights, adapter, optimizer and the process; the longest example has %lld tokens",
-              text_bytes(fixed, rest), (long long)choice->tokens);
-    if (offloaded && offloaded <= budget)
-        return error_fix(err, "Try --recompute offload (%s), or --memory %lluMiB.",
-                         text_bytes(offloaded, rest), (unsigned long long)(smallest->peak >> 20) + 1);
-    if (fixed >= budget)
-        return error_fix(err, "Give at least --memory %lluMiB, or a smaller --lora-rank.",
-                         (unsigned long long)(smallest->peak >> 20) + 1);
-    double per_token = (double)(smallest->activation + 1) / (double)choice->tokens;
-    double left = (double)budget - (double)fixed - (double)smallest->workspace;
-    int64_t fits = left > 0 ? (int64_t)(left / per_token * 0.95) : 0;
-    if (fits >= 16)
-        return error_fix(err, "Try --max-length %lld, or --memory %lluMiB.", (long long)fits,
-                         (unsigned long long)(smallest->peak >> 20) + 1);
-    return error_fix(err, "Give at least --memory %lluMiB.", (unsigned long long)(smallest->peak >> 20) + 1);
-}
-
 static bool resolve(struct recipe *recipe, const struct run_plan *plan, const char *reason,
                     struct error *err) {
     if (recipe->compute == COMPUTE_AUTO &&
@@ -293,14 +271,14 @@ static bool resolve(struct recipe *recipe, const struct run_plan *plan, const ch
            recipe_resolve(recipe, "frozen-weights", plan->decoded ? "decoded" : "stored", reason, err);
 }
 
-/* Bytes that the run may take, and who says so. Without --memory: what is free, less a margin of a tenth for
- * what else the machine does; on a GPU, of a fiftieth for what its libraries take later. */
+/* Bytes that the run may take, and who says so. Without --memory: what is free or held by this process, less
+ * a margin: a tenth for what else the machine does, on a GPU 256 MiB. */
 static bool memory_budget(const struct recipe *recipe, const struct device_ops *ops, struct device *device,
                           uint64_t held, uint64_t *budget, const char **source, struct error *err) {
     struct device_memory own = {0};
     if (ops->memory && !ops->memory(device, &own, err)) return false;
-    uint64_t available = ops->memory ? own.available : process_memory_available() + held;
-    uint64_t margin = ops->memory ? own.total / 50 : available / 10;
+    uint64_t available = ops->memory ? own.available + own.held : process_memory_available() + held;
+    uint64_t margin = ops->memory ? (uint64_t)256 << 20 : available / 10;
     /* The processes of a run share the machine's memory, and what --memory says of it. */
     uint64_t sharing = ops->memory ? 1 : (uint64_t)recipe_ranks(recipe);
     *budget = recipe->memory       ? recipe->memory
@@ -340,7 +318,7 @@ static bool weigh(struct scales *scales, struct run_choice *choice, struct error
     if (!plan_programs(&programs, choice, recipe, scales->inputs, scales->compute, scales->ops,
                        scales->device, err))
         return false;
-    bool ok = set_bytes(&plan, &programs, choice->tokens, scales->ops->memory != NULL, err) &&
+    bool ok = set_bytes(&plan, &programs, choice->tokens, err) &&
               run_choice_cost(choice, &programs.engine, &programs.train, scales->compute,
                               &scales->inputs->train, recipe_own_batch(recipe), err);
     run_programs_release(&programs);
@@ -384,23 +362,16 @@ static bool weigh_choices(struct scales *scales, struct run_choices *choices, st
     return add_fewer_layers(scales, choices, err);
 }
 
-/* Refuses the run, naming what would fit. */
-static bool refuse_all(const struct scales *scales, const struct run_choice *last, const char *source,
-                       struct error *err) {
-    const struct device_ops *ops = scales->ops;
-    struct run_plan offloaded = {0};
-    struct run_choice way = {
-        .keep = GRAPH_KEEP_OFFLOADED, .span = 1, .tokens = run_plan_longest(scales->inputs)};
-    if (scales->recipe->recompute == RECOMPUTE_AUTO && ops->offload == OFFLOAD_TO_FILE) {
-        struct run_programs programs;
-        if (!plan_programs(&programs, &way, scales->recipe, scales->inputs, scales->compute, ops,
-                           scales->device, err))
-            return false;
-        bool told = set_bytes(&offloaded, &programs, way.tokens, ops->memory != NULL, err);
-        run_programs_release(&programs);
-        if (!told) return false;
-    }
-    return refuse_memory(&scales->smallest, offloaded.peak, last, scales->budget, source, err);
+uint64_t run_plan_peak(const struct run_choice *choice, const struct recipe *recipe,
+                       const struct inputs *inputs, enum dtype compute, const struct device_ops *ops,
+                       struct device *device) {
+    struct run_programs programs;
+    struct run_plan plan = {0};
+    struct error ignored; /* it is only no way then */
+    if (!plan_programs(&programs, choice, recipe, inputs, compute, ops, device, &ignored)) return 0;
+    if (!set_bytes(&plan, &programs, choice->tokens, &ignored)) plan.peak = 0;
+    run_programs_release(&programs);
+    return plan.peak;
 }
 
 bool run_plan_build(struct run_plan *out, struct run_programs *programs, struct recipe *recipe,
@@ -411,7 +382,6 @@ bool run_plan_build(struct run_plan *out, struct run_programs *programs, struct 
     struct scales scales = {.recipe = recipe, .inputs = inputs, .ops = ops, .device = device};
     char reason[96], amount[32];
     const char *source;
-    bool own_memory = ops->memory != NULL;
     process_memory(&held);
     memset(out, 0, sizeof *out);
     run_choices_list(&choices, recipe, inputs, run_plan_longest(inputs), ops);
@@ -420,9 +390,11 @@ bool run_plan_build(struct run_plan *out, struct run_programs *programs, struct 
         !weigh_choices(&scales, &choices, err))
         return false;
     const struct run_choice *best = run_choices_best(&choices);
-    if (!best) return refuse_all(&scales, &choices.items[choices.count - 1], source, err);
+    if (!best)
+        return run_refuse(&scales.smallest, &choices.items[choices.count - 1], scales.budget, source, recipe,
+                          inputs, scales.compute, ops, device, err);
     if (!plan_programs(programs, best, recipe, inputs, scales.compute, ops, device, err)) return false;
-    if (!set_bytes(out, programs, best->tokens, own_memory, err)) {
+    if (!set_bytes(out, programs, best->tokens, err)) {
         run_programs_release(programs);
         return false;
     }
@@ -477,6 +449,7 @@ bool run_plan_json(const struct run_plan *plan, const struct run_programs *progr
                 {"activation_bytes", plan->activation},
                 {"workspace_bytes", plan->workspace},
                 {"process_bytes", plan->process},
+                {"context_bytes", plan->context},
                 {"start_bytes", plan->start},
                 {"peak_bytes", plan->peak},
                 {"mapped_bytes", plan->mapped},

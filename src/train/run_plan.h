@@ -15,8 +15,9 @@ struct run_plan {
     int span;           /* layers that are computed again together */
     int64_t piece_rows; /* 0: all tokens at once */
     int64_t micro_batch_tokens, segments;
-    /* Bytes; peak is the sum of the first seven. */
-    uint64_t weights, adapter, gradient, optimizer, activation, workspace, process, peak;
+    /* Bytes; peak is the sum of the first eight. On a device with memory of its own it is of that device:
+     * process is then 0, and host has it; elsewhere context is. */
+    uint64_t weights, adapter, gradient, optimizer, activation, workspace, process, context, peak;
     uint64_t mapped, host, offloaded;
     uint64_t start; /* what making the adapter's start takes meanwhile; counted in process where it is more
                        than a copy for saving */
@@ -44,6 +45,11 @@ bool run_plan_build(struct run_plan *out, struct run_programs *programs, struct 
  * arena must not grow. After a failure the run cannot go on. */
 bool run_plan_resize(struct run_plan *plan, struct run_programs *programs, const struct recipe *recipe,
                      int64_t tokens, struct error *err);
+/* The peak of the run in one of its ways; 0 where it cannot run so. */
+struct run_choice;
+uint64_t run_plan_peak(const struct run_choice *choice, const struct recipe *recipe,
+                       const struct inputs *inputs, enum dtype compute, const struct device_ops *ops,
+                       struct device *device);
 /* Tokens of the longest example: a micro-batch holds at least these. */
 int64_t run_plan_longest(const struct inputs *inputs);
 /* The program that needs the largest arena. */

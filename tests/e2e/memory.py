@@ -49,7 +49,7 @@ def a_comparison_has_a_row_for_each_way_and_the_measured_peak_of_its_run():
     # The tiny model's types do not suit every method; such a row says why.
     assert all(row["fits"] if row["method"] == "lora" else row["fits"] or row["why"] for row in rows), rows
     for row in filter(lambda row: row["fits"], rows):
-        parts = [row[f"{k}_bytes"] for k in ("weights", "adapter", "gradient", "optimizer", "activation", "workspace", "process")]
+        parts = [row[f"{k}_bytes"] for k in ("weights", "adapter", "gradient", "optimizer", "activation", "workspace", "process", "context")]
         assert row["peak_bytes"] == sum(parts) and row["trainable_parameters"] > 0 and row["seconds"] > 0, row
     peak = max(e["memory_bytes"] for e in events("block", "step"))
     measured = [(row["method"], row["recompute"], row["measured_peak_bytes"]) for row in rows if "run" in row]

@@ -15,7 +15,7 @@ strip "$folder"/bin/*
 ldd "$folder"/bin/* | sed -n 's/.*=> \(\/[^ ]*\) .*/\1/p' | grep -E 'jansson|pcre2|utf8proc|fyaml|xxhash|cmocka' | sort -u |
     xargs -I{} cp -L {} "$folder/lib/"
 cp -r "$here/../golden/data" "$here/../golden/variants" "$here/../golden/full" "$folder/tests/golden/"
-cp "$here/run_all.sh" "$here/make_model.py" "$here/../perf/trace_table.py" "$here/run_line.py" "$folder/"
+cp "$here/run_all.sh" "$here/make_model.py" "$here/../perf/trace_table.py" "$here/run_line.py" "$here/plan_line.py" "$folder/"
 cp -r "$here/../perf" "$folder/tests/"
 cp "$here/../golden/hundred_losses.py" "$folder/tests/golden/"
 ln -sfn .. "$folder/tests/gpu" # where the scripts of perf/gpu look for make_model.py

@@ -7,7 +7,7 @@ folder=$(cd "$1" && pwd)
 mkdir -p "$2"
 out=$(cd "$2" && pwd)
 shift 2
-stages=${*:-machine ops golden tiny losses offload smollm2 speed methods trace floor decode large two sanitizer races}
+stages=${*:-machine ops golden tiny losses offload smollm2 speed methods memory errors trace floor decode large two sanitizer races}
 work=${HONE_GPU_WORK:-/tmp/hone-gpu}
 mkdir -p "$work"
 export PATH="$folder/bin:$PATH" LD_LIBRARY_PATH="$folder/lib:${LD_LIBRARY_PATH-}" HONE_TEST_DATA="$folder/tests"
@@ -159,6 +159,81 @@ methods() {
     loss_of "$work/run-1b" "1b dora"
 }
 
+# Bytes a second of a copy from page-locked memory.
+copy_rate() {
+    python3 - <<END
+import time, torch
+host, there = torch.empty(1 << 30, dtype=torch.uint8, pin_memory=True), torch.empty(1 << 30, dtype=torch.uint8, device="cuda")
+def rate():
+    begin = time.time()
+    there.copy_(host)
+    torch.cuda.synchronize()
+    return host.numel() / (time.time() - begin)
+print(max(rate() for _ in range(3)))
+END
+}
+
+# What a run takes of the GPU beside its plan; how fast its weights come there, and how soon the first step.
+memory() {
+    set -e
+    one_b
+    rate=$(copy_rate)
+    echo "RESULT a copy from page-locked memory: $rate bytes a second"
+    look() { # NAME ROWS RECOMPUTE [flags]; the rate counts where no weight is made on the way
+        name=$1 rows=$2 recompute=$3
+        shift 3
+        train 1b "$rows" "$recompute" 6 --save-every 100 "$@" >/dev/null
+        python3 "$folder/plan_line.py" "$work/run-1b" "1b $name" $fast
+    }
+    fast=$rate
+    look "lora none" 8 none
+    look "lora selective" 8 selective
+    look "lora block" 2 block
+    look "lora offload" 2 offload --offload-optimizer
+    look dora 2 block --method dora
+    fast=
+    look nf4 2 block --method qlora
+    look fp8 2 block --compute fp8
+    rm -rf "$work/run-1b"
+    hone train --device cuda --memory 4GiB --model "$work/1b" --data "$work/1b/rows.jsonl" --max-length 2048 --batch-size 8 --max-steps 4 --save-every 100 \
+        --output "$work/run-1b" >/dev/null
+    python3 "$folder/plan_line.py" "$work/run-1b" "1b --memory 4GiB"
+    [ -f "$work/135m/rows.jsonl" ] || python3 "$folder/make_model.py" smollm2-135m "$work/135m" 100
+    rm -rf "$work/run-135m"
+    hone train --device cuda --method full --model "$work/135m" --data "$work/135m/rows.jsonl" --max-length 2048 --batch-size 8 --max-steps 4 --keep 1 \
+        --save-every 100 --output "$work/run-135m" >/dev/null
+    python3 "$folder/plan_line.py" "$work/run-135m" "135m full"
+}
+
+# One sentence and the right status where a GPU cannot be opened or is full, and nothing left behind.
+errors() {
+    set -e
+    one_b
+    expect() { # STATUS WORDS FLAGS…
+        wanted=$1 words=$2 got=0
+        shift 2
+        rm -rf "$work/run-error"
+        hone train --model "$work/1b" --data "$work/1b/rows.jsonl" --max-length 2048 --batch-size 8 --output "$work/run-error" "$@" 2>"$work/said" >/dev/null || got=$?
+        cat "$work/said"
+        [ $got = "$wanted" ] && [ "$(grep -c . "$work/said")" = 1 ] && grep -q "$words" "$work/said" && [ ! -e "$work/run-error" ] || { echo "status $got, expected $wanted and \"$words\""; exit 1; }
+    }
+    expect 2 'there is no GPU 7' --device cuda:7
+    expect 2 'no device "cuda:-1"' --device cuda:-1
+    expect 2 'no device "cuda:x"' --device cuda:x
+    expect 4 'base-type nf4' --device cuda --memory 1GiB
+    for left in 1500 100; do
+        python3 -c "import time, torch; x = torch.empty(torch.cuda.mem_get_info()[0] - $left * 2**20, dtype=torch.uint8, device='cuda'); print('held', flush=True); time.sleep(60)" >"$work/held" &
+        holder=$!
+        until [ -s "$work/held" ]; do sleep 0.1; done
+        expect 4 . --device cuda
+        expect 4 . --device cuda --memory 20GiB
+        kill $holder
+        wait $holder || true
+        : >"$work/held"
+    done
+    echo "RESULT each refused in one sentence"
+}
+
 trace() {
     set -e
     one_b
@@ -217,7 +292,7 @@ if [ "${HONE_GPU_STAGE-}" ]; then
     "$HONE_GPU_STAGE"
     exit $?
 fi
-for name in machine ops golden tiny losses offload smollm2 speed methods trace decode floor large two sanitizer races; do
+for name in machine ops golden tiny losses offload smollm2 speed methods memory errors trace decode floor large two sanitizer races; do
     case $name in ops | sanitizer | races | speed | smollm2 | floor) limit=150 ;; two | large) limit=250 ;; *) limit=100 ;; esac
     tail_bytes=2500
     [ $name = trace ] && tail_bytes=7000

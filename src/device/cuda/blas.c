@@ -278,7 +278,9 @@ bool blas_product(struct blas *b, const struct product *p, void *workspace, cuda
     cublasStatus_t status = b->matmul(b->handle, c->product, &p->alpha, p->w, c->w, p->x, c->x, &p->beta,
                                       p->addend ? p->addend : p->y.data, c->y, p->y.data, c->y, &c->algorithm,
                                       workspace, blas_workspace, stream);
-    return status == CUBLAS_STATUS_SUCCESS ||
+    if (status == CUBLAS_STATUS_SUCCESS) return true;
+    /* The library only says that it could not; the runtime says why. */
+    return cuda_check(cudaGetLastError(), "multiply", err) &&
            error_set(err, ERROR_FAILED, "cuda", "a product of %lld x %lld x %lld failed (status %d)",
                      (long long)p->m, (long long)p->n, (long long)p->k, (int)status);
 }

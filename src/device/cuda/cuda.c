@@ -11,43 +11,17 @@
 #include "base/mem.h"
 #include "device/cuda/blas.h"
 #include "device/cuda/fp8.h"
+#include "device/cuda/usage.h"
 
 enum { least_major = 8 }; /* compute capability: bf16 on tensor cores */
-
-bool cuda_check(cudaError_t status, const char *doing, struct error *err) {
-    if (status == cudaSuccess) return true;
-    error_set(err, status == cudaErrorMemoryAllocation ? ERROR_MEMORY : ERROR_FAILED, "cuda", "cannot %s: %s",
-              doing, cudaGetErrorString(status));
-    if (status == cudaErrorInsufficientDriver)
-        return error_fix(err,
-                         "Install NVIDIA's driver 580 or later: apt install nvidia-driver-580 (Ubuntu) or "
-                         "nvidia-driver (Debian).");
-    return false;
-}
 
 bool cuda_wait(struct device *device, struct error *err) {
     return cuda_check(cudaStreamSynchronize(device->stream), "finish the work on the GPU", err);
 }
 
-static bool count_devices(int *count, struct error *err) {
-    cudaError_t status = cudaGetDeviceCount(count);
-    if (status == cudaErrorInsufficientDriver || status == cudaErrorStubLibrary) {
-        error_set(err, ERROR_FAILED, "cuda",
-                  "NVIDIA's driver (libcuda.so.1) is missing, or too old for CUDA %d", CUDART_VERSION / 1000);
-        return error_fix(
-            err, "Install driver 580 or later: apt install nvidia-driver-580 (Ubuntu) or nvidia-driver "
-                 "(Debian), and restart.");
-    }
-    if (status == cudaErrorNoDevice || (status == cudaSuccess && *count < 1)) {
-        error_set(err, ERROR_FAILED, "cuda", "there is no NVIDIA GPU that this process can see");
-        return error_fix(err, "Look at nvidia-smi and at CUDA_VISIBLE_DEVICES.");
-    }
-    return cuda_check(status, "look for GPUs", err);
-}
-
 static bool cuda_present(struct error *err) {
     int count;
-    return count_devices(&count, err);
+    return cuda_count(&count, err);
 }
 
 /* "cuda:2" → 2; "cuda", "auto" and NULL → 0. */
@@ -104,6 +78,7 @@ static void cuda_close(struct device **handle) {
     if (!device) return;
     collect_close(&device->collect);
     blas_close(&device->blas);
+    usage_close(&device->usage);
     if (device->stream) cudaStreamDestroy(device->stream);
     mem_free(device);
     *handle = NULL;
@@ -112,15 +87,18 @@ static void cuda_close(struct device **handle) {
 static bool cuda_open(struct device **out, const struct device_options *options, struct error *err) {
     int count, index;
     *out = NULL;
-    if (!count_devices(&count, err) || !index_of(options ? options->name : NULL, count, &index, err))
+    if (!cuda_count(&count, err) || !index_of(options ? options->name : NULL, count, &index, err))
         return false;
     struct device *device = mem_calloc(1, sizeof *device);
     if (!device) return error_no_memory(err, "cuda", sizeof *device);
     device->index = index;
     bool ok =
-        describe_gpu(device, err) && cuda_check(cudaSetDevice(index), "open the GPU", err) &&
+        describe_gpu(device, err) &&
+        ((device->usage = usage_open(index, device->total)) || error_no_memory(err, "cuda", 0)) &&
+        cuda_check(cudaSetDevice(index), "open the GPU", err) &&
         cuda_check(cudaStreamCreateWithFlags(&device->stream, cudaStreamNonBlocking), "open the GPU", err) &&
         blas_open(&device->blas, options && options->tf32, err);
+    if (ok) usage_begin(device->usage);
     if (!ok) cuda_close(&device);
     *out = device;
     return ok;
@@ -128,9 +106,11 @@ static bool cuda_open(struct device **out, const struct device_options *options,
 
 static bool cuda_memory(struct device *device, struct device_memory *out, struct error *err) {
     size_t available, total;
-    (void)device;
     if (!cuda_check(cudaMemGetInfo(&available, &total), "ask for the GPU's memory", err)) return false;
-    *out = (struct device_memory){.total = total, .available = available};
+    *out = (struct device_memory){.total = total,
+                                  .available = available,
+                                  .held = usage_now(device->usage),
+                                  .context = usage_context(device->usage)};
     return true;
 }
 
@@ -160,6 +140,7 @@ const struct device_ops hone_device = {
     .reserve = cuda_reserve,
     .upload = cuda_upload,
     .download = cuda_download,
+    .clear = cuda_clear,
     .compile = cuda_compile,
     .run = cuda_run,
     .finish = cuda_finish,

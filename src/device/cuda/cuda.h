@@ -10,11 +10,14 @@
 
 struct blas;
 struct collect;
+struct upload;
+struct usage;
 
 struct device {
     int index;
     cudaStream_t stream;
     struct blas *blas;
+    struct usage *usage;     /* what this process takes of the GPU's memory */
     struct collect *collect; /* of the GPUs of a shared run; NULL: there are none, or no NCCL */
     char name[128];
     int major, minor, processors;
@@ -33,8 +36,11 @@ struct store {
                             write them over the bus; or NULL */
     unsigned char *arena; /* shared by the programs over this store */
     uint64_t arena_bytes;
+    struct upload *upload; /* while the store is filled; NULL afterwards */
 };
 
+/* errors.c: how many GPUs there are; false where there is no driver, an old one, or no GPU. */
+bool cuda_count(int *count, struct error *err);
 /* False with *err filled from a failed call. `doing` is a verb phrase: "allocate 3 GiB". */
 bool cuda_check(cudaError_t status, const char *doing, struct error *err);
 /* Waits for all that the stream was given. */
@@ -65,6 +71,7 @@ void cuda_store_close(struct store **store);
 bool cuda_reserve(struct store *store, uint64_t bytes, struct error *err);
 bool cuda_upload(struct store *store, int row, const void *data, size_t bytes, struct error *err);
 bool cuda_download(struct store *store, int row, void *data, size_t bytes, struct error *err);
+bool cuda_clear(struct store *store, int row, struct error *err);
 bool cuda_allocate(void **out, uint64_t bytes, const char *what, struct error *err);
 
 /* What one node of a program is given in one run. */

@@ -8,6 +8,7 @@
 #include "device/cuda/cuda.h"
 #include "device/cuda/fp8.h"
 #include "device/cuda/offload.h"
+#include "device/cuda/upload.h"
 
 bool cuda_allocate(void **out, uint64_t bytes, const char *what, struct error *err) {
     char text[32];
@@ -79,54 +80,91 @@ uint64_t cuda_store_extra(const struct state_table *table) {
     return extra;
 }
 
-/* A weight as it is stored elsewhere, to its codes here; waits, since the copy is given back. */
-static bool fill_fp8(struct store *store, int index, const void *from, size_t bytes, struct error *err) {
+/* The first `bytes` of a row, as the host has them and where they lie here; whole rows of the matrix where it
+ * is padded. */
+static struct upload_range range_of(const struct store *store, int row, const void *from, size_t bytes) {
+    const struct state_row *r = &store->table->rows[row];
+    struct upload_range range = {
+        .from = from, .to = store->data[row], .rows = 1, .width = bytes, .pitch = bytes};
+    if (!store->pad || !cuda_is_padded(store->table, row)) return range;
+    range.width = (size_t)r->dim[1] * 2;
+    range.pitch = range.width + (size_t)store->pad * 2;
+    range.rows = bytes / range.width;
+    return range;
+}
+
+/* One row may be longer than the pitch of a copy of several can be. */
+static bool copy_rows(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width,
+                      size_t rows, struct store *store, struct error *err) {
+    cudaStream_t stream = store->device->stream;
+    cudaError_t status =
+        rows == 1 ? cudaMemcpyAsync(to, from, width, cudaMemcpyDefault, stream)
+                  : cudaMemcpy2DAsync(to, to_pitch, from, from_pitch, width, rows, cudaMemcpyDefault, stream);
+    return cuda_check(status, "copy between GPU and host", err);
+}
+
+/* Little is copied by the driver, much by threads; the sources have been read when it returns. */
+static bool send_ranges(struct store *store, const struct upload_range *ranges, size_t count,
+                        struct error *err) {
+    static const size_t worth = (size_t)64 << 20; /* bytes for which threads are started */
+    struct upload *upload = store->upload;
+    size_t bytes = 0;
+    for (size_t i = 0; i < count; i++) bytes += ranges[i].rows * ranges[i].width;
+    if (!upload && bytes >= worth && !upload_open(&upload, store->device, err)) return false;
+    bool ok = true;
+    if (upload) ok = upload_copy(upload, ranges, count, err);
+    for (size_t i = 0; ok && !upload && i < count; i++)
+        ok = copy_rows(ranges[i].to, ranges[i].pitch, ranges[i].from, ranges[i].width, ranges[i].width,
+                       ranges[i].rows, store, err);
+    if (upload != store->upload) upload_close(&upload);
+    return ok && (store->upload || cuda_wait(store->device, err));
+}
+
+/* A weight as it is stored elsewhere, by way of `scratch` of as many bytes, to its codes here. */
+static bool fill_fp8(struct store *store, int index, const void *from, void *scratch, struct error *err) {
     const struct state_row *row = &store->table->rows[index];
-    struct operand operand = {
-        .dtype = row->dtype, .rank = 2, .dim = {row->dim[0], row->dim[1]}, .stride = row->dim[1]};
+    struct operand operand = {.data = scratch,
+                              .dtype = row->dtype,
+                              .rank = 2,
+                              .dim = {row->dim[0], row->dim[1]},
+                              .stride = row->dim[1]};
     struct fp8_weight to = fp8_weight_at(store->data[index], row->dim[0], row->dim[1], store->fp8_pad);
-    if (bytes != row->bytes)
-        return error_set(err, ERROR_INTERNAL, "store", "row %d is filled in one piece", index);
-    if (!cuda_allocate(&operand.data, bytes, "a weight as it is stored", err)) return false;
-    bool ok =
-        cuda_check(cudaMemcpyAsync(operand.data, from, bytes, cudaMemcpyHostToDevice, store->device->stream),
-                   "copy to the GPU", err);
+    size_t bytes = (size_t)row->bytes;
+    const struct upload_range range = {from, scratch, 1, bytes, bytes};
     struct matrix matrix = matrix_of(&operand);
-    if (ok) cuda_fp8_weight(&to, &matrix, row->dim[0], row->dim[1], store->device->stream);
-    ok = ok && cuda_check(cudaGetLastError(), "round weights to fp8", err) && cuda_wait(store->device, err);
-    cudaFree(operand.data);
+    if (!send_ranges(store, &range, 1, err)) return false;
+    cuda_fp8_weight(&to, &matrix, row->dim[0], row->dim[1], store->device->stream);
+    return cuda_check(cudaGetLastError(), "round weights to fp8", err);
+}
+
+/* Each after the other has been rounded, which the stream's order sees to. */
+static bool fill_mapped_fp8(struct store *store, struct error *err) {
+    const struct state_row *rows = store->table->rows;
+    uint64_t most = 0;
+    void *scratch;
+    for (int i = 0; i < store->rows; i++)
+        if (rows[i].class == STATE_MAPPED && rows[i].fp8 && rows[i].bytes > most) most = rows[i].bytes;
+    if (!most) return true;
+    bool ok = cuda_allocate(&scratch, most, "a weight as it is stored", err);
+    for (int i = 0; ok && i < store->rows; i++)
+        if (rows[i].class == STATE_MAPPED && rows[i].fp8)
+            ok = fill_fp8(store, i, rows[i].mapped, scratch, err);
+    ok = ok && cuda_wait(store->device, err);
+    cudaFree(scratch);
     return ok;
 }
 
-/* Copies `bytes` from the beginning of a row, in or out; whole rows of the matrix where it is padded. */
-static bool copy_row(struct store *store, int row, void *to, const void *from, size_t bytes,
-                     enum cudaMemcpyKind kind, struct error *err) {
-    const struct state_row *r = &store->table->rows[row];
-    cudaStream_t stream = store->device->stream;
-    bool in = kind == cudaMemcpyHostToDevice;
-    bool offloaded = state_is_offloaded(store->table, row);
-    const char *doing = in ? "copy to the GPU" : "copy from the GPU";
-    if (r->fp8)
-        return in ? fill_fp8(store, row, from, bytes, err)
-                  : error_set(err, ERROR_INTERNAL, "store", "row %d is kept in fp8 alone", row);
-    if (!store->pad || !cuda_is_padded(store->table, row))
-        return cuda_check(cudaMemcpyAsync(to, from, bytes, offloaded ? cudaMemcpyHostToHost : kind, stream),
-                          doing, err);
-    size_t width = (size_t)r->dim[1] * 2, wide = width + (size_t)store->pad * 2;
-    return cuda_check(
-        cudaMemcpy2DAsync(to, in ? wide : width, from, in ? width : wide, width, bytes / width, kind, stream),
-        doing, err);
-}
-
 static bool fill_mapped(struct store *store, struct error *err) {
-    bool ok = true;
-    for (int i = 0; ok && i < store->rows; i++) {
-        const struct state_row *row = &store->table->rows[i];
-        if (row->class == STATE_MAPPED)
-            ok = copy_row(store, i, store->data[i], row->mapped, (size_t)row->bytes, cudaMemcpyHostToDevice,
-                          err);
-    }
-    return ok && cuda_wait(store->device, err);
+    const struct state_row *rows = store->table->rows;
+    struct upload_range *ranges = mem_array((size_t)store->rows + 1, sizeof *ranges);
+    size_t count = 0;
+    if (!ranges) return error_no_memory(err, "store", (size_t)store->rows * sizeof *ranges);
+    for (int i = 0; i < store->rows; i++)
+        if (rows[i].class == STATE_MAPPED && !rows[i].fp8)
+            ranges[count++] = range_of(store, i, rows[i].mapped, (size_t)rows[i].bytes);
+    bool ok = send_ranges(store, ranges, count, err);
+    mem_free(ranges);
+    return ok && fill_mapped_fp8(store, err) && cuda_wait(store->device, err);
 }
 
 /* Bytes on the device and, of what is offloaded, on the host. */
@@ -179,7 +217,7 @@ bool cuda_store_open(struct device *device, const struct state_table *table, str
     store->pad = cuda_pad(rank);
     store->fp8_pad = fp8_pad(rank);
     bool ok = (store->data || error_no_memory(err, "store", 0)) && open_blocks(store, rank, err) &&
-              fill_mapped(store, err);
+              upload_open(&store->upload, device, err) && fill_mapped(store, err);
     if (!ok) cuda_store_close(&store);
     *out = store;
     return ok;
@@ -188,6 +226,7 @@ bool cuda_store_open(struct device *device, const struct state_table *table, str
 void cuda_store_close(struct store **handle) {
     struct store *store = *handle;
     if (!store) return;
+    upload_close(&store->upload);
     cudaFree(store->block);
     cudaFreeHost(store->host);
     cudaFree(store->arena);
@@ -197,6 +236,7 @@ void cuda_store_close(struct store **handle) {
 }
 
 bool cuda_reserve(struct store *store, uint64_t bytes, struct error *err) {
+    upload_close(&store->upload);
     bytes += 256; /* the workspace behind a program's values is aligned to as many */
     if (bytes <= store->arena_bytes) return true;
     cudaFree(store->arena);
@@ -211,14 +251,43 @@ static bool row_range(const struct store *store, int row, size_t bytes, struct e
     return error_set(err, ERROR_INTERNAL, "store", "row %d has no %zu bytes", row, bytes);
 }
 
+static bool upload_fp8(struct store *store, int row, const void *data, size_t bytes, struct error *err) {
+    void *scratch;
+    if (bytes != store->table->rows[row].bytes)
+        return error_set(err, ERROR_INTERNAL, "store", "row %d is filled in one piece", row);
+    bool ok = cuda_allocate(&scratch, bytes, "a weight as it is stored", err) &&
+              fill_fp8(store, row, data, scratch, err) && cuda_wait(store->device, err);
+    cudaFree(scratch);
+    return ok;
+}
+
 bool cuda_upload(struct store *store, int row, const void *data, size_t bytes, struct error *err) {
-    return row_range(store, row, bytes, err) &&
-           copy_row(store, row, store->data[row], data, bytes, cudaMemcpyHostToDevice, err) &&
-           cuda_wait(store->device, err);
+    if (!row_range(store, row, bytes, err)) return false;
+    if (store->table->rows[row].fp8) return upload_fp8(store, row, data, bytes, err);
+    if (state_is_offloaded(store->table, row)) {
+        if (!cuda_wait(store->device, err)) return false; /* it may be in use */
+        memcpy(store->data[row], data, bytes);
+        return true;
+    }
+    const struct upload_range range = range_of(store, row, data, bytes);
+    return send_ranges(store, &range, 1, err);
 }
 
 bool cuda_download(struct store *store, int row, void *data, size_t bytes, struct error *err) {
-    return row_range(store, row, bytes, err) &&
-           copy_row(store, row, data, store->data[row], bytes, cudaMemcpyDeviceToHost, err) &&
+    if (!row_range(store, row, bytes, err)) return false;
+    if (store->table->rows[row].fp8)
+        return error_set(err, ERROR_INTERNAL, "store", "row %d is kept in fp8 alone", row);
+    const struct upload_range range = range_of(store, row, data, bytes);
+    return copy_rows(data, range.width, range.to, range.pitch, range.width, range.rows, store, err) &&
            cuda_wait(store->device, err);
+}
+
+bool cuda_clear(struct store *store, int row, struct error *err) {
+    size_t bytes = (size_t)store->table->rows[row].bytes;
+    if (!state_is_offloaded(store->table, row))
+        return cuda_check(cudaMemsetAsync(store->data[row], 0, bytes, store->device->stream), "clear memory",
+                          err);
+    if (!cuda_wait(store->device, err)) return false;
+    memset(store->data[row], 0, bytes);
+    return true;
 }

@@ -1,5 +1,6 @@
 /* A plan on the device: its nodes in order, each a few launches on the stream. A run returns without waiting.
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -318,10 +319,11 @@ static bool run_node(struct run *run, int n, struct error *err) {
         return offload_copy(program->offload, n, &calls[0].out[0], &calls[0].in[0], err);
     if (count > 1 && !fp8_join(calls, count, err)) return false;
     if (count == 1 && !program->kernels[n]->run(&calls[0], err)) return false;
-    cudaError_t status = cudaGetLastError();
-    return status == cudaSuccess ||
-           error_set(err, ERROR_FAILED, "cuda", "the operation %s failed: %s",
-                     op_row(program->plan->graph->nodes[n].op)->name, cudaGetErrorString(status));
+    cudaError_t status = cudaGetLastError(); /* of this launch, or of what was still running */
+    char doing[64];
+    if (status == cudaSuccess) return true;
+    snprintf(doing, sizeof doing, "go on with %s", op_row(program->plan->graph->nodes[n].op)->name);
+    return cuda_check(status, doing, err);
 }
 
 /* What nodes have left for later ones is of the rows that they were run for. */
