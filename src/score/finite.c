@@ -59,17 +59,20 @@ static bool look_at_row(const struct watch *w, int row, bool *bad, double *numbe
     return true;
 }
 
-/* `piece`: rows of tokens that were just written, `whole`: the last ones. What is known outside a loop is
- * looked at when all of it is there. */
-static bool look_at_transient(const struct watch *w, int id, int64_t piece, bool whole, bool *bad,
+/* What lives in a loop has `rows` rows; of other values with rows of tokens, those up to these are there. */
+static bool look_at_transient(const struct watch *w, int id, int64_t first, int64_t rows, bool *bad,
                               double *number, struct error *err) {
     const struct graph *graph = &w->program->built.graph;
     const struct value *value = &graph->values[id];
-    int64_t rows = value->loop ? piece : op_count(value, w->counts), planned = graph_room(graph, value);
+    int64_t planned = graph_room(graph, value);
+    if (value->count != COUNT_TOKENS)
+        rows = op_count(value, w->counts);
+    else if (!value->loop)
+        rows += first;
     size_t bytes =
         planned > 0 ? (size_t)(w->program->plan.bytes[id] / (uint64_t)planned * (uint64_t)rows) : 0;
     *bad = false;
-    if (w->program->plan.offset[id] == UINT64_MAX || !bytes || (!value->loop && !whole)) return true;
+    if (w->program->plan.offset[id] == UINT64_MAX || !bytes) return true;
     if (!w->engine->ops->read(w->program->program, id, w->copy, bytes, err)) return false;
     *bad = find_number(w->copy, value->dtype, elements_of(value->dim, value->rank, rows), number);
     return true;
@@ -107,13 +110,12 @@ static bool note(const struct watch *w, const struct node *node, int id, double 
 
 static bool look_after(void *user, int index, int64_t first, int64_t rows, struct error *err) {
     const struct watch *w = user;
-    bool whole = first + rows == w->counts[COUNT_TOKENS];
     const struct node *node = &w->program->built.graph.nodes[index];
     bool bad = false;
     double number;
     for (int o = 0; o < node->outputs; o++) {
         if (node->output[o] < 0) continue;
-        if (!look_at_transient(w, node->output[o], rows, whole, &bad, &number, err)) return false;
+        if (!look_at_transient(w, node->output[o], first, rows, &bad, &number, err)) return false;
         if (bad) return note(w, node, node->output[o], number, err);
     }
     for (int i = 0; i < node->inputs; i++) {

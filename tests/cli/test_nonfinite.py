@@ -127,6 +127,10 @@ def skipping_leaves_the_step_out_and_nothing_else():
     assert 0 < len(left_out) < 6 and all(e["operation"] == "embedding" and e["action"] == "skip" for e in events("skip", "nonfinite"))
     assert sorted(left_out + [e["step"] for e in events("skip", "step")]) == [1, 2, 3, 4, 5, 6]
     all_finite("skip")
+    # Some rows at a time, too: the embedding of each piece is looked at before what is made of it.
+    train(path, "pieces", "--nan-policy", "skip", "--piece-rows", "32")
+    names = ("step", "operation", "value", "cause", "action")
+    assert [[e[n] for n in names] for e in events("pieces", "nonfinite")] == [[e[n] for n in names] for e in events("skip", "nonfinite")]
     # Stopped there, and gone on with another policy: the same bits. So are those after a kill at any checkpoint.
     train(path, "stop", "--save-every", "9", status=1)
     assert saved("stop") == [f"step-{left_out[0] - 1:08}"], saved("stop")
