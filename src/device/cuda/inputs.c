@@ -27,7 +27,7 @@ static void place(struct inputs *inputs, const struct graph *graph) {
         if (value->count == COUNT_TOKENS && value->dim[0] > inputs->tokens) inputs->tokens = value->dim[0];
         if (value->kind != VALUE_INPUT) continue;
         inputs->bytes[value->which] = (size_t)value->dim[0] * 4;
-        inputs->counts[value->which] = value->count;
+        inputs->values[value->which] = value;
     }
     if (inputs->bytes[INPUT_SEGMENTS])
         for (int r = 0; r < RANGE_COUNT; r++) inputs->bytes[INPUT_COUNT + r] = (size_t)inputs->tokens * 4;
@@ -47,9 +47,9 @@ static bool open_slot(struct input_slot *slot, const struct inputs *inputs, stru
 }
 
 bool inputs_open(struct inputs *inputs, struct device *device, const struct graph *graph, struct error *err) {
-    *inputs = (struct inputs){.device = device, .rounds = can_round(graph)};
+    *inputs = (struct inputs){.device = device};
     place(inputs, graph);
-    inputs->rounds = inputs->rounds && inputs->tokens;
+    inputs->rounds = inputs->tokens && can_round(graph);
     bool ok =
         cuda_allocate((void **)&inputs->data, inputs->total, "a step's inputs", err) &&
         (!inputs->rounds ||
@@ -101,11 +101,10 @@ static void fill_ranges(const struct inputs *inputs, const struct binding *bindi
 /* Numbers of 4 bytes; of the tokens past the binding's, the first one's. */
 static void fill(const struct inputs *inputs, const struct binding *binding, int input, int64_t tokens,
                  unsigned char *to) {
-    const struct value value = {
-        .count = inputs->counts[input], .rank = 1, .dim = {(int64_t)(inputs->bytes[input] / 4)}};
-    int64_t count = operand_bound(&value, binding).dim[0];
+    const struct value *value = inputs->values[input];
+    int64_t count = operand_bound(value, binding).dim[0];
     memcpy(to, binding->inputs[input], (size_t)count * 4);
-    if (value.count != COUNT_TOKENS || !count) return;
+    if (value->count != COUNT_TOKENS || !count) return;
     for (int64_t t = count; t < tokens; t++) memcpy(to + t * 4, to, 4);
 }
 

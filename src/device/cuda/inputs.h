@@ -20,7 +20,7 @@ enum range { RANGE_START, RANGE_END, RANGE_SEGMENT, RANGE_COUNT };
 struct inputs {
     struct device *device;
     size_t offset[INPUT_COUNT + RANGE_COUNT], bytes[INPUT_COUNT + RANGE_COUNT]; /* bytes 0: not read */
-    enum count counts[INPUT_COUNT]; /* of which each input has as many numbers */
+    const struct value *values[INPUT_COUNT]; /* of the graph, which must outlive this */
     size_t total;
     int64_t tokens; /* that were planned for */
     bool rounds;

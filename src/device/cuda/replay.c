@@ -103,7 +103,7 @@ static bool launch(const struct launches *l, struct error *err) {
 }
 
 /* Records what a run launches; false only when it was left. Afterwards entry->graph or entry->refused is set:
- * what could not be recorded is run as before, and fails then if it must. */
+ * what could not be recorded (a reason is want of memory) is run as before, and fails then if it must. */
 static bool record(struct replay *entry, const struct launches *l, struct error *err) {
     cudaGraph_t graph = NULL;
     entry->refused = true;
