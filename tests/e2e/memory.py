@@ -261,6 +261,12 @@ def pieces_of_rows_give_the_same_losses_and_blocks_of_layers_the_same_bits():
     assert "piece_rows: 32" in (here / "pieces-cpu-f32-block-32/recipe.yaml").read_text()
 
 
+@case
+def a_span_of_layers_makes_attention_no_more_often_and_keeps_one_input():
+    one, two = (answer("plan", *TRAIN, "--recompute", "block", "--recompute-span", span, "--profile")["profile"]["operation"] for span in (1, 2))
+    assert one.count("attention") == two.count("attention") == 4 and one.count("glu") == 4 < two.count("glu"), (one, two)
+
+
 def numbers(path):
     """All f32 numbers of a safetensors file, by name."""
     content = path.read_bytes()
