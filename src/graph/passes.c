@@ -86,6 +86,15 @@ static int twin(struct recompute *r, int value, int producer_of[]) {
     return r->clone[value];
 }
 
+/* What a reading of wide rows has made narrow, an adapter's x Aᵀ: kept, it takes a hundredth of x, and made
+ * again, it costs that reading. */
+static bool is_narrow(const struct graph *graph, int value) {
+    enum { times = 128 };
+    const struct value *made = &graph->values[value];
+    const struct node *node = &graph->nodes[made->producer];
+    return node->op == OP_LINEAR && made->dim[1] * times <= graph->values[node->input[0]].dim[1];
+}
+
 /* Which values are made again, and which of their twins are held. */
 static void choose(struct recompute *r, enum graph_keep keep, int layers, int span, const int producer[],
                    size_t values) {
@@ -97,7 +106,7 @@ static void choose(struct recompute *r, enum graph_keep keep, int layers, int sp
         bool again = whole || (made_by >= 0 && op_row(graph->nodes[made_by].op)->cheap);
         /* A number a row takes no memory to speak of, and what it stands for may be all that is wanted. */
         r->inside[v] = again && !graph->nodes[made_by].backward && graph->nodes[made_by].block >= 0 &&
-                       !graph->values[v].keep && graph->values[v].rank > 1;
+                       !graph->values[v].keep && graph->values[v].rank > 1 && !is_narrow(graph, (int)v);
         r->held[v] = made_by >= 0 && !op_row(graph->nodes[made_by].op)->by_rows;
     }
     for (int n = 0; n < graph->node_count; n++) {

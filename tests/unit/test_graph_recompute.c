@@ -1,0 +1,101 @@
+/* Recomputation of whole blocks: the same numbers by the f64 references, and which products are made again.
+ */
+#include "support/test.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "graph/graph.h"
+
+enum { blocks = 3, rows = 2, width = 256, most_values = 64, most_elements = width * width };
+
+static double numbers[most_values][most_elements];
+
+static int matrix(struct graph *graph, int64_t height, int64_t columns) {
+    int64_t dim[2] = {height, columns};
+    int value = graph_transient(graph, DTYPE_F32, COUNT_FIXED, 2, dim, "matrix");
+    for (int64_t i = 0; i < height * columns; i++) numbers[value][i] = sin((double)(i + 1) * (value + 2));
+    return value;
+}
+
+static int linear(struct graph *graph, int x, int w) {
+    struct attributes attributes = {.alpha = 1};
+    int inputs[6] = {x, w, -1, -1, -1, -1};
+    return graph_output(graph, graph_emit(graph, OP_LINEAR, inputs, &attributes, DTYPE_F32, "product"), 0);
+}
+
+static int sum(struct graph *graph, int a, int b) {
+    return graph_output(graph, graph_emit(graph, OP_ADD, (int[]){a, b}, NULL, DTYPE_F32, "sum"), 0);
+}
+
+/* Each block makes a wide and a narrow product of its input, which its backward pass reads. Returns the last
+ * sum. */
+static int build(struct graph *graph, int narrow) {
+    int wide = matrix(graph, width, width), down = matrix(graph, narrow, width),
+        up = matrix(graph, width, narrow);
+    int x = matrix(graph, rows, width), h[blocks], low[blocks];
+    for (graph->block = 0; graph->block < blocks; graph->block++) {
+        h[graph->block] = linear(graph, x, wide);
+        low[graph->block] = linear(graph, x, down);
+        x = sum(graph, h[graph->block], linear(graph, low[graph->block], up));
+    }
+    graph->block = -1;
+    x = sum(graph, x, x); /* the head */
+    graph->backward = true;
+    for (graph->block = blocks - 1; graph->block >= 0; graph->block--)
+        x = sum(graph, sum(graph, x, h[graph->block]), linear(graph, low[graph->block], up));
+    return x;
+}
+
+static void compute(const struct graph *graph) {
+    for (int n = 0; n < graph->node_count; n++) {
+        const struct node *node = &graph->nodes[n];
+        struct reference_call call = {.attributes = &node->attributes};
+        for (int i = 0; i < node->inputs; i++) {
+            if (node->input[i] < 0) continue;
+            call.in[i] = (struct reference_operand){.data = numbers[node->input[i]], .rank = 2};
+            memcpy(call.in[i].dim, graph->values[node->input[i]].dim, sizeof call.in[i].dim);
+        }
+        call.out[0] = (struct reference_operand){.data = numbers[node->output[0]], .rank = 2};
+        memcpy(call.out[0].dim, graph->values[node->output[0]].dim, sizeof call.out[0].dim);
+        op_row(node->op)->reference(&call);
+    }
+}
+
+/* So many nodes are added. */
+static void check(int narrow, enum graph_keep keep, int first, int added) {
+    double before[rows * width];
+    struct graph graph;
+    struct error err;
+    graph_init(&graph);
+    int result = build(&graph, narrow), nodes = graph.node_count;
+    compute(&graph);
+    memcpy(before, numbers[result], sizeof before);
+    memset(numbers[result], 0, sizeof before);
+    assert_ok(graph_recompute(&graph, keep, first, &err), &err);
+    assert_int_equal(graph.node_count, nodes + added);
+    compute(&graph);
+    assert_memory_equal(before, numbers[result], sizeof before);
+    graph_release(&graph);
+}
+
+static void blocks_behind_those_asked_for_are_kept(void **state) {
+    (void)state;
+    for (int first = 1; first <= blocks + 1; first++) {
+        int again = first < blocks ? first : blocks;
+        check(8, GRAPH_KEEP_EDGES, first, 2 * again);
+        check(8, GRAPH_KEEP_COSTLY, first, 0);
+    }
+}
+
+static void what_is_narrow_is_not_made_again(void **state) {
+    (void)state;
+    check(2, GRAPH_KEEP_EDGES, blocks, blocks);
+    check(3, GRAPH_KEEP_EDGES, blocks, 2 * blocks);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(blocks_behind_those_asked_for_are_kept),
+                                       cmocka_unit_test(what_is_narrow_is_not_made_again)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
