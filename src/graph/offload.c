@@ -5,7 +5,7 @@
  *
  * The copies back stand in front of their first readers or, `ahead`, where the backward pass of the block
  * before theirs begins, so that a device has that block's time for them; and v's place stays its own till the
- * next copy, by which time it has been copied. */
+ * next large copy, by which time it has been copied. */
 #include <string.h>
 
 #include "base/mem.h"
@@ -21,7 +21,8 @@ struct offload {
     int waiting;     /* node of the old order up to which outputs have been copied */
     int span;        /* layers of a block */
     bool ahead;
-    int under_way; /* what was copied last; -1: nothing */
+    int under_way;   /* what was copied last; -1: nothing */
+    int64_t largest; /* bytes of a row of what is copied */
 };
 
 /* A value like another; -1 once the graph has failed. */
@@ -44,10 +45,27 @@ static bool copy(struct offload *o, int from, int to, int block, bool backward) 
     return to >= 0 && node_list_add(&o->list, &node);
 }
 
+static int64_t row_bytes(const struct graph *graph, int value) {
+    const struct value *v = &graph->values[value];
+    return v->dim[1] * (int64_t)dtype_row(v->dtype)->bytes;
+}
+
+/* Whether a node makes something that takes long to copy. */
+static bool makes_large(const struct offload *o, const struct node *node) {
+    enum { times = 64 };
+    for (int i = 0; i < node->outputs; i++)
+        if (node->output[i] >= 0 && o->wanted[node->output[i]] &&
+            row_bytes(o->graph, node->output[i]) * times > o->largest)
+            return true;
+    return false;
+}
+
 /* Copies what the nodes from `waiting` to before `n` have made. Nodes of one operation stay side by side,
- * since a device may run them in one go. */
-static bool flush(struct offload *o, int n) {
-    for (; o->waiting < n; o->waiting++) {
+ * since a device may run them in one go. What is small waits for the next that is large, unless it is to be
+ * `all`: its copy would end the time that the one before it has. */
+static bool flush(struct offload *o, int n, bool all) {
+    for (int i = o->waiting; !all && i < n; i++) all = makes_large(o, &o->graph->nodes[i]);
+    for (; all && o->waiting < n; o->waiting++) {
         const struct node *node = &o->graph->nodes[o->waiting];
         for (int i = 0; i < node->outputs; i++) {
             int v = node->output[i];
@@ -112,6 +130,7 @@ static void choose(struct offload *o, int values, int layers) {
             if (made_by >= 0 && !o->wanted[v] && !graph->nodes[made_by].backward && !graph->values[v].keep &&
                 graph->values[v].rank > 1)
                 o->wanted[v] = graph->nodes[made_by].block >= 0 || is_of_one_block(graph, v, node->block);
+            if (v >= 0 && o->wanted[v] && row_bytes(graph, v) > o->largest) o->largest = row_bytes(graph, v);
         }
     }
 }
@@ -131,9 +150,9 @@ bool graph_offload(struct graph *graph, bool ahead, int layers, int span, struct
     if (ok) choose(&o, graph->value_count, layers);
     for (int n = 0; ok && n < graph->node_count; n++) {
         struct node node = graph->nodes[n];
-        if (n && graph->nodes[n - 1].op != node.op) ok = flush(&o, n);
-        ok =
-            ok && (!node.backward || (flush(&o, n) && read_back(&o, &node))) && node_list_add(&o.list, &node);
+        if (n && graph->nodes[n - 1].op != node.op) ok = flush(&o, n, !ahead);
+        ok = ok && (!node.backward || (flush(&o, n, true) && read_back(&o, &node))) &&
+             node_list_add(&o.list, &node);
     }
     if (ok && ahead) move_ahead(&o.list, span);
     if (ok)
