@@ -5,11 +5,17 @@
  *
  * The copies back stand in front of their first readers or, `ahead`, where the backward pass of the block
  * before theirs begins, so that a device has that block's time for them; and v's place stays its own till the
- * next large copy, by which time it has been copied. */
+ * copies of the next block, by which time it has been copied. */
 #include <string.h>
 
 #include "base/mem.h"
 #include "graph/graph.h"
+
+/* Values that are copied together. */
+struct round {
+    int *values;
+    int count;
+};
 
 struct offload {
     struct graph *graph;
@@ -21,8 +27,8 @@ struct offload {
     int waiting;     /* node of the old order up to which outputs have been copied */
     int span;        /* layers of a block */
     bool ahead;
-    int under_way;   /* what was copied last; -1: nothing */
-    int64_t largest; /* bytes of a row of what is copied */
+    struct round last, now; /* of a forward pass */
+    int64_t largest;        /* bytes of a row of what is copied */
 };
 
 /* A value like another; -1 once the graph has failed. */
@@ -34,14 +40,15 @@ static int like(struct graph *graph, int value, bool offloaded) {
 }
 
 static bool copy(struct offload *o, int from, int to, int block, bool backward) {
+    bool holds = o->ahead && !backward && o->now.count < o->last.count;
     struct node node = {.op = OP_COPY,
                         .inputs = 2,
                         .outputs = 1,
-                        .input = {from, backward || !o->ahead ? -1 : o->under_way},
+                        .input = {from, holds ? o->last.values[o->now.count] : -1},
                         .output = {to},
                         .block = block,
                         .backward = backward};
-    if (!backward) o->under_way = from;
+    if (!backward) o->now.values[o->now.count++] = from;
     return to >= 0 && node_list_add(&o->list, &node);
 }
 
@@ -62,8 +69,10 @@ static bool makes_large(const struct offload *o, const struct node *node) {
 
 /* Copies what the nodes from `waiting` to before `n` have made. Nodes of one operation stay side by side,
  * since a device may run them in one go. What is small waits for the next that is large, unless it is to be
- * `all`: its copy would end the time that the one before it has. */
+ * `all`, so that the copies of a block are one round: a copy ends the time that one of the round before has.
+ */
 static bool flush(struct offload *o, int n, bool all) {
+    const struct round before = o->last;
     for (int i = o->waiting; !all && i < n; i++) all = makes_large(o, &o->graph->nodes[i]);
     for (; all && o->waiting < n; o->waiting++) {
         const struct node *node = &o->graph->nodes[o->waiting];
@@ -74,6 +83,9 @@ static bool flush(struct offload *o, int n, bool all) {
             if (!copy(o, v, o->file[v], node->block, false)) return false;
         }
     }
+    if (!o->now.count) return true;
+    o->last = o->now;
+    o->now = (struct round){before.values, 0};
     return true;
 }
 
@@ -140,12 +152,13 @@ bool graph_offload(struct graph *graph, bool ahead, int layers, int span, struct
     struct offload o = {.graph = graph,
                         .span = span,
                         .ahead = ahead,
-                        .under_way = -1,
                         .wanted = mem_calloc(values, sizeof *o.wanted),
                         .file = mem_array(values, sizeof *o.file),
                         .twin = mem_array(values, sizeof *o.twin),
-                        .twin_block = mem_calloc(values, sizeof *o.twin_block)};
-    bool ok = o.wanted && o.file && o.twin && o.twin_block;
+                        .twin_block = mem_calloc(values, sizeof *o.twin_block),
+                        .last = {mem_array(values, sizeof *o.last.values), 0},
+                        .now = {mem_array(values, sizeof *o.now.values), 0}};
+    bool ok = o.wanted && o.file && o.twin && o.twin_block && o.last.values && o.now.values;
     graph_set_producers(graph);
     if (ok) choose(&o, graph->value_count, layers);
     for (int n = 0; ok && n < graph->node_count; n++) {
@@ -164,5 +177,7 @@ bool graph_offload(struct graph *graph, bool ahead, int layers, int span, struct
     mem_free(o.file);
     mem_free(o.twin);
     mem_free(o.twin_block);
+    mem_free(o.last.values);
+    mem_free(o.now.values);
     return ok;
 }

@@ -98,25 +98,30 @@ static void what_is_narrow_is_not_made_again(void **state) {
     check(3, GRAPH_KEEP_EDGES, blocks, 2 * blocks);
 }
 
-/* What is copied has the time till the next copy. */
-static void a_small_copy_goes_with_the_next_large_one(void **state) {
+/* The small copy of a block goes with its large one, and what is copied has the time till the next block's.
+ */
+static void a_copy_has_the_time_till_the_next_blocks(void **state) {
     struct graph graph;
-    int small = 0;
+    int small = -1, large = -1, copies = 0;
     (void)state;
     recompute(&graph, 2, GRAPH_KEEP_EDGES_OFFLOADED, blocks);
     for (int n = 0; n < graph.node_count - 1; n++) {
         const struct node *node = &graph.nodes[n], *next = &graph.nodes[n + 1];
-        if (node->op != OP_COPY || node->backward || graph.values[node->input[0]].dim[1] > 2) continue;
-        small++;
-        assert_true(next->op == OP_COPY || next->backward);
+        if (node->op != OP_COPY || node->backward) continue;
+        int *before = graph.values[node->input[0]].dim[1] == 2 ? &small : &large;
+        if (before == &small) assert_true(next->op == OP_COPY || next->backward);
+        assert_int_equal(node->input[1], *before);
+        *before = node->input[0];
+        copies++;
     }
-    assert_int_equal(small, blocks);
+    assert_int_equal(copies,
+                     2 * blocks); /* the first block's input is nobody's, the head's sum the last one's */
     graph_release(&graph);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(blocks_behind_those_asked_for_are_kept),
                                        cmocka_unit_test(what_is_narrow_is_not_made_again),
-                                       cmocka_unit_test(a_small_copy_goes_with_the_next_large_one)};
+                                       cmocka_unit_test(a_copy_has_the_time_till_the_next_blocks)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
