@@ -71,7 +71,7 @@ static int recompute(struct graph *graph, int narrow, enum graph_keep keep, int 
     compute(graph);
     memcpy(before, numbers[result], sizeof before);
     memset(numbers[result], 0, sizeof before);
-    assert_ok(graph_recompute(graph, keep, first, &err), &err);
+    assert_ok(graph_recompute(graph, keep, first, 1, &err), &err);
     compute(graph);
     assert_memory_equal(before, numbers[result], sizeof before);
     return graph->node_count - nodes;

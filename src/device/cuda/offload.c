@@ -75,6 +75,11 @@ static void find_needs(struct offload *offload, const struct passes *passes) {
         /* A later copy's end is the end of all before it. */
         if (first < graph->node_count) offload->needs[first] = offload->before[n + 1];
     }
+    /* Nor does one wait again for what an earlier one has waited for: a launch that does begins later. */
+    for (int n = 0, waited = 0; n < graph->node_count; n++) {
+        if (offload->needs[n] <= waited) offload->needs[n] = 0;
+        if (offload->needs[n]) waited = offload->needs[n];
+    }
     offload->count = offload->before[graph->node_count];
 }
 
@@ -162,8 +167,11 @@ bool offload_copy(const struct offload *offload, int n, const struct operand *to
     size_t element = dtype_row(from->dtype)->bytes, rows = (size_t)from->dim[0];
     size_t width = rows ? (size_t)operand_elements(from) / rows * element : 0,
            to_pitch = (size_t)to->stride * element, from_pitch = (size_t)from->stride * element;
-    if (!cuda_check(cudaEventRecord(offload->begun[copy], offload->device->stream), "record an event", err) ||
-        !cuda_check(cudaStreamWaitEvent(offload->stream, offload->begun[copy], 0), "wait for an event", err))
+    bool first = !n || !offload_owns(offload, n - 1); /* nothing is computed between neighbours */
+    if (first && (!cuda_check(cudaEventRecord(offload->begun[copy], offload->device->stream),
+                              "record an event", err) ||
+                  !cuda_check(cudaStreamWaitEvent(offload->stream, offload->begun[copy], 0),
+                              "wait for an event", err)))
         return false;
     cudaError_t status = cudaSuccess;
     if (to_pitch == width && from_pitch == width)
