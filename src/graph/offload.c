@@ -128,16 +128,18 @@ static bool is_of_one_block(const struct graph *graph, int value, int block) {
     for (int n = 0; n < graph->node_count; n++)
         for (int i = 0; graph->nodes[n].backward && i < graph->nodes[n].inputs; i++)
             if (graph->nodes[n].input[i] == value && graph->nodes[n].block != block) return false;
-    return block >= 0;
+    return true;
 }
 
-/* A number a row stays: it takes no memory to speak of. */
+/* A number a row stays: it takes no memory to speak of. So does what the head alone reads, whose backward
+ * pass comes next. */
 static void choose(struct offload *o, int values, int layers) {
     const struct graph *graph = o->graph;
     for (int v = 0; v < values; v++) o->file[v] = o->twin[v] = -1;
     for (int n = 0; n < graph->node_count; n++) {
         const struct node *node = &graph->nodes[n];
-        for (int i = 0; node->backward && node->block < layers && i < node->inputs; i++) {
+        bool reads = node->backward && node->block >= 0 && node->block < layers;
+        for (int i = 0; reads && i < node->inputs; i++) {
             int v = node->input[i], made_by = v < 0 ? -1 : graph->values[v].producer;
             if (made_by >= 0 && !o->wanted[v] && !graph->nodes[made_by].backward && !graph->values[v].keep &&
                 graph->values[v].rank > 1)
