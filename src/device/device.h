@@ -21,7 +21,7 @@ enum {
              13 +
          OP_COUNT * 67 + DTYPE_COUNT) *
             10 +
-        8
+        9
 };
 
 struct device;

@@ -36,7 +36,9 @@ struct state_row {
 struct state_table {
     struct state_row *rows;
     int count, capacity;
-    bool failed;           /* out of memory or a size overflow; sticks */
+    bool failed;    /* out of memory or a size overflow; sticks */
+    uint64_t bound; /* bytes that a run may take of a device's own memory; what only makes it faster keeps
+                       within them. 0: what is there */
     const char *directory; /* where the store makes its files; must outlive it. NULL: nothing is offloaded */
 };
 

@@ -283,6 +283,7 @@ static bool open_hyper(struct run *run, struct error *err) {
 bool run_start_engine(struct run *run, struct error *err) {
     struct run_programs *p = &run->programs;
     p->engine.state.table.directory = offload_directory(run);
+    p->engine.state.table.bound = run->recipe->memory;
     return engine_start(&p->engine, program_bytes(run_programs_largest(p)), err) &&
            program_compile(&p->train, &p->engine, err) && program_compile(&p->update, &p->engine, err) &&
            program_compile(&p->score, &p->engine, err) &&

@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "device/cuda/blas.h"
 #include "device/cuda/fp8.h"
+#include "device/cuda/upload.h"
 #include "device/cuda/usage.h"
 
 enum { least_major = 8 }; /* compute capability: bf16 on tensor cores */
@@ -77,6 +78,7 @@ static void cuda_close(struct device **handle) {
     struct device *device = *handle;
     if (!device) return;
     collect_close(&device->collect);
+    upload_close(&device->upload);
     blas_close(&device->blas);
     usage_close(&device->usage);
     if (device->stream) cudaStreamDestroy(device->stream);
@@ -97,7 +99,7 @@ static bool cuda_open(struct device **out, const struct device_options *options,
         ((device->usage = usage_open(index, device->total)) || error_no_memory(err, "cuda", 0)) &&
         cuda_check(cudaSetDevice(index), "open the GPU", err) &&
         cuda_check(cudaStreamCreateWithFlags(&device->stream, cudaStreamNonBlocking), "open the GPU", err) &&
-        blas_open(&device->blas, options && options->tf32, err);
+        blas_open(&device->blas, options && options->tf32, err) && upload_open(&device->upload, device, err);
     if (ok) usage_begin(device->usage);
     if (!ok) cuda_close(&device);
     *out = device;

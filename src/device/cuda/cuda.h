@@ -17,6 +17,7 @@ struct device {
     int index;
     cudaStream_t stream;
     struct blas *blas;
+    struct upload *upload;   /* until the first store is filled; NULL afterwards */
     struct usage *usage;     /* what this process takes of the GPU's memory */
     struct collect *collect; /* of the GPUs of a shared run; NULL: there are none, or no NCCL */
     char name[128];
@@ -36,7 +37,6 @@ struct store {
                             write them over the bus; or NULL */
     unsigned char *arena; /* shared by the programs over this store */
     uint64_t arena_bytes;
-    struct upload *upload; /* while the store is filled; NULL afterwards */
 };
 
 /* errors.c: how many GPUs there are; false where there is no driver, an old one, or no GPU. */

@@ -107,7 +107,7 @@ static bool copy_rows(void *to, size_t to_pitch, const void *from, size_t from_p
 static bool send_ranges(struct store *store, const struct upload_range *ranges, size_t count,
                         struct error *err) {
     static const size_t worth = (size_t)64 << 20; /* bytes for which threads are started */
-    struct upload *upload = store->upload;
+    struct upload *upload = store->device->upload;
     size_t bytes = 0;
     for (size_t i = 0; i < count; i++) bytes += ranges[i].rows * ranges[i].width;
     if (!upload && bytes >= worth && !upload_open(&upload, store->device, err)) return false;
@@ -116,8 +116,8 @@ static bool send_ranges(struct store *store, const struct upload_range *ranges, 
     for (size_t i = 0; ok && !upload && i < count; i++)
         ok = copy_rows(ranges[i].to, ranges[i].pitch, ranges[i].from, ranges[i].width, ranges[i].width,
                        ranges[i].rows, store, err);
-    if (upload != store->upload) upload_close(&upload);
-    return ok && (store->upload || cuda_wait(store->device, err));
+    if (upload != store->device->upload) upload_close(&upload);
+    return ok && (store->device->upload || cuda_wait(store->device, err));
 }
 
 /* A weight as it is stored elsewhere, by way of `scratch` of as many bytes, to its codes here. */
@@ -217,7 +217,7 @@ bool cuda_store_open(struct device *device, const struct state_table *table, str
     store->pad = cuda_pad(rank);
     store->fp8_pad = fp8_pad(rank);
     bool ok = (store->data || error_no_memory(err, "store", 0)) && open_blocks(store, rank, err) &&
-              upload_open(&store->upload, device, err) && fill_mapped(store, err);
+              fill_mapped(store, err);
     if (!ok) cuda_store_close(&store);
     *out = store;
     return ok;
@@ -226,7 +226,6 @@ bool cuda_store_open(struct device *device, const struct state_table *table, str
 void cuda_store_close(struct store **handle) {
     struct store *store = *handle;
     if (!store) return;
-    upload_close(&store->upload);
     cudaFree(store->block);
     cudaFreeHost(store->host);
     cudaFree(store->arena);
@@ -236,8 +235,8 @@ void cuda_store_close(struct store **handle) {
 }
 
 bool cuda_reserve(struct store *store, uint64_t bytes, struct error *err) {
-    upload_close(&store->upload);
-    bytes += 256; /* the workspace behind a program's values is aligned to as many */
+    upload_close(&store->device->upload); /* the store is filled */
+    bytes += 256;                         /* the workspace behind a program's values is aligned to as many */
     if (bytes <= store->arena_bytes) return true;
     cudaFree(store->arena);
     store->arena_bytes = 0;

@@ -211,7 +211,7 @@ bool cuda_compile(struct device *device, const struct plan *plan, struct store *
          inputs_open(&program->inputs, device, plan->graph, err) && open_results(program, err) &&
          make_tables(program, err) && passes_open(&program->passes, plan, err) &&
          offload_open(&program->offload, device, plan, program->passes, err) &&
-         replays_open(&program->replays, plan->graph, program->passes,
+         replays_open(&program->replays, store, plan->graph, program->passes,
                       program->inputs.rounds && !program->offload, err);
     if (!ok) cuda_program_close(&program);
     *out = program;

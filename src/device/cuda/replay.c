@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 #include "device/cuda/passes.h"
+#include "device/cuda/usage.h"
 
 /* ---- stretches ---- */
 
@@ -37,10 +38,10 @@ static bool find_stretches(struct replays *replays, const struct graph *graph, c
     return true;
 }
 
-bool replays_open(struct replays *replays, const struct graph *graph, const struct passes *passes,
-                  bool by_tokens, struct error *err) {
+bool replays_open(struct replays *replays, const struct store *store, const struct graph *graph,
+                  const struct passes *passes, bool by_tokens, struct error *err) {
     size_t nodes = (size_t)graph->node_count;
-    *replays = (struct replays){.by_tokens = by_tokens};
+    *replays = (struct replays){.store = store, .by_tokens = by_tokens};
     replays->stretches = mem_calloc(nodes + 1, sizeof *replays->stretches);
     if (!replays->stretches) return error_no_memory(err, "cuda", nodes * sizeof *replays->stretches);
     replays->by_tokens = by_tokens && find_stretches(replays, graph, passes);
@@ -102,6 +103,11 @@ static bool launch(const struct launches *l, struct error *err) {
     return l->run(l->user, l->stretch->first, l->stretch->end, err);
 }
 
+static bool has_room(const struct store *store) {
+    uint64_t bound = store->table->bound;
+    return !bound || usage_now(store->device->usage) + replay_bytes <= bound;
+}
+
 /* Records what a run launches; false only when it was left. Afterwards entry->graph or entry->refused is set:
  * what could not be recorded (a reason is want of memory) is run as before, and fails then if it must. */
 static bool record(struct replay *entry, const struct launches *l, struct error *err) {
@@ -130,7 +136,12 @@ bool replay_run(struct replays *replays, int stretch, const struct binding *bind
     if (!l.stretch->recorded) return launch(&l, err);
     struct replay *entry = find(replays, stretch, binding);
     entry->used = ++replays->calls;
-    if (!entry->graph && !entry->refused && ++entry->seen == worth && !record(entry, &l, err)) return false;
+    if (!entry->graph && !entry->refused && ++entry->seen == worth) {
+        if (!has_room(replays->store))
+            entry->refused = true;
+        else if (!record(entry, &l, err))
+            return false;
+    }
     return entry->graph ? cuda_check(cudaGraphLaunch(entry->graph, stream), "launch a graph", err)
                         : launch(&l, err);
 }

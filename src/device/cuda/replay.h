@@ -18,7 +18,10 @@ struct stretch {
     bool recorded;
 };
 
-enum { replays_most = 32 }; /* each takes 2 to 8 MiB of the device's memory, of 30 layers */
+enum { replays_most = 32 };
+/* Each takes 2 to 8 MiB of the device's memory, of 30 layers, which no plan counts; none is recorded beyond
+ * the bound of the store's table. */
+enum { replay_bytes = 8 << 20 };
 
 struct replay {
     int stretch;
@@ -36,12 +39,13 @@ struct replays {
     struct replay items[replays_most];
     int count;
     uint64_t calls;
+    const struct store *store;
     const void *workplace; /* the arena that the graphs write to */
 };
 
 /* `by_tokens`: the program's tokens are rounded, and nothing runs beside its stream. */
-bool replays_open(struct replays *out, const struct graph *graph, const struct passes *passes, bool by_tokens,
-                  struct error *err);
+bool replays_open(struct replays *out, const struct store *store, const struct graph *graph,
+                  const struct passes *passes, bool by_tokens, struct error *err);
 void replays_close(struct replays *replays);
 /* Forgets every graph when the arena has moved. */
 void replays_begin(struct replays *replays, const void *arena);

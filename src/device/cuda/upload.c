@@ -10,7 +10,6 @@
  * copies are slower; more take longer to lock their pages (0.4 ms a MiB) than they save. */
 enum { piece_bytes = 2 << 20, most_threads = 8 };
 
-/* A thread's, made when it has its first piece. */
 struct lane {
     unsigned char *buffer[2]; /* page-locked, piece_bytes each */
     cudaEvent_t sent[2];
@@ -20,7 +19,8 @@ struct lane {
 struct upload {
     struct device *device;
     struct pool *pool;
-    struct lane lanes[most_threads];
+    struct lane lanes[most_threads]; /* a thread's each */
+    unsigned char *block;            /* their buffers */
 };
 
 /* Whole rows, or a part of one that is longer than a piece. */
@@ -37,27 +37,38 @@ struct copying {
     atomic_int status; /* the first cudaError_t that is none of success */
 };
 
+static bool lane_open(struct lane *lane, unsigned char *buffers, struct error *err) {
+    const unsigned flags = cudaEventDisableTiming | cudaEventBlockingSync;
+    bool ok = true;
+    for (int b = 0; ok && b < 2; b++) {
+        lane->buffer[b] = buffers + b * piece_bytes;
+        ok = cuda_check(cudaEventCreateWithFlags(&lane->sent[b], flags), "make an event", err);
+    }
+    return ok;
+}
+
 bool upload_open(struct upload **out, struct device *device, struct error *err) {
     struct upload *upload = mem_calloc(1, sizeof *upload);
     *out = upload;
     if (!upload) return error_no_memory(err, "cuda", sizeof *upload);
     int cores = thread_cores(), threads = cores < most_threads ? cores : most_threads;
     upload->device = device;
-    if (pool_open(&upload->pool, threads, err)) return true;
-    upload_close(out);
-    return false;
+    bool ok = pool_open(&upload->pool, threads, err) &&
+              cuda_check(cudaMallocHost((void **)&upload->block, (size_t)threads * 2 * piece_bytes),
+                         "allocate page-locked memory", err);
+    for (int t = 0; ok && t < threads; t++)
+        ok = lane_open(&upload->lanes[t], upload->block + (size_t)t * 2 * piece_bytes, err);
+    if (!ok) upload_close(out);
+    return ok;
 }
 
 void upload_close(struct upload **handle) {
     struct upload *upload = *handle;
     if (!upload) return;
     cudaStreamSynchronize(upload->device->stream); /* the last pieces are on their way */
-    for (int t = 0; t < most_threads; t++) {
-        struct lane *lane = &upload->lanes[t];
-        for (int b = 0; b < 2; b++)
-            if (lane->sent[b]) cudaEventDestroy(lane->sent[b]);
-        cudaFreeHost(lane->buffer[0]);
-    }
+    for (int b = 0; b < 2 * most_threads; b++)
+        if (upload->lanes[b / 2].sent[b % 2]) cudaEventDestroy(upload->lanes[b / 2].sent[b % 2]);
+    cudaFreeHost(upload->block);
     pool_close(&upload->pool);
     mem_free(upload);
     *handle = NULL;
@@ -102,15 +113,6 @@ static size_t fill_buffer(unsigned char *buffer, const struct piece *piece) {
     return (piece->rows - 1) * piece->pitch + piece->width;
 }
 
-static cudaError_t lane_open(struct lane *lane) {
-    cudaError_t status = cudaMallocHost((void **)&lane->buffer[0], (size_t)2 * piece_bytes);
-    for (int b = 0; status == cudaSuccess && b < 2; b++) {
-        lane->buffer[b] = lane->buffer[0] + b * piece_bytes;
-        status = cudaEventCreateWithFlags(&lane->sent[b], cudaEventDisableTiming | cudaEventBlockingSync);
-    }
-    return status;
-}
-
 static cudaError_t send_piece(struct lane *lane, const struct piece *piece, cudaStream_t stream) {
     int b = lane->next;
     lane->next = !b;
@@ -128,7 +130,6 @@ static void copy_piece(void *user, int task, int worker) {
     if (atomic_load(&copying->status) != none) return;
     cudaError_t status = cudaSetDevice(device->index); /* each thread has a current one of its own */
     struct lane *lane = &copying->upload->lanes[worker];
-    if (status == cudaSuccess && !lane->buffer[0]) status = lane_open(lane);
     if (status == cudaSuccess) status = send_piece(lane, &copying->pieces[task], device->stream);
     if (status != cudaSuccess) atomic_compare_exchange_strong(&copying->status, &none, (int)status);
 }

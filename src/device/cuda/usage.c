@@ -27,7 +27,7 @@ struct processes {
 static const uint64_t usual_context = (uint64_t)520 << 20;
 /* Bytes that come later: kernels and the library's, whose code is loaded when they first run, graphs of
  * launches, inputs. */
-static const uint64_t loaded_later = (uint64_t)20 << 20;
+static const uint64_t loaded_later = (uint64_t)24 << 20;
 
 struct usage {
     void *library; /* NULL: there is no NVML */
