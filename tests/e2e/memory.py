@@ -262,6 +262,18 @@ def pieces_of_rows_give_the_same_losses_and_blocks_of_layers_the_same_bits():
 
 
 @case
+def auto_takes_pieces_where_a_row_fits_in_no_other_way():
+    (here / "long.jsonl").write_text(json.dumps({"text": " ".join(random.Random(1).choices(["aaa", "bbb", "ccc"], k=9000))}) + "\n")
+    long = ["--model", TINY, "--data", here / "long.jsonl", "--max-length", "2600", "--batch-size", "1", "--epochs", "1", "--compute", "f32"]
+    whole = answer("plan", *long, "--recompute", "block", "--piece-rows", "0")
+    cut = answer("plan", *long, "--recompute", "block", "--piece-rows", "2048")
+    assert cut["peak_bytes"] < whole["peak_bytes"] and whole["micro_batch_tokens"] == 2600, (cut, whole)
+    for bytes_, rows in ((2 * whole["peak_bytes"], 0), ((cut["peak_bytes"] + whole["peak_bytes"]) // 2, 2048)):
+        plan = answer("plan", *long, "--memory", bytes_)
+        assert plan["piece_rows"] == rows and plan["peak_bytes"] <= bytes_, (bytes_, plan)
+
+
+@case
 def a_span_of_layers_makes_attention_no_more_often_and_keeps_one_input():
     one, two = (answer("plan", *TRAIN, "--recompute", "block", "--recompute-span", span, "--profile")["profile"]["operation"] for span in (1, 2))
     assert one.count("attention") == two.count("attention") == 4 and one.count("glu") == 4 < two.count("glu"), (one, two)
