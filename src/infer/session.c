@@ -7,7 +7,12 @@
 #include "base/text.h"
 #include "base/thread.h"
 
-enum { prefill_tokens = 512 };
+enum {
+    prefill_tokens = 512,
+    most_slots = 64,
+    host_slots = 8,         /* where products of more rows are no cheaper a row */
+    host_cached = 8 * 2048, /* tokens of all slots there: long requests get fewer slots */
+};
 
 struct sequence { /* a request while it is being answered */
     const struct request *request;
@@ -32,12 +37,12 @@ struct session {
     struct engine engine;
     struct engine_program prefill, decode;
     struct batch batch;
-    int32_t slots[64], past[64];
-    struct sequence sequences[64];
+    int32_t slots[most_slots], past[most_slots];
+    struct sequence sequences[most_slots];
     int64_t slot_count, context;
-    float *logits;                /* [slots, vocabulary] */
-    int32_t likeliest[64];        /* [slots] */
-    struct candidate *candidates; /* [vocabulary] */
+    float *logits;                 /* [slots, vocabulary] */
+    int32_t likeliest[most_slots]; /* [slots] */
+    struct candidate *candidates;  /* [vocabulary] */
 };
 
 static bool open_device(struct session *s, const struct session_options *options, struct error *err) {
@@ -112,10 +117,31 @@ bool session_open(struct session **out, const char *model_path, const struct ses
     return ok;
 }
 
+/* Tokens whose keys and values may be kept: in a device's own memory, half of what the weights leave. */
+static int64_t cached_tokens(const struct session *s) {
+    const struct model_config *c = &s->model->config;
+    struct device_memory memory;
+    struct error ignored;
+    uint64_t weights = model_token_bytes(s->model),
+             token = (uint64_t)(c->layers * c->kv_heads * c->head_dim) * 2 *
+                     (s->compute_auto || s->compute != DTYPE_F32 ? 2 : 4);
+    if (!s->ops->memory || !s->ops->memory(s->device, &memory, &ignored)) return host_cached;
+    uint64_t free = s->memory && s->memory < memory.available ? s->memory : memory.available;
+    return free > weights ? (int64_t)((free - weights) / 2 / token) : 0;
+}
+
+int64_t session_slots(const struct session *s, int64_t wanted, int64_t context) {
+    int64_t most = s->ops->memory ? most_slots : host_slots,
+            fit = cached_tokens(s) / (context > 0 ? context : 1);
+    if (wanted < most) most = wanted;
+    if (fit < most) most = fit;
+    return most > 1 ? most : 1;
+}
+
 bool session_start(struct session *s, int64_t slots, int64_t context, struct error *err) {
     int64_t most = s->model->config.context;
     size_t vocabulary = (size_t)s->model->config.vocabulary;
-    s->slot_count = slots < 1 ? 1 : slots > 64 ? 64 : slots;
+    s->slot_count = slots < 1 ? 1 : slots > most_slots ? most_slots : slots;
     s->context = context > 0 ? context : most < 2048 ? most : 2048;
     if (!start_engine(s, err)) return false;
     s->logits = mem_array(vocabulary * (size_t)s->slot_count, sizeof *s->logits);
@@ -292,7 +318,7 @@ static bool take_tokens(struct session *s, const struct engine_program *program,
 
 /* One flat run over what prompts still wait, up to the planned tokens. */
 static bool prefill(struct session *s, const atomic_int *stop, bool *worked, struct error *err) {
-    int asked[64], count = 0;
+    int asked[most_slots], count = 0;
     batch_clear(&s->batch);
     for (int slot = 0; slot < s->slot_count; slot++) {
         struct sequence *q = &s->sequences[slot];
@@ -308,7 +334,7 @@ static bool prefill(struct session *s, const atomic_int *stop, bool *worked, str
 }
 
 static bool decode(struct session *s, const atomic_int *stop, bool *worked, struct error *err) {
-    int asked[64], count = 0;
+    int asked[most_slots], count = 0;
     batch_clear(&s->batch);
     for (int slot = 0; slot < s->slot_count; slot++) {
         struct sequence *q = &s->sequences[slot];

@@ -33,6 +33,9 @@ struct session;
 /* Reads model, adapter and template: prompts can be rendered, nothing can be answered yet. */
 bool session_open(struct session **out, const char *model_path, const struct session_options *options,
                   struct error *err);
+/* How many of `wanted` sequences with room for `context` tokens are best answered at once, each of which
+ * holds keys and values. */
+int64_t session_slots(const struct session *session, int64_t wanted, int64_t context);
 /* Takes the memory for `slots` sequences at once (1 to 64) of at most `context` tokens, prompt and answer
  * together; 0: min(2048, the model's). Once, before session_generate. Errors: ERROR_MEMORY. */
 bool session_start(struct session *session, int64_t slots, int64_t context, struct error *err);
@@ -64,7 +67,8 @@ bool session_accepts(const struct session *session, const struct request *reques
                      struct error *err);
 
 /* Answers all requests, in order, up to `slots` at a time; answers[i] belongs to requests[i] and is released
- * by buf_release(&answers[i].text). Results do not depend on how many run together. Errors: a prompt that
+ * by buf_release(&answers[i].text). Results do not depend on how many run together, but for
+ * rounding on a device whose sums depend on it. Errors: a prompt that
  * does not fit the context (ERROR_INPUT), ERROR_INTERRUPTED. */
 bool session_generate(struct session *session, const struct request *requests, struct answer *answers,
                       size_t count, const atomic_int *stop, struct error *err);

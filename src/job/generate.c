@@ -8,8 +8,6 @@
 #include "job/talk.h"
 
 enum {
-    most_slots = 8,         /* sequences at once; each holds its keys and values */
-    most_cached = 8 * 2048, /* tokens of all slots: long requests get fewer slots */
     largest_messages = 16 << 20,
     largest_batch = 1 << 30,
 };
@@ -43,13 +41,12 @@ static bool check_sources(const struct options *options, struct error *err) {
 static bool start_for(struct session *session, const struct job *job, const struct request *requests,
                       size_t count, struct error *err) {
     int64_t most = session_model(session)->config.context, context = job->options.context;
-    int64_t longest = 0, slots = count < most_slots ? (int64_t)count : most_slots;
+    int64_t longest = 0;
     for (size_t i = 0; i < count; i++)
         if ((int64_t)requests[i].count > longest) longest = (int64_t)requests[i].count;
     if (!context)
         context = longest + job->options.max_tokens < most ? longest + job->options.max_tokens : most;
-    if (slots * context > most_cached) slots = context < most_cached ? most_cached / context : 1;
-    return session_start(session, slots, context, err);
+    return session_start(session, session_slots(session, (int64_t)count, context), context, err);
 }
 
 /* ---- one request ---- */

@@ -12,23 +12,29 @@ struct layer {
     struct graph graph;
     struct state_table table;
     struct trial numbers; /* only its random numbers */
-    int64_t tokens, width, rank;
+    int64_t width, rank;
+    struct binding binding;
+    double tolerance;                   /* by how much of its size a value may differ */
     int looked_at[layer_values], count; /* values that are compared: state that is written, results */
     struct block begin[layer_values];   /* of each row of state */
 };
 
-static int layer_state(struct layer *l, enum dtype dtype, int64_t rows, int64_t columns, double scale) {
-    int64_t dim[2] = {rows, columns};
-    int row = state_add(&l->table, STATE_OPTIMIZER, dtype, rows ? 2 : 1, rows ? dim : dim + 1, "state");
-    int id = graph_state(&l->graph, row, dtype, rows ? 2 : 1, rows ? dim : dim + 1, "state");
+static int layer_shaped_state(struct layer *l, enum dtype dtype, int rank, const int64_t *dim, double scale) {
+    int row = state_add(&l->table, STATE_OPTIMIZER, dtype, rank, dim, "state");
+    int id = graph_state(&l->graph, row, dtype, rank, dim, "state");
     l->begin[row] = block_open(value_bytes(&l->graph.values[id]));
     fill(&l->numbers, l->begin[row].data, dtype, value_elements(&l->graph.values[id]), scale);
     return id;
 }
 
+static int layer_state(struct layer *l, enum dtype dtype, int64_t rows, int64_t columns, double scale) {
+    int64_t dim[2] = {rows, columns};
+    return layer_shaped_state(l, dtype, rows ? 2 : 1, rows ? dim : dim + 1, scale);
+}
+
 /* An input of the layer: a row for each token. */
 static int layer_rows(struct layer *l, enum dtype dtype, int64_t columns) {
-    int id = layer_state(l, dtype, l->tokens, columns, 1);
+    int id = layer_state(l, dtype, l->binding.tokens, columns, 1);
     l->graph.values[id].count = COUNT_TOKENS;
     return id;
 }
@@ -67,15 +73,26 @@ static void layer_down_grad(struct layer *l, int x, int dlow, int64_t width) {
     layer_emit(l, OP_LINEAR_GRAD_W, grad, DTYPE_F32);
 }
 
-static void layer_build(struct layer *l, int64_t tokens, int64_t width, int64_t rank) {
-    int64_t wide = 2 * width + 8;
+static void layer_open(struct layer *l, int64_t tokens) {
     memset(l, 0, sizeof *l);
     l->numbers.random = 5;
-    l->tokens = tokens;
-    l->width = width;
-    l->rank = rank;
+    l->binding.tokens = tokens;
+    l->tolerance = 1e-3;
     graph_init(&l->graph);
     state_table_init(&l->table);
+}
+
+static void layer_close(struct layer *l) {
+    graph_set_producers(&l->graph);
+    assert_false(l->graph.failed);
+    assert_true(l->table.count <= layer_values && l->count <= layer_values);
+}
+
+static void layer_build(struct layer *l, int64_t tokens, int64_t width, int64_t rank) {
+    int64_t wide = 2 * width + 8;
+    layer_open(l, tokens);
+    l->width = width;
+    l->rank = rank;
     int norm[2] = {layer_rows(l, DTYPE_F32, width), layer_state(l, DTYPE_F32, 0, width, 1)};
     int glu[3] = {layer_rows(l, DTYPE_BF16, wide), layer_rows(l, DTYPE_BF16, wide),
                   layer_rows(l, DTYPE_BF16, wide)};
@@ -94,9 +111,7 @@ static void layer_build(struct layer *l, int64_t tokens, int64_t width, int64_t 
     n = layer_output(l, layer_emit(l, OP_NORM, norm, DTYPE_BF16), 0);
     layer_down_grad(l, n, dlow_up, width);
     layer_down_grad(l, n, dlow_gate, width);
-    graph_set_producers(&l->graph);
-    assert_false(l->graph.failed);
-    assert_true(l->table.count <= layer_values && l->count <= layer_values);
+    layer_close(l);
 }
 
 static void layer_release(struct layer *l) {

@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "graph/graph.h"
+#include "op/device_decoding.h"
 #include "op/device_fp8_cases.h"
 #include "op/device_kernel_cases.h"
 #include "op/device_layer.h"
@@ -316,6 +317,49 @@ static bool check_apart(const struct stored_layout *layout, unsigned char *bytes
     return served;
 }
 
+/* Products of few rows read such a weight as it is stored. The graph's first state is the weight, as in
+ * check_apart; tolerance: operands in bf16, half of 2^-8 of each, with random signs. */
+static void check_apart_product(const struct stored_layout *layout, unsigned char *bytes) {
+    enum { few = 3 };
+    static const struct sizes z = {.tokens = few};
+    struct trial trial = {.random = 9};
+    struct session s;
+    struct error err;
+    float w[apart_width];
+    double worst = 0, size = 0;
+    int64_t dim[2] = {few, apart_width};
+    trial.attributes = (struct attributes){.alpha = 1, .compute = DTYPE_BF16};
+    int id = graph_state(&trial.graph, 0, layout->codes.dtype, 2, layout->codes.dim, "weight");
+    memcpy(add_value_of(&trial, id), bytes, (size_t)layout->codes.bytes);
+    add_shaped_state(&trial, DTYPE_BF16, 2, dim, 1);
+    int inputs[6] = {trial.ids[1], trial.ids[0], -1, -1, -1, -1};
+    trial.node = graph_emit(&trial.graph, OP_LINEAR, inputs, &trial.attributes, DTYPE_F32, "product");
+    assert_true(session_open(&s, &trial, &z, layout));
+    for (int p = 0; p < tensor_parts; p++)
+        if (s.part[p] >= 0)
+            assert_ok(ops->upload(s.store, s.part[p], bytes + layout->part[p].offset,
+                                  (size_t)layout->part[p].bytes, &err),
+                      &err);
+    session_run(&s, &trial);
+    struct stored stored = stored_in(layout, bytes);
+    double *x = decoded(&trial.in[1], DTYPE_BF16, few * apart_width);
+    for (int64_t n = 0; n < apart_rows; n++) {
+        stored_decode(&stored, n, 0, apart_width, w);
+        for (int64_t m = 0; m < few; m++) {
+            double y = 0;
+            for (int64_t k = 0; k < apart_width; k++) y += x[m * apart_width + k] * (double)w[k];
+            worst = fmax(worst, fabs(y - (double)((float *)(void *)s.out[0].data)[m * apart_rows + n]));
+            size = fmax(size, fabs(y));
+        }
+    }
+    if (!(worst <= size * 0x1p-8))
+        fail_msg("product with %s, scales of %s: off by %g of %g", dtype_row(layout->codes.dtype)->name,
+                 dtype_row(layout->part[PART_SCALES].dtype)->name, worst, size);
+    mem_free(x);
+    session_close(&s);
+    trial_release(&trial);
+}
+
 /* nf4 without double quantisation: the same scales, as f32. */
 static struct stored_layout plain_scales(const struct stored_layout *from, const unsigned char *bytes,
                                          unsigned char *out) {
@@ -354,9 +398,11 @@ static void types_with_scales_apart_decode_to_the_same_bits(void **state) {
             stored_encode(&encoder, 0, apart_rows, source);
             stored_encoder_finish(&encoder, NULL);
             served += check_apart(&layout, bytes.data);
+            check_apart_product(&layout, bytes.data);
             if (type == DTYPE_NF4) {
                 struct stored_layout single = plain_scales(&layout, bytes.data, plain.data);
                 served += check_apart(&single, plain.data);
+                check_apart_product(&single, plain.data);
             }
             free(bytes.memory);
             free(plain.memory);
@@ -416,7 +462,8 @@ static bool goes_on(void *user, int node, int64_t first, int64_t rows, struct er
 static void layer_run(struct layer *l, struct store *store, struct program *program, bool one_by_one,
                       struct block *out) {
     struct error err;
-    struct binding binding = {.tokens = l->tokens, .after = one_by_one ? goes_on : NULL};
+    struct binding binding = l->binding;
+    binding.after = one_by_one ? goes_on : NULL;
     for (int row = 0; row < l->table.count; row++)
         assert_ok(ops->upload(store, row, l->begin[row].data, l->begin[row].bytes, &err), &err);
     assert_ok(ops->run(program, &binding, &err), &err);
@@ -432,7 +479,8 @@ static void layer_run(struct layer *l, struct store *store, struct program *prog
 
 /* Roots of mean squares: numbers that are rounded to bf16 in between may end one unit apart, a few of them.
  */
-static void layer_compare(const struct layer *l, const struct block *a, const struct block *b) {
+static void layer_compare(const struct layer *l, const struct block *a, const struct block *b,
+                          const char *name) {
     for (int i = 0; i < l->count; i++) {
         const struct value *value = &l->graph.values[l->looked_at[i]];
         double *x = decoded(&a[i], value->dtype, value_elements(value)), squares = 0, apart = 0;
@@ -441,9 +489,8 @@ static void layer_compare(const struct layer *l, const struct block *a, const st
             squares += y[e] * y[e];
             apart += (x[e] - y[e]) * (x[e] - y[e]);
         }
-        if (!(sqrt(apart) <= 1e-3 * sqrt(squares)))
-            fail_msg("%lld tokens, %lld wide, rank %lld: value %d differs by %g of its size",
-                     (long long)l->tokens, (long long)l->width, (long long)l->rank, i, sqrt(apart / squares));
+        if (!(sqrt(apart) <= l->tolerance * sqrt(squares)))
+            fail_msg("%s: value %d differs by %g of its size", name, i, sqrt(apart / squares));
         mem_free(x);
         mem_free(y);
     }
@@ -452,7 +499,8 @@ static void layer_compare(const struct layer *l, const struct block *a, const st
 enum { layer_runs = 3 }; /* two that are alike, one node by node */
 
 /* At most `piece` rows at a time; 0: all. */
-static void run_layer(struct layer *l, int64_t piece, struct block out[layer_runs][layer_values]) {
+static void run_layer(struct layer *l, int64_t piece, const char *name,
+                      struct block out[layer_runs][layer_values]) {
     struct plan plan;
     struct store *store;
     struct program *program;
@@ -464,10 +512,10 @@ static void run_layer(struct layer *l, int64_t piece, struct block out[layer_run
     assert_ok(ops->reserve(store, plan.arena_bytes + plan.workspace_bytes, &err), &err);
     assert_ok(ops->compile(device, &plan, store, &program, &err), &err);
     for (int run = 0; run < layer_runs; run++) layer_run(l, store, program, run == 2, out[run]);
-    layer_compare(l, out[0], out[2]);
+    layer_compare(l, out[0], out[2], name);
     for (int i = 0; i < l->count; i++)
         if (memcmp(out[0][i].data, out[1][i].data, out[0][i].bytes))
-            fail_msg("%lld tokens: other bits in the second run", (long long)l->tokens);
+            fail_msg("%s: other bits in the second run", name);
     ops->program_close(&program);
     ops->store_close(&store);
     plan_release(&plan);
@@ -476,11 +524,14 @@ static void run_layer(struct layer *l, int64_t piece, struct block out[layer_run
 static void check_layer(int64_t tokens, int64_t width, int64_t rank) {
     struct layer whole, cut;
     struct block out[2][layer_runs][layer_values] = {0};
+    char name[128];
+    snprintf(name, sizeof name, "%lld tokens, %lld wide, rank %lld", (long long)tokens, (long long)width,
+             (long long)rank);
     layer_build(&whole, tokens, width, rank);
     layer_build(&cut, tokens, width, rank);
-    run_layer(&whole, 0, out[0]);
-    run_layer(&cut, 32, out[1]);
-    layer_compare(&whole, out[0][0], out[1][0]);
+    run_layer(&whole, 0, name, out[0]);
+    run_layer(&cut, 32, name, out[1]);
+    layer_compare(&whole, out[0][0], out[1][0], name);
     for (int run = 0; run < 2 * layer_runs; run++)
         for (int i = 0; i < whole.count; i++) free(out[run / layer_runs][run % layer_runs][i].memory);
     layer_release(&whole);
@@ -495,6 +546,30 @@ static void nodes_yield_together_what_they_do_one_by_one_and_in_pieces(void **st
         check_layer(1000, 264, rank);
     }
     check_layer(40, 128, 16);
+}
+
+/* Caches of one piece, of a cluster's, and of more; q, k and v of one type or not, and with adapters; a sum
+ * that x has no room for at once. */
+static void decoding_yields_together_what_its_nodes_do(void **state) {
+    static const struct decoding cases[] = {
+        {1, 512, 768, 4, 2, 64, 40, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, 0},
+        {1, 2048, 8192, 8, 2, 64, 577, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, 0},
+        {3, 512, 768, 4, 4, 128, 700, DTYPE_Q4_K, DTYPE_Q6_K, DTYPE_Q4_K, DTYPE_Q6_K, 0},
+        {8, 512, 3328, 6, 3, 64, 4300, DTYPE_Q8_0, DTYPE_Q8_0, DTYPE_Q4_0, DTYPE_Q5_K, 0},
+        {2, 576, 1536, 9, 3, 64, 300, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, DTYPE_F16, 8},
+        {8, 2304, 1280, 4, 1, 256, 200, DTYPE_BF16, DTYPE_F32, DTYPE_IQ4_XS, DTYPE_MXFP4, 0}};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct layer l;
+        char name[128];
+        snprintf(name, sizeof name, "decoding, case %zu", i);
+        struct block out[layer_runs][layer_values] = {0};
+        decoding_build(&l, &cases[i]);
+        run_layer(&l, 0, name, out);
+        for (int run = 0; run < layer_runs; run++)
+            for (int v = 0; v < l.count; v++) free(out[run][v].memory);
+        layer_release(&l);
+    }
 }
 
 static void check_large_head(enum op_code op, const struct sizes *sizes, bool steep) {
@@ -561,7 +636,7 @@ static bool open_device(void) {
 
 int main(void) {
     static enum op_code codes[OP_COUNT];
-    static struct CMUnitTest tests[OP_COUNT + 8];
+    static struct CMUnitTest tests[OP_COUNT + 10];
     size_t count = 0;
     if (!open_device()) return 77;
     for (int op = 0; op < OP_COUNT; op++) {
@@ -576,6 +651,7 @@ int main(void) {
     tests[count++] = (struct CMUnitTest)cmocka_unit_test(products_in_fp8);
     tests[count++] =
         (struct CMUnitTest)cmocka_unit_test(nodes_yield_together_what_they_do_one_by_one_and_in_pieces);
+    tests[count++] = (struct CMUnitTest)cmocka_unit_test(decoding_yields_together_what_its_nodes_do);
     tests[count++] = (struct CMUnitTest)cmocka_unit_test(large_heads);
     tests[count++] = (struct CMUnitTest)cmocka_unit_test(gradients_of_one_input_in_fp8_are_their_sum);
     tests[count++] = (struct CMUnitTest)cmocka_unit_test(outputs_are_rounded_to_fp8_where_they_are_written);

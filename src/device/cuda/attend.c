@@ -77,9 +77,8 @@ static size_t cache_workspace(const struct graph *graph, const struct node *node
     return pieces > 1 ? parts_bytes(segments, pieces, &node->attributes) : 0;
 }
 
-static bool cache_attention(struct call *call, struct error *err) {
+static struct cache_attention cache_attention_of(const struct call *call) {
     const struct attributes *a = &call->node->attributes;
-    (void)err;
     struct cache_attention c = {.q = array_of(&call->in[0]),
                                 .k = array_of(&call->in[1]),
                                 .v = array_of(&call->in[2]),
@@ -96,12 +95,41 @@ static bool cache_attention(struct call *call, struct error *err) {
                                 .heads = a->heads,
                                 .kv_heads = a->kv_heads,
                                 .head_dim = a->head_dim,
-                                .scale = a->scale};
+                                .scale = a->scale,
+                                .clusters = cuda_is_hopper(call->device->major, call->device->minor)};
     c.keys.stride = c.values.stride = a->head_dim;
-    if (c.tokens == c.segment_count && c.head_dim % 8 == 0) {
-        cuda_cache_pieces(c.context, &c.piece, &c.pieces);
-        if (c.pieces > 1) c.parts = call_scratch(call, parts_bytes(c.tokens, c.pieces, a));
-        cuda_cache_decode(&c, call->stream);
+    return c;
+}
+
+/* A token a sequence. */
+static bool is_decoding(const struct cache_attention *c) {
+    return c->tokens == c->segment_count && c->head_dim % 8 == 0;
+}
+
+static void decode(struct call *call, struct cache_attention *c) {
+    cuda_cache_pieces(c->context, &c->piece, &c->pieces);
+    if (c->pieces > 1)
+        c->parts = call_scratch(call, parts_bytes(c->tokens, c->pieces, &call->node->attributes));
+    cuda_cache_decode(c, call->stream);
+}
+
+bool cuda_attend_turned(struct call *call, const struct call *q, const struct call *k) {
+    struct cache_attention c = cache_attention_of(call);
+    if (!is_decoding(&c) || c.head_dim % 16 || q->in[0].dtype != q->out[0].dtype ||
+        k->in[0].dtype != k->out[0].dtype || q->in[1].dim[1] != c.head_dim)
+        return false;
+    c.q = array_of(&q->in[0]);
+    c.k = array_of(&k->in[0]);
+    c.angles = q->in[1].data;
+    decode(call, &c);
+    return true;
+}
+
+static bool cache_attention(struct call *call, struct error *err) {
+    struct cache_attention c = cache_attention_of(call);
+    (void)err;
+    if (is_decoding(&c)) {
+        decode(call, &c);
         return true;
     }
     cuda_cache_append(&c, call->stream);

@@ -142,6 +142,13 @@ bool cuda_copy_place(struct call *call, int id, const struct operand *operand, s
 struct array cuda_operand(struct call *call, int i);
 /* Scratch bytes of the library and of copies of inputs 0 and 1. */
 size_t cuda_two_operands(const struct graph *graph, const struct node *node);
+/* products.c: whether a linear node has so few rows that it is a matter of reading its weight (few.cu) */
+bool cuda_is_few(const struct call *call);
+/* products.c: linear nodes of one input, as one launch reads them; when it begins is left open. */
+struct few_product cuda_few_product(const struct call *calls, int parts);
+/* attend.c: attention of new tokens, whose q and k the nodes before turn; false where that is no one launch.
+ */
+bool cuda_attend_turned(struct call *call, const struct call *q, const struct call *k);
 /* Prepares what a product is added to; its beta says whether there is something. */
 struct product;
 void cuda_lay(struct call *call, const struct thin *thin, struct product *p);

@@ -7,8 +7,7 @@
 #include "device/cuda/kernel.cuh"
 #include "tensor/block_scales.h"
 
-/* A matrix as a kernel is given it; nf4's levels go to shared memory, where lanes read different ones at
- * once. */
+/* A matrix as a kernel is given it, with nf4's levels. */
 struct weight_view {
     struct matrix matrix;
     int64_t width;
@@ -77,9 +76,12 @@ static __device__ inline float element(enum dtype type, const uint8_t *at, int i
     }
 }
 
-/* Every thread of a block calls this before numbers_at. */
+/* The levels of a type with a table, to shared memory, where lanes read different ones at once. Every thread
+ * of a block calls this before numbers_at. */
 static __device__ inline void load_levels(float (&levels)[16], const struct weight_view &w) {
-    if (threadIdx.x < 16) levels[threadIdx.x] = w.levels[threadIdx.x];
+    const int8_t *table = w.matrix.codes.type == DTYPE_MXFP4 ? block_e2m1_doubled : block_nonlinear;
+    int i = threadIdx.x;
+    if (i < 16) levels[i] = w.matrix.form == FORM_LEVELS ? w.levels[i] : (float)table[i];
     __syncthreads();
 }
 

@@ -22,8 +22,6 @@ void cuda_add(struct array y, struct array a, struct array b, int64_t rows, int6
     if (rows) BY_ROWS(rows, width, add, y, a, b, width);
 }
 
-static __device__ inline float glu_of(float gate, float up) { return gate / (1 + expf(-gate)) * up; }
-
 template <int N>
 static __global__ void glu(struct array y, struct array gate, struct array up, int64_t width) {
     int64_t row = blockIdx.x;

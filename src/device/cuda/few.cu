@@ -1,286 +1,416 @@
 /* Products of few rows, as decoding makes them, whose time is that of reading the weight: it is read once, as
- * it is stored.
+ * it is stored, and what stands beside the product in a layer is done on the way. More than eight rows of x
+ * are pieces, whose blocks read a tile of the weight at the same time: once from memory, then from the cache.
  *
- * With operands in bf16 or f16 the weight's rows are the left operand of mma.m16n8k16, and the up to eight
- * rows of x the columns of the right one. A block has 16 rows of w; its warps take turns at 64 columns, each
- * thread 16 bytes at a time of what it multiplies: fragments pair columns in the order in which they lie, for
- * w and x alike, since a sum has no order but the one that is fixed here. Reads of w are some steps ahead of
- * the products, and the first ones begin before the kernel that makes x has ended.
+ * With operands in bf16 or f16 the weight's rows are the left operand of mma.m16n8k16, and the eight
+ * rows of x the columns of the right one. A block takes tiles of 8 or 16 rows of w in turn; its warps share a
+ * tile's columns, each with some of them on their way to shared memory while it multiplies others
+ * (few_read.cuh). The first of w are asked for before the kernel that makes x has ended. Fragments pair
+ * columns in the order in which they lie, for w and x alike, since a sum has no order but the one that is
+ * fixed here.
+ *
+ *   x lies in shared memory in the type of products: x, or x · norm, whose root mean square is divided by at
+ *   the end. Of two weights that are gate and up, a tile has eight rows each, and yields silu(gate) · up.
  *
  * In f32, and where rows are no whole vectors, a warp makes one output. */
-#include "device/cuda/attention_tile.cuh"
-#include "device/cuda/decode.cuh"
+#include "device/cuda/few_read.cuh"
 
-constexpr int warps = 8, tile = 16, step = 64, ahead = 4, most = cuda_few_rows;
+constexpr int warps = 8, threads = 32 * warps, tile = 16, most = cuda_few_rows, blocks_each = 2;
+constexpr size_t pipeline_bytes = 74 << 10, x_bytes = 32 << 10;
 
-/* ---- on tensor cores ---- */
+/* What a launch is given beside the product. */
+struct few_launch {
+    struct few_product f;
+    struct weight_view w[few_most];
+    int64_t row_bytes; /* of w */
+    int width, tiles;
+    int tiles_of[few_most]; /* of each weight */
+    int turns;              /* of all warps over a tile's columns … */
+    int chunk;              /* … of which x has room for so many */
+    int halves;             /* a tile has 8 or 16 rows */
+    int pieces;             /* of at most `most` rows of x: blocks of the same tile are neighbours */
+    int group, groups;      /* log 2 of how many numbers a scale that lies apart serves; how many a row has */
+    int part_bytes[2];      /* of a scale, of an offset */
+};
 
-template <class T> static __device__ inline uint4 rounded(const lanes<8> &x) {
-    return make_uint4(two_of<T>(x.v[0], x.v[1]), two_of<T>(x.v[2], x.v[3]), two_of<T>(x.v[4], x.v[5]),
-                      two_of<T>(x.v[6], x.v[7]));
+/* ---- where a tile lies ---- */
+
+/* Row r of a tile, of 8 or 16 rows of a weight, or eight of both: which one of which; past the last, that
+ * one. */
+struct tile_row {
+    int part, row;
+};
+static __device__ inline tile_row row_of(const few_launch &l, int tile_index, int r) {
+    if (l.f.gated.data) return {r / (tile / 2), tile_index * (tile / 2) + r % (tile / 2)};
+    int part = 0;
+    for (; part < few_most - 1 && tile_index >= l.tiles_of[part]; part++) tile_index -= l.tiles_of[part];
+    return {part, min(tile_index * l.halves * (tile / 2) + r, (int)l.f.part[part].thin.columns - 1)};
 }
 
-/* 16 bytes that no kernel of this program writes; each is read once. */
-static __device__ inline uint4 read_once(const void *at) {
-    uint4 x;
-    asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];"
-                 : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w)
-                 : "l"(at));
-    return x;
+/* Where a row begins in the matrix, and among its scales or offsets. */
+static __device__ inline const uint8_t *codes_at(const few_launch &l, tile_row r) {
+    return (const uint8_t *)l.w[r.part].matrix.codes.data + r.row * l.row_bytes;
+}
+static __device__ inline const uint8_t *part_at(const few_launch &l, tile_row r, int part) {
+    return (const uint8_t *)l.w[r.part].matrix.part[part ? PART_OFFSETS : PART_SCALES].data +
+           (int64_t)r.row * l.groups * l.part_bytes[part];
+}
+/* Bytes from there to the scale of column k. */
+static __device__ inline int part_offset(const few_launch &l, int k, int part) {
+    return (k >> l.group) * l.part_bytes[part];
 }
 
-/* What a thread has of a row's 64 columns: eight from its own on, and eight of the next 32. `fetch` starts to
- * read them, `take` yields them in T. Types in which 64 columns have parts in common read these once; they
- * serve rows of whole 64s. */
-template <class T> struct as_stored { /* in T */
-    struct piece {
-        uint4 half[2];
-    };
-    static __device__ void fetch(piece &p, const struct weight_view &w, int64_t row, int64_t k) {
-        const struct array &codes = w.matrix.codes;
+/* A block's way through its tiles, column by column of the warp, from slot to slot of its shared memory. */
+template <class S> struct walk {
+    int tile_index, turn, slot;
+    __device__ bool is_in(const few_launch &l) const { return tile_index < l.tiles; }
+    __device__ int unit() const { return turn * warps + (int)threadIdx.x / 32; }
+    __device__ int column() const { return unit() * S::columns; }
+    /* True when the next tile begins. */
+    __device__ bool go_on(const few_launch &l, int stages) {
+        slot = slot + 1 == stages ? 0 : slot + 1;
+        if (++turn < l.turns) return false;
+        turn = 0;
+        tile_index += (int)gridDim.x / l.pieces;
+        return is_in(l);
+    }
+};
+
+/* ---- a warp's columns in shared memory ---- */
+
+template <class S> struct room {
+    /* Rows of 16 bytes times an odd number: eight of them lie in different banks. */
+    static constexpr bool aligned = S::unit % 16 == 0; /* each row begins at a multiple of 16 bytes */
+    static constexpr int pieces = (S::bytes + (aligned ? 0 : 30)) / 16, pitch = (pieces | 1) * 16,
+                         part_pitch = S::columns / 8 + 4, parts = S::apart * part_pitch,
+                         bytes = tile * ((S::bytes ? pitch : 0) + parts),
+                         fit = S::bytes ? (int)pipeline_bytes / (warps * bytes) : 2,
+                         stages = fit < 2   ? 2
+                                  : fit > 4 ? 4
+                                            : fit;
+};
+
+static __device__ inline void copy4(unsigned to, const void *from) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;\n" ::"r"(to), "l"(from));
+}
+
+/* Copies tiles to the warp's shared memory: a lane has parts of rows lane / 4 and lane / 4 + 8, and where
+ * there are some, the scales or offsets of row lane % 16. */
+template <class S> struct copier {
+    using R = room<S>;
+    walk<S> at;
+    unsigned to; /* the warp's shared memory */
+    const uint8_t *codes[2], *part;
+
+    __device__ void begin_tile(const few_launch &l) {
+        int lane = threadIdx.x % 32;
+        for (int h = 0; h < 2; h++) codes[h] = codes_at(l, row_of(l, at.tile_index, lane / 4 + 8 * h));
+        if (S::apart > 0 && lane < tile * S::apart)
+            part = part_at(l, row_of(l, at.tile_index, lane % tile), lane / tile);
+    }
+    /* Whole pieces of 16 bytes, of which the first and the last may have bytes of the neighbours. */
+    __device__ void copy_codes(const few_launch &l, int columns) const {
+        int lane = threadIdx.x % 32, bytes = columns * S::bytes / S::columns, first = lane % 4 * 16;
 #pragma unroll
         for (int h = 0; h < 2; h++) {
-            p.half[h] = make_uint4(0, 0, 0, 0);
-            if (k + 32 * h < w.width)
-                p.half[h] = read_once((const number16 *)codes.data + row * codes.stride + k + 32 * h);
-        }
-    }
-    static __device__ void take(uint4 (&to)[2], const piece &p, const struct weight_view &, const float *,
-                                int64_t, int64_t) {
-        for (int h = 0; h < 2; h++) to[h] = p.half[h];
-    }
-};
-
-template <class T> struct decoded { /* any type */
-    struct piece {};
-    static __device__ void fetch(piece &, const struct weight_view &, int64_t, int64_t) {}
-    static __device__ void take(uint4 (&to)[2], const piece &, const struct weight_view &w,
-                                const float *levels, int64_t row, int64_t k) {
+            if (h >= l.halves) break;
+            const uint8_t *from = codes[h] + at.unit() * S::bytes;
+            int skew = R::aligned ? 0 : (int)((uintptr_t)from & 15);
+            unsigned there = to + at.slot * R::bytes + (lane / 4 + 8 * h) * R::pitch + first;
+            from += first - skew;
 #pragma unroll
-        for (int h = 0; h < 2; h++)
-            to[h] = k + 32 * h < w.width ? rounded<T>(numbers_at<8>(w, levels, row, k + 32 * h))
-                                         : make_uint4(0, 0, 0, 0);
-    }
-};
-
-template <class T> struct in_nf4 { /* one scale for the 64 */
-    struct piece {
-        uint32_t codes[2];
-        uint32_t scale;
-    };
-    static __device__ void fetch(piece &p, const struct weight_view &w, int64_t row, int64_t k) {
-        int64_t at = row * w.width + k;
-        const struct stored_part &scales = w.matrix.part[PART_SCALES];
-        for (int h = 0; h < 2; h++)
-            p.codes[h] = __ldg((const uint32_t *)((const uint8_t *)w.matrix.codes.data + at / 2 + 16 * h));
-        p.scale = scales.dtype == DTYPE_F32 ? __ldg((const uint32_t *)scales.data + at / nf4_block)
-                                            : __ldg((const uint8_t *)scales.data + at / nf4_block);
-    }
-    static __device__ void take(uint4 (&to)[2], const piece &p, const struct weight_view &w,
-                                const float *levels, int64_t row, int64_t k) {
-        int64_t block = (row * w.width + k) / nf4_block;
-        float scale = w.matrix.part[PART_SCALES].dtype == DTYPE_F32 ? __uint_as_float(p.scale)
-                                                                    : nf4_scale_of(w, block, (int)p.scale);
-        for (int h = 0; h < 2; h++) {
-            lanes<8> x;
-            for (int j = 0; j < 8; j++)
-                x.v[j] = levels[p.codes[h] >> (8 * (j / 2) + (j % 2 ? 0 : 4)) & 15] * scale;
-            to[h] = rounded<T>(x);
+            for (int b = 0; b < R::pieces * 16; b += 64)
+                if (b + first < skew + bytes) copy16(there + b, from + b, true);
         }
     }
-};
-
-/* 16 bits at a place that is a multiple of two bytes. */
-static __device__ inline uint32_t short_at(const uint8_t *at) { return __ldg((const unsigned short *)at); }
-static __device__ inline uint32_t word_at(const uint8_t *at) { return short_at(at) | short_at(at + 2) << 16; }
-static __device__ inline float f16_of(uint32_t bits) {
-    return __half2float(__ushort_as_half((unsigned short)bits));
-}
-static __device__ inline const uint8_t *block_at(const struct weight_view &w, int64_t row, int64_t k,
-                                                 int elements, int bytes) {
-    return (const uint8_t *)w.matrix.codes.data + (row * w.width + k) / elements * bytes;
-}
-
-template <class T> struct in_q8_0 { /* a block for each 32 */
-    struct piece {
-        uint32_t codes[2][2], scale[2];
-    };
-    static __device__ void fetch(piece &p, const struct weight_view &w, int64_t row, int64_t k) {
-        for (int h = 0; h < 2; h++) {
-            const uint8_t *at = block_at(w, row, k, 32, 34) + 34 * h;
-            p.scale[h] = short_at(at);
-            for (int i = 0; i < 2; i++) p.codes[h][i] = word_at(at + 2 + k % 32 + 4 * i);
-        }
+    __device__ void copy_parts(const few_launch &l, int columns) const {
+        int lane = threadIdx.x % 32, which = lane / tile, k = at.column();
+        if (which >= S::apart) return;
+        const uint8_t *from = part + part_offset(l, k, which);
+        int skew = (int)((uintptr_t)from & 3),
+            bytes = skew + part_offset(l, columns - 1, which) + l.part_bytes[which];
+        unsigned there = to + at.slot * R::bytes + tile * R::pitch + lane * R::part_pitch;
+        for (int b = 0; b < bytes; b += 4) copy4(there + b, from - skew + b);
     }
-    static __device__ void take(uint4 (&to)[2], const piece &p, const struct weight_view &, const float *,
-                                int64_t, int64_t) {
-        for (int h = 0; h < 2; h++) {
-            lanes<8> x;
-            for (int j = 0; j < 8; j++)
-                x.v[j] = f16_of(p.scale[h]) * (float)(int8_t)(p.codes[h][j / 4] >> j % 4 * 8);
-            to[h] = rounded<T>(x);
-        }
-    }
-};
-
-template <class T>
-struct in_q4_k { /* 32 bytes: the low nibbles are one group of 32, the high ones the next */
-    struct piece {
-        uint4 head; /* of the block of 256: d, m, 12 bytes of scales */
-        uint2 codes;
-    };
-    static __device__ void fetch(piece &p, const struct weight_view &w, int64_t row, int64_t k) {
-        const uint8_t *at = block_at(w, row, k, 256, 144);
-        p.head = __ldg((const uint4 *)at);
-        p.codes = __ldg((const uint2 *)(at + 16 + k % 256 / 64 * 32 + k % 32));
-    }
-    static __device__ void take(uint4 (&to)[2], const piece &p, const struct weight_view &, const float *,
-                                int64_t, int64_t k) {
-        uint64_t low = (uint64_t)p.head.z << 32 | p.head.y; /* bytes 0 to 7 of the scales; 8 to 11 in w */
-        int first = (int)(k % 256 / 64 * 2);
-        for (int h = 0; h < 2; h++) {
-            int g = first + h, scale, minimum;
-            if (g < 4) {
-                scale = (int)(low >> 8 * g) & 63;
-                minimum = (int)(low >> (8 * g + 32)) & 63;
-            } else {
-                int both = (int)(p.head.w >> 8 * (g - 4));
-                scale = (both & 15) | (int)(low >> (8 * (g - 4) + 6) & 3) << 4;
-                minimum = (both >> 4 & 15) | (int)(low >> (8 * g + 6) & 3) << 4;
+    __device__ void step(const few_launch &l) {
+        if constexpr (S::bytes > 0) {
+            int columns = min(S::columns, l.width - at.column());
+            if (at.is_in(l) && columns > 0) {
+                copy_codes(l, columns);
+                if constexpr (S::apart > 0) copy_parts(l, columns);
             }
-            float s = f16_of(p.head.x) * (float)scale, m = f16_of(p.head.x >> 16) * (float)minimum;
-            lanes<8> x;
-            for (int j = 0; j < 8; j++)
-                x.v[j] = s * (float)((j < 4 ? p.codes.x : p.codes.y) >> (j % 4 * 8 + 4 * h) & 15) - m;
-            to[h] = rounded<T>(x);
         }
+        copies_commit();
+        if (at.go_on(l, R::stages)) begin_tile(l);
     }
 };
 
-template <class T> struct in_q6_k { /* four bits, two more elsewhere; a scale for each 16 */
-    struct piece {
-        uint32_t nibbles[2][2], twos[2], scales, d;
-    };
-    static __device__ void fetch(piece &p, const struct weight_view &w, int64_t row, int64_t k) {
-        const uint8_t *at = block_at(w, row, k, 256, 210);
-        int i = (int)(k % 256);
-        for (int j = 0; j < 2; j++) {
-            for (int h = 0; h < 2; h++)
-                p.nibbles[h][j] = word_at(at + 64 * (i / 128) + i % 64 + 32 * h + 4 * j);
-            p.twos[j] = word_at(at + 128 + 32 * (i / 128) + i % 32 + 4 * j);
-        }
-        p.scales = __ldg(at + 192 + i / 16) | (uint32_t)__ldg(at + 194 + i / 16) << 8;
-        p.d = short_at(at + 208);
-    }
-    static __device__ void take(uint4 (&to)[2], const piece &p, const struct weight_view &, const float *,
-                                int64_t, int64_t k) {
-        int high = (int)(k / 64 % 2); /* which nibble, and which pair of twos */
-        for (int h = 0; h < 2; h++) {
-            float s = f16_of(p.d) * (float)(int8_t)(p.scales >> 8 * h);
-            lanes<8> x;
-            for (int j = 0; j < 8; j++) {
-                uint32_t four = p.nibbles[h][j / 4] >> (j % 4 * 8 + 4 * high) & 15,
-                         two = p.twos[j / 4] >> (j % 4 * 8 + 4 * high + 2 * h) & 3;
-                x.v[j] = s * (float)((int)(four | two << 4) - 32);
-            }
-            to[h] = rounded<T>(x);
-        }
-    }
-};
+/* ---- x ---- */
 
-/* Eight numbers of a row of x. Not through L1: the kernel that wrote them may have run beside this one. */
-template <class T>
-static __device__ inline uint4 eight_of(const struct array &x, int64_t rows, int64_t row, int64_t column) {
-    if (row >= rows) return make_uint4(0, 0, 0, 0);
-    if (x.type == DTYPE_F32) {
-        const float4 *at = (const float4 *)((const float *)x.data + row * x.stride + column);
-        float4 a = __ldcg(at), b = __ldcg(at + 1);
-        return rounded<T>({{a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w}});
-    }
-    uint4 bits = __ldcg((const uint4 *)((const number16 *)x.data + row * x.stride + column));
-    if (x.type == (is_bf16<T> ? DTYPE_BF16 : DTYPE_F16)) return bits;
-    return rounded<T>(get<8>({&bits, x.type, 8}, 0));
+static __device__ inline float fresh1(const struct array &x, int64_t at) {
+    if (x.type == DTYPE_F32) return __ldcg((const float *)x.data + at);
+    unsigned short bits = __ldcg((const unsigned short *)x.data + at);
+    return x.type == DTYPE_BF16 ? __uint_as_float((unsigned)bits << 16)
+                                : __half2float(__ushort_as_half(bits));
 }
 
-/* What a thread has of 64 columns: rows l/4 and l/4 + 8 of w, row l/4 of x. */
-template <class S> struct columns {
-    typename S::piece w[2];
-    uint4 x[2];
+/* The block's rows of x: the first, and how many. */
+struct x_rows {
+    int first, count;
 };
+static __device__ inline x_rows rows_of(const few_launch &l) {
+    int first = (int)blockIdx.x % l.pieces * most;
+    return {first, min(most, (int)l.f.part[0].thin.rows - first)};
+}
+
+/* Columns of x at a time, and numbers from a row of them to the next: another bank. */
+template <class S> static __device__ inline int chunk_columns(const few_launch &l) {
+    return l.chunk * warps * S::columns;
+}
+template <class S> static __device__ inline int x_pitch(const few_launch &l) {
+    return chunk_columns<S>(l) + 8;
+}
+
+/* Puts columns [first, …) of x into shared memory, zeros past the end; squares[m][warp] of what is
+ * normalised. A few vectors are on their way at a time. */
+template <class T, class S>
+static __device__ inline void load_x(const few_launch &l, int first, number16 *to, const float *norm,
+                                     float (*squares)[warps]) {
+    constexpr int vectors = 4, step = threads * 8;
+    const struct few_product &f = l.f;
+    int columns = chunk_columns<S>(l), pitch = x_pitch<S>(l);
+    x_rows rows = rows_of(l);
+    for (int m = 0; m < rows.count; m++) {
+        int64_t row = (rows.first + m) * f.x.stride + first;
+        float square = 0;
+        for (int i0 = threadIdx.x * 8; i0 < columns; i0 += vectors * step) {
+            eight_bits bits[vectors] = {};
+#pragma unroll
+            for (int v = 0; v < vectors; v++)
+                if (i0 + v * step < columns && first + i0 + v * step < l.width)
+                    bits[v] = bits_of(f.x, row + i0 + v * step);
+#pragma unroll
+            for (int v = 0; v < vectors; v++) {
+                int i = i0 + v * step;
+                if (i >= columns) break;
+                lanes<8> x = numbers_of(f.x, bits[v]);
+                if (f.norm.data && first + i < l.width) {
+                    lanes<8> w = *(const lanes<8> *)(norm + first + i);
+                    for (int j = 0; j < 8; j++) {
+                        square = fmaf(x.v[j], x.v[j], square);
+                        x.v[j] *= w.v[j];
+                    }
+                }
+                *(uint4 *)(to + m * pitch + i) = rounded<T>(x);
+            }
+        }
+        if (!f.norm.data) continue;
+        square = warp_sum(square);
+        if (threadIdx.x % 32 == 0) squares[m][threadIdx.x / 32] = square;
+    }
+}
+
+/* The norm's weight, to where load_x reads it: each thread has the same columns there. */
+static __device__ inline void load_norm(const few_launch &l, float *to) {
+    for (int i = threadIdx.x * 8; l.f.norm.data && i < l.width; i += threads * 8)
+        *(lanes<8> *)(to + i) = get<8>(l.f.norm, i);
+}
+
+/* ---- results ---- */
+
+typedef float tile_sums[warps][tile * most];
+
+/* Element (r, m) of a tile, from the warps' sums. */
+static __device__ inline float whole_sum(const tile_sums &sums, int r, int m) {
+    float y = 0;
+    for (int w = 0; w < warps; w++) y += sums[w][r * most + m];
+    return y;
+}
+
+/* 1 / the root mean square of a row of x; 1 where it is not normalised. */
+static __device__ inline float norm_factor(const struct few_product &f, const float (*squares)[warps],
+                                           int m) {
+    float sum = 0;
+    if (!f.norm.data) return 1;
+    for (int w = 0; w < warps; w++) sum += squares[m][w];
+    return 1 / sqrtf(sum / (float)f.width + f.epsilon);
+}
+
+/* What the product is added to. */
+static __device__ inline float added(const struct thin &t, int64_t m, int64_t n) {
+    float low = 0, y = 0;
+    for (int64_t r = 0; t.low.data && r < t.rank; r++)
+        low = fmaf(get1(t.low, m * t.low.stride + r), get1(t.up, r * t.along + n * t.across), low);
+    if (t.addend.data) y = fresh1(t.addend, m * t.addend.stride + n);
+    if (t.bias.data) y += get1(t.bias, n);
+    return y + t.beta * low;
+}
+
+template <class T> static __device__ inline float rounded_one(float x) {
+    return is_bf16<T> ? __bfloat162float(__float2bfloat16(x)) : __half2float(__float2half_rn(x));
+}
+
+/* The results of a tile: a thread for each of 16 · 8, or of 8 · 8 with both gate and up. */
+struct own_result {
+    int part, row, m; /* part -1: none */
+    float beside[2];  /* what is added to it, to up */
+
+    __device__ void begin_tile(const few_launch &l, int tile_index) {
+        bool gated = l.f.gated.data != NULL;
+        int r = threadIdx.x / most;
+        m = rows_of(l).first + (int)threadIdx.x % most;
+        part = -1;
+        if (r >= (gated ? tile / 2 : l.halves * (tile / 2)) || m >= l.f.part[0].thin.rows) return;
+        tile_row at = row_of(l, tile_index, r);
+        /* Past a weight's last row, rows are that one again. */
+        if (r > 0 && !gated && row_of(l, tile_index, r - 1).row == at.row) return;
+        part = at.part;
+        row = at.row;
+    }
+    __device__ void add(const few_launch &l) {
+        if (part < 0) return;
+        beside[0] = added(l.f.part[part].thin, m, row);
+        if (l.f.gated.data) beside[1] = added(l.f.part[1].thin, m, row);
+    }
+    template <class T>
+    __device__ void finish(const few_launch &l, const tile_sums &sums, const float (*squares)[warps]) const {
+        const struct few_product &f = l.f;
+        if (part < 0) return;
+        int r = threadIdx.x / most, own = threadIdx.x % most;
+        float factor = f.alpha * norm_factor(f, squares, own),
+              y = fmaf(factor, whole_sum(sums, r, own), beside[0]);
+        if (!f.gated.data) {
+            const struct array &to = f.part[part].thin.y;
+            put1(to, m * to.stride + row, y);
+            return;
+        }
+        float up = fmaf(factor, whole_sum(sums, r + tile / 2, own), beside[1]);
+        put1(f.gated, m * f.gated.stride + row, glu_of(rounded_one<T>(y), rounded_one<T>(up)));
+    }
+};
+
+/* ---- the kernel ---- */
 
 template <class T> static __device__ inline void multiply_eight(float (&sum)[4], uint4 a, uint4 b, uint4 x) {
     multiply<T>(sum, {a.x, b.x, a.y, b.y}, x.x, x.y);
     multiply<T>(sum, {a.z, b.z, a.w, b.w}, x.z, x.w);
 }
 
-/* y of 16 rows of w, from the warps' sums; a thread for each of 16 · 8. */
-static __device__ inline void finish(const struct thin &t, const float (*sums)[tile * most], int64_t n, int m,
-                                     float alpha) {
-    float y = 0, low = 0;
-    if (m >= t.rows || n >= t.columns) return;
-    for (int w = 0; w < warps; w++) y += sums[w][threadIdx.x];
-    for (int64_t r = 0; t.low.data && r < t.rank; r++)
-        low = fmaf(get1(t.low, m * t.low.stride + r), get1(t.up, r * t.along + n * t.across), low);
-    y = alpha * y + t.beta * low;
-    if (t.bias.data) y += get1(t.bias, n);
-    if (t.addend.data) y += get1(t.addend, m * t.addend.stride + n);
-    put1(t.y, m * t.y.stride + n, y);
-}
+/* Reads a warp's columns: a lane has rows lane / 4 and lane / 4 + 8. */
+template <class T, class S> struct reader {
+    using R = room<S>;
+    walk<S> at;
+    const uint8_t *from; /* the warp's shared memory */
+    const float *levels;
+    float sum[4];
+    tile_row rows[2];
+    unsigned codes[2], parts[2][2]; /* the low bits of where they lie in the matrix */
 
-template <class T, class S>
-static __global__ void __launch_bounds__(32 * warps, 2)
-    few_tiles(const __grid_constant__ struct thin t, const struct array x,
-              const __grid_constant__ struct weight_view w, float alpha, bool beside) {
-    __shared__ float levels[16], sums[warps][tile * most];
-    int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    int64_t n0 = (int64_t)blockIdx.x * tile, rows[2];
-    for (int r = 0; r < 2; r++) rows[r] = min(n0 + lane / 4 + 8 * r, t.columns - 1);
-    struct columns<S> at[ahead];
-    float sum[4] = {};
-    auto column = [&](int64_t turn) { return (turn * warps + warp) * step + lane % 4 * 8; };
-    auto fetch = [&](columns<S> &to, int64_t turn) {
-        for (int r = 0; r < 2 && column(turn) < w.width; r++) S::fetch(to.w[r], w, rows[r], column(turn));
-    };
-    auto fetch_x = [&](columns<S> &to, int64_t turn) {
-        for (int h = 0; h < 2; h++)
-            if (column(turn) + 32 * h < w.width)
-                to.x[h] = eight_of<T>(x, t.rows, lane / 4, column(turn) + 32 * h);
-    };
-#pragma unroll
-    for (int i = 0; i < ahead; i++) fetch(at[i], i);
-    load_levels(levels, w);
-    if (!beside) await_earlier();
-    let_next_begin();
-#pragma unroll
-    for (int i = 0; i < ahead; i++) fetch_x(at[i], i);
-    for (int64_t turn = 0; (turn * warps + warp) * step < w.width; turn += ahead) {
-#pragma unroll
-        for (int i = 0; i < ahead; i++) {
-            uint4 a[2] = {}, b[2] = {}, zero = make_uint4(0, 0, 0, 0);
-            int64_t k = column(turn + i);
-            if (k < w.width) {
-                S::take(a, at[i].w[0], w, levels, rows[0], k);
-                S::take(b, at[i].w[1], w, levels, rows[1], k);
-            }
-            multiply_eight<T>(sum, a[0], b[0], k < w.width ? at[i].x[0] : zero);
-            multiply_eight<T>(sum, a[1], b[1], k + 32 < w.width ? at[i].x[1] : zero);
-            fetch(at[i], turn + i + ahead);
-            fetch_x(at[i], turn + i + ahead);
+    __device__ void begin_tile(const few_launch &l) {
+        for (int i = 0; i < 4; i++) sum[i] = 0;
+        for (int h = 0; h < 2; h++) {
+            rows[h] = row_of(l, at.tile_index, threadIdx.x % 32 / 4 + 8 * h);
+            codes[h] = (unsigned)(uintptr_t)codes_at(l, rows[h]);
+            for (int p = 0; p < S::apart; p++) parts[h][p] = (unsigned)(uintptr_t)part_at(l, rows[h], p);
         }
     }
-    float2 *to = (float2 *)&sums[warp][lane * 2];
-    to[0] = make_float2(sum[0], sum[1]);
-    to[tile * most / 4] = make_float2(sum[2], sum[3]);
-    if (beside) await_earlier();
-    __syncthreads();
-    if (threadIdx.x < tile * most) finish(t, sums, n0 + threadIdx.x / most, threadIdx.x % most, alpha);
+    __device__ stored_columns columns_of(const few_launch &l, int h) const {
+        int r = threadIdx.x % 32 / 4 + 8 * h, k = at.column();
+        stored_columns out = {.levels = levels, .w = &l.w[rows[h].part], .row = rows[h].row, .first = k};
+        const uint8_t *slot = from + at.slot * R::bytes, *part = slot + tile * R::pitch + r * R::part_pitch;
+        if (S::bytes)
+            out.codes = slot + r * R::pitch + (R::aligned ? 0 : (codes[h] + at.unit() * S::bytes) & 15);
+        if (S::apart > 0) out.scales = part + ((parts[h][0] + part_offset(l, k, 0)) & 3);
+        if (S::apart > 1)
+            out.offsets = part + tile * R::part_pitch + ((parts[h][1] + part_offset(l, k, 1)) & 3);
+        return out;
+    }
+    /* sum += the warp's columns times x, whose row of this lane is at `x`, or absent. */
+    __device__ void multiply_columns(const few_launch &l, const number16 *x) {
+        constexpr int eights = S::run / 8;
+        int columns = min(S::columns, l.width - at.column());
+        stored_columns low = columns_of(l, 0), high = columns_of(l, 1);
+#pragma unroll 1
+        for (int i0 = 0; i0 < columns; i0 += 4 * S::run) {
+            int i = i0 + threadIdx.x % 4 * S::run;
+            uint4 a[eights] = {}, b[eights] = {};
+            if (i < columns) {
+                S::take(a, low, i);
+                if (l.halves > 1) S::take(b, high, i);
+            }
+#pragma unroll
+            for (int e = 0; e < eights; e++) {
+                uint4 c = x ? *(const uint4 *)(x + i + 8 * e) : make_uint4(0, 0, 0, 0);
+                multiply_eight<T>(sum, a[e], b[e], c);
+            }
+        }
+    }
+    __device__ void give(float (&to)[tile * most]) const {
+        float2 *pair = (float2 *)&to[threadIdx.x % 32 * 2];
+        pair[0] = make_float2(sum[0], sum[1]);
+        pair[tile * most / 4] = make_float2(sum[2], sum[3]);
+    }
+};
+
+template <class T, class S>
+static __global__ void __launch_bounds__(threads, 2) few_tiles(const __grid_constant__ struct few_launch l) {
+    using R = room<S>;
+    extern __shared__ uint4 few_shared[];
+    __shared__ float levels[16], squares[most][warps];
+    __shared__ tile_sums sums[2];
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32, which = 0, loaded = 0;
+    uint8_t *mine = (uint8_t *)few_shared + warp * R::stages * R::bytes;
+    number16 *x = (number16 *)((uint8_t *)few_shared + warps * R::stages * R::bytes);
+    float *norm = (float *)(x + rows_of(l).count * x_pitch<S>(l));
+    const number16 *row_x = lane / 4 < rows_of(l).count ? x + lane / 4 * x_pitch<S>(l) : NULL;
+    walk<S> begin = {(int)blockIdx.x / l.pieces, 0, 0};
+    copier<S> copies = {.at = begin, .to = shared_address(mine)};
+    reader<T, S> read = {.at = begin, .from = mine, .levels = levels};
+    own_result own;
+    copies.begin_tile(l);
+#pragma unroll 1
+    for (int i = 0; i < R::stages - 1; i++) copies.step(l);
+    load_norm(l, norm);
+    load_levels(levels, l.w[0]);
+    bool beside = l.f.start == FEW_BESIDE;
+    if (!beside) await_earlier();
+    let_next_begin();
+#pragma unroll 1
+    while (read.at.is_in(l)) {
+        if (!read.at.turn) {
+            read.begin_tile(l);
+            own.begin_tile(l, read.at.tile_index);
+            if (!beside) own.add(l);
+        }
+        int turn = read.at.turn % l.chunk;
+        if (!turn && (!loaded || l.turns > l.chunk)) {
+            __syncthreads(); /* what was there is read */
+            load_x<T, S>(l, read.at.turn * warps * S::columns, x, norm, squares);
+            __syncthreads();
+            loaded = 1;
+        }
+        copies_wait<R::stages - 2>();
+        __syncwarp();
+        copies.step(l);
+        if (read.at.column() < l.width)
+            read.multiply_columns(l, row_x ? row_x + (turn * warps + warp) * S::columns : NULL);
+        if (read.at.turn + 1 == l.turns) {
+            read.give(sums[which][warp]);
+            if (beside) await_earlier();
+            __syncthreads();
+            if (beside) own.add(l);
+            own.finish<T>(l, sums[which], squares);
+            which ^= 1;
+        }
+        read.at.go_on(l, R::stages);
+    }
 }
 
 /* ---- a warp for each output ---- */
 
 /* N numbers a lane at a time; up to M rows of x. */
 template <int N, int M>
-static __global__ void __launch_bounds__(32 * warps)
+static __global__ void __launch_bounds__(threads)
     warp_rows(const __grid_constant__ struct thin t, struct array x,
               const __grid_constant__ struct weight_view w, float alpha) {
     __shared__ float levels[16];
@@ -313,48 +443,134 @@ static __global__ void __launch_bounds__(32 * warps)
 
 /* ---- launches ---- */
 
-template <int N>
-static void launch(const struct few_product *f, const struct weight_view &w, cudaStream_t stream) {
-    unsigned blocks = (unsigned)((f->thin.columns + warps - 1) / warps);
-    auto kernel = f->thin.rows == 1 ? warp_rows<N, 1> : f->thin.rows <= 4 ? warp_rows<N, 4> : warp_rows<N, 8>;
-    kernel<<<blocks, 32 * warps, 0, stream>>>(f->thin, f->x, w, f->alpha);
+template <int N> static void launch_rows(const struct few_product *f, cudaStream_t stream) {
+    for (int p = 0; p < f->parts; p++) {
+        const struct thin *t = &f->part[p].thin;
+        unsigned blocks = (unsigned)((t->columns + warps - 1) / warps);
+        auto kernel = t->rows == 1 ? warp_rows<N, 1> : t->rows <= 4 ? warp_rows<N, 4> : warp_rows<N, 8>;
+        kernel<<<blocks, threads, 0, stream>>>(*t, f->x, weight_view_of(&f->part[p].w, f->width), f->alpha);
+    }
 }
 
-typedef void tiles_kernel(struct thin, struct array, struct weight_view, float, bool);
-
-template <class T> static tiles_kernel *kernel_of(const struct weight_view &w) {
-    const struct matrix &m = w.matrix;
-    if (m.form == FORM_BLOCK && m.codes.type == (is_bf16<T> ? DTYPE_BF16 : DTYPE_F16) &&
-        m.codes.stride % 8 == 0)
-        return few_tiles<T, as_stored<T>>;
-    if (w.width % step == 0 && m.form == FORM_LEVELS) return few_tiles<T, in_nf4<T>>;
-    if (w.width % step == 0 && m.codes.type == DTYPE_Q8_0) return few_tiles<T, in_q8_0<T>>;
-    if (w.width % step == 0 && m.codes.type == DTYPE_Q4_K) return few_tiles<T, in_q4_k<T>>;
-    if (w.width % step == 0 && m.codes.type == DTYPE_Q6_K) return few_tiles<T, in_q6_k<T>>;
-    return few_tiles<T, decoded<T>>;
+struct tiles_kernel {
+    void (*run)(struct few_launch);
+    int columns;   /* of a warp at a time */
+    size_t shared; /* bytes of shared memory without x */
+};
+template <class T, class S> static constexpr struct tiles_kernel kernel_row() {
+    return {few_tiles<T, S>, S::columns, (size_t)warps * room<S>::stages * room<S>::bytes};
 }
 
-template <class T>
-static void launch_tiles(const struct few_product *f, const struct weight_view &w, cudaStream_t stream) {
-    auto kernel = kernel_of<T>(w);
-    dim3 blocks((unsigned)((f->thin.columns + tile - 1) / tile));
+template <class T> static struct tiles_kernel kernel_of_affine(int bits) {
+    switch (bits) {
+    case 2: return kernel_row<T, in_affine<T, 2>>();
+    case 3: return kernel_row<T, in_affine<T, 3>>();
+    case 4: return kernel_row<T, in_affine<T, 4>>();
+    case 5: return kernel_row<T, in_affine<T, 5>>();
+    case 6: return kernel_row<T, in_affine<T, 6>>();
+    default: return kernel_row<T, in_affine<T, 8>>();
+    }
+}
+
+/* Widths that are no multiple of what the reader of a type takes at a time have the one of any type. */
+template <class T> static struct tiles_kernel kernel_of(const struct matrix &m, int64_t width) {
+    struct tiles_kernel any = kernel_row<T, in_any<T>>();
+    if (m.form == FORM_AFFINE) return kernel_of_affine<T>(m.bytes * 8 / m.block);
+    if (m.form == FORM_LEVELS) return width % nf4_block ? any : kernel_row<T, in_nf4<T>>();
+    if (m.form == FORM_ROWS) return width % 32 ? any : kernel_row<T, in_int8<T>>();
+    switch (m.codes.type) {
+    case DTYPE_Q4_0: return kernel_row<T, in_nibbles<T, false, false>>();
+    case DTYPE_Q4_1: return kernel_row<T, in_nibbles<T, true, false>>();
+    case DTYPE_Q5_0: return kernel_row<T, in_nibbles<T, false, true>>();
+    case DTYPE_Q5_1: return kernel_row<T, in_nibbles<T, true, true>>();
+    case DTYPE_Q8_0: return kernel_row<T, in_q8_0<T>>();
+    case DTYPE_Q2_K: return kernel_row<T, in_q2_k<T>>();
+    case DTYPE_Q3_K: return kernel_row<T, in_q3_k<T>>();
+    case DTYPE_Q4_K: return kernel_row<T, in_sixes<T, false>>();
+    case DTYPE_Q5_K: return kernel_row<T, in_sixes<T, true>>();
+    case DTYPE_Q6_K: return kernel_row<T, in_q6_k<T>>();
+    case DTYPE_IQ4_NL: return kernel_row<T, in_iq4_nl<T>>();
+    case DTYPE_IQ4_XS: return kernel_row<T, in_iq4_xs<T>>();
+    case DTYPE_MXFP4: return kernel_row<T, in_mxfp4<T>>();
+    default: break;
+    }
+    bool plain = m.codes.type == (is_bf16<T> ? DTYPE_BF16 : DTYPE_F16);
+    return plain && width % 16 == 0 && m.codes.stride % 8 == 0 ? kernel_row<T, in_t<T>>() : any;
+}
+
+/* Turns of all warps over the columns of x that there is room for. */
+static int chunk_of(const struct tiles_kernel &kernel, int64_t rows) {
+    int64_t turn = (rows < most ? rows : most) * warps * kernel.columns * 2;
+    return turn >= (int64_t)x_bytes ? 1 : (int)((int64_t)x_bytes / turn);
+}
+
+template <class T> static void launch_tiles(const struct few_product *f, cudaStream_t stream) {
+    const struct matrix &m = f->part[0].w;
+    const struct tiles_kernel kernel = kernel_of<T>(m, f->width);
+    struct few_launch l = {.f = *f, .width = (int)f->width};
+    int64_t rows = f->part[0].thin.rows, columns = 0;
+    l.pieces = (int)((rows + most - 1) / most);
+    for (int p = 0; p < f->parts; p++) columns += f->part[p].thin.columns;
+    l.halves = f->gated.data || columns * l.pieces > tile * f->processors ? 2 : 1;
+    for (int p = 0; p < f->parts; p++) {
+        int size = l.halves * (tile / 2);
+        l.w[p] = weight_view_of(&f->part[p].w, f->width);
+        l.tiles_of[p] = (int)((f->part[p].thin.columns + size - 1) / size);
+        l.tiles += l.tiles_of[p];
+    }
+    if (f->gated.data) l.tiles = (int)(columns / tile);
+    l.row_bytes =
+        m.form == FORM_BLOCK && m.block == 1 ? m.codes.stride * m.bytes : f->width / m.block * m.bytes;
+    int group = m.form == FORM_LEVELS ? (int)nf4_block : m.form == FORM_AFFINE ? m.block : 0;
+    l.group = group ? (int)log2(group) : 30;
+    l.groups = group ? l.width / group : 1;
+    for (int p = 0; p < 2; p++) {
+        enum dtype type = m.part[p ? PART_OFFSETS : PART_SCALES].dtype;
+        l.part_bytes[p] = type == DTYPE_F32 ? 4 : type == DTYPE_U8 ? 1 : 2;
+    }
+    l.turns = (l.width + warps * kernel.columns - 1) / (warps * kernel.columns);
+    l.chunk = chunk_of(kernel, rows) < l.turns ? chunk_of(kernel, rows) : l.turns;
+    size_t shared = kernel.shared +
+                    (size_t)((rows < most ? rows : most) * (l.chunk * warps * kernel.columns + 8)) * 2 +
+                    (f->norm.data ? (size_t)l.width * sizeof(float) : 0);
+    cudaFuncSetAttribute(kernel.run, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
+    /* As many tiles for each block, of which a multiprocessor has two. */
+    int places = (blocks_each * f->processors + l.pieces - 1) / l.pieces,
+        rounds = (l.tiles + places - 1) / places;
+    dim3 blocks((unsigned)((l.tiles + rounds - 1) / rounds * l.pieces));
     if (f->start == FEW_IN_TURN)
-        kernel<<<blocks, 32 * warps, 0, stream>>>(f->thin, f->x, w, f->alpha, false);
+        kernel.run<<<blocks, threads, shared, stream>>>(l);
     else
-        launch_early(kernel, blocks, 32 * warps, 0, stream, f->thin, f->x, w, f->alpha,
-                     f->start == FEW_BESIDE);
+        launch_early(kernel.run, blocks, threads, shared, stream, l);
+}
+
+static bool is_vectors(const struct few_product *f) { return f->width % 8 == 0 && f->x.stride % 8 == 0; }
+
+bool cuda_few_serves(const struct few_product *f) {
+    const struct few_part *first = &f->part[0];
+    bool ok = is_vectors(f) && (f->compute == DTYPE_BF16 || f->compute == DTYPE_F16);
+    for (int p = 1; p < f->parts; p++)
+        ok = ok && f->part[p].w.codes.type == first->w.codes.type &&
+             f->part[p].w.codes.stride == first->w.codes.stride;
+    if (f->gated.data)
+        ok = ok && f->parts == 2 && first->thin.columns == f->part[1].thin.columns &&
+             first->thin.columns % 8 == 0;
+    if (!ok || !f->norm.data) return ok;
+    /* x · norm is as large as it is in f32; all of it has to be there at once. */
+    int columns = warps * kernel_of<__nv_bfloat16>(first->w, f->width).columns;
+    return f->compute == DTYPE_BF16 &&
+           (f->width + columns - 1) / columns <=
+               chunk_of(kernel_of<__nv_bfloat16>(first->w, f->width), first->thin.rows);
 }
 
 void cuda_few(const struct few_product *f, cudaStream_t stream) {
-    int64_t width = f->width;
-    struct weight_view view = weight_view_of(&f->w, width);
-    if (!f->thin.rows || !f->thin.columns) return;
-    if (width % 8 == 0 && f->x.stride % 8 == 0 && f->compute == DTYPE_BF16)
-        launch_tiles<__nv_bfloat16>(f, view, stream);
-    else if (width % 8 == 0 && f->x.stride % 8 == 0 && f->compute == DTYPE_F16)
-        launch_tiles<__half>(f, view, stream);
-    else if (width % 8 == 0)
-        launch<8>(f, view, stream);
+    if (!f->part[0].thin.rows || !f->part[0].thin.columns) return;
+    if (is_vectors(f) && f->compute == DTYPE_BF16)
+        launch_tiles<__nv_bfloat16>(f, stream);
+    else if (is_vectors(f) && f->compute == DTYPE_F16)
+        launch_tiles<__half>(f, stream);
+    else if (f->width % 8 == 0)
+        launch_rows<8>(f, stream);
     else
-        launch<1>(f, view, stream);
+        launch_rows<1>(f, stream);
 }

@@ -82,22 +82,6 @@ static __global__ void __launch_bounds__(threads) rows_of(struct logits l) {
 
 enum { cluster = 8, cluster_step = cluster * step };
 
-#if __CUDA_ARCH__ >= 900
-/* Writes x into the same shared memory of another block of the cluster. */
-static __device__ inline void tell(float2 *to, unsigned block, float2 x) {
-    unsigned at = (unsigned)__cvta_generic_to_shared(to), there;
-    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;\n" : "=r"(there) : "r"(at), "r"(block));
-    asm volatile("st.shared::cluster.v2.f32 [%0], {%1, %2};\n" ::"r"(there), "f"(x.x), "f"(x.y) : "memory");
-}
-static __device__ inline void cluster_sync() {
-    asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;\n" ::
-                     : "memory");
-}
-#else /* never launched there */
-static __device__ inline void tell(float2 *, unsigned, float2) {}
-static __device__ inline void cluster_sync() {}
-#endif
-
 /* As rows_of. `quads`: vectors of four that a thread holds; vocabulary up to quads · cluster_step. Each block
  * tells all others its maximum and its sum below it; they are joined in the blocks' order. */
 template <int quads> static __global__ void __launch_bounds__(threads) rows_of_clusters(struct logits l) {

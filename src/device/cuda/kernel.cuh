@@ -114,6 +114,28 @@ template <int N> __device__ inline void put(const struct array &a, int64_t at, c
 __device__ inline float get1(const struct array &a, int64_t at) { return get<1>(a, at).v[0]; }
 __device__ inline void put1(const struct array &a, int64_t at, float x) { put<1>(a, at, {{x}}); }
 
+__device__ inline float glu_of(float gate, float up) { return gate / (1 + expf(-gate)) * up; }
+
+/* Eight numbers of a row of x, as they lie. Not through L1: the kernel that wrote them may have run beside
+ * this one. */
+struct eight_bits {
+    uint4 low, high; /* of 16-bit types, low alone */
+};
+static __device__ inline eight_bits bits_of(const struct array &x, int64_t at) {
+    if (x.type != DTYPE_F32) return {__ldcg((const uint4 *)((const uint16_t *)x.data + at))};
+    const uint4 *from = (const uint4 *)((const float *)x.data + at);
+    return {__ldcg(from), __ldcg(from + 1)};
+}
+static __device__ inline lanes<8> numbers_of(const struct array &x, const eight_bits &bits) {
+    if (x.type == DTYPE_BF16) return from_bf16(bits.low);
+    if (x.type == DTYPE_F16) return get<8>({(void *)&bits.low, DTYPE_F16, 8}, 0);
+    lanes<8> out;
+    const uint32_t word[8] = {bits.low.x,  bits.low.y,  bits.low.z,  bits.low.w,
+                              bits.high.x, bits.high.y, bits.high.z, bits.high.w};
+    for (int j = 0; j < 8; j++) out.v[j] = __uint_as_float(word[j]);
+    return out;
+}
+
 /* 2^x, to 2 units in the last place; 0 for -∞. */
 __device__ inline float exp2_of(float x) {
     float y;
@@ -176,9 +198,11 @@ static __device__ inline void let_next_begin() {
     asm volatile("griddepcontrol.launch_dependents;\n" ::: "memory");
 #endif
 }
+/* The next one may stand by from the beginning: it waits for the end of this one. (Products of few rows of
+ * one x do not, and rely on those before them to have waited: few.cu.) */
 static __device__ inline void begin_in_turn() {
-    await_earlier();
     let_next_begin();
+    await_earlier();
 }
 
 static inline bool launches_early() {
@@ -192,21 +216,54 @@ static inline bool launches_early() {
 #endif
 }
 
+/* `cluster`: blocks that are one cluster, neighbours in x; 1 where the GPU has none. */
 template <class... P, class... A>
-static void launch_early(void (*kernel)(P...), dim3 blocks, unsigned threads, size_t shared,
-                         cudaStream_t stream, const A &...arguments) {
-    cudaLaunchAttribute early = {};
-    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    early.val.programmaticStreamSerializationAllowed = 1;
+static void launch_early_in(unsigned cluster, void (*kernel)(P...), dim3 blocks, unsigned threads,
+                            size_t shared, cudaStream_t stream, const A &...arguments) {
+    cudaLaunchAttribute attributes[2] = {};
+    unsigned count = 0;
+    if (launches_early()) {
+        attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+        attributes[count++].val.programmaticStreamSerializationAllowed = 1;
+    }
+    if (cluster > 1) {
+        attributes[count].id = cudaLaunchAttributeClusterDimension;
+        attributes[count].val.clusterDim.x = cluster;
+        attributes[count].val.clusterDim.y = attributes[count].val.clusterDim.z = 1;
+        count++;
+    }
     cudaLaunchConfig_t config = {};
     config.gridDim = blocks;
     config.blockDim = dim3(threads);
     config.dynamicSmemBytes = shared;
     config.stream = stream;
-    config.attrs = &early;
-    config.numAttrs = launches_early() ? 1 : 0;
+    config.attrs = attributes;
+    config.numAttrs = count;
     cudaLaunchKernelEx(&config, kernel, P(arguments)...);
 }
+template <class... P, class... A>
+static void launch_early(void (*kernel)(P...), dim3 blocks, unsigned threads, size_t shared,
+                         cudaStream_t stream, const A &...arguments) {
+    launch_early_in(1, kernel, blocks, threads, shared, stream, arguments...);
+}
+
+/* ---- clusters of blocks, which reach one another's shared memory ---- */
+
+#if __CUDA_ARCH__ >= 900
+/* Writes x into the same shared memory of another block of the cluster. */
+static __device__ inline void tell(float2 *to, unsigned block, float2 x) {
+    unsigned at = (unsigned)__cvta_generic_to_shared(to), there;
+    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;\n" : "=r"(there) : "r"(at), "r"(block));
+    asm volatile("st.shared::cluster.v2.f32 [%0], {%1, %2};\n" ::"r"(there), "f"(x.x), "f"(x.y) : "memory");
+}
+static __device__ inline void cluster_sync() {
+    asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;\n" ::
+                     : "memory");
+}
+#else /* never launched there */
+static __device__ inline void tell(float2 *, unsigned, float2) {}
+static __device__ inline void cluster_sync() {}
+#endif
 
 /* Blocks of `threads` for n items, as many as the grid can have; kernels go on from there in strides. */
 static inline unsigned blocks_for(int64_t n, int threads) {

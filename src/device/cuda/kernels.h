@@ -131,8 +131,10 @@ void cuda_tail(void *to, int64_t to_stride, int64_t rows, int64_t columns, struc
 
 /* ---- likeliest.cu ---- */
 
-/* ids[m]: the first of the largest of row m of x [rows, width] f32; NaN is never larger. */
-void cuda_likeliest(int32_t *ids, struct array x, int64_t rows, int64_t width, cudaStream_t stream);
+/* ids[m]: the first of the largest of row m of x [rows, width] f32; NaN is never larger. clusters: the GPU
+ * has them (cuda_is_hopper). */
+void cuda_likeliest(int32_t *ids, struct array x, int64_t rows, int64_t width, bool clusters,
+                    cudaStream_t stream);
 
 /* ---- dora.cu ---- */
 
@@ -229,22 +231,35 @@ void cuda_pass_sums(const struct pass_sum *sums, int count, cudaStream_t stream)
 
 /* ---- few.cu ---- */
 
-enum { cuda_few_rows = 8 };
+enum { cuda_few_rows = 8 }; /* of x that one reading of w serves */
 /* When the launch may begin: after the one before it; before that has ended, where w is there already (the
  * store has it, and the program does not write it); or beside it, where that is such a product as well, of
  * the same x. */
 enum few_start { FEW_IN_TURN, FEW_EARLY, FEW_BESIDE };
-/* y = alpha x wᵀ + what `thin` says, of at most so many rows; x [rows, width], w [columns, width]; operands
- * are rounded to `compute`. */
-struct few_product {
+/* y = alpha x wᵀ + what `thin` says; x [rows, width], w [columns, width]; operands are rounded to `compute`.
+ * In f32, and where rows are no whole vectors, at most cuda_few_rows rows. One launch may make several of one
+ * x. */
+enum { few_most = 3 };
+struct few_part {
     struct thin thin;
-    struct array x;
     struct matrix w;
+};
+struct few_product {
+    struct few_part part[few_most];
+    int parts;
+    struct array x;
+    struct array norm; /* [width]: x · norm / the root mean square of x's row is multiplied; absent: x */
+    float epsilon;
+    struct array gated; /* silu(part 0) · part 1, which are not written; absent: each goes to its y */
     int64_t width;
     float alpha;
     enum dtype compute;
     enum few_start start;
+    int processors; /* of the GPU */
 };
+/* Whether this product is one launch: several parts, a norm, gate and up need operands that tensor cores
+ * take, w of one type, and room for x. */
+bool cuda_few_serves(const struct few_product *few);
 void cuda_few(const struct few_product *few, cudaStream_t stream);
 
 /* y [m, n] = alpha x w + beta addend, elements of x at i · x_row + k · x_column, of w at k · w_row + j ·
@@ -297,8 +312,11 @@ struct cache_attention {
     int64_t tokens, segment_count, context;
     int heads, kv_heads, head_dim;
     float scale;
-    int piece, pieces; /* keys of a piece, and how many there are at most: cuda_cache_pieces */
-    float *parts;      /* scratch [T, H, pieces, d + 2] of cuda_cache_decode */
+    int piece, pieces;   /* keys of a piece, and how many there are at most: cuda_cache_pieces */
+    float *parts;        /* scratch [T, H, pieces, d + 2] of cuda_cache_decode */
+    const float *angles; /* cuda_cache_decode: q and k are still to be turned by these cosines and sines, [T,
+                            d] of cuda_rope_table; NULL: they are */
+    bool clusters;       /* the GPU has clusters of blocks, and code for them (cuda_is_hopper) */
 };
 void cuda_cache_append(const struct cache_attention *a, cudaStream_t stream);
 /* After that: any type, head widths up to 256. */

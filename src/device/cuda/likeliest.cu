@@ -20,25 +20,41 @@ static __device__ inline place best_of_warp(place best) {
     return best;
 }
 
-/* A block for each row. */
-static __global__ void __launch_bounds__(1024) likeliest(int32_t *ids, struct array x, int64_t width) {
+enum { cluster = 8, threads = 1024 };
+
+/* `blocks` for each row, which have a part each; they are a cluster, or one. */
+static __global__ void __launch_bounds__(threads)
+    likeliest(int32_t *ids, struct array x, int64_t width, int blocks) {
     __shared__ place of_warp[32];
-    const float *row = (const float *)x.data + blockIdx.x * x.stride;
+    __shared__ float2 of_block[cluster];
+    const float *row = (const float *)x.data + blockIdx.x / blocks * x.stride;
+    int part = (int)((width + blocks - 1) / blocks), block = (int)blockIdx.x % blocks, first = block * part;
+    int end = first + part < width ? first + part : (int)width;
     place best = {-INFINITY, INT_MAX};
     begin_in_turn();
 #pragma unroll 8
-    for (int i = threadIdx.x; i < width; i += 1024) {
+    for (int i = first + threadIdx.x; i < end; i += threads) {
         float y = row[i];
         if (y > best.x) best = {y, i};
     }
     best = best_of_warp(best);
     if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = best;
     __syncthreads();
-    if (threadIdx.x >= 32) return;
-    best = best_of_warp(of_warp[threadIdx.x]);
-    if (!threadIdx.x) ids[blockIdx.x] = best.at == INT_MAX ? 0 : best.at;
+    if (threadIdx.x < 32) best = best_of_warp(of_warp[threadIdx.x]);
+    if (blocks > 1) {   /* the first block hears of all */
+        cluster_sync(); /* it runs: its memory is there */
+        if (!threadIdx.x) tell(&of_block[block], 0, make_float2(best.x, __int_as_float(best.at)));
+        cluster_sync();
+        if (block) return;
+        for (int b = 0; b < blocks; b++) best = better(best, {of_block[b].x, __float_as_int(of_block[b].y)});
+    }
+    if (!threadIdx.x) ids[blockIdx.x / blocks] = best.at == INT_MAX ? 0 : best.at;
 }
 
-void cuda_likeliest(int32_t *ids, struct array x, int64_t rows, int64_t width, cudaStream_t stream) {
-    if (rows) launch_early(likeliest, dim3((unsigned)rows), 1024, 0, stream, ids, x, width);
+void cuda_likeliest(int32_t *ids, struct array x, int64_t rows, int64_t width, bool clusters,
+                    cudaStream_t stream) {
+    int blocks = clusters && width >= cluster * threads ? cluster : 1;
+    if (rows)
+        launch_early_in((unsigned)blocks, likeliest, dim3((unsigned)(rows * blocks)), threads, 0, stream, ids,
+                        x, width, blocks);
 }

@@ -158,11 +158,17 @@ int passes_reads_at(const struct passes *passes, int n) {
     return leader < n ? leader : n;
 }
 
+bool passes_claim(const struct passes *passes, int first, int end, int64_t rows) {
+    for (int n = first; passes && rows > cuda_few_rows && n < end; n++)
+        if (passes->nodes[n].role != PASS_ALONE) return true;
+    return false;
+}
+
 bool passes_run(struct passes *passes, int n, int64_t rows, struct call (*call_of)(void *user, int node),
                 void *user, bool *served, struct error *err) {
     struct run run = {passes, &passes->groups[passes->nodes[n].group], call_of, user};
     enum pass_role role = passes->nodes[n].role;
-    *served = role != PASS_ALONE && rows > cuda_few_rows;
+    *served = passes_claim(passes, n, n + 1, rows);
     if (!*served || role == PASS_DONE) return true;
     if (role == PASS_LEADS)
         lead(&run);

@@ -48,6 +48,9 @@ bool pass_thin_node(const struct graph *graph, const struct node *node, struct t
 /* Scratch bytes of a node that may lead. */
 size_t passes_workspace(const struct graph *graph, const struct node *node);
 
+/* Whether a pass of so many rows has to do with one of the nodes [first, end). */
+bool passes_claim(const struct passes *passes, int first, int end, int64_t rows);
+
 bool passes_open(struct passes **out, const struct plan *plan, struct error *err);
 void passes_close(struct passes **passes);
 /* Whether node n or a later one is served by an earlier node than n. */

@@ -159,34 +159,56 @@ static enum few_start few_start(const struct call *call) {
     return call->few_before == node->input[0] ? FEW_BESIDE : FEW_EARLY;
 }
 
-/* Decoding: the weight is read as it is stored. */
-static bool few_rows(struct call *call, struct thin *thin) {
+static struct thin thin_of(const struct call *call) {
+    const struct operand *up = &call->in[5];
+    return (struct thin){.y = array_of(&call->out[0]),
+                         .low = array_of(&call->in[4]),
+                         .up = array_of(up),
+                         .bias = array_of(&call->in[2]),
+                         .addend = array_of(&call->in[3]),
+                         .beta = call->node->attributes.beta,
+                         .rows = call->in[0].dim[0],
+                         .columns = call->in[1].dim[0],
+                         .rank = up->dim[1],
+                         .along = 1,
+                         .across = up->stride};
+}
+
+/* What is decoded anew for each larger product costs more than that, and so do two readings from the cache.
+ */
+bool cuda_is_few(const struct call *call) {
+    enum { decoded = 64, plain = 16 };
     const struct operand *x = &call->in[0], *w = &call->in[1];
-    thin->y = array_of(&call->out[0]);
-    thin->beta = call->node->attributes.beta;
-    thin->rows = x->dim[0];
-    thin->columns = w->dim[0];
-    struct few_product product = {.thin = *thin,
-                                  .x = array_of(x),
-                                  .w = matrix_of(w),
-                                  .width = w->dim[1],
-                                  .alpha = call->node->attributes.alpha,
-                                  .compute = call->compute,
-                                  .start = few_start(call)};
-    cuda_few(&product, call->stream);
-    return true;
+    bool tensor_cores = call->compute != DTYPE_F32 && w->dim[1] % 8 == 0 && x->stride % 8 == 0;
+    int64_t most = !tensor_cores || w->dtype == DTYPE_F32 ? cuda_few_rows
+                   : dtype_row(w->dtype)->quantised       ? decoded
+                   : w->dtype == call->compute            ? plain
+                                                          : cuda_few_rows;
+    return x->dim[0] <= most && !call->node->attributes.fp8;
+}
+
+struct few_product cuda_few_product(const struct call *calls, int parts) {
+    const struct call *first = &calls[0];
+    struct few_product f = {.parts = parts,
+                            .x = array_of(&first->in[0]),
+                            .width = first->in[1].dim[1],
+                            .alpha = first->node->attributes.alpha,
+                            .compute = first->compute,
+                            .processors = first->device->processors};
+    for (int p = 0; p < parts; p++)
+        f.part[p] = (struct few_part){.thin = thin_of(&calls[p]), .w = matrix_of(&calls[p].in[1])};
+    return f;
 }
 
 static bool linear(struct call *call, struct error *err) {
-    const struct operand *w = &call->in[1], *up = &call->in[5];
-    struct thin thin = {.low = array_of(&call->in[4]),
-                        .up = array_of(up),
-                        .bias = array_of(&call->in[2]),
-                        .addend = array_of(&call->in[3]),
-                        .rank = up->dim[1],
-                        .along = 1,
-                        .across = up->stride};
-    if (call->in[0].dim[0] <= cuda_few_rows && !call->node->attributes.fp8) return few_rows(call, &thin);
+    const struct operand *w = &call->in[1];
+    struct thin thin = thin_of(call);
+    if (cuda_is_few(call)) { /* the weight is read as it is stored */
+        struct few_product few = cuda_few_product(call, 1);
+        few.start = few_start(call);
+        cuda_few(&few, call->stream);
+        return true;
+    }
     struct product product = {.y = array_of(&call->out[0]),
                               .m = call->in[0].dim[0],
                               .n = w->dim[0],

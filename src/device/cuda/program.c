@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "device/cuda/cuda.h"
+#include "device/cuda/few_join.h"
 #include "device/cuda/fp8.h"
 #include "device/cuda/inputs.h"
 #include "device/cuda/offload.h"
@@ -24,6 +25,8 @@ struct program {
     struct node_table *tables;          /* [nodes] */
     struct inputs inputs;
     struct passes *passes;
+    struct few_group *few_groups; /* [nodes] */
+    int served;                   /* nodes below it are done, in this run */
     struct converted copies[cuda_copies];
     unsigned char *results; /* page-locked, through which kept values are read; NULL: there are none */
     size_t result_bytes;
@@ -198,9 +201,13 @@ bool cuda_compile(struct device *device, const struct plan *plan, struct store *
     program->kernels = mem_calloc(nodes + 1, sizeof *program->kernels);
     program->tables = mem_calloc(nodes + 1, sizeof *program->tables);
     program->joins = mem_array(nodes + 1, sizeof *program->joins);
-    bool ok = (program->kernels && program->tables && program->joins) ||
+    program->few_groups = mem_calloc(nodes + 1, sizeof *program->few_groups);
+    bool ok = (program->kernels && program->tables && program->joins && program->few_groups) ||
               error_no_memory(err, "cuda", nodes * sizeof(void *));
-    if (ok) find_joins(program);
+    if (ok) {
+        find_joins(program);
+        if (!plan->graph->piece_rows) few_groups_find(program->few_groups, plan);
+    }
     for (size_t n = 0; ok && n < nodes; n++) {
         ok = cuda_supports(device, plan->graph, &plan->graph->nodes[n], err);
         program->kernels[n] = cuda_kernel_of(plan->graph->nodes[n].op);
@@ -233,6 +240,7 @@ void cuda_program_close(struct program **handle) {
     mem_free(program->kernels);
     mem_free(program->tables);
     mem_free(program->joins);
+    mem_free(program->few_groups);
     mem_free(program);
     *handle = NULL;
 }
@@ -261,6 +269,7 @@ struct run {
     struct program *program;
     const struct binding *binding;
     struct walk walk;
+    int end; /* of the nodes that are launched together */
 };
 
 static struct operand place(const struct run *run, int id) {
@@ -304,10 +313,32 @@ static struct call call_of(void *user, int n) {
     return call;
 }
 
+static bool launched(const struct program *program, int n, struct error *err) {
+    cudaError_t status = cudaGetLastError(); /* of this launch, or of what was still running */
+    char doing[64];
+    if (status == cudaSuccess) return true;
+    snprintf(doing, sizeof doing, "go on with %s", op_row(program->plan->graph->nodes[n].op)->name);
+    return cuda_check(status, doing, err);
+}
+
+/* Node n with those behind it that the same launch serves; false: there are none. */
+static bool run_group(struct run *run, int n) {
+    struct program *program = run->program;
+    const struct few_group *group = &program->few_groups[n];
+    if (group->kind == FEW_ALONE || program->offload || n + group->count > run->end ||
+        passes_claim(program->passes, n, n + group->count, run->walk.rows) ||
+        !few_group_run(group, n, call_of, run))
+        return false;
+    program->served = n + group->count;
+    return true;
+}
+
 /* Where results are looked at one by one, each node makes its own. */
 static bool run_node(struct run *run, int n, struct error *err) {
     struct program *program = run->program;
     bool served = false;
+    if (n < program->served) return true;
+    if (!run->binding->after && run_group(run, n)) return launched(program, n, err);
     if (!run->binding->after && !passes_run(program->passes, n, run->walk.rows, call_of, run, &served, err))
         return false;
     struct call calls[fp8_most_joined];
@@ -319,11 +350,7 @@ static bool run_node(struct run *run, int n, struct error *err) {
         return offload_copy(program->offload, n, &calls[0].out[0], &calls[0].in[0], err);
     if (count > 1 && !fp8_join(calls, count, err)) return false;
     if (count == 1 && !program->kernels[n]->run(&calls[0], err)) return false;
-    cudaError_t status = cudaGetLastError(); /* of this launch, or of what was still running */
-    char doing[64];
-    if (status == cudaSuccess) return true;
-    snprintf(doing, sizeof doing, "go on with %s", op_row(program->plan->graph->nodes[n].op)->name);
-    return cuda_check(status, doing, err);
+    return launched(program, n, err);
 }
 
 /* What nodes have left for later ones is of the rows that they were run for. */
@@ -339,6 +366,8 @@ static bool run_nodes(void *user, int first, int end, struct error *err) {
     struct program *program = run->program;
     const struct binding *binding = run->binding;
     forget_copies(program);
+    program->served = 0;
+    run->end = end;
     bool ok = true;
     run->walk = walk_begin(program->plan->graph, binding, first);
     for (int n = first; ok && n < end; n = run->walk.node) {

@@ -175,7 +175,7 @@ static bool zero(struct call *call, struct error *err) {
 static bool likeliest(struct call *call, struct error *err) {
     (void)err;
     cuda_likeliest(call->out[0].data, array_of(&call->in[0]), call->in[0].dim[0], width_of(&call->in[0]),
-                   call->stream);
+                   cuda_is_hopper(call->device->major, call->device->minor), call->stream);
     return true;
 }
 
