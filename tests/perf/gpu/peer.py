@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """One peer's LoRA or QLoRA steps on one GPU: prints a JSON line with tokens a second and its allocator's peak.
 
-    peer.py unsloth|peft|liger MODEL ROWS lora|qlora none|block|offload [--compile] [--steps 8]
+    peer.py unsloth|peft|liger MODEL ROWS lora|qlora none|block|offload [--compile] [--steps 5]
 
 MODEL: a directory in Hugging Face's layout (tests/gpu/make_model.py). A step is ROWS rows of 2,048 random tokens, all trained,
 rank 16 on all seven linears, AdamW, gradients clipped at 1. `liger`: PEFT with Liger's kernels; `offload`: Unsloth's checkpoints
@@ -85,7 +85,7 @@ def main():
     parser.add_argument("method", choices=("lora", "qlora"))
     parser.add_argument("recompute", choices=("none", "block", "offload"))
     parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=5)
     options = parser.parse_args()
     begin = time.monotonic()
     model = SYSTEMS[options.system](options)

@@ -24,21 +24,16 @@ from make_model import SHAPES
 
 GIB, LENGTH, STEPS = 2**30, 2048, 12
 NF4 = "--method qlora --base-type nf4 "
-# name, shape, rows, kind of products for floor and peak, the ratio asked for of hone to Unsloth, systems: name, words for it
+# name: shape, rows, kind of products for floor and peak, systems with the words for each; hone's are those of no more memory than the peer's
 GROUPS = {
     "1b": ("llama3.2-1b", 8, "bf16", [
         ("hone", "--recompute selective"), ("unsloth", "lora none"), ("hone", "--recompute none"), ("liger", "lora none"),
         ("peft", "lora none --compile"), ("hone", "--recompute selective")]),
     "1b-fp8": ("llama3.2-1b", 8, "fp8", [("hone", "--recompute none --compute fp8")]),
-    "8b": ("llama3.1-8b", 4, "bf16", [
-        ("hone", "--recompute selective"), ("unsloth", "lora none"), ("hone", "--recompute none")]),
-    "8b-recompute": ("llama3.1-8b", 4, "bf16", [
-        ("hone", "--recompute offload"), ("unsloth", "lora block"), ("hone", "--recompute block")]),
-    "8b-nf4": ("llama3.1-8b", 4, "bf16", [
-        ("hone", NF4 + "--recompute selective"), ("unsloth", "qlora none"), ("hone", NF4 + "--recompute none")]),
-    "8b-nf4-small": ("llama3.1-8b", 4, "bf16", [
-        ("hone", NF4 + "--recompute offload --offload-optimizer"), ("unsloth", "qlora offload"),
-        ("hone", NF4 + "--recompute offload --offload-optimizer --micro-batch-tokens 4096")]),
+    "8b": ("llama3.1-8b", 4, "bf16", [("hone", "--recompute selective"), ("unsloth", "lora none")]),
+    "8b-recompute": ("llama3.1-8b", 4, "bf16", [("hone", "--recompute offload --recompute-layers 30"), ("unsloth", "lora block")]),
+    "8b-nf4": ("llama3.1-8b", 4, "bf16", [("hone", NF4 + "--recompute selective"), ("unsloth", "qlora none")]),
+    "8b-nf4-small": ("llama3.1-8b", 4, "bf16", [("hone", NF4 + "--recompute offload --offload-optimizer"), ("unsloth", "qlora offload")]),
     "8b-fp8": ("llama3.1-8b", 4, "fp8", [("hone", "--recompute none --compute fp8"), ("hone", "--recompute selective --compute fp8")]),
 }
 PEAK = {"bf16": 989e12, "fp8": 1979e12}  # NVIDIA's data sheet of H100 SXM, dense
