@@ -42,6 +42,7 @@ static bool describe_gpu(struct device *device, struct error *err) {
     device->major = facts.major;
     device->minor = facts.minor;
     device->processors = facts.multiProcessorCount;
+    device->shared_most = facts.sharedMemPerBlockOptin;
     device->total = facts.totalGlobalMem;
     if (facts.major >= least_major) return true;
     error_set(err, ERROR_FAILED, "cuda", "the %s (compute capability %d.%d) is too old", device->name,

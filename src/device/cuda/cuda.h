@@ -22,7 +22,8 @@ struct device {
     struct collect *collect; /* of the GPUs of a shared run; NULL: there are none, or no NCCL */
     char name[128];
     int major, minor, processors;
-    uint64_t total; /* bytes of memory */
+    size_t shared_most; /* bytes of shared memory that a block may have */
+    uint64_t total;     /* bytes of memory */
 };
 
 struct store {

@@ -16,7 +16,7 @@
 #include "device/cuda/few_read.cuh"
 
 constexpr int warps = 8, threads = 32 * warps, tile = 16, most = cuda_few_rows, blocks_each = 2;
-constexpr size_t pipeline_bytes = 74 << 10, x_bytes = 32 << 10;
+constexpr size_t pipeline_bytes = 74 << 10, x_bytes = 32 << 10, fixed_bytes = 8 << 10;
 
 /* What a launch is given beside the product. */
 struct few_launch {
@@ -498,10 +498,18 @@ template <class T> static struct tiles_kernel kernel_of(const struct matrix &m, 
     return plain && width % 16 == 0 && m.codes.stride % 8 == 0 ? kernel_row<T, in_t<T>>() : any;
 }
 
-/* Turns of all warps over the columns of x that there is room for. */
-static int chunk_of(const struct tiles_kernel &kernel, int64_t rows) {
-    int64_t turn = (rows < most ? rows : most) * warps * kernel.columns * 2;
-    return turn >= (int64_t)x_bytes ? 1 : (int)((int64_t)x_bytes / turn);
+/* Shared memory beside x: weights on their way, what pads the rows of x, the norm's. Arrays of fixed size, of
+ * less than fixed_bytes, come on top. */
+static size_t shared_beside(const struct few_product *f, const struct tiles_kernel &kernel, int64_t rows) {
+    return kernel.shared + (size_t)rows * 8 * 2 + (f->norm.data ? (size_t)f->width * sizeof(float) : 0);
+}
+
+/* Turns of all warps over the columns of x that there is room for: GPUs of 8.6, 8.9 and 12.0 have 99 KiB. */
+static int chunk_of(const struct few_product *f, const struct tiles_kernel &kernel, int64_t rows) {
+    size_t beside = shared_beside(f, kernel, rows) + fixed_bytes;
+    size_t left = f->shared_most > beside ? f->shared_most - beside : 0;
+    size_t turn = (size_t)rows * warps * kernel.columns * 2, room = left < x_bytes ? left : x_bytes;
+    return turn >= room ? 1 : (int)(room / turn);
 }
 
 template <class T> static void launch_tiles(const struct few_product *f, cudaStream_t stream) {
@@ -529,10 +537,11 @@ template <class T> static void launch_tiles(const struct few_product *f, cudaStr
         l.part_bytes[p] = type == DTYPE_F32 ? 4 : type == DTYPE_U8 ? 1 : 2;
     }
     l.turns = (l.width + warps * kernel.columns - 1) / (warps * kernel.columns);
-    l.chunk = chunk_of(kernel, rows) < l.turns ? chunk_of(kernel, rows) : l.turns;
-    size_t shared = kernel.shared +
-                    (size_t)((rows < most ? rows : most) * (l.chunk * warps * kernel.columns + 8)) * 2 +
-                    (f->norm.data ? (size_t)l.width * sizeof(float) : 0);
+    int64_t at_once = rows < most ? rows : most;
+    int chunk = chunk_of(f, kernel, at_once);
+    l.chunk = chunk < l.turns ? chunk : l.turns;
+    size_t shared =
+        shared_beside(f, kernel, at_once) + (size_t)(at_once * l.chunk * warps * kernel.columns) * 2;
     cudaFuncSetAttribute(kernel.run, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
     /* As many tiles for each block, of which a multiprocessor has two. */
     int places = (blocks_each * f->processors + l.pieces - 1) / l.pieces,
@@ -557,10 +566,9 @@ bool cuda_few_serves(const struct few_product *f) {
              first->thin.columns % 8 == 0;
     if (!ok || !f->norm.data) return ok;
     /* x · norm is as large as it is in f32; all of it has to be there at once. */
-    int columns = warps * kernel_of<__nv_bfloat16>(first->w, f->width).columns;
-    return f->compute == DTYPE_BF16 &&
-           (f->width + columns - 1) / columns <=
-               chunk_of(kernel_of<__nv_bfloat16>(first->w, f->width), first->thin.rows);
+    const struct tiles_kernel kernel = kernel_of<__nv_bfloat16>(first->w, f->width);
+    int64_t columns = warps * kernel.columns, rows = first->thin.rows < most ? first->thin.rows : most;
+    return f->compute == DTYPE_BF16 && (f->width + columns - 1) / columns <= chunk_of(f, kernel, rows);
 }
 
 void cuda_few(const struct few_product *f, cudaStream_t stream) {

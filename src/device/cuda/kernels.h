@@ -255,7 +255,8 @@ struct few_product {
     float alpha;
     enum dtype compute;
     enum few_start start;
-    int processors; /* of the GPU */
+    int processors;     /* of the GPU */
+    size_t shared_most; /* bytes of its shared memory for a block */
 };
 /* Whether this product is one launch: several parts, a norm, gate and up need operands that tensor cores
  * take, w of one type, and room for x. */

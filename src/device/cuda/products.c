@@ -194,7 +194,8 @@ struct few_product cuda_few_product(const struct call *calls, int parts) {
                             .width = first->in[1].dim[1],
                             .alpha = first->node->attributes.alpha,
                             .compute = first->compute,
-                            .processors = first->device->processors};
+                            .processors = first->device->processors,
+                            .shared_most = first->device->shared_most};
     for (int p = 0; p < parts; p++)
         f.part[p] = (struct few_part){.thin = thin_of(&calls[p]), .w = matrix_of(&calls[p].in[1])};
     return f;
