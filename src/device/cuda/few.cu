@@ -16,7 +16,7 @@
 #include "device/cuda/few_read.cuh"
 
 constexpr int warps = 8, threads = 32 * warps, tile = 16, most = cuda_few_rows, blocks_each = 2;
-constexpr size_t pipeline_bytes = 74 << 10, x_bytes = 32 << 10, fixed_bytes = 8 << 10;
+constexpr size_t pipeline_bytes = 74 << 10, x_bytes = 32 << 10, fixed_bytes = 9 << 10;
 
 /* What a launch is given beside the product. */
 struct few_launch {
