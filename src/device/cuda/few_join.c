@@ -53,11 +53,19 @@ static bool is_same_product(const struct graph *graph, int a, int b) {
            operand_compute(graph, &graph->nodes[a]) == operand_compute(graph, &graph->nodes[b]);
 }
 
-/* Products of value x from node n on. */
+/* An adapter's second product reads what its first one, of the same x, has made. */
+static bool reads_from(const struct graph *graph, int n, int first) {
+    const struct node *node = &graph->nodes[n];
+    for (int i = 0; i < node->inputs; i++)
+        if (node->input[i] >= 0 && is_made_in(graph, node->input[i], first, n)) return true;
+    return false;
+}
+
+/* Products of value x from node n on, none of which needs another. */
 static int products_from(const struct graph *graph, int n, int x) {
     int count = 0;
     while (count < few_most && is_product(graph, n + count, x) &&
-           (!count || is_same_product(graph, n, n + count)))
+           (!count || (is_same_product(graph, n, n + count) && !reads_from(graph, n + count, n))))
         count++;
     return count;
 }
