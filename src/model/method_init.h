@@ -6,7 +6,7 @@
 
 /* Whether both A and B come from here, instead of method_init_a. */
 bool method_init_is_made(const struct method *method);
-/* A [rank, in] and B [out, rank] of a module. May be called by several threads at once.
+/* A [rank, in] and B [out, rank] of a module. Not by several threads at once (score/engine_init.c says why).
  *
  *   PiSSA   W = U diag(S) V:  A = √(S/s) V, B = U √(S/s), of the largest S
  *   OLoRA   W = Q R:          A = R, B = Q, their first rows and columns

@@ -91,7 +91,7 @@ double program_flops(const struct engine_program *program, const int64_t counts[
 }
 
 /* A GPU has no threads of its own to name: the host's cores. */
-bool engine_threads(const struct engine *engine, int *out, struct error *err) {
+static bool engine_threads(const struct engine *engine, int *out, struct error *err) {
     json_t *described = NULL;
     if (!engine->ops->describe(engine->device, &described, err)) return false;
     int threads = (int)json_integer_value(json_object_get(described, "threads"));

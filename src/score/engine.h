@@ -90,8 +90,6 @@ bool engine_load_adapter(struct engine *engine, const struct peft *peft, struct 
  * (model/method_init.h), and the model's weights as f32 where they are
  * trained whole. */
 bool engine_init_trained(struct engine *engine, uint64_t seed, struct error *err);
-/* What making that takes meanwhile, beside what stays; 0 where it is drawn. */
-bool engine_init_bytes(const struct engine *engine, uint64_t *out, struct error *err);
 /* `average`: the moving average's numbers where one is kept, which is what the run's result is. */
 bool engine_save_adapter(struct engine *engine, const char *directory, bool average, const char *base_model,
                          const json_t *card, struct error *err);

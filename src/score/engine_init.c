@@ -45,104 +45,50 @@ static bool is_drawn(const struct engine *engine, const struct trained_part *par
 
 /* ---- starts that are made of the weights ---- */
 
-enum { parallel_bytes = 256 << 20 }; /* what modules that are decomposed at once may take, but for one */
-
-/* Modules side by side; the state of each is a worker's own. */
-struct making {
-    struct engine *engine;
-    size_t modules[64];
-    int count;
-    struct made {
-        float *a, *b;
-        size_t bytes_a, bytes_b;
-        bool failed;
-        struct error err;
-    } made[64];
-};
-
-static int workers_of(const struct engine *engine, int threads) {
-    uint64_t bytes = method_init_bytes(&engine->state), fit = bytes ? parallel_bytes / bytes : 1;
-    int workers = threads < 64 ? threads : 64;
-    if (fit < (uint64_t)workers) workers = (int)fit;
-    return workers > 0 ? workers : 1;
-}
-
-static void make_one(void *user, int task, int worker) {
-    struct making *making = user;
-    const struct model_state *state = &making->engine->state;
-    struct made *made = &making->made[task];
-    size_t module = making->modules[task];
-    (void)worker;
-    made->bytes_a = (size_t)state->table.rows[model_state_part(state, module, PART_LORA_A)->row].bytes;
-    made->bytes_b = (size_t)state->table.rows[model_state_part(state, module, PART_LORA_B)->row].bytes;
-    made->a = mem_alloc(made->bytes_a);
-    made->b = mem_alloc(made->bytes_b);
-    made->failed = made->a && made->b ? !method_init_make(state, module, made->a, made->b, &made->err)
-                                      : !error_no_memory(&made->err, "adapter", made->bytes_a);
-}
-
 /* As what is trained, and where the base is to count without it, as the start too. */
-static bool upload_made(struct making *making, int task, struct error *err) {
-    struct engine *engine = making->engine;
+static bool upload_pair(struct engine *engine, size_t module, const float *a, const float *b,
+                        struct error *err) {
     const struct model_state *state = &engine->state;
-    const struct made *made = &making->made[task];
-    const struct start_pair *start = &state->starts[making->modules[task]];
-    if (made->failed) *err = made->err;
-    return !made->failed &&
-           engine->ops->upload(engine->store,
-                               model_state_part(state, making->modules[task], PART_LORA_A)->row, made->a,
-                               made->bytes_a, err) &&
-           engine->ops->upload(engine->store,
-                               model_state_part(state, making->modules[task], PART_LORA_B)->row, made->b,
-                               made->bytes_b, err) &&
-           (start->a < 0 || (engine->ops->upload(engine->store, start->a, made->a, made->bytes_a, err) &&
-                             engine->ops->upload(engine->store, start->b, made->b, made->bytes_b, err)));
+    const struct start_pair *start = &state->starts[module];
+    const int rows[][2] = {{model_state_part(state, module, PART_LORA_A)->row,
+                            model_state_part(state, module, PART_LORA_B)->row},
+                           {start->a, start->b}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        if (rows[i][0] < 0) continue;
+        size_t bytes_a = (size_t)state->table.rows[rows[i][0]].bytes,
+               bytes_b = (size_t)state->table.rows[rows[i][1]].bytes;
+        if (!engine->ops->upload(engine->store, rows[i][0], a, bytes_a, err) ||
+            !engine->ops->upload(engine->store, rows[i][1], b, bytes_b, err))
+            return false;
+    }
+    return true;
 }
 
-static bool make_several(struct making *making, struct pool *pool, struct error *err) {
-    bool ok = true;
-    memset(making->made, 0, sizeof making->made);
-    pool_run(pool, making->count, make_one, making);
-    for (int i = 0; i < making->count; i++) {
-        ok = ok && upload_made(making, i, err);
-        mem_free(making->made[i].a);
-        mem_free(making->made[i].b);
-    }
-    making->count = 0;
+static bool make_start(struct engine *engine, size_t module, struct error *err) {
+    const struct model_state *state = &engine->state;
+    size_t bytes_a = (size_t)state->table.rows[model_state_part(state, module, PART_LORA_A)->row].bytes,
+           bytes_b = (size_t)state->table.rows[model_state_part(state, module, PART_LORA_B)->row].bytes;
+    float *a = mem_alloc(bytes_a), *b = mem_alloc(bytes_b);
+    bool ok = (a && b) || error_no_memory(err, "adapter", bytes_a + bytes_b);
+    ok = ok && method_init_make(state, module, a, b, err) && upload_pair(engine, module, a, b, err);
+    mem_free(a);
+    mem_free(b);
     return ok;
 }
 
+/* One module after the other, on one thread: a BLAS with threads of its own splits sums by their number, and
+ * OpenBLAS 0.3.21, called by two threads at once, has given a wrong decomposition in one of some fifty
+ * starts (Sapphire Rapids). */
 static bool make_starts(struct engine *engine, struct error *err) {
-    struct making *making = mem_calloc(1, sizeof *making);
-    struct pool *pool = NULL;
     const struct model_state *state = &engine->state;
-    /* A BLAS that has threads of its own splits sums by their number. */
     int blas_threads = openblas_get_num_threads();
-    bool ok =
-        (making || error_no_memory(err, "adapter", sizeof *making)) && engine_open_pool(engine, &pool, err);
-    int workers = ok ? workers_of(engine, pool_threads(pool)) : 0;
     openblas_set_num_threads(1);
-    if (ok) making->engine = engine;
-    for (size_t i = 0; ok && i < state->method.count; i++) {
-        if (!state->method.parts[i].rank) continue;
-        making->modules[making->count++] = i;
-        if (making->count == workers) ok = make_several(making, pool, err);
-    }
-    ok = ok && make_several(making, pool, err);
+    bool ok = true;
+    for (size_t i = 0; ok && i < state->method.count; i++)
+        if (state->method.parts[i].rank) ok = make_start(engine, i, err);
     openblas_set_num_threads(blas_threads);
-    pool_close(&pool);
-    mem_free(making);
     mem_trim(); /* what the decompositions had taken is not planned for behind them */
     return ok;
-}
-
-bool engine_init_bytes(const struct engine *engine, uint64_t *out, struct error *err) {
-    int threads;
-    *out = method_init_bytes(&engine->state);
-    if (!*out) return true;
-    if (!engine_threads(engine, &threads, err)) return false;
-    *out *= (uint64_t)workers_of(engine, threads);
-    return true;
 }
 
 static bool init_parts(struct engine *engine, uint64_t seed, struct error *err) {

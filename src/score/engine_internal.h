@@ -5,7 +5,6 @@
 #include "base/thread.h"
 #include "score/engine.h"
 
-bool engine_threads(const struct engine *engine, int *out, struct error *err); /* the device's */
 /* As many threads as the device has, whose own sleep meanwhile. */
 bool engine_open_pool(const struct engine *engine, struct pool **out, struct error *err);
 /* Computes what follows from an adapter's numbers (GRAPH_DERIVE). */

@@ -116,9 +116,8 @@ static bool set_bytes(struct run_plan *plan, const struct run_programs *programs
     const struct engine_program *largest = run_programs_largest(programs);
     const struct device_ops *ops = programs->engine.ops;
     struct device_memory own = {0};
-    if (!engine_init_bytes(&programs->engine, &plan->start, err) ||
-        (ops->memory && !ops->memory(programs->engine.device, &own, err)))
-        return false;
+    if (ops->memory && !ops->memory(programs->engine.device, &own, err)) return false;
+    plan->start = method_init_bytes(&programs->engine.state);
     plan->weights = state_class_bytes(table, STATE_WEIGHT);
     plan->adapter = state_class_bytes(table, STATE_TRAINED);
     plan->gradient = state_class_bytes(table, STATE_GRADIENT);
@@ -199,11 +198,10 @@ static struct rates measure(const struct inputs *inputs, const struct run_plan *
 
 int64_t run_plan_interval(int64_t steps) { return (steps + 9) / 10; }
 
-/* Decompositions run in f64 on a thread each, and half of their work is no product of matrices. */
-static double start_seconds(const struct run_plan *plan, const struct engine *engine) {
-    static const double flops_per_thread = 10e9; /* measured with AVX-512: 8 to 14 */
-    uint64_t one = method_init_bytes(&engine->state);
-    return one ? method_init_flops(&engine->state) / (flops_per_thread * (double)(plan->start / one)) : 0;
+/* Decompositions run in f64 on one thread, and half of their work is no product of matrices. */
+static double start_seconds(const struct engine *engine) {
+    static const double flops_per_second = 10e9; /* measured with AVX-512: 8 to 14 */
+    return method_init_bytes(&engine->state) ? method_init_flops(&engine->state) / flops_per_second : 0;
 }
 
 /* Steps, tokens and work of the whole run, evaluations included, from the mean micro-batch. */
@@ -235,7 +233,7 @@ static void set_work(struct run_plan *plan, const struct run_programs *programs,
     double blocks = 2.0 * (double)plan->steps * (double)(plan->adapter + plan->gradient + plan->optimizer);
     plan->update_seconds =
         blocks / rates.bytes + (double)plan->steps * program_flops(&programs->update, NULL) / rates.flops;
-    plan->start_seconds = start_seconds(plan, &programs->engine);
+    plan->start_seconds = start_seconds(&programs->engine);
     plan->seconds = (plan->flops / rates.flops + moved / (3 * rates.bytes)) / recipe_ranks(recipe) +
                     plan->update_seconds + plan->start_seconds;
 }
