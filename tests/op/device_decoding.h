@@ -8,7 +8,7 @@
 struct decoding {
     int64_t sequences, width, hidden, heads, kv_heads, head_dim, context;
     enum dtype q, v, gate, down; /* of weights: q, k and o; v; gate and up; down and the head */
-    int64_t rank;                /* of an adapter on q, k and v; 0: none */
+    int64_t rank;                /* of an adapter on q, k, v, gate and up; 0: none */
 };
 
 static int decoding_input(struct layer *l, enum input_name name, enum count count, int64_t n,
@@ -32,16 +32,25 @@ static int decoding_plain(struct layer *l, int x, int addend, enum dtype type, i
     return decoding_product(l, inputs, dtype);
 }
 
-/* q, k and v of x, with adapters where they have a rank. */
-static void decoding_projections(struct layer *l, const struct decoding *d, int x, int *y) {
-    int64_t rows[3] = {d->heads * d->head_dim, d->kv_heads * d->head_dim, d->kv_heads * d->head_dim};
+struct decoding_projection {
+    enum dtype type;
+    int64_t rows;
+    bool bias;
+};
+
+/* Products of x, with adapters where they have a rank, whose first products stand before them all, or each
+ * before its own: a model has both. */
+static void decoding_projections(struct layer *l, const struct decoding *d, int x,
+                                 const struct decoding_projection *of, int count, bool first, int *y) {
     int low[3] = {-1, -1, -1};
-    for (int i = 0; i < 3 && d->rank; i++)
+    for (int i = 0; first && d->rank && i < count; i++)
         low[i] = decoding_plain(l, x, -1, DTYPE_F32, d->rank, d->width, DTYPE_F32);
-    for (int i = 0; i < 3; i++) {
-        int inputs[6] = {x,      layer_state(l, i < 2 ? d->q : d->v, rows[i], d->width, 0.1),    -1, -1,
-                         low[i], d->rank ? layer_state(l, DTYPE_F32, rows[i], d->rank, 0.1) : -1};
-        if (i == 1) inputs[2] = layer_state(l, DTYPE_F32, 0, rows[i], 1);
+    for (int i = 0; i < count; i++) {
+        if (!first && d->rank) low[i] = decoding_plain(l, x, -1, DTYPE_F32, d->rank, d->width, DTYPE_F32);
+        int weight = layer_state(l, of[i].type, of[i].rows, d->width, 0.1),
+            up = d->rank ? layer_state(l, DTYPE_F32, of[i].rows, d->rank, 0.1) : -1,
+            bias = of[i].bias ? layer_state(l, DTYPE_F32, 0, of[i].rows, 1) : -1;
+        int inputs[6] = {x, weight, bias, -1, low[i], up};
         y[i] = decoding_product(l, inputs, DTYPE_BF16);
     }
 }
@@ -80,19 +89,21 @@ static int decoding_attention(struct layer *l, const struct decoding *d, const i
 static void decoding_build(struct layer *l, const struct decoding *d) {
     enum { vocabulary = 520 };
     static const int32_t rows[8] = {0, 1, 2, 3, 4, 5, 6, 7};
-    int64_t n = d->sequences, width = d->width;
+    int64_t n = d->sequences, width = d->width, kv = d->kv_heads * d->head_dim;
+    const struct decoding_projection attend[3] = {{d->q, d->heads * d->head_dim, false},
+                                                  {d->q, kv, true},
+                                                  {d->v, kv, false}},
+                                     unit[2] = {{d->gate, d->hidden, false}, {d->gate, d->hidden, false}};
     int qkv[3], gate_up[2];
     layer_open(l, n);
     l->tolerance = 0.02; /* a norm is rounded to bf16 before it is divided, or after it */
     l->binding.targets = l->binding.segments = n;
     l->binding.longest_segment = 1;
     int x = layer_state(l, DTYPE_F32, n, width, 1);
-    decoding_projections(l, d, decoding_norm(l, x, width), qkv);
+    decoding_projections(l, d, decoding_norm(l, x, width), attend, 3, false, qkv);
     int attention = decoding_attention(l, d, qkv);
     x = layer_look(l, decoding_plain(l, attention, x, d->q, width, d->heads * d->head_dim, DTYPE_F32));
-    int norm = decoding_norm(l, x, width);
-    for (int i = 0; i < 2; i++)
-        gate_up[i] = decoding_plain(l, norm, -1, d->gate, d->hidden, width, DTYPE_BF16);
+    decoding_projections(l, d, decoding_norm(l, x, width), unit, 2, true, gate_up);
     int glu = layer_output(l, layer_emit(l, OP_GLU, gate_up, DTYPE_BF16), 0);
     x = layer_look(l, decoding_plain(l, glu, x, d->down, width, d->hidden, DTYPE_F32));
     int gather[2] = {x, decoding_input(l, INPUT_ROWS, COUNT_TARGETS, n, rows)};

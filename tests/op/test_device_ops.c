@@ -557,7 +557,8 @@ static void decoding_yields_together_what_its_nodes_do(void **state) {
         {3, 512, 768, 4, 4, 128, 700, DTYPE_Q4_K, DTYPE_Q6_K, DTYPE_Q4_K, DTYPE_Q6_K, 0},
         {8, 512, 3328, 6, 3, 64, 4300, DTYPE_Q8_0, DTYPE_Q8_0, DTYPE_Q4_0, DTYPE_Q5_K, 0},
         {2, 576, 1536, 9, 3, 64, 300, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, DTYPE_F16, 8},
-        {8, 2304, 1280, 4, 1, 256, 200, DTYPE_BF16, DTYPE_F32, DTYPE_IQ4_XS, DTYPE_MXFP4, 0}};
+        {8, 2304, 1280, 4, 1, 256, 200, DTYPE_BF16, DTYPE_F32, DTYPE_IQ4_XS, DTYPE_MXFP4, 0},
+        {1, 48, 128, 6, 2, 8, 40, DTYPE_F32, DTYPE_F32, DTYPE_F32, DTYPE_F32, 4}};
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct layer l;
