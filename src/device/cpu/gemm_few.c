@@ -49,7 +49,8 @@ size_t gemm_few_workspace(int64_t k) {
 /* Rows [first + s * apart, + count) of each stream. */
 static void few_piece(const struct few_run *run, const struct few_part *part, int64_t first, int64_t apart,
                       int streams, int count) {
-    _Alignas(64) float sums[gemm_few_rows * gemm_few_width], low[gemm_few_rows * gemm_few_width];
+    enum { room = gemm_few_rows * gemm_few_width + 16 }; /* a whole vector is read at the end of a row */
+    _Alignas(64) float sums[room], low[room];
     struct gemm_tile t = {.gemm = part->gemm,
                           .stride = gemm_few_width,
                           .rows = (int)part->gemm->m,
