@@ -27,11 +27,11 @@ void cuda_norm(struct array y, const struct fp8_rows *codes, float *rstd, struct
                float epsilon, int64_t rows, int64_t width, cudaStream_t stream) {
     if (!rows) return;
     if (width % 8 == 0)
-        launch_early(norm<8>, dim3((unsigned)rows), row_threads(width, 8), 0, stream, y, *codes, rstd, x, w, epsilon,
-                     width);
+        launch_early(norm<8>, dim3((unsigned)rows), row_threads(width, 8), 0, stream, y, *codes, rstd, x, w,
+                     epsilon, width);
     else
-        launch_early(norm<1>, dim3((unsigned)rows), row_threads(width, 1), 0, stream, y, *codes, rstd, x, w, epsilon,
-                     width);
+        launch_early(norm<1>, dim3((unsigned)rows), row_threads(width, 1), 0, stream, y, *codes, rstd, x, w,
+                     epsilon, width);
 }
 
 template <int N>
