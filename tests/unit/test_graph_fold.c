@@ -5,17 +5,16 @@
 #include <math.h>
 #include <string.h>
 
-#include "graph/graph.h"
+#include "support/reference_graph.h"
 
 enum { tokens = 3, in = 150, out = 140, rank = 4, most_values = 24, most_elements = out * in };
 
 static double numbers[most_values][most_elements];
 
-static int dense(struct graph *graph, int64_t rows, int64_t columns) {
-    int64_t dim[2] = {rows, columns};
-    int value = graph_transient(graph, DTYPE_F32, COUNT_FIXED, 2, dim, "in");
-    for (int64_t i = 0; i < rows * columns; i++) numbers[value][i] = sin((double)(i + 1) * (value + 2));
-    return value;
+static const struct reference_graph reference = {&numbers[0][0], most_elements};
+
+static int dense(struct graph *graph, int64_t height, int64_t columns) {
+    return reference_matrix(&reference, graph, height, columns);
 }
 
 static int emit(struct graph *graph, enum op_code op, const int *inputs, float alpha) {
@@ -23,33 +22,16 @@ static int emit(struct graph *graph, enum op_code op, const int *inputs, float a
     return graph_output(graph, graph_emit(graph, op, inputs, &attributes, DTYPE_F32, "out"), 0);
 }
 
-static void compute(const struct graph *graph) {
-    for (int n = 0; n < graph->node_count; n++) {
-        const struct node *node = &graph->nodes[n];
-        struct reference_call call = {.attributes = &node->attributes};
-        struct reference_operand *operands[2] = {call.in, call.out};
-        for (int side = 0; side < 2; side++)
-            for (int i = 0; i < (side ? node->outputs : node->inputs); i++) {
-                int value = side ? node->output[i] : node->input[i];
-                if (value < 0) continue;
-                operands[side][i].data = numbers[value];
-                operands[side][i].rank = 2;
-                memcpy(operands[side][i].dim, graph->values[value].dim, sizeof operands[side][i].dim);
-            }
-        op_row(node->op)->reference(&call);
-    }
-}
-
 /* Folds, and compares what `result` was with what it is. */
 static void check_fold(struct graph *graph, int result, int nodes_after) {
     static double before[most_elements];
     struct error err;
-    compute(graph);
+    reference_compute(&reference, graph);
     memcpy(before, numbers[result], sizeof before);
     memset(numbers[result], 0, sizeof numbers[result]);
     assert_ok(graph_fold(graph, &err), &err);
     assert_int_equal(graph->node_count, nodes_after);
-    compute(graph);
+    reference_compute(&reference, graph);
     const int64_t *dim = graph->values[result].dim;
     for (int64_t i = 0; i < dim[0] * dim[1]; i++) assert_true(fabs(before[i] - numbers[result][i]) < 1e-9);
     for (int n = 0; n < graph->node_count; n++)

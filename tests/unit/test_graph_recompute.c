@@ -5,17 +5,16 @@
 #include <math.h>
 #include <string.h>
 
-#include "graph/graph.h"
+#include "support/reference_graph.h"
 
 enum { blocks = 3, rows = 2, width = 256, most_values = 96, most_elements = width * width };
 
 static double numbers[most_values][most_elements];
 
+static const struct reference_graph reference = {&numbers[0][0], most_elements};
+
 static int matrix(struct graph *graph, int64_t height, int64_t columns) {
-    int64_t dim[2] = {height, columns};
-    int value = graph_transient(graph, DTYPE_F32, COUNT_FIXED, 2, dim, "matrix");
-    for (int64_t i = 0; i < height * columns; i++) numbers[value][i] = sin((double)(i + 1) * (value + 2));
-    return value;
+    return reference_matrix(&reference, graph, height, columns);
 }
 
 static int linear(struct graph *graph, int x, int w) {
@@ -47,32 +46,17 @@ static int build(struct graph *graph, int narrow) {
     return x;
 }
 
-static void compute(const struct graph *graph) {
-    for (int n = 0; n < graph->node_count; n++) {
-        const struct node *node = &graph->nodes[n];
-        struct reference_call call = {.attributes = &node->attributes};
-        for (int i = 0; i < node->inputs; i++) {
-            if (node->input[i] < 0) continue;
-            call.in[i] = (struct reference_operand){.data = numbers[node->input[i]], .rank = 2};
-            memcpy(call.in[i].dim, graph->values[node->input[i]].dim, sizeof call.in[i].dim);
-        }
-        call.out[0] = (struct reference_operand){.data = numbers[node->output[0]], .rank = 2};
-        memcpy(call.out[0].dim, graph->values[node->output[0]].dim, sizeof call.out[0].dim);
-        op_row(node->op)->reference(&call);
-    }
-}
-
 /* Leaves the graph to be released; returns how many nodes were added. */
 static int recompute(struct graph *graph, int narrow, enum graph_keep keep, int first) {
     double before[rows * width];
     struct error err;
     graph_init(graph);
     int result = build(graph, narrow), nodes = graph->node_count;
-    compute(graph);
+    reference_compute(&reference, graph);
     memcpy(before, numbers[result], sizeof before);
     memset(numbers[result], 0, sizeof before);
     assert_ok(graph_recompute(graph, keep, first, 1, &err), &err);
-    compute(graph);
+    reference_compute(&reference, graph);
     assert_memory_equal(before, numbers[result], sizeof before);
     return graph->node_count - nodes;
 }
