@@ -88,13 +88,34 @@ struct building {
     bool *used[LIST_COUNT]; /* patterns that matched something */
 };
 
-static bool bad_pattern(enum list list, const char *pattern, struct error *err) {
-    error_set(err, ERROR_USAGE, "train", "--%s: there is no linear module \"%.60s\"", flags[list], pattern);
+static bool bad_target(const struct building *b, const char *pattern, struct error *err) {
+    long long layers = (long long)b->rules->layers, first = (long long)b->config->layers - layers;
+    if (!layers) {
+        error_set(err, ERROR_USAGE, "train", "--lora-targets: there is no linear module \"%.60s\"", pattern);
+        return error_fix(
+            err, "Name some of q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, "
+                 "or a regular expression that matches the end of their paths, such as "
+                 "layers\\.[0-3]\\..*; all-linear means each of the layers'. embed_tokens and lm_head may "
+                 "be named too.");
+    }
+    error_set(err, ERROR_USAGE, "train",
+              "--lora-targets: there is no linear module \"%.60s\" in the last %lld layers", pattern, layers);
+    return error_fix(err,
+                     "With --lora-layers only modules of model.layers.%lld and above are adapted, neither "
+                     "embedding nor head. Leave it out, or name those modules.",
+                     first);
+}
+
+/* One that names nothing; for a rank or alpha: nothing that is adapted. */
+static bool bad_pattern(const struct building *b, enum list list, const char *pattern, struct error *err) {
+    if (list == LIST_TARGETS) return bad_target(b, pattern, err);
+    error_set(err, ERROR_USAGE, "train", "--%s: no module that is adapted is called \"%.60s\"", flags[list],
+              pattern);
     return error_fix(
-        err, "Name some of q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, "
-             "or a regular expression that matches the end of their paths, such as "
-             "layers\\.[0-3]\\..*; all-linear means each of the layers'. embed_tokens and lm_head may "
-             "be named too.");
+        err,
+        "Adapted is what --lora-targets%s names: name one of these modules, or a regular expression "
+        "that matches the end of their paths, such as layers\\.[0-3]\\..*",
+        b->rules->layers ? ", in the layers of --lora-layers," : "");
 }
 
 static bool is_all(const char *pattern) { return !strcmp(pattern, "all-linear") || !strcmp(pattern, "all"); }
@@ -168,7 +189,7 @@ static bool build_parts(struct building *b, struct method *out, struct error *er
     }
     for (int l = 0; l < LIST_COUNT; l++)
         for (size_t i = 0; i < b->matchers[l]->count; i++)
-            if (!b->used[l][i]) return bad_pattern((enum list)l, b->matchers[l]->patterns[i].pattern, err);
+            if (!b->used[l][i]) return bad_pattern(b, (enum list)l, b->matchers[l]->patterns[i].pattern, err);
     return any || error_set(err, ERROR_USAGE, "train", "no target module is named");
 }
 

@@ -35,6 +35,7 @@ static const struct {
     {"lora-rslora", BY_METHOD, of_adapters},
     {"lora-init", BY_METHOD, of_adapters},
     {"modules-to-save", BY_METHOD, of_adapters},
+    {"loraplus-ratio", BY_METHOD, of_adapters},
     {"lora-init-steps", BY_INIT, 1u << METHOD_INIT_PISSA},
     {"base-type", BY_METHOD, of_adapters},
     {"freeze", BY_METHOD, 1u << TUNING_FULL},
