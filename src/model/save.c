@@ -58,7 +58,9 @@ static size_t source_count(const struct model *model) {
 
 static bool is_weight(const struct model *model, const char *name) {
     for (size_t i = 0; i < layout_count(&model->config); i++)
-        if (model->weights[i].rank && !strcmp(model->weights[i].name, name)) return true;
+        if (model->weights[i].rank &&
+            (!strcmp(model->weights[i].name, name) || save_is_piece(&model->weights[i], name)))
+            return true;
     return false;
 }
 

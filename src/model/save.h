@@ -30,7 +30,8 @@ bool save_type_find(const char *name, enum container to, const struct save_type 
 const char *container_name(enum container container); /* "gguf", "safetensors", "mlx" */
 
 /* Where numbers come from, when not from the model's own files: row `row` (in Hugging Face's order) of the
- * weight `index` (model/layout.h) as f32. Called from several threads. False: as the files have it. */
+ * weight `index` (model/layout.h) as f32. Called from several threads. False: as the files have it. Not asked
+ * of a weight that the files hold in the very type that is written, where its scales lie apart. */
 typedef bool save_row(void *user, size_t index, int64_t row, float *out);
 
 struct save {

@@ -87,7 +87,7 @@ static bool write_config(const struct save *save, const struct save_list *list, 
     json_object_del(config, "dtype");
     json_object_put(&config, "torch_dtype", json_string(save_torch_type(list)));
     json_object_put(&config, "tie_word_embeddings", json_boolean(model->config.tied));
-    save_quantisation(save, &config);
+    save_quantisation(save, list, &config);
     if (!model->hub) {
         json_object_put(&config, "bos_token_id", bos < 0 ? json_null() : json_integer(bos));
         json_object_put(&config, "eos_token_id", eos < 0 ? json_null() : json_integer(eos));

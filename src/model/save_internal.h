@@ -46,11 +46,14 @@ enum dtype save_float_type(enum dtype type);
 
 /* ---- types whose scales lie apart (save_pieces.c) ---- */
 
-/* Piece number `index` of such a type, as a tensor named after the weight; false where there are no more. */
-bool save_piece_of(const struct save_item *item, int index, const char *weight, enum save_piece *piece,
-                   char name[tensor_max_name], struct tensor *out);
+/* Piece number `index` of such a type, as a tensor named after the weight; false where there are no more.
+ * `stored`: the weight as the model has it, whose pieces are kept where the item is copied. */
+bool save_piece_of(const struct save_item *item, int index, const struct tensor *stored, const char *weight,
+                   enum save_piece *piece, char name[tensor_max_name], struct tensor *out);
+/* Whether a tensor of the source is a piece of this weight of it. */
+bool save_is_piece(const struct tensor *weight, const char *name);
 /* What config.json says of them: "quantization_config" (bitsandbytes), "quantization" (MLX). */
-void save_quantisation(const struct save *save, json_t **config);
+void save_quantisation(const struct save *save, const struct save_list *list, json_t **config);
 
 /* ---- the stream (save_stream.c) ---- */
 

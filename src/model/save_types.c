@@ -146,10 +146,11 @@ static bool add_tensor(struct save_list *list, const struct save_item *item, con
 }
 
 /* The pieces of a weight, one tensor after the other. */
-static bool add_pieces(struct save_list *list, struct save_item item, const char *weight, struct error *err) {
+static bool add_pieces(struct save_list *list, struct save_item item, const struct tensor *stored,
+                       const char *weight, struct error *err) {
     char name[tensor_max_name];
     struct tensor tensor;
-    for (int i = 0; save_piece_of(&item, i, weight, &item.piece, name, &tensor); i++)
+    for (int i = 0; save_piece_of(&item, i, stored, weight, &item.piece, name, &tensor); i++)
         if (!add_tensor(list, &item, &tensor, name, err)) return false;
     return true;
 }
@@ -171,9 +172,9 @@ static bool add_weight(struct save_list *list, const struct save *save, size_t w
     item.rows = tensor.rank == 2 ? tensor.dim[0] : 1;
     item.columns = tensor.dim[tensor.rank - 1];
     item.type = tensor.dtype = stored->rank ? save_type_of(save, weight, &item.wanted) : DTYPE_F32;
-    if (dtype_row(item.type)->form != FORM_BLOCK) return add_pieces(list, item, name, err);
     item.copied = stored->rank && stored->data && stored->dtype == item.type &&
                   (tensor.rank == 2 || !layout_interleaved(role));
+    if (dtype_row(item.type)->form != FORM_BLOCK) return add_pieces(list, item, stored, name, err);
     return add_tensor(list, &item, &tensor, name, err);
 }
 

@@ -14,7 +14,8 @@ import sys
 import tempfile
 import time
 
-from cases import case, run_cases  # beside this file
+import hostile  # these two are beside this file
+from cases import case, run_cases
 
 hone, model, data = (pathlib.Path(a).resolve() for a in sys.argv[1:4])
 work = pathlib.Path(tempfile.mkdtemp(prefix="hone-e2e-"))
@@ -278,6 +279,62 @@ def full_fine_tuning_keeps_the_container_and_resumes_with_the_same_bits():
     train_full("small.gguf", "some", "--freeze", "embed_tokens,layers\\.0\\..*")
     report = answer("convert", "--model", "some/model/model.gguf", "--output", "again.gguf")
     assert report["types"] == {"q8_0": 8, "bf16": 8, "f32": 5}, report
+
+
+def widen_scales(directory):
+    """bf16 becomes f32 in the safetensors file: MLX's scales may be either."""
+    path = directory / "model.safetensors"
+    header, payload = hostile.split_safetensors(path)
+    whole = {}
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        begin, end = entry["data_offsets"]
+        data, wide = payload[begin:end], name.endswith((".scales", ".biases"))
+        if wide:
+            data = b"".join(b"\0\0" + data[i:i + 2] for i in range(0, len(data), 2))
+        whole[name] = (dict(entry, dtype="F32") if wide else entry, data)
+    payload = b""
+    for name, (entry, data) in whole.items():
+        header[name] = dict(entry, data_offsets=[len(payload), len(payload) + len(data)])
+        payload += data
+    path.write_bytes(hostile.join_safetensors(header, payload))
+
+
+@case
+def quantised_directories_are_kept_and_their_frozen_weights_too():
+    """To the byte, whatever the type of the scales; config.json says what is quantised, so that everybody reads what is written."""
+    shape = dict(model_type="llama", hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, vocab_size=300)
+    (work / "small.json").write_text(json.dumps(shape))
+    rows = GOLDEN / "data/llama-untied/rows.jsonl"
+    loss = lambda name: answer("eval", "--model", name, "--data", rows, "--compute", "f32")["loss"]
+    for kind, to in (("nf4", "safetensors"), ("int8", "safetensors"), ("mlx-4bit", "mlx"), ("mlx-8bit-g32", "mlx")):
+        first, again, tuned = f"first-{kind}", f"again-{kind}", f"tuned-{kind}"
+        run("convert", "--config", "small.json", "--random-weights", "--to", to, "--type", kind, "--output", first)
+        if kind == "mlx-8bit-g32":
+            widen_scales(work / first)
+        report = answer("convert", "--model", first, "--to", to, "--output", again)
+        assert report["left_out"] == [] and report["relative_error"] == 0 and report["types"][kind] >= 14, report
+        tensors = [hostile.split_safetensors(work / name / "model.safetensors") for name in (first, again)]
+        parts = [{n: p[slice(*h[n]["data_offsets"])] for n in h if n != "__metadata__"} for h, p in tensors]
+        assert parts[0] == parts[1], [n for n in parts[0] if parts[0][n] != parts[1].get(n)]
+        configs = [json.loads((work / name / "config.json").read_text()) for name in (first, again)]
+        assert configs[0]["quantization_config"] == configs[1]["quantization_config"] and configs[0].get("quantization") == configs[1].get("quantization")
+        train_full(first, tuned, "--freeze", "layers\\.0\\..*")
+        whole = (work / tuned / "model/model.safetensors").read_bytes()
+        header, payload = hostile.split_safetensors(work / tuned / "model/model.safetensors")
+        frozen = [n for n in parts[0] if "layers.0." in n]
+        assert len(frozen) > 20 and all(payload[slice(*header[n]["data_offsets"])] == parts[0][n] for n in frozen)
+        assert not any(n.endswith((".absmax", ".SCB", ".scales")) for n in header if "layers.1." in n)
+        config = json.loads((work / tuned / "model/config.json").read_text())["quantization_config"]
+        skipped = ["model.layers.1." + m for m in ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")]
+        assert config == ({**configs[0]["quantization_config"], "llm_int8_skip_modules": [*skipped, "lm_head"]} if to == "safetensors" else configs[0]["quantization"]), config
+        for path in (f"{tuned}/checkpoints/step-00000006", f"{tuned}/model"):
+            subprocess.run(["rm", "-r", str(work / path)], check=True)
+        train_full(first, tuned, "--freeze", "layers\\.0\\..*", "--resume")
+        assert events(tuned, "resume")[-1]["from_step"] == 4 and (work / tuned / "model/model.safetensors").read_bytes() == whole
+        exact, written = loss(f"{tuned}/checkpoints/step-00000006/model"), loss(f"{tuned}/model")
+        assert abs(written - exact) <= 1e-3 * exact and exact < 0.99 * loss(first), (kind, exact, written)
 
 
 @case
