@@ -42,7 +42,7 @@ static bool answer(struct chat *chat, struct hone_error *err) {
                                     &result, err);
     cli_on_interrupt(NULL, NULL);
     free(request);
-    json_t *object = ok ? json_loads(result, 0, NULL) : NULL;
+    json_t *object = ok ? cli_json(result) : NULL;
     if (ok) {
         json_array_append_new(chat->messages, json_pack("{s:s, s:s}", "role", "assistant", "content",
                                                         json_get_text(object, "text")));

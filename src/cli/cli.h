@@ -91,6 +91,10 @@ const char *print_bytes(double bytes, char out[32]);
 const char *print_count(double count, char out[32]);
 /* "3m12s", "48s", "2h05m" into out[32]; returns out. */
 const char *print_seconds(double seconds, char out[32]);
+/* "2.0812" into out[32], or "not finite", which JSON has no number for; returns out. */
+const char *print_loss(const json_t *object, const char *key, char out[32]);
+/* What the library tells; an answer may hold NUL characters. NULL when out of memory. */
+json_t *cli_json(const char *text);
 double json_get_number(const json_t *object, const char *key);    /* 0 when it is not there */
 const char *json_get_text(const json_t *object, const char *key); /* "" when it is not there */
 

@@ -1,10 +1,12 @@
 #include "cli/cli.h"
 
 static void show(struct cli *cli, const json_t *result) {
+    const json_t *perplexity = json_object_get(result, "perplexity");
     (void)cli;
-    printf("loss %.4f, perplexity %.3f, over %.0f trained tokens of %.0f examples\n",
-           json_get_number(result, "loss"), json_get_number(result, "perplexity"),
-           json_get_number(result, "supervised_tokens"), json_get_number(result, "examples"));
+    printf(json_is_number(perplexity) ? "loss %.4f, perplexity %.3f" : "loss %.4f, perplexity above 1e308",
+           json_get_number(result, "loss"), json_number_value(perplexity));
+    printf(", over %.0f trained tokens of %.0f examples\n", json_get_number(result, "supervised_tokens"),
+           json_get_number(result, "examples"));
     if (json_get_number(result, "bad_rows") > 0)
         printf("bad rows left out: %.0f\n", json_get_number(result, "bad_rows"));
     print_problems(result);

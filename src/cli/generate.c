@@ -3,18 +3,22 @@
 #include <string.h>
 
 /* A terminal gets what cannot trick it; a pipe gets the bytes. */
-static void print_answer(struct cli *cli, const char *text) {
+static void print_answer(struct cli *cli, const json_t *text) {
+    const char *bytes = json_string_value(text);
+    size_t size = json_string_length(text);
+    char *escaped = cli->terminal ? hone_escape(bytes, size, true) : NULL;
     if (cli->terminal)
-        print_text(stdout, text, true);
+        fputs(escaped ? escaped : "(out of memory)", stdout);
     else
-        fputs(text, stdout);
+        fwrite(bytes, 1, size, stdout);
+    hone_free(escaped);
     fflush(stdout);
 }
 
 static void event(struct cli *cli, const json_t *event) {
     if (strcmp(json_get_text(event, "event"), "text") != 0 || !cli->terminal) return;
     cli->streamed = true;
-    print_answer(cli, json_get_text(event, "text"));
+    print_answer(cli, json_object_get(event, "text"));
 }
 
 static void show(struct cli *cli, const json_t *result) {
@@ -26,7 +30,7 @@ static void show(struct cli *cli, const json_t *result) {
         putchar('\n');
         return;
     }
-    if (!cli->streamed) print_answer(cli, json_get_text(result, "text"));
+    if (!cli->streamed) print_answer(cli, json_object_get(result, "text"));
     putchar('\n');
 }
 

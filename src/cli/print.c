@@ -39,6 +39,14 @@ const char *print_seconds(double seconds, char out[32]) {
     return out;
 }
 
+const char *print_loss(const json_t *object, const char *key, char out[32]) {
+    const json_t *value = json_object_get(object, key);
+    snprintf(out, 32, json_is_number(value) ? "%.4f" : "not finite", json_number_value(value));
+    return out;
+}
+
+json_t *cli_json(const char *text) { return json_loads(text, JSON_ALLOW_NUL, NULL); }
+
 double json_get_number(const json_t *object, const char *key) {
     return json_number_value(json_object_get(object, key));
 }

@@ -125,8 +125,9 @@ static void upload(struct cli *cli, const json_t *event) {
 }
 
 static void eval(struct cli *cli, const json_t *event) {
+    char loss[32];
     cli->progress.seconds += json_get_number(event, "seconds"); /* more of them lie ahead */
-    printf("step %.0f  held-out loss %.4f\n", json_get_number(event, "step"), json_get_number(event, "loss"));
+    printf("step %.0f  held-out loss %s\n", json_get_number(event, "step"), print_loss(event, "loss", loss));
 }
 
 static void checkpoint(struct cli *cli, const json_t *event) {
@@ -219,9 +220,9 @@ static void trace(struct cli *cli, const json_t *event) {
 }
 
 static void done(struct cli *cli, const json_t *event) {
-    char seconds[32], memory[32];
-    printf("Done in %s: loss %.4f", print_seconds(json_get_number(event, "seconds"), seconds),
-           json_get_number(event, "loss"));
+    char seconds[32], memory[32], loss[32];
+    printf("Done in %s: loss %s", print_seconds(json_get_number(event, "seconds"), seconds),
+           print_loss(event, "loss", loss));
     if (json_is_number(json_object_get(event, "eval_loss")))
         printf(", held-out loss %.4f", json_get_number(event, "eval_loss"));
     if (cli->progress.memory > 0) printf(", memory at most %s", print_bytes(cli->progress.memory, memory));

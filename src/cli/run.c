@@ -82,7 +82,7 @@ struct listener {
 
 /* Where stdout holds one object, a warning goes to stderr. */
 static void warn_aside(const char *line) {
-    json_t *event = json_loads(line, 0, NULL);
+    json_t *event = cli_json(line);
     if (event && strcmp(json_get_text(event, "event"), "warning") == 0) {
         fputs("warning: ", stderr);
         print_text(stderr, json_get_text(event, "message"), false);
@@ -103,7 +103,7 @@ static void on_event(void *user, const char *line) {
         return;
     }
     if (!listener->command->event) return;
-    json_t *event = json_loads(line, 0, NULL);
+    json_t *event = cli_json(line);
     if (event) listener->command->event(listener->cli, event);
     json_decref(event);
 }
@@ -115,7 +115,7 @@ static bool set_value(void *job, const char *name, const char *value, struct hon
 static void cancel_job(void *job) { hone_job_cancel(job); }
 
 static int show_result(struct cli *cli, const struct command *command, const char *text) {
-    json_t *result = json_loads(text, 0, NULL);
+    json_t *result = cli_json(text);
     if (!result) return hone_exit_status(HONE_MEMORY);
     if (!cli->json && command->show)
         command->show(cli, result);

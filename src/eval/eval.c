@@ -87,6 +87,17 @@ static void release(struct measuring *m) {
     model_close(&m->model);
 }
 
+/* What is measured is the model alone, so the cause is in its weights, the adapter's, or what they overflow.
+ */
+static bool check_loss(const struct measuring *m, double loss, struct error *err) {
+    if (isfinite(loss)) return true;
+    enum dtype compute = m->engine.state.compute;
+    error_set(err, ERROR_FAILED, "eval", "the loss is not finite");
+    if (compute == DTYPE_F16) return error_fix(err, "f16 ends at 65,504: measure with --compute f32.");
+    return error_fix(err, "The %s holds numbers that are too large, or none: take an earlier checkpoint.",
+                     m->adapter ? "adapter" : "model");
+}
+
 bool eval_run(const struct eval_options *options, json_t **result, struct error *err) {
     struct measuring m;
     struct score score;
@@ -96,12 +107,13 @@ bool eval_run(const struct eval_options *options, json_t **result, struct error 
     bool ok = read_inputs(&m, options, err) && open_engine(&m, options, err) &&
               score_examples(&score, &m.engine, &m.program, &m.batch, m.examples.items, m.examples.count,
                              options->stop, options->progress, options->user, err);
+    ok = ok && check_loss(&m, score.loss, err);
     if (ok) {
-        *result = json_pack("{s:f, s:f, s:I, s:I, s:I, s:I, s:o, s:f}", "loss", score.loss, "perplexity",
-                            exp(score.loss), "supervised_tokens", (json_int_t)score.supervised, "examples",
-                            (json_int_t)score.examples, "tokens", (json_int_t)score.tokens, "bad_rows",
-                            (json_int_t)m.data.problem_count, "problems", data_problems_json(&m.data),
-                            "seconds", clock_seconds() - start);
+        *result = json_pack("{s:f, s:o, s:I, s:I, s:I, s:I, s:o, s:f}", "loss", score.loss, "perplexity",
+                            json_number(exp(score.loss)), "supervised_tokens", (json_int_t)score.supervised,
+                            "examples", (json_int_t)score.examples, "tokens", (json_int_t)score.tokens,
+                            "bad_rows", (json_int_t)m.data.problem_count, "problems",
+                            data_problems_json(&m.data), "seconds", clock_seconds() - start);
         ok = *result || error_no_memory(err, "eval", 0);
     }
     release(&m);

@@ -222,9 +222,14 @@ static void loss_tiles(struct buf *out, const struct run_log *log) {
     page_tile(out, "training loss", text, "of the last step");
     const struct run_log_eval *best = NULL;
     for (size_t i = 0; i < log->eval_count; i++)
-        if (log->evals[i].step > 0 && (!best || log->evals[i].loss < best->loss)) best = &log->evals[i];
+        if (log->evals[i].step > 0 && !isnan(log->evals[i].loss) &&
+            (!best || log->evals[i].loss < best->loss))
+            best = &log->evals[i];
     snprintf(text, sizeof text, "-");
-    if (log->eval_count) snprintf(text, sizeof text, "%.4f", log->evals[log->eval_count - 1].loss);
+    if (log->eval_count) {
+        double last = log->evals[log->eval_count - 1].loss;
+        snprintf(text, sizeof text, isnan(last) ? "not finite" : "%.4f", last);
+    }
     if (best) snprintf(beside, sizeof beside, "best %.4f at step %lld", best->loss, (long long)best->step);
     page_tile(out, "held-out loss", text, beside);
 }

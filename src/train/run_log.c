@@ -1,5 +1,6 @@
 #include "train/run_log.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "base/checked.h"
@@ -53,7 +54,9 @@ static bool add_eval(struct run_log *log, const json_t *event, struct error *err
     struct run_log_eval *items = roomy(log->evals, &log->eval_capacity, log->eval_count, sizeof *items, err);
     if (!items) return false;
     log->evals = items;
-    struct run_log_eval eval = {json_integer_value(json_object_get(event, "step")), number(event, "loss")};
+    const json_t *loss = json_object_get(event, "loss"); /* null: it was not finite */
+    struct run_log_eval eval = {json_integer_value(json_object_get(event, "step")),
+                                json_is_null(loss) ? NAN : json_number_value(loss)};
     while (log->eval_count && log->evals[log->eval_count - 1].step >= eval.step) log->eval_count--;
     log->evals[log->eval_count++] = eval;
     return true;

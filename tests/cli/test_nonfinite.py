@@ -202,6 +202,41 @@ def a_state_that_the_update_broke_is_not_saved():
     assert [e["action"] for e in events("undone", "nonfinite")] == ["rollback"] * 5 + ["stop"] and saved("undone") == []
 
 
+def ask(command, *words, status=0):
+    done = subprocess.run([program, command, *words], env=environment, capture_output=True, text=True)
+    assert done.returncode == status, f"{command}: status {done.returncode}, not {status}\n{done.stderr}{done.stdout[-2000:]}"
+    return done.stdout + done.stderr
+
+
+def a_loss_that_is_no_number_is_called_so():
+    """By eval, by the run's held-out loss and its page: it is neither 0 nor a lack of memory."""
+    rows = (tiny / "rows.jsonl").read_text().splitlines(True)
+    for name, chosen in (("rare", [r for r in rows if "Stra" in r]), ("usual", [r for r in rows if "Stra" not in r])):
+        (work / f"{name}.jsonl").write_text("".join(chosen))
+    measure = lambda path, name, **more: ask("eval", "--model", path, "--data", work / f"{name}.jsonl", "--compute", "f32", **more)
+    path = bad_token()
+    measure(path, "usual")
+    assert "eval: the loss is not finite" in measure(path, "rare", status=1)
+    text = ask("train", "--model", path, "--data", work / "usual.jsonl", "--valid", work / "rare.jsonl", "--batch-size", "4", "--max-steps", "2",
+               "--eval-every", "1", "--compute", "f32", "--early-stopping", "5", "--output", work / "held-out")
+    assert text.count("held-out loss not finite") == 2 and [e["loss"] for e in events("held-out", "eval")] == [None] * 2, text
+    ask("report", "--run", work / "held-out")
+    assert "held-out loss</span><b>not finite</b>" in (work / "held-out/report.html").read_text()
+    steep = model("steep", {"lm_head.weight": lambda i, x: 1e5 * x})
+    assert "perplexity above 1e308" in measure(steep, "usual")
+
+
+def an_answer_may_hold_a_nul_character():
+    """Of equal logits the first token is taken, which is byte 0 here."""
+    config = dict(model_type="llama", hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, vocab_size=257,
+                  initializer_range=0.0)
+    (work / "config.json").write_text(json.dumps(config))
+    ask("convert", "--config", work / "config.json", "--random-weights", "--output", work / "zeros")
+    words = ["--model", work / "zeros", "--prompt", "a", "--max-tokens", "3"]
+    assert ask("generate", *words) == "\0\0\0\n"
+    assert json.loads(ask("generate", *words, "--json"))["text"] == "\0\0\0"
+
+
 def an_adapter_that_is_no_number_is_named():
     shutil.copytree(tiny / "adapter", work / "adapter")
     path = work / "adapter/adapter_model.safetensors"
@@ -217,7 +252,7 @@ try:
     for case in (a_weight_that_is_no_number_is_named_whatever_the_policy, an_overflow_inside_is_named,
                  skipping_leaves_the_step_out_and_nothing_else, skipping_ends_when_nothing_else_happens,
                  rolling_back_halves_the_rate_until_it_holds, rolling_back_ends_when_it_does_not_help, a_state_that_the_update_broke_is_not_saved,
-                 an_adapter_that_is_no_number_is_named):
+                 an_adapter_that_is_no_number_is_named, a_loss_that_is_no_number_is_called_so, an_answer_may_hold_a_nul_character):
         for left in work.glob("*"):
             shutil.rmtree(left) if left.is_dir() else left.unlink()
         case()
