@@ -4,7 +4,7 @@
 #   -DHONE_CUDA_ARCHITECTURES=   compute capabilities, "80;86;89;90a;100a;120;120-virtual" for "all" (releases);
 #                                -virtual: as PTX, which the driver compiles for any later GPU
 set(HONE_CUDA OFF CACHE STRING "build the CUDA module: OFF, AUTO or ON")
-set(HONE_CUDA_ARCHITECTURES "80-virtual;90a" CACHE STRING "compute capabilities that kernels are compiled for")
+set(HONE_CUDA_ARCHITECTURES "80;80-virtual;90a" CACHE STRING "compute capabilities that kernels are compiled for")
 if(HONE_CUDA STREQUAL OFF OR HONE_SANITIZE OR HONE_FUZZ OR APPLE)
   return()
 endif()

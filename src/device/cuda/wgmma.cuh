@@ -39,11 +39,6 @@ static __device__ inline uint64_t describe(unsigned at) {
     return (uint64_t)1 << 62 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)1 << 16 | (at & 0x3ffff) >> 4;
 }
 
-/* What threads wrote to shared memory can be read by the unit; before the barrier that tells of it. */
-static __device__ inline void writes_to_wgmma() {
-    asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory");
-}
-
 #define SUMS_OF(d, n) "+f"(d[n][0]), "+f"(d[n][1]), "+f"(d[n][2]), "+f"(d[n][3])
 #define SUMS(d)                                                                                              \
     SUMS_OF(d, 0), SUMS_OF(d, 1), SUMS_OF(d, 2), SUMS_OF(d, 3), SUMS_OF(d, 4), SUMS_OF(d, 5), SUMS_OF(d, 6), \
@@ -57,6 +52,10 @@ static __device__ inline void writes_to_wgmma() {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
+/* What threads wrote to shared memory can be read by the unit; before the barrier that tells of it. */
+static __device__ inline void writes_to_wgmma() {
+    asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory");
+}
 static __device__ inline void wgmma_begin() { asm volatile("wgmma.fence.sync.aligned;\n" ::: "memory"); }
 static __device__ inline void wgmma_commit() {
     asm volatile("wgmma.commit_group.sync.aligned;\n" ::: "memory");
@@ -93,6 +92,7 @@ static __device__ inline void wgmma_columns(float (*d)[4], const uint32_t (&left
 
 #else /* compiled for other GPUs, never launched there */
 
+static __device__ inline void writes_to_wgmma() {}
 static __device__ inline void wgmma_begin() {}
 static __device__ inline void wgmma_commit() {}
 template <int N> static __device__ inline void wgmma_wait() {}
