@@ -51,7 +51,9 @@ static bool read_object(struct hub *hub, const char *name, size_t limit, json_t 
 static bool map_text(struct hub *hub, const char *name, struct fs_map *map, struct error *err) {
     const char *path = join(hub, name);
     if (!path) return error_no_memory(err, "hub", strlen(name));
-    return fs_kind_of(path) == FS_NOTHING || fs_map_open(map, path, err);
+    if (fs_kind_of(path) == FS_NOTHING) return true;
+    if (!fs_map_open(map, path, err)) return false;
+    return map->size || error_set(err, ERROR_INPUT, "hub", "%s is empty", path);
 }
 
 /* "chat_template" is a text, or a list of {"name", "template"} of which "default" counts. */

@@ -33,6 +33,17 @@ static bool find_weight(struct model *model, const char *name, struct tensor *ma
     return true;
 }
 
+enum { shape_text_size = 22 * tensor_max_rank + 3 };
+
+static const char *shape_text(char out[shape_text_size], int rank, const int64_t *dim) {
+    int size = snprintf(out, shape_text_size, "[");
+    for (int i = 0; i < rank; i++)
+        size +=
+            snprintf(out + size, shape_text_size - (size_t)size, i ? ", %lld" : "%lld", (long long)dim[i]);
+    snprintf(out + size, shape_text_size - (size_t)size, "]");
+    return out;
+}
+
 static bool weight_load(struct model *model, const struct weight_name *row, int64_t layer,
                         struct error *err) {
     char name[tensor_max_name];
@@ -48,10 +59,10 @@ static bool weight_load(struct model *model, const struct weight_name *row, int6
         return error_set(err, ERROR_INPUT, "model", "%s: the tensor %s is missing", model->path, name);
     int rank = layout_shape(&model->config, row->role, dim);
     if (tensor->rank != rank || tensor->dim[0] != dim[0] || (rank == 2 && tensor->dim[1] != dim[1])) {
+        char is[shape_text_size], asked[shape_text_size];
         error_set(err, ERROR_INPUT, "model", "%s: the tensor %s has the wrong shape", model->path, name);
-        return error_why(err, "it is [%lld, %lld], the configuration asks for [%lld, %lld]",
-                         (long long)tensor->dim[0], (long long)(tensor->rank > 1 ? tensor->dim[1] : 0),
-                         (long long)dim[0], (long long)dim[1]);
+        return error_why(err, "it is %s, the configuration asks for %s",
+                         shape_text(is, tensor->rank, tensor->dim), shape_text(asked, rank, dim));
     }
     if (!rowcodec(tensor->dtype) && !dtype_row(tensor->dtype)->quantised)
         return error_set(err, ERROR_INPUT, "model", "%s: the tensor %s is of type %s, weights are not",
@@ -168,7 +179,8 @@ bool model_open(struct model **out, const char *named, struct error *err) {
          (model->gguf ? model_config_gguf(model, err) : model_config_hub(model, hub_config(model->hub), err));
     ok = ok && model_config_check(model, err) && weights_load(model, err);
     if (ok && !(model->gguf ? model_text_gguf(model, err) : model_text_hub(model, err)))
-        ok = strcmp(err->where, "tokenizer") == 0 && error_about(err, path); /* it knows no files */
+        ok = (!strcmp(err->where, "tokenizer") || !strcmp(err->where, "json")) &&
+             error_about(err, path); /* it knows no files */
     if (ok && tokenizer_size(model->tokenizer) > (size_t)model->config.vocabulary)
         ok = error_set(err, ERROR_INPUT, "model",
                        "%s: the tokenizer has %zu tokens, the embedding only %lld rows", path,

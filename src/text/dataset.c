@@ -94,6 +94,12 @@ static bool read_rows(struct dataset *out, const struct dataset_columns *columns
     return ok;
 }
 
+static bool no_rows(const char *file, struct error *err) {
+    error_set(err, ERROR_INPUT, "data", "%s has no rows", file);
+    return error_fix(err,
+                     "Each line of a data file is one JSON object, or each record of a CSV file one row.");
+}
+
 static bool read_file(struct dataset *out, uint32_t file, const struct dataset_options *options,
                       struct digest *digest, struct error *err) {
     struct dataset_reader reader;
@@ -113,7 +119,10 @@ static bool read_file(struct dataset *out, uint32_t file, const struct dataset_o
         buf_append(&out->evidence, evidence.data ? evidence.data : "", evidence.size);
         ok = !out->evidence.failed || error_no_memory(err, "data", evidence.size);
     }
+    size_t before = out->row_count + out->problem_count;
     ok = ok && read_rows(out, &columns, file, &reader, options->max_rows, err);
+    bool enough = options->max_rows && out->row_count == options->max_rows;
+    if (ok && !enough && out->row_count + out->problem_count == before) ok = no_rows(out->files[file], err);
     buf_release(&evidence);
     reader_close(&reader);
     return ok;
@@ -142,11 +151,7 @@ static bool read_files(struct dataset *out, const struct dataset_options *option
     if (ok && digests.failed) ok = error_no_memory(err, "data", digests.size);
     if (ok && out->file_count > 1) digest_bytes(digests.data, digests.size, &out->digest);
     buf_release(&digests);
-    if (!ok || out->row_count) return ok;
-    if (out->problem_count) return dataset_refuse(out, err);
-    error_set(err, ERROR_INPUT, "data", "%s has no rows", out->files[0]);
-    return error_fix(err,
-                     "Each line of a data file is one JSON object, or each record of a CSV file one row.");
+    return ok && (out->row_count || dataset_refuse(out, err));
 }
 
 bool dataset_open(struct dataset *out, const char *const *files, size_t count,

@@ -300,12 +300,17 @@ static bool read_root(struct tokenizer *tokenizer, const json_t *root, const jso
     return true;
 }
 
+static bool read_object(json_t **out, const char *json, size_t size, const char *name, struct error *err) {
+    if (!json_read(out, json, size, name, 1, err)) return false;
+    return json_is_object(*out) || error_set(err, ERROR_INPUT, "tokenizer", "%s: not a JSON object", name);
+}
+
 bool tokenizer_open_json(struct tokenizer **out, const char *json, size_t size, const char *config,
                          size_t config_size, struct error *err) {
     json_t *root = NULL, *settings = NULL;
     *out = NULL;
-    bool ok = json_read(&root, json, size, "tokenizer.json", 1, err) &&
-              (!config || json_read(&settings, config, config_size, "tokenizer_config.json", 1, err)) &&
+    bool ok = read_object(&root, json, size, "tokenizer.json", err) &&
+              (!config || read_object(&settings, config, config_size, "tokenizer_config.json", err)) &&
               tokenizer_make(out, err) && read_root(*out, root, settings, err);
     if (!ok) tokenizer_close(out);
     json_decref(root);

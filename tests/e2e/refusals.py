@@ -148,6 +148,8 @@ def every_lie_in_a_configuration_is_refused():
         lies = [(f"{key} = {lie}", json.dumps({**config, key: lie}).encode()) for key in keys for lie in hostile.json_lies(config[key])]
         lies += [(f"rope_scaling = {lie}", json.dumps({**config, "rope_scaling": lie}).encode()) for lie in (1, "x", [], True)]
         lies += [("cut", path.read_bytes()[:-9]), ("empty", b""), ("a list", b"[]"), ("not UTF-8", b'{"a":"\xff"}')]
+        path.write_text(json.dumps({**config, "hidden_size": config["hidden_size"] + 16, "head_dim": 16}))
+        refused(["pull", model], 3, "it is [48], the configuration asks for [64]")
         hostile_files(f"config.json of {model}", path, ["pull", model], lies,
                       ["max_position_embeddings = ", "rms_norm_eps = ", "num_key_value_heads = None", "head_dim = None"])
 
@@ -162,6 +164,14 @@ def a_damaged_tokenizer_is_refused():
             for lie in (1, -1, 272, 1 << 31, 1 << 63, 1e300, "x", None)]
     lies += [("cut", path.read_bytes()[:1000]), ("empty", b""), ("a list", b"[]"), ("no merges", json.dumps({**tokenizer, "model": {"vocab": {}}}).encode())]
     hostile_files("tokenizer.json", path, ["pull", "m"], lies)
+    for content, cause in ((b"", "m/tokenizer.json is empty"), (b"[]", "m: tokenizer.json: not a JSON object"), (b"{", "m: tokenizer.json:1: broken JSON")):
+        path.write_bytes(content)
+        refused(["pull", "m"], 3, cause)
+    path.write_text(json.dumps(tokenizer))
+    config = here / "m/tokenizer_config.json"
+    for content, cause in ((b"", "m/tokenizer_config.json is empty"), (b"[]", "not a JSON object"), (b"{", "tokenizer_config.json:1: broken JSON")):
+        config.write_bytes(content)
+        refused(["pull", "m"], 3, "tokenizer_config.json", cause)
 
 
 @case
@@ -288,6 +298,8 @@ def bad_data_is_refused_by_line():
         refused(["train", "--model", QWEN, "--data", name, "--output", "out", *FAST], 3, mention)
         refused(["eval", "--model", QWEN, "--data", name, *FAST], 3, mention)
     (here / "good.jsonl").write_text(TURN)
+    refused(["data", "check", "good.jsonl", "empty.jsonl"], 3, "empty.jsonl has no rows")
+    refused(["train", "--model", QWEN, "--data", "good.jsonl", "--data", "blank.jsonl", "--skip-bad-rows", "--output", "out", *FAST], 3, "blank.jsonl has no rows")
     refused(["train", "--model", QWEN, "--data", "good.jsonl", "--valid", "broken.jsonl", "--output", "out", *FAST], 3, "broken.jsonl:3")
     refused(["train", "--model", LLAMA, "--data", "good.jsonl", "--output", "out", *FAST], 3, "good.jsonl:1", "chat template", "--chat-template")
     (here / "untrained.jsonl").write_text(TURN.replace('"content":"b"', '"content":"b","weight":0'))
