@@ -111,11 +111,19 @@ static size_t kept_tokens(const struct renderer *renderer, const struct marked_t
     return renderer->overlength == OVERLENGTH_DROP ? 0 : most;
 }
 
+/* Whether a run trains token i: one that an example, which a piece of a split row is too, begins with has
+ * nothing before it to be told from. */
+static bool is_trained(const struct renderer *renderer, const struct marked_tokens *marked, size_t i) {
+    size_t most = renderer->max_length;
+    bool begins = i == 0 || (renderer->overlength == OVERLENGTH_SPLIT && most && i % most == 0);
+    return !begins && i < kept_tokens(renderer, marked) && marked->trained[i];
+}
+
 static bool trains(const struct renderer *renderer, const struct marked_tokens *marked) {
     size_t kept = kept_tokens(renderer, marked);
     if (!kept) return marked->supervised > 0; /* dropped for its length, and counted as such */
     for (size_t i = 1; i < kept; i++)
-        if (marked->trained[i]) return true;
+        if (is_trained(renderer, marked, i)) return true;
     return false;
 }
 
@@ -289,7 +297,7 @@ static bool add_tokens(json_t *example, const struct marked_tokens *marked, cons
     for (size_t i = 0; ids && starts && flags && i < count; i++) {
         json_list_add(&ids, json_integer(tokens->ids[i]));
         json_list_add(&starts, json_integer((json_int_t)tokens->starts[i]));
-        json_list_add(&flags, json_integer(i > 0 && i < kept && marked->trained[i]));
+        json_list_add(&flags, json_integer(is_trained(renderer, marked, i)));
     }
     int failed = json_object_set_new(example, "kept", count_json(kept));
     if (rendering->bare && count > 1 && tokens->starts[1] == 0)

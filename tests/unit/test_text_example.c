@@ -547,6 +547,29 @@ static void what_the_cut_leaves_is_what_reports_tell(void **state) {
     bench_release(&bench);
 }
 
+static void a_preview_marks_no_token_that_a_piece_of_a_split_row_begins_with(void **state) {
+    (void)state;
+    struct bench bench;
+    json_t *preview = NULL;
+    bench_init(&bench, "{\"prompt\":\"Q\",\"completion\":\"An answer of many tokens\"}\n", marked, false);
+    bench.renderer.max_length = 4;
+    bench.renderer.overlength = OVERLENGTH_SPLIT;
+    assert_ok(data_report_preview(&preview, &bench.data, &bench.renderer, 0, 5, false, &bench.err),
+              &bench.err);
+    assert_ok(build(&bench), &bench.err);
+    const json_t *flag,
+        *flags = json_object_get(json_array_get(json_object_get(preview, "examples"), 0), "flags");
+    size_t i, shown = 0;
+    json_array_foreach(flags, i, flag) {
+        shown += json_integer_value(flag) != 0;
+        if (i % 4 == 0) assert_int_equal(json_integer_value(flag), 0);
+    }
+    assert_true(shown > 4);
+    assert_int_equal(shown, bench.examples.counts.supervised);
+    json_decref(preview);
+    bench_release(&bench);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_an_answer_adds_after_the_prompt_is_trained),
@@ -566,6 +589,7 @@ int main(void) {
         cmocka_unit_test(reports_count_lengths_duplicates_overlap_and_empty_answers),
         cmocka_unit_test(a_preview_marks_what_is_trained_and_escapes_the_rest),
         cmocka_unit_test(what_the_cut_leaves_is_what_reports_tell),
+        cmocka_unit_test(a_preview_marks_no_token_that_a_piece_of_a_split_row_begins_with),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
