@@ -91,7 +91,11 @@ int main(int argc, char **argv) {
         return 0;
     }
     int status = run_command(&cli, argc - 1, argv + 1);
-    /* A full disk or a closed pipe behind stdout must not pass for success. */
-    if (fflush(stdout) != 0 && status == 0) status = 1;
+    /* A full disk or a closed pipe behind stdout must not pass for success; it may have failed long ago, at
+     * an event of a run. */
+    if ((fflush(stdout) != 0 || ferror(stdout)) && status == 0) {
+        fputs("hone: not all of the output could be written.\n", stderr);
+        status = 1;
+    }
     return status;
 }
