@@ -7,7 +7,7 @@
 int64_t floats_largest(const float *x, int64_t count) {
     enum { lanes = 32, piece = 1024 };
     float best = -INFINITY;
-    int64_t place = 0;
+    int64_t place = -1;
     for (int64_t first = 0; first < count; first += piece) {
         int64_t end = count - first < piece ? count : first + piece, v = first;
         float most[lanes], largest = best;

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-/* The index of the first of the largest; NaN is never larger. 0 where there is none. */
+/* The index of the first of the largest; NaN is never larger. -1 where there is none above -inf. */
 int64_t floats_largest(const float *x, int64_t count);
 
 #endif

@@ -28,8 +28,9 @@ static int likelier_first(const void *a, const void *b) {
 /* Candidates that could be drawn at all: within 30 nats of the best, beyond which a probability is below
  * 1e-13. */
 static int64_t gather(const float *logits, int64_t vocabulary, double temperature, struct candidate *out) {
-    float best = logits[floats_largest(logits, vocabulary)], least = (float)((double)best - 30 * temperature);
-    int64_t count = 0;
+    int64_t largest = floats_largest(logits, vocabulary), count = 0;
+    if (largest < 0) return 0;
+    float least = (float)((double)logits[largest] - 30 * temperature);
     for (int64_t v = 0; v < vocabulary; v++)
         if (logits[v] >= least) out[count++] = (struct candidate){(int32_t)v, logits[v]};
     return count;
@@ -41,7 +42,7 @@ int32_t sampler_next(const struct sampling *s, float *logits, int64_t vocabulary
         penalise(logits, vocabulary, seen, seen_count, s->repetition_penalty, candidates);
     if (s->temperature <= 0) return (int32_t)floats_largest(logits, vocabulary);
     int64_t count = gather(logits, vocabulary, s->temperature, candidates);
-    if (!count) return (int32_t)floats_largest(logits, vocabulary); /* NaN logits */
+    if (!count) return -1;
     qsort(candidates, (size_t)count, sizeof *candidates, likelier_first);
     if (s->top_k > 0 && s->top_k < count) count = s->top_k;
     double total = 0, best = (double)candidates[0].logit;

@@ -20,7 +20,8 @@ struct candidate {
 };
 
 /* `logits` [vocabulary] is changed. `seen` are the sequence's tokens so far. `candidates` [vocabulary] is
- * scratch. The draw is Philox(seed; counter = (position, 0, 0, 0xfffffffc)), so it repeats. */
+ * scratch. The draw is Philox(seed; counter = (position, 0, 0, 0xfffffffc)), so it repeats. -1 where no logit
+ * is a number above -inf. */
 int32_t sampler_next(const struct sampling *sampling, float *logits, int64_t vocabulary, const int32_t *seen,
                      size_t seen_count, uint32_t position, struct candidate *candidates);
 

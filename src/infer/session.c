@@ -252,7 +252,15 @@ static int32_t draw(struct session *s, const struct sequence *q, float *logits) 
                         (uint32_t)q->count, s->candidates);
 }
 
+static bool no_token(const struct session *s, struct error *err) {
+    error_set(err, ERROR_FAILED, "generate", "no logit of the next token is a number");
+    if (s->compute == DTYPE_F16) return error_fix(err, "f16 ends at 65,504: take --compute f32.");
+    return error_fix(err, "The model or its adapter holds numbers that are too large, or none: take an "
+                          "earlier checkpoint.");
+}
+
 static bool take_token(struct session *s, struct sequence *q, int32_t id, struct error *err) {
+    if (id < 0) return no_token(s, err);
     if (ends(s, id)) {
         finish(q, "stop");
         return true;

@@ -251,7 +251,7 @@ static void likeliest_reference(const struct reference_call *call) {
     for (int64_t m = 0; m < rows; m++) {
         const double *row = call->in[0].data + m * width;
         double best = -INFINITY;
-        call->out[0].data[m] = 0;
+        call->out[0].data[m] = -1;
         for (int64_t i = 0; i < width; i++)
             if (row[i] > best) {
                 best = row[i];

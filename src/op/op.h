@@ -59,7 +59,8 @@ enum op_code {
                  uniform in [-1, 1), L tokens of the row's segment */
     OP_GATHER,    /* x [T,D], rows [M] → y [M,D] */
     OP_SCATTER,   /* dy [M,D], rows [M], like [T,D] (its count only) → dx [T,D], zero where no row points */
-    OP_LIKELIEST, /* x [M,V] → ids [M] i32: the first of the largest of each row; NaN is never larger */
+    OP_LIKELIEST, /* x [M,V] → ids [M] i32: the first of the largest of each row, NaN never being
+                     larger; -1 where none is above -inf */
     OP_HEAD,      /* x [M,D], w [V,D], targets [M], low [M,R] and up [V,R] or neither → logp [M] =
                      log softmax(x wᵀ + β low upᵀ)[target] */
     OP_HEAD_GRAD, /* x [M,D], w [V,D], targets [M], dlogp [M], state dw [V,D] or none, low and up, state dup

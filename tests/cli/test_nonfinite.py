@@ -237,6 +237,16 @@ def an_answer_may_hold_a_nul_character():
     assert json.loads(ask("generate", *words, "--json"))["text"] == "\0\0\0"
 
 
+def an_answer_of_no_numbers_is_refused():
+    """However its tokens are chosen; nothing of it is printed."""
+    path = bad_token()
+    for device in ("cpu", "ref"):
+        for words in ([], ["--temperature", "1"], ["--repetition-penalty", "1.5"]):
+            told = ask("generate", "--device", device, "--model", path, "--prompt", "Straße", "--max-tokens", "3", *words, status=1)
+            assert told.startswith("generate: no logit of the next token is a number"), told
+    ask("generate", "--model", path, "--prompt", "Day", "--max-tokens", "3")
+
+
 def an_adapter_that_is_no_number_is_named():
     shutil.copytree(tiny / "adapter", work / "adapter")
     path = work / "adapter/adapter_model.safetensors"
@@ -252,7 +262,8 @@ try:
     for case in (a_weight_that_is_no_number_is_named_whatever_the_policy, an_overflow_inside_is_named,
                  skipping_leaves_the_step_out_and_nothing_else, skipping_ends_when_nothing_else_happens,
                  rolling_back_halves_the_rate_until_it_holds, rolling_back_ends_when_it_does_not_help, a_state_that_the_update_broke_is_not_saved,
-                 an_adapter_that_is_no_number_is_named, a_loss_that_is_no_number_is_called_so, an_answer_may_hold_a_nul_character):
+                 an_adapter_that_is_no_number_is_named, a_loss_that_is_no_number_is_called_so, an_answer_of_no_numbers_is_refused,
+                 an_answer_may_hold_a_nul_character):
         for left in work.glob("*"):
             shutil.rmtree(left) if left.is_dir() else left.unlink()
         case()

@@ -48,7 +48,7 @@ static __global__ void __launch_bounds__(threads)
         if (block) return;
         for (int b = 0; b < blocks; b++) best = better(best, {of_block[b].x, __float_as_int(of_block[b].y)});
     }
-    if (!threadIdx.x) ids[blockIdx.x / blocks] = best.at == INT_MAX ? 0 : best.at;
+    if (!threadIdx.x) ids[blockIdx.x / blocks] = best.at == INT_MAX ? -1 : best.at;
 }
 
 void cuda_likeliest(int32_t *ids, struct array x, int64_t rows, int64_t width, bool clusters,
