@@ -20,8 +20,8 @@ enum {
         ((((int)sizeof(struct node) * 31 + (int)sizeof(struct value)) * 31 + (int)sizeof(struct state_row)) *
              13 +
          OP_COUNT * 67 + DTYPE_COUNT) *
-            10 +
-        9
+            11 +
+        10
 };
 
 struct device;
@@ -108,6 +108,8 @@ struct device_ops {
     uint64_t (*store_extra)(const struct state_table *table);
     bool (*store_open)(struct device *device, const struct state_table *table, struct store **out,
                        struct error *err);
+    /* Copies what is mapped into the open store. NULL: it is read where it is mapped. */
+    bool (*store_fill)(struct store *store, struct error *err);
     void (*store_close)(struct store **store);
     /* Programs over one store never run at the same time and share one arena: makes it at least this large.
      * Called with the largest of their plans before they are compiled. */

@@ -124,8 +124,9 @@ static bool fill_weights(struct engine *engine, struct error *err) {
 bool engine_start(struct engine *engine, uint64_t arena, struct error *err) {
     const struct state_table *table = &engine->state.table;
     struct engine_load *load = &engine->load;
-    double begun = clock_seconds();
     if (!engine->ops->store_open(engine->device, table, &engine->store, err)) return false;
+    double begun = clock_seconds();
+    if (engine->ops->store_fill && !engine->ops->store_fill(engine->store, err)) return false;
     double copied = clock_seconds();
     if (!fill_weights(engine, err)) return false;
     *load = (struct engine_load){.copied_bytes = state_class_bytes(table, STATE_MAPPED),

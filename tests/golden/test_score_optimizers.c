@@ -158,6 +158,7 @@ static void session_open(struct session *s, struct table *t, const struct optimi
     assert_ok(ops && ops->open(&s->device, options, &err), &err);
     assert_ok(plan_build(&s->plan, &s->graph, ask_workspace, s->device, &err), &err);
     assert_ok(ops->store_open(s->device, &s->state, &s->store, &err), &err);
+    assert_ok(!ops->store_fill || ops->store_fill(s->store, &err), &err);
     assert_ok(ops->reserve(s->store, s->plan.arena_bytes + s->plan.workspace_bytes, &err), &err);
     assert_ok(ops->compile(s->device, &s->plan, s->store, &s->program, &err), &err);
 }

@@ -86,6 +86,7 @@ static void fp8_graph_run(struct fp8_graph *g, const int *values, float *const *
     graph_set_producers(graph);
     assert_ok(plan_build(&plan, graph, fp8_workspace_of, g, &err), &err);
     assert_ok(ops->store_open(g->device, &g->table, &store, &err), &err);
+    assert_ok(!ops->store_fill || ops->store_fill(store, &err), &err);
     assert_ok(ops->reserve(store, plan.arena_bytes + plan.workspace_bytes, &err), &err);
     assert_ok(ops->compile(g->device, &plan, store, &program, &err), &err);
     for (int i = 0; i < g->count; i++) /* rows 0 and 1 are the adapter's */

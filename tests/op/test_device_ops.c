@@ -95,6 +95,7 @@ static bool session_open(struct session *s, struct trial *trial, const struct si
     if (!ops->supports(device, &trial->graph, node, &err)) return false;
     assert_ok(plan_build(&s->plan, &trial->graph, ask_workspace, device, &err), &err);
     assert_ok(ops->store_open(device, &s->table, &s->store, &err), &err);
+    assert_ok(!ops->store_fill || ops->store_fill(s->store, &err), &err);
     assert_ok(ops->reserve(s->store, s->plan.arena_bytes + s->plan.workspace_bytes, &err), &err);
     assert_ok(ops->compile(device, &s->plan, s->store, &s->program, &err), &err);
     return true;
@@ -509,6 +510,7 @@ static void run_layer(struct layer *l, int64_t piece, const char *name,
     if (ops->arrange) ops->arrange(device, &l->graph);
     assert_ok(plan_build(&plan, &l->graph, ask_workspace, device, &err), &err);
     assert_ok(ops->store_open(device, &l->table, &store, &err), &err);
+    assert_ok(!ops->store_fill || ops->store_fill(store, &err), &err);
     assert_ok(ops->reserve(store, plan.arena_bytes + plan.workspace_bytes, &err), &err);
     assert_ok(ops->compile(device, &plan, store, &program, &err), &err);
     for (int run = 0; run < layer_runs; run++) layer_run(l, store, program, run == 2, out[run]);

@@ -139,6 +139,7 @@ const struct device_ops hone_device = {
     .arrange = cuda_arrange,
     .store_extra = cuda_store_extra,
     .store_open = cuda_store_open,
+    .store_fill = cuda_store_fill,
     .store_close = cuda_store_close,
     .reserve = cuda_reserve,
     .upload = cuda_upload,

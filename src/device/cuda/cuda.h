@@ -68,6 +68,7 @@ bool cuda_is_padded(const struct state_table *table, int row); /* by the store's
 uint64_t cuda_store_extra(const struct state_table *table);
 bool cuda_store_open(struct device *device, const struct state_table *table, struct store **out,
                      struct error *err);
+bool cuda_store_fill(struct store *store, struct error *err);
 void cuda_store_close(struct store **store);
 bool cuda_reserve(struct store *store, uint64_t bytes, struct error *err);
 bool cuda_upload(struct store *store, int row, const void *data, size_t bytes, struct error *err);

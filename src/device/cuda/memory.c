@@ -154,7 +154,7 @@ static bool fill_mapped_fp8(struct store *store, struct error *err) {
     return ok;
 }
 
-static bool fill_mapped(struct store *store, struct error *err) {
+bool cuda_store_fill(struct store *store, struct error *err) {
     const struct state_row *rows = store->table->rows;
     struct upload_range *ranges = mem_array((size_t)store->rows + 1, sizeof *ranges);
     size_t count = 0;
@@ -216,8 +216,7 @@ bool cuda_store_open(struct device *device, const struct state_table *table, str
     int64_t rank = rank_of(table);
     store->pad = cuda_pad(rank);
     store->fp8_pad = fp8_pad(rank);
-    bool ok = (store->data || error_no_memory(err, "store", 0)) && open_blocks(store, rank, err) &&
-              fill_mapped(store, err);
+    bool ok = (store->data || error_no_memory(err, "store", 0)) && open_blocks(store, rank, err);
     if (!ok) cuda_store_close(&store);
     *out = store;
     return ok;
