@@ -15,6 +15,7 @@ enum {
     smallest_key = 8 + 4 + 1, /* bytes of a key with an empty name and a one-byte value */
     smallest_tensor = 8 + 4 + 4 + 8,
     default_alignment = 32,
+    least_alignment = 8, /* the format's rule */
 };
 
 struct cursor {
@@ -274,9 +275,10 @@ static bool read_alignment(struct cursor *cursor, uint64_t *alignment) {
                              gguf->path);
         memcpy(&stored, gguf->values[at].bytes, sizeof stored);
     }
-    if (stored == 0 || (stored & (stored - 1)))
-        return error_set(cursor->err, ERROR_INPUT, "gguf", "%s: general.alignment: %u is not a power of two",
-                         gguf->path, stored);
+    if (stored < least_alignment || (stored & (stored - 1)))
+        return error_set(cursor->err, ERROR_INPUT, "gguf",
+                         "%s: general.alignment: %u is not a power of two from %d on", gguf->path, stored,
+                         least_alignment);
     *alignment = stored;
     return true;
 }

@@ -97,13 +97,15 @@ def refused(arguments, status, *mentions, code=None, limits=None, quick=False):
 
 
 def hostile_files(kind, path, command, variants, harmless=()):
-    """Each variant is refused, naming the path, or is one of those that only say something else."""
+    """Each variant is refused, naming the path, or is one of those that only say something else: then the numbers mean
+    something else too, which may be no number at all."""
     count = accepted = 0
     for name, data in variants:
         path.write_bytes(data)
         result = run(*command, "--json")
         count += 1
-        if result.returncode == 0 and name.startswith(tuple(harmless)):
+        other = result.returncode == 0 or (result.returncode == 1 and b'"what":"no logit of the next token is a number"' in result.stdout)
+        if other and name.startswith(tuple(harmless)):
             accepted += 1
             shutil.rmtree(here / "home", ignore_errors=True)
             continue
@@ -120,7 +122,7 @@ def every_lie_in_a_gguf_is_refused():
     path = here / "m.gguf"
     path.write_bytes(data)
     done("eval", "--model", "m.gguf", "--data", LLAMA / "rows.jsonl", *FAST)
-    harmless = ["version = 2", "llama.context_length = ", "general.alignment = 1", "type of ", "element type of ",
+    harmless = ["version = 2", "llama.context_length = ", "type of ", "element type of ",
                 "tokenizer.ggml.eos_token_id = ", "tokenizer.ggml.bos_token_id = "]
     hostile_files("gguf", path, ["generate", "--model", "m.gguf", "--prompt", "a", "--max-tokens", "1", *FAST],
                   hostile.gguf_lies(data, fields), harmless)

@@ -309,7 +309,7 @@ def quantised_directories_are_kept_and_their_frozen_weights_too():
     rows = GOLDEN / "data/llama-untied/rows.jsonl"
     loss = lambda name: answer("eval", "--model", name, "--data", rows, "--compute", "f32")["loss"]
     for kind, to in (("nf4", "safetensors"), ("int8", "safetensors"), ("mlx-4bit", "mlx"), ("mlx-8bit-g32", "mlx")):
-        first, again, tuned = f"first-{kind}", f"again-{kind}", f"tuned-{kind}"
+        first, again, tuned = f"made-{kind}", f"made-again-{kind}", f"made-tuned-{kind}"
         run("convert", "--config", "small.json", "--random-weights", "--to", to, "--type", kind, "--output", first)
         if kind == "mlx-8bit-g32":
             widen_scales(work / first)

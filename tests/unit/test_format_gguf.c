@@ -319,6 +319,7 @@ static void array_text_long(struct raw *raw) {
         u64(raw, UINT64_MAX);
 }
 static void alignment(struct raw *raw) { header(raw, 3, 0, 1), key_u32(raw, "general.alignment", 48); }
+static void alignment_1(struct raw *raw) { header(raw, 3, 0, 1), key_u32(raw, "general.alignment", 1); }
 static void alignment_0(struct raw *raw) { header(raw, 3, 0, 1), key_u32(raw, "general.alignment", 0); }
 static void alignment_kind(struct raw *raw) {
     header(raw, 3, 0, 1), text(raw, "general.alignment"), u32(raw, GGUF_U64), u64(raw, 32);
@@ -382,6 +383,7 @@ static const struct {
     {"text beyond the end", array_text_long, "only"},
     {"alignment of 48", alignment, "power of two"},
     {"alignment of 0", alignment_0, "power of two"},
+    {"alignment of 1", alignment_1, "power of two from 8"},
     {"alignment of another type", alignment_kind, "not of type u32"},
     {"alignment of 2 GiB", alignment_huge, "past the end"},
     {"rank 5", rank_5, "more than 4 dimensions"},
