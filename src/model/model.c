@@ -89,6 +89,22 @@ static bool no_more_layers(const struct model *model, struct error *err) {
     return true;
 }
 
+/* A head that is not there is the embedding, unless a directory says that the two differ: then the file lacks
+ * it, and a model that answers by its embedding would be another one without a word. */
+static bool head_or_tied(struct model *model, struct error *err) {
+    struct model_config *config = &model->config;
+    if (model->weights[layout_index(config, WEIGHT_HEAD, 0)].rank) return true;
+    if (model->hub && json_is_false(json_object_get(hub_config(model->hub), "tie_word_embeddings"))) {
+        error_set(err, ERROR_INPUT, "model", "%s: the tensor lm_head.weight is missing", model->path);
+        error_why(err, "config.json: tie_word_embeddings is false, so the head is not the embedding");
+        return error_fix(err,
+                         "Get the file that holds it; set tie_word_embeddings to true only where the model "
+                         "was trained so.");
+    }
+    config->tied = true;
+    return true;
+}
+
 static bool weights_load(struct model *model, struct error *err) {
     const struct family *family = model->family;
     size_t count = layout_count(&model->config);
@@ -100,8 +116,7 @@ static bool weights_load(struct model *model, struct error *err) {
         for (int64_t layer = 0; layer < layers; layer++)
             if (!weight_load(model, row, layer, err)) return false;
     }
-    if (!model->weights[layout_index(&model->config, WEIGHT_HEAD, 0)].rank) model->config.tied = true;
-    return no_more_layers(model, err);
+    return head_or_tied(model, err) && no_more_layers(model, err);
 }
 
 bool model_config_check(const struct model *model, struct error *err) {

@@ -22,7 +22,7 @@ static bool refuse_name(const char *given, struct error *err) {
     struct buf names = {0};
     for (size_t i = 0; template_name_at(i); i++)
         buf_printf(&names, "%s%s", i ? ", " : "", template_name_at(i));
-    error_set(err, ERROR_INPUT, "template",
+    error_set(err, ERROR_USAGE, "template",
               "--chat-template %s is neither a file nor a template that hone knows by name", given);
     error_fix(err, "Name a file with a Jinja template, or one of %s.", names.data ? names.data : "chatml");
     buf_release(&names);

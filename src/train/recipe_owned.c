@@ -9,7 +9,8 @@
 enum { of_adapters = 1u << TUNING_LORA | 1u << TUNING_QLORA | 1u << TUNING_DORA };
 /* Muon moves what is no hidden matrix as AdamW does. */
 enum { of_adam = 1u << OPTIMIZER_ADAMW | 1u << OPTIMIZER_ADAMW8BIT | 1u << OPTIMIZER_MUON };
-enum owner { BY_METHOD, BY_OPTIMIZER, BY_SCHEDULE, BY_INIT };
+enum { of_blocks = 1u << RECOMPUTE_AUTO | 1u << RECOMPUTE_BLOCK | 1u << RECOMPUTE_OFFLOAD };
+enum owner { BY_METHOD, BY_OPTIMIZER, BY_SCHEDULE, BY_INIT, BY_RECOMPUTE };
 
 static const struct {
     const char *name;
@@ -17,7 +18,8 @@ static const struct {
 } owners[] = {[BY_METHOD] = {"method", offsetof(struct recipe, method)},
               [BY_OPTIMIZER] = {"optimizer", offsetof(struct recipe, optimizer)},
               [BY_SCHEDULE] = {"schedule", offsetof(struct recipe, schedule)},
-              [BY_INIT] = {"lora-init", offsetof(struct recipe, lora_init)}};
+              [BY_INIT] = {"lora-init", offsetof(struct recipe, lora_init)},
+              [BY_RECOMPUTE] = {"recompute", offsetof(struct recipe, recompute)}};
 
 static const struct {
     const char *name;
@@ -58,6 +60,8 @@ static const struct {
     {"cosine-cycles", BY_SCHEDULE, 1u << SCHEDULE_COSINE_RESTARTS},
     {"wsd-decay-ratio", BY_SCHEDULE, 1u << SCHEDULE_WSD},
     {"wsd-shape", BY_SCHEDULE, 1u << SCHEDULE_WSD},
+    {"recompute-layers", BY_RECOMPUTE, of_blocks},
+    {"recompute-span", BY_RECOMPUTE, of_blocks},
 };
 
 /* The value as the run has it; valid until the next call with this buffer. */
@@ -65,6 +69,13 @@ static const char *written(struct recipe *recipe, const struct setting *row, str
     buf_clear(text);
     setting_write(row, recipe, text);
     return text->data ? text->data : "";
+}
+
+/* A value as the row presets it, and a span of one layer: recipe.yaml holds both, whatever their owner's
+ * choice. */
+static bool changes_nothing(struct recipe *recipe, const struct setting *row, struct buf *text) {
+    if (row->offset == offsetof(struct recipe, recompute_span) && recipe->recompute_span == 1) return true;
+    return !strcmp(written(recipe, row, text), row->preset ? row->preset : "");
 }
 
 bool recipe_owned_check(struct recipe *recipe, struct error *err) {
@@ -76,9 +87,8 @@ bool recipe_owned_check(struct recipe *recipe, struct error *err) {
         const struct setting *row = &recipe_rows[settings_find(&settings, rows[i].name, USE_RUN)],
                              *owner =
                                  &recipe_rows[settings_find(&settings, owners[rows[i].owner].name, USE_RUN)];
-        /* A value as the row presets it changes nothing: recipe.yaml holds every row. */
         if (rows[i].choices >> chosen & 1u || recipe_origin(recipe, rows[i].name) != ORIGIN_GIVEN ||
-            !strcmp(written(recipe, row, &text), row->preset ? row->preset : ""))
+            changes_nothing(recipe, row, &text))
             continue;
         ok = error_set(err, ERROR_USAGE, "settings", "--%s is not read by --%s %s", row->name, owner->name,
                        written(recipe, owner, &text));

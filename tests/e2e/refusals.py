@@ -189,6 +189,10 @@ def a_model_of_another_kind_is_refused():
         (here / "m/config.json").write_text(json.dumps({**config, **change}))
         refused(["pull", "m"], 3, "m: config.json" if mention not in ("gpt2", "q_proj.bias", "gate_proj.bias") else "m", mention)
         refused(["train", "--model", "m", "--data", LLAMA / "rows.jsonl", "--output", "out", *FAST], 3, mention)
+    (here / "m/config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}))
+    refused(["generate", "--model", "m", "--prompt", "a", *FAST], 3, "m: the tensor lm_head.weight is missing", "tie_word_embeddings is false")
+    (here / "m/config.json").write_text(json.dumps({key: value for key, value in config.items() if key != "tie_word_embeddings"}))
+    done("generate", "--model", "m", "--prompt", "a", "--max-tokens", "1", *FAST)
     (here / "m/model.safetensors").rename(here / "m/pytorch_model.bin")
     (here / "m/config.json").write_text(json.dumps(config))
     refused(["pull", "m"], 3, "pytorch_model.bin", "safetensors")
@@ -365,7 +369,7 @@ def bad_templates_are_refused_within_their_budgets():
     refused(["train", "--model", "m.gguf", "--data", "rows.jsonl", "--output", "out", *FAST], 3, "while")
     for command in (["train", "--data", "rows.jsonl", "--output", "out"], ["generate", "--prompt", "a"], ["data", "check", "rows.jsonl"]):
         flags = FAST if command[0] != "data" else []
-        refused([*command, "--model", QWEN, "--chat-template", "none", *flags], 3, "none", "a file", "chatml, llama3, alpaca, zephyr, plain")
+        refused([*command, "--model", QWEN, "--chat-template", "none", *flags], 2, "none", "a file", "chatml, llama3, alpaca, zephyr, plain")
 
 
 # ---- settings ----
@@ -411,6 +415,8 @@ def unknown_out_of_range_and_conflicting_settings_are_refused():
             ([*train, "--adapter", LLAMA / "adapter", "--lora-alpha", "5.5"], "lora-alpha 5.5 conflicts with the alpha 8"),
             ([*train, "--adapter", LLAMA / "adapter", "--lora-targets", "q_proj"], "lora-targets conflicts with the targets q_proj,"),
  ([*train, "--template-arg", "x"], "NAME=VALUE"),
+            ([*train, "--recompute", "none", "--recompute-layers", "1"], "recompute-layers is not read by --recompute none"),
+            ([*train, "--recompute", "selective", "--recompute-span", "2"], "recompute-span is not read by --recompute selective"),
             ([*train, "--recipe", "r.yaml"], "r.yaml:1"), (["eval", "--model", LLAMA, "--data", LLAMA / "rows.jsonl", "--device", "gpu"], "cpu"), ([*train, "--epochs"], "epochs"),
             ([*train, "--columns", "nonsense"], "columns"), ([*train, "stray"], "stray"), (["train", "--output", "out"], "--model"),
             (["train", "--model", LLAMA, "--output", "out"], "--data"), (TRAIN, "--output"), (["trian"], "train"),
