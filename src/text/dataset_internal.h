@@ -35,6 +35,9 @@ struct dataset_cause {
 /* Fills the clause; always returns false. */
 bool dataset_cause_set(struct dataset_cause *cause, const char *format, ...) PRINTF_LIKE(2, 3);
 
+/* Says what people take for JSON that the text is, or NULL. */
+const char *json_mistake(const char *text, size_t size);
+
 enum reader_result { READER_ROW, READER_BAD, READER_END, READER_FAILED };
 
 /* The records of one file, as JSON objects, one at a time (dataset_read.c). */

@@ -26,6 +26,13 @@ bool dataset_cause_set(struct dataset_cause *cause, const char *format, ...) {
     return false;
 }
 
+const char *json_mistake(const char *text, size_t size) {
+    size_t at = 0;
+    while (at < size && memchr(" \t\r\n[{", text[at], 6)) at++;
+    bool python = at && at < size && text[at] == '\'' && memchr("[{", text[at - 1], 2);
+    return python ? "single quotes, as Python prints a value; json.dumps writes double ones" : NULL;
+}
+
 static bool is_space(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
 
 static size_t skip_space(const struct dataset_reader *reader, size_t at, size_t *line) {
@@ -330,8 +337,9 @@ static enum reader_result parse_object(struct dataset_reader *reader, size_t fir
         char *behind = cause.what;
         unsigned long long line = cause.what[0] == ':' ? strtoull(cause.what + 1, &behind, 10) : 0;
         if (line > reader->row_line) reader->row_line = (size_t)line;
+        const char *mistake = json_mistake(reader->text + first, end - first);
         if (cause.why[0])
-            dataset_cause_set(&reader->cause, "broken JSON: %s", cause.why);
+            dataset_cause_set(&reader->cause, "broken JSON: %s", mistake ? mistake : cause.why);
         else
             dataset_cause_set(&reader->cause, "%s", behind[0] == ':' && behind[1] ? behind + 2 : cause.what);
         return READER_BAD;
@@ -371,7 +379,10 @@ static enum reader_result next_element(struct dataset_reader *reader, json_t **r
     reader->done = stop != ',';
     if (stop == '}') return bad_record(reader, "broken JSON: } where the list should go on or end");
     if (stop == '\0') return bad_record(reader, "broken JSON: the list is never closed");
-    enum reader_result result = parse_object(reader, at, end, row, err);
+    enum reader_result result =
+        end > at ? parse_object(reader, at, end, row, err)
+                 : bad_record(reader, stop == ']' ? "broken JSON: a comma stands behind the last row"
+                                                  : "broken JSON: no row stands before the comma");
     if (stop != ']' || result == READER_FAILED) return result;
     size_t line = reader->line, behind = skip_space(reader, end + 1, &line);
     /* Behind a list that is the whole file nothing may follow; behind a member, the object's end. */
@@ -391,7 +402,12 @@ static enum reader_result next_object(struct dataset_reader *reader, json_t **ro
     reader->row_line = reader->line;
     size_t end = reader->text[at] == '{' ? object_end(reader, at, &reader->line) : 0;
     reader->at = end ? end : reader->size;
-    return parse_object(reader, at, reader->at, row, err);
+    size_t lines = 0, behind = end ? skip_space(reader, end, &lines) : reader->size;
+    if (behind >= reader->size || reader->text[behind] != ',')
+        return parse_object(reader, at, reader->at, row, err);
+    reader->at = behind + 1;
+    reader->line += lines;
+    return bad_record(reader, "a comma behind the object: lines of JSON have none, and a list begins with [");
 }
 
 static enum reader_result next_csv(struct dataset_reader *reader, json_t **row, struct error *err) {

@@ -40,6 +40,17 @@ static bool has_nul(const json_t *text) {
     return memchr(json_string_value(text), '\0', json_string_length(text)) != NULL;
 }
 
+static bool refuse_part(const json_t *part, size_t turn, size_t number, struct dataset_cause *cause) {
+    const char *type = json_string_value(json_object_get(part, "type"));
+    const json_t *text = json_object_get(part, "text");
+    bool other = !json_is_object(part) || (type && strcmp(type, "text") != 0);
+    if (!other)
+        return dataset_cause_set(cause, "message %zu: the `text` of content part %zu is %s", turn, number,
+                                 text ? json_kind_name(text) : "missing");
+    return dataset_cause_set(cause, "message %zu: content part %zu is not text but %s", turn, number,
+                             type ? type : json_kind_name(part));
+}
+
 /* Text, or [{"type":"text","text":…}] joined to one text. New reference. */
 static enum row_result content_make(json_t **out, const json_t *content, size_t turn,
                                     struct dataset_cause *cause) {
@@ -60,8 +71,7 @@ static enum row_result content_make(json_t **out, const json_t *content, size_t 
         const char *type = json_string_value(json_object_get(part, "type"));
         const json_t *text = json_is_string(part) ? part : json_object_get(part, "text");
         if (!json_is_string(text) || (type && strcmp(type, "text") != 0)) {
-            result = bad(dataset_cause_set(cause, "message %zu: content part %zu is not text but %s", turn,
-                                           i + 1, type ? type : json_kind_name(part)));
+            result = bad(refuse_part(part, turn, i + 1, cause));
             break;
         }
         if (has_nul(text)) {
@@ -245,8 +255,9 @@ static enum row_result list_of(const struct maker *maker, enum dataset_column co
     } else if (json_string_length(value) &&
                !json_read(out, json_string_value(value), json_string_length(value), "", 1, &cause)) {
         if (cause.code == ERROR_MEMORY) return ROW_NO_MEMORY;
-        return bad(
-            dataset_cause_set(maker->cause, "`%s` holds broken JSON: %s", name_of(maker, column), cause.why));
+        const char *mistake = json_mistake(json_string_value(value), json_string_length(value));
+        return bad(dataset_cause_set(maker->cause, "`%s` holds broken JSON: %s", name_of(maker, column),
+                                     mistake ? mistake : cause.why));
     }
     return ROW_GOOD;
 }
@@ -337,6 +348,7 @@ static enum row_result take_pair(const struct maker *maker, const json_t *system
 /* Turns of the conversational form: the prompt's assistant turns are context, not answers. */
 static enum row_result append_turns(const struct maker *maker, enum dataset_column column, bool context) {
     json_t *list = NULL, *turns = NULL, *turn;
+    struct dataset_cause inner;
     size_t i;
     const char *side = context ? "user" : "assistant";
     enum row_result result = list_of(maker, column, &list);
@@ -351,7 +363,9 @@ static enum row_result append_turns(const struct maker *maker, enum dataset_colu
         result = bad(dataset_cause_set(maker->cause, list ? "`%s` is %s, not text" : "missing column `%s`",
                                        name_of(maker, column), json_kind_name(list)));
     } else if (result == ROW_GOOD) {
-        result = messages_make(&turns, list, maker->cause);
+        result = messages_make(&turns, list, &inner);
+        if (result == ROW_BAD)
+            dataset_cause_set(maker->cause, "`%s`: %s", name_of(maker, column), inner.text);
     }
     json_array_foreach(turns, i, turn) {
         const char *role = json_string_value(json_object_get(turn, "role"));
