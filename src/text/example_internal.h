@@ -38,4 +38,11 @@ void marked_tokens_release(struct marked_tokens *marked);
 /* Adds "FILE:LINE" to an error that arose while a row was rendered. Returns false. */
 bool row_error(struct error *err, const char *data_name, const struct dataset_row *row);
 
+/* What templates see (example_variables.c), new references; NULL when out of memory. A message is shown
+ * without our `weight`, its thoughts under `thinking` and `reasoning_content` too. */
+json_t *variables_make(const struct renderer *renderer, const json_t *tools);
+json_t *message_shown(const json_t *message);
+/* Bytes of all texts in a value. */
+size_t texts_size(const json_t *value);
+
 #endif

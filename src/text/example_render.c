@@ -38,36 +38,6 @@ static bool has_system(const json_t *messages) {
     return false;
 }
 
-static bool set_token(json_t *variables, const char *name, const struct tokenizer *tokenizer, int32_t id) {
-    size_t size = 0;
-    const char *text = id >= 0 ? tokenizer_token(tokenizer, id, &size) : NULL;
-    if (!text) return true; /* transformers passes only the tokens that there are */
-    return json_object_set_new(variables, name, json_stringn(text, size)) == 0;
-}
-
-/* The variables that transformers' apply_chat_template passes, over the user's own. */
-static json_t *make_variables(const struct renderer *renderer, const json_t *tools) {
-    json_t *variables = renderer->arguments ? json_copy((json_t *)renderer->arguments) : json_object();
-    const struct tokenizer *tokenizer = renderer->tokenizer;
-    if (!variables) return NULL;
-    bool tokens = !tokenizer || (set_token(variables, "bos_token", tokenizer, tokenizer_bos(tokenizer)) &&
-                                 set_token(variables, "eos_token", tokenizer, tokenizer_eos(tokenizer)));
-    if (tokens &&
-        json_object_set_new(variables, "tools", tools ? json_incref((json_t *)tools) : json_null()) == 0 &&
-        json_object_set_new(variables, "documents", json_null()) == 0)
-        return variables;
-    json_decref(variables);
-    return NULL;
-}
-
-/* A message as templates see it: our `weight` is no part of it. New reference. */
-static json_t *message_shown(const json_t *message) {
-    if (!json_object_get(message, "weight")) return json_incref((json_t *)message);
-    json_t *copy = json_copy((json_t *)message);
-    if (copy) json_object_del(copy, "weight");
-    return copy;
-}
-
 static bool is_trained_turn(const json_t *message) {
     const json_t *weight = json_object_get(message, "weight");
     return has_role(message, "assistant") && !(json_is_number(weight) && json_number_value(weight) == 0);
@@ -87,7 +57,7 @@ static bool conversation_init(struct conversation *out, const struct renderer *r
     memset(out, 0, sizeof *out);
     out->renderer = renderer;
     out->messages = json_array();
-    out->variables = make_variables(renderer, tools);
+    out->variables = variables_make(renderer, tools);
     out->wanted = mem_calloc(count, 1);
     bool ok = out->messages && out->variables && out->wanted;
     if (ok && renderer->system && !has_system(messages))
@@ -101,6 +71,19 @@ static bool conversation_init(struct conversation *out, const struct renderer *r
     if (ok) return true;
     conversation_release(out);
     return error_no_memory(err, "data", count);
+}
+
+/* A template that spends its budget on a row of this much text may serve all others. */
+enum { long_row = 1 << 20 };
+
+static bool blame_row(const struct conversation *conversation, struct error *err) {
+    struct error inner = *err;
+    size_t size = texts_size(conversation->messages);
+    if (size < long_row) return false;
+    error_set(err, ERROR_INPUT, "data", "its %.1f MiB of text are more than a template can render: %s",
+              (double)size / (1 << 20), inner.what);
+    error_fix(err, "Shorten it, or split it into several rows.");
+    return true;
 }
 
 /* Renders the first `count` messages, the last of them replaced by `instead` when it is given. */
@@ -118,9 +101,13 @@ static bool render(const struct conversation *conversation, size_t count, json_t
     json_decref(part);
     if (!ok) return error_no_memory(err, "data", count);
     const struct renderer *renderer = conversation->renderer;
-    return template_render(renderer->template, conversation->variables, renderer->now, NULL, out, NULL,
-                           conversation->refused, err) &&
-           (!out->failed || error_no_memory(err, "data", out->size));
+    bool refused = false;
+    ok = template_render(renderer->template, conversation->variables, renderer->now, NULL, out, NULL,
+                         &refused, err);
+    if (ok) return !out->failed || error_no_memory(err, "data", out->size);
+    if (!refused && err->code == ERROR_INPUT) refused = blame_row(conversation, err);
+    if (conversation->refused) *conversation->refused = refused;
+    return false;
 }
 
 /* ---- spans ---- */

@@ -279,6 +279,8 @@ bool tokenizer_decode(const struct tokenizer *tokenizer, const int32_t *ids, siz
 size_t tokenizer_size(const struct tokenizer *tokenizer) { return tokenizer->vocab.count; }
 int32_t tokenizer_bos(const struct tokenizer *tokenizer) { return tokenizer->bos; }
 int32_t tokenizer_eos(const struct tokenizer *tokenizer) { return tokenizer->eos; }
+int32_t tokenizer_unknown(const struct tokenizer *tokenizer) { return tokenizer->unknown; }
+int32_t tokenizer_pad(const struct tokenizer *tokenizer) { return tokenizer->padding; }
 bool tokenizer_adds_bos(const struct tokenizer *tokenizer) {
     return tokenizer->add_bos && tokenizer->bos >= 0;
 }

@@ -64,6 +64,8 @@ bool tokenizer_decode(const struct tokenizer *tokenizer, const int32_t *ids, siz
 size_t tokenizer_size(const struct tokenizer *tokenizer);
 int32_t tokenizer_bos(const struct tokenizer *tokenizer); /* -1: none */
 int32_t tokenizer_eos(const struct tokenizer *tokenizer);
+int32_t tokenizer_unknown(const struct tokenizer *tokenizer);
+int32_t tokenizer_pad(const struct tokenizer *tokenizer);
 bool tokenizer_adds_bos(const struct tokenizer *tokenizer);
 /* The id of a token by its exact text, or -1. */
 int32_t tokenizer_find(const struct tokenizer *tokenizer, const char *text);

@@ -36,7 +36,7 @@ static struct tokenizer *byte_tokenizer(bool add_bos) {
                                       .bos = bos_id,
                                       .eos = eos_id,
                                       .unknown = -1,
-                                      .padding = -1,
+                                      .padding = eos_id,
                                       .add_bos = add_bos};
     assert_ok(tokenizer_open(&out, &tables, &err), &err);
     return out;
@@ -178,9 +178,10 @@ static void a_row_whose_past_is_rendered_otherwise_becomes_one_example_a_turn(vo
 
 static void templates_see_what_transformers_passes(void **state) {
     (void)state;
-    static const char source[] = "{{ bos_token }}{{ eos_token }}{{ tools is none }}{{ documents is none }}"
-                                 "{{ unk_token is defined }}{{ extra }}{{ messages[1].weight is defined }}|"
-                                 "{{ messages[-1].content }}";
+    static const char source[] =
+        "{{ bos_token }}{{ eos_token }}{{ tools is none }}{{ documents is none }}"
+        "{{ unk_token is defined }}{{ pad_token }}{{ extra }}{{ messages[1].weight is defined }}|"
+        "{{ messages[-1].content }}";
     struct bench bench;
     bench_init(&bench,
                "{\"messages\":[{\"role\":\"user\",\"content\":\"Q\"},"
@@ -191,7 +192,7 @@ static void templates_see_what_transformers_passes(void **state) {
     struct template_spans spans = {0};
     assert_ok(renderer_row(&bench.renderer, &bench.data, &bench.data.rows[0], &text, &spans, &bench.err),
               &bench.err);
-    assert_string_equal(text.data, "<s></s>TrueTrueFalseEFalse|A");
+    assert_string_equal(text.data, "<s></s>TrueTrueFalse</s>EFalse|A");
     assert_int_equal(spans.count, 1);
     assert_int_equal(spans.spans[0].first, text.size - 1);
     assert_int_equal(spans.spans[0].end, text.size);
@@ -199,6 +200,62 @@ static void templates_see_what_transformers_passes(void **state) {
     buf_release(&text);
     json_decref((json_t *)bench.renderer.arguments);
     bench_release(&bench);
+}
+
+static void thoughts_are_seen_under_the_names_that_transformers_fills_in(void **state) {
+    (void)state;
+    static const char source[] = "{{ messages[1]|tojson }}";
+    static const struct {
+        const char *given, *seen;
+    } cases[] = {
+        {"\"reasoning\":\"T\"",
+         "\"thinking\": \"T\", \"role\": \"assistant\", \"content\": \"A\", \"reasoning\": \"T\", "
+         "\"reasoning_content\": \"T\""},
+        {"\"thinking\":\"T\",\"weight\":1",
+         "\"thinking\": \"T\", \"role\": \"assistant\", \"content\": \"A\", "
+         "\"reasoning_content\": \"T\""},
+        {"\"thinking\":\"T\",\"reasoning_content\":\"R\"",
+         "\"thinking\": \"T\", \"role\": \"assistant\", \"content\": \"A\", \"reasoning_content\": \"R\""},
+        {"\"reasoning\":null", "\"role\": \"assistant\", \"content\": \"A\", \"reasoning\": null"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct bench bench;
+        struct buf text = {0};
+        struct template_spans spans = {0};
+        char row[512], seen[512];
+        snprintf(row, sizeof row,
+                 "{\"messages\":[{\"role\":\"user\",\"content\":\"Q\"},"
+                 "{\"role\":\"assistant\",\"content\":\"A\",%s}]}",
+                 cases[i].given);
+        snprintf(seen, sizeof seen, "{%s}", cases[i].seen);
+        bench_init(&bench, row, source, false);
+        assert_ok(renderer_row(&bench.renderer, &bench.data, &bench.data.rows[0], &text, &spans, &bench.err),
+                  &bench.err);
+        assert_string_equal(text.data, seen);
+        mem_free(spans.spans);
+        buf_release(&text);
+        bench_release(&bench);
+    }
+}
+
+static void a_row_too_long_to_render_is_a_bad_row_of_its_own(void **state) {
+    (void)state;
+    struct bench bench;
+    struct buf rows = {0};
+    buf_text(&rows, ROW "{\"messages\":[{\"role\":\"assistant\",\"content\":\"");
+    for (size_t i = 0; i < (size_t)17 << 16; i++) buf_text(&rows, "sixteen letters ");
+    buf_text(&rows, "\"}]}\n" ROW);
+    bench_init(&bench, rows.data, marked, false);
+    assert_false(build(&bench));
+    assert_non_null(strstr(bench.err.what,
+                           "rows.jsonl:2: the template refuses it: its 17.0 MiB of text are more "
+                           "than a template can render: test:1: the output is longer than"));
+    assert_non_null(strstr(bench.err.what, "(1 bad row of 3)"));
+    assert_ok(examples_build(&bench.examples, NULL, &bench.renderer, &bench.data, NULL, true, &bench.err),
+              &bench.err);
+    assert_int_equal(bench.examples.count, 2);
+    bench_release(&bench);
+    buf_release(&rows);
 }
 
 static void rows_without_a_template_get_bos_and_end_of_text(void **state) {
@@ -575,6 +632,8 @@ int main(void) {
         cmocka_unit_test(what_an_answer_adds_after_the_prompt_is_trained),
         cmocka_unit_test(a_row_whose_past_is_rendered_otherwise_becomes_one_example_a_turn),
         cmocka_unit_test(templates_see_what_transformers_passes),
+        cmocka_unit_test(thoughts_are_seen_under_the_names_that_transformers_fills_in),
+        cmocka_unit_test(a_row_too_long_to_render_is_a_bad_row_of_its_own),
         cmocka_unit_test(rows_without_a_template_get_bos_and_end_of_text),
         cmocka_unit_test(messages_without_a_template_are_refused_with_the_remedy),
         cmocka_unit_test(rows_that_the_template_refuses_are_bad_rows),

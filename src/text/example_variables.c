@@ -1,0 +1,62 @@
+/* What a template sees: the variables that transformers' apply_chat_template passes, and messages as it
+ * passes them. */
+#include "text/example_internal.h"
+
+static bool set_token(json_t *variables, const char *name, const struct tokenizer *tokenizer, int32_t id) {
+    size_t size = 0;
+    const char *text = id >= 0 ? tokenizer_token(tokenizer, id, &size) : NULL;
+    if (!text) return true; /* transformers passes only the tokens that there are */
+    return json_object_set_new(variables, name, json_stringn(text, size)) == 0;
+}
+
+static bool set_tokens(json_t *variables, const struct tokenizer *tokenizer) {
+    return !tokenizer || (set_token(variables, "bos_token", tokenizer, tokenizer_bos(tokenizer)) &&
+                          set_token(variables, "eos_token", tokenizer, tokenizer_eos(tokenizer)) &&
+                          set_token(variables, "unk_token", tokenizer, tokenizer_unknown(tokenizer)) &&
+                          set_token(variables, "pad_token", tokenizer, tokenizer_pad(tokenizer)));
+}
+
+json_t *variables_make(const struct renderer *renderer, const json_t *tools) {
+    json_t *variables = renderer->arguments ? json_copy((json_t *)renderer->arguments) : json_object();
+    if (!variables) return NULL;
+    if (set_tokens(variables, renderer->tokenizer) &&
+        json_object_set_new(variables, "tools", tools ? json_incref((json_t *)tools) : json_null()) == 0 &&
+        json_object_set_new(variables, "documents", json_null()) == 0)
+        return variables;
+    json_decref(variables);
+    return NULL;
+}
+
+/* The thoughts of a turn: data sets and templates call them by three names, so transformers fills in two of
+ * them (chat_template_utils.py, _alias_reasoning_fields). NULL: there are none. */
+static json_t *reasoning_of(const json_t *message) {
+    static const char *const names[] = {"reasoning_content", "thinking", "reasoning"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        json_t *value = json_object_get(message, names[i]);
+        if (value && !json_is_null(value)) return value;
+    }
+    return NULL;
+}
+
+json_t *message_shown(const json_t *message) {
+    json_t *reasoning = reasoning_of(message);
+    if (!reasoning && !json_object_get(message, "weight")) return json_incref((json_t *)message);
+    json_t *copy = reasoning ? json_pack("{s:O}", "thinking", reasoning) : json_object();
+    if (copy && json_object_update(copy, (json_t *)message) == 0 &&
+        (!reasoning || json_object_set(copy, "reasoning_content", reasoning) == 0)) {
+        json_object_del(copy, "weight");
+        return copy;
+    }
+    json_decref(copy);
+    return NULL;
+}
+
+/* As deep as json_read lets a value be. */
+size_t texts_size(const json_t *value) {
+    size_t size = json_string_length(value), i;
+    const char *key;
+    json_t *inner;
+    json_array_foreach(value, i, inner) size += texts_size(inner);
+    json_object_foreach((json_t *)value, key, inner) size += texts_size(inner);
+    return size;
+}
