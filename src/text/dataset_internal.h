@@ -48,6 +48,7 @@ struct dataset_reader {
     size_t size;
     enum dataset_container container;
     const char *evidence;     /* for the container */
+    char told[512];           /* where it names what the file holds */
     size_t first, first_line; /* where the records begin */
     size_t at, line;
     bool in_object;   /* JSON: the list is a member of an object */

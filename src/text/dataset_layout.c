@@ -115,6 +115,22 @@ static bool sample_rows(struct sample *sample, const struct dataset_columns *col
     return true;
 }
 
+/* Whether the header of CSV names a column that a row may have, where no record could be read. */
+static bool header_is_known(struct sample *sample, const struct dataset_columns *columns,
+                            const struct dataset_reader *reader, struct arena *arena) {
+    bool known = false;
+    for (size_t i = 0; i < reader->header.count; i++) {
+        size_t size;
+        const char *name = csv_field(&reader->header, i, &size);
+        for (size_t c = 0; c < COLUMN_COUNT; c++)
+            known |= strlen(columns->names[c]) == size && !memcmp(columns->names[c], name, size);
+        known |= size == strlen("conversations") && !memcmp(name, "conversations", size);
+        const char *kept = arena_strndup(arena, name, size);
+        if (kept) note_column(sample, arena, kept);
+    }
+    return known || !reader->header.count;
+}
+
 static int column_by_key(const char *key, size_t size) {
     for (int c = 0; c < COLUMN_COUNT; c++)
         if (strlen(column_names[c]) == size && !memcmp(column_names[c], key, size)) return c;
@@ -199,6 +215,24 @@ static bool check_given(const struct dataset_columns *columns, const struct data
     return true;
 }
 
+/* A column that every row of the layout needs and none has. */
+static bool check_needed(const struct dataset_columns *columns, const struct layout_row *layout,
+                         const struct dataset_reader *reader, const struct sample *sample,
+                         struct error *err) {
+    for (int i = 0; i < 2; i++) {
+        enum dataset_column column = layout->needs[i];
+        bool optional = i && columns->answers_optional;
+        if (column == COLUMN_COUNT || column == COLUMN_MESSAGES || optional || sample->seen[column]) continue;
+        error_set(err, ERROR_INPUT, "data", "%s: rows of %s need `%s`, and none of the first %zu has it",
+                  reader->path, layout->name, columns->names[column], sample->rows);
+        error_why(err, "the columns are %s", sample->columns.size ? sample->columns.data : "none");
+        if (column == COLUMN_INSTRUCTION) /* a question under `input` would be joined to itself */
+            return error_fix(err, "Name them: --columns prompt=COLUMN,completion=COLUMN.");
+        return error_fix(err, "Name it: --columns %s=COLUMN.", column_names[column]);
+    }
+    return true;
+}
+
 static bool choose(struct dataset_columns *out, struct sample *sample, const struct dataset_reader *reader,
                    struct buf *evidence, struct error *err) {
     int given = layout_of_given(out), chosen = given;
@@ -207,6 +241,7 @@ static bool choose(struct dataset_columns *out, struct sample *sample, const str
     if (chosen < 0) chosen = best_layout(sample->full);
     if (chosen < 0) chosen = best_layout(sample->part);
     if (chosen < 0) return refuse_layout(reader, sample, err);
+    if (!check_needed(out, &layouts[chosen], reader, sample, err)) return false;
     if (layouts[chosen].layout == LAYOUT_MESSAGES && sample->full[1] > sample->full[0]) chosen = 1;
     out->layout = layouts[chosen].layout;
     bool turns = layouts[chosen].needs[0] == COLUMN_MESSAGES;
@@ -232,7 +267,10 @@ bool columns_recognise(struct dataset_columns *out, struct dataset_reader *reade
     bool ok = (!options->columns || parse_columns(out, options->columns, arena, err)) &&
               sample_rows(&sample, out, reader, arena, err);
     /* Without one good record there is nothing to recognise; the problems will tell. */
-    if (ok && sample.rows) ok = choose(out, &sample, reader, evidence, err);
+    if (ok && sample.rows)
+        ok = choose(out, &sample, reader, evidence, err);
+    else if (ok && reader->container == CONTAINER_CSV && !header_is_known(&sample, out, reader, arena))
+        ok = refuse_layout(reader, &sample, err);
     buf_release(&sample.columns);
     return ok;
 }

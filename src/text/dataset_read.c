@@ -71,24 +71,69 @@ static bool key_is_list_of_rows(const char *key, size_t size) {
     return false;
 }
 
-/* Finds `"data": [` among the members of the object at `at`; the place behind the bracket, or 0. */
-static size_t find_list_member(const struct dataset_reader *reader, size_t at, size_t *line) {
-    for (at++; at < reader->size; at++) {
-        at = skip_space(reader, at, line);
-        if (at >= reader->size || reader->text[at] != '"') return 0;
-        size_t key = at++;
-        while (at < reader->size && reader->text[at] != '"') at += reader->text[at] == '\\' ? 2 : 1;
-        if (at >= reader->size) return 0;
-        size_t key_size = ++at - key;
-        at = skip_space(reader, at, line);
-        if (at >= reader->size || reader->text[at] != ':') return 0;
-        at = skip_space(reader, at + 1, line);
-        if (at < reader->size && reader->text[at] == '[' && key_is_list_of_rows(reader->text + key, key_size))
-            return at + 1;
-        at = value_end(reader, at, line);
-        if (at >= reader->size || reader->text[at] != ',') return 0;
+/* A member of an object. */
+struct member {
+    const char *key; /* with its quotes */
+    size_t key_size;
+    size_t value, line; /* where its value begins */
+};
+
+/* The member behind the `{` or `,` at *at, which comes to stand behind it. */
+static bool next_member(const struct dataset_reader *reader, size_t *at, size_t *line, struct member *out) {
+    size_t i = skip_space(reader, *at + 1, line);
+    if (i >= reader->size || reader->text[i] != '"') return false;
+    size_t key = i++;
+    while (i < reader->size && reader->text[i] != '"') i += reader->text[i] == '\\' ? 2 : 1;
+    if (i >= reader->size) return false;
+    *out = (struct member){.key = reader->text + key, .key_size = ++i - key};
+    i = skip_space(reader, i, line);
+    if (i >= reader->size || reader->text[i] != ':') return false;
+    out->value = skip_space(reader, i + 1, line);
+    out->line = *line;
+    *at = value_end(reader, out->value, line);
+    return true;
+}
+
+static bool holds_objects(const struct dataset_reader *reader, const struct member *member) {
+    size_t ignored = 0, at = skip_space(reader, member->value + 1, &ignored);
+    return at < reader->size && reader->text[at] == '{';
+}
+
+static bool refuse_second(const struct dataset_reader *reader, const struct member *first,
+                          const struct member *second, struct error *err) {
+    error_set(err, ERROR_INPUT, "data", "%s:%zu: the object holds two lists of rows, %.*s and %.*s",
+              reader->path, second->line, (int)first->key_size, first->key, (int)second->key_size,
+              second->key);
+    return error_fix(err, "Write each into a file of its own, and name both.");
+}
+
+/* Finds `"data": [` among the members of the object at `at`; key NULL: there is none. Other lists are told,
+ * and a second one of rows is refused: it must not be passed over in silence. */
+static bool find_list_member(struct dataset_reader *reader, size_t at, size_t line, struct member *out,
+                             struct error *err) {
+    struct member member;
+    struct buf unread = {0};
+    bool ok = true;
+    memset(out, 0, sizeof *out);
+    while (ok && next_member(reader, &at, &line, &member)) {
+        bool list = member.value < reader->size && reader->text[member.value] == '[';
+        bool rows = list && key_is_list_of_rows(member.key, member.key_size);
+        if (rows && !out->key) {
+            *out = member;
+        } else if (rows && holds_objects(reader, &member)) {
+            ok = refuse_second(reader, out, &member, err);
+        } else if (list && unread.size < 80) {
+            buf_text(&unread, unread.size ? ", " : "; not read: ");
+            text_escape(&unread, member.key, member.key_size < 40 ? member.key_size : 40, false);
+        }
+        if (at >= reader->size || reader->text[at] != ',') break;
     }
-    return 0;
+    ok = ok && (!unread.failed || error_no_memory(err, "data", unread.size));
+    if (ok && out->key)
+        snprintf(reader->told, sizeof reader->told, "the file is a JSON object with a list of rows, %.*s%s",
+                 (int)out->key_size, out->key, unread.size ? unread.data : "");
+    buf_release(&unread);
+    return ok;
 }
 
 /* Behind the bracket that closes the object at `at`; 0 where none does. */
@@ -159,7 +204,8 @@ static void set_container(struct dataset_reader *reader, enum dataset_container 
 }
 
 /* From the content; the name decides only where the first character tells nothing. */
-static void recognise_container(struct dataset_reader *reader) {
+static bool recognise_container(struct dataset_reader *reader, struct error *err) {
+    struct member list = {0};
     size_t line = 1, at = skip_space(reader, 0, &line);
     char c = at < reader->size ? reader->text[at] : '\0';
     reader->first = 0;
@@ -168,20 +214,20 @@ static void recognise_container(struct dataset_reader *reader) {
         reader->first = at + 1;
         reader->first_line = line;
         set_container(reader, CONTAINER_JSON, "the file begins with a JSON list");
-        return;
+        return true;
     }
     if (c == '{') {
         bool whole = first_line_is_whole(reader, at);
-        size_t list_line = line, ignored = 0;
+        size_t ignored = 0;
         const char *newline = memchr(reader->text + at, '\n', reader->size - at);
         bool more = newline && skip_space(reader, (size_t)(newline - reader->text), &ignored) < reader->size;
-        size_t list = whole && more ? 0 : find_list_member(reader, at, &list_line);
-        if (list) {
-            reader->first = list;
-            reader->first_line = list_line;
+        if (!(whole && more) && !find_list_member(reader, at, line, &list, err)) return false;
+        if (list.key) {
+            reader->first = list.value + 1;
+            reader->first_line = list.line;
             reader->in_object = true;
-            set_container(reader, CONTAINER_JSON, "the file is a JSON object with a list of rows");
-            return;
+            set_container(reader, CONTAINER_JSON, reader->told);
+            return true;
         }
         size_t end = whole ? 0 : object_end(reader, at, &ignored);
         if (!whole && is_spread(reader, at, end)) {
@@ -192,7 +238,7 @@ static void recognise_container(struct dataset_reader *reader) {
             set_container(reader, CONTAINER_JSON,
                           one ? "the file is one JSON object, one row"
                               : "the file is JSON objects one behind the other, over several lines");
-            return;
+            return true;
         }
     }
     if (c == '{')
@@ -203,6 +249,7 @@ static void recognise_container(struct dataset_reader *reader) {
         set_container(reader, CONTAINER_JSONL, "the name ends in .json");
     else
         set_container(reader, CONTAINER_CSV, "the first line is no JSON");
+    return true;
 }
 
 static bool read_header(struct dataset_reader *reader, struct error *err) {
@@ -285,8 +332,8 @@ bool reader_open(struct dataset_reader *reader, const char *path, struct error *
     size_t mark = size >= 3 && !memcmp(text, "\xef\xbb\xbf", 3) ? 3 : 0;
     reader->text = text + mark;
     reader->size = size - mark;
-    recognise_container(reader);
-    if (reader->container == CONTAINER_CSV && !read_header(reader, err)) {
+    bool ok = recognise_container(reader, err);
+    if (!ok || (reader->container == CONTAINER_CSV && !read_header(reader, err))) {
         reader_close(reader);
         return false;
     }

@@ -214,6 +214,47 @@ static void broken_lists_and_records_are_told_with_their_line(void **state) {
     }
 }
 
+static void an_object_with_a_list_of_rows_tells_what_it_does_not_read(void **state) {
+    (void)state;
+    struct box box;
+    assert_ok(
+        open_text(&box,
+                  "{\"version\":1,\"train\":[{\"text\":\"a\"}],\n\"test\":[{\"text\":\"b\"}],\"rows\":[3]}",
+                  NULL),
+        &box.err);
+    assert_int_equal(box.data.row_count, 1);
+    assert_non_null(
+        strstr(box.data.evidence.data, "a list of rows, \"train\"; not read: \"test\", \"rows\""));
+    box_release(&box);
+    assert_false(open_text(&box, "{\"train\":[{\"text\":\"a\"}],\n\"rows\": [ {\"text\":\"b\"}]}", NULL));
+    assert_int_equal(box.err.code, ERROR_INPUT);
+    assert_non_null(strstr(box.err.what, ":2: the object holds two lists of rows, \"train\" and \"rows\""));
+    box_release(&box);
+}
+
+static void what_no_row_has_is_named_with_the_columns_there_are(void **state) {
+    (void)state;
+    static const struct {
+        const char *text, *what, *why, *fix;
+    } cases[] = {
+        {"{\"prompt\":\"q\",\"chosen\":\"a\"}\n{\"prompt\":\"q\",\"chosen\":\"a\"}",
+         "rows of prompt/completion need `completion`, and none of the first 2 has it", "prompt, chosen",
+         "--columns completion=COLUMN"},
+        {"{\"input\":\"q\",\"output\":\"a\"}", "rows of alpaca need `instruction`", "input, output",
+         "--columns prompt=COLUMN,completion=COLUMN"},
+        {"# A title\n\ntext, more, and more\n", "the layout of the rows cannot be recognised", "# A title",
+         "{\"text\": "},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct box box;
+        assert_false(open_text(&box, cases[i].text, NULL));
+        if (!strstr(box.err.what, cases[i].what) || !strstr(box.err.why, cases[i].why) ||
+            !strstr(box.err.fix, cases[i].fix))
+            fail_msg("%s: %s; %s; %s", cases[i].text, box.err.what, box.err.why, box.err.fix);
+        box_release(&box);
+    }
+}
+
 static void csv_keeps_quotes_newlines_and_separators_in_cells(void **state) {
     (void)state;
     struct box box;
@@ -412,6 +453,8 @@ int main(void) {
         cmocka_unit_test(each_bad_row_is_named_with_line_and_cause),
         cmocka_unit_test(deep_nesting_and_escapes_stay_harmless),
         cmocka_unit_test(broken_lists_and_records_are_told_with_their_line),
+        cmocka_unit_test(an_object_with_a_list_of_rows_tells_what_it_does_not_read),
+        cmocka_unit_test(what_no_row_has_is_named_with_the_columns_there_are),
         cmocka_unit_test(csv_keeps_quotes_newlines_and_separators_in_cells),
         cmocka_unit_test(columns_can_be_named),
         cmocka_unit_test(sharegpt_roles_and_alpaca_inputs_become_turns),
