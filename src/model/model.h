@@ -43,6 +43,13 @@ bool model_digest(const struct model *model, struct digest *out, struct error *e
 /* Rotation per position of each channel pair: out[head_dim / 2]. */
 void model_rope_frequencies(const struct model *model, float *out);
 
+/* Refuses a model that cannot become a complete one: a weight holds NaN or infinity, which is named. Reads
+ * every weight once. Errors: ERROR_INPUT, ERROR_MEMORY. */
+bool model_check_finite(const struct model *model, struct error *err);
+/* The same of a row [count] of one of its weights, and the error. */
+bool model_row_is_finite(const float *row, int64_t count);
+bool model_refuse_not_finite(const struct model *model, const char *name, struct error *err);
+
 /* Number of weights in all (elements). */
 uint64_t model_parameters(const struct model *model);
 

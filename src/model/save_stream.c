@@ -100,17 +100,6 @@ double save_stream_error(const struct save_stream *stream) {
     return stream->squares > 0 ? sqrt(stream->change / stream->squares) : 0;
 }
 
-static bool all_finite(const float *line, int64_t n) {
-    uint32_t most = 0;
-    for (int64_t i = 0; i < n; i++) {
-        uint32_t bits;
-        memcpy(&bits, &line[i], sizeof bits);
-        bits &= 0x7fffffffu;
-        most = bits > most ? bits : most;
-    }
-    return most < 0x7f800000u;
-}
-
 /* Row `r` of the file that is written, in Hugging Face's order. */
 static int64_t hub_row(const struct save_stream *stream, const struct save_item *item, int64_t r) {
     return item->interleaved && item->rows > 1 ? layout_row_from_gguf(r, stream->save->model->config.head_dim)
@@ -153,12 +142,13 @@ bool save_read_row(const struct save_stream *stream, const struct save_item *ite
         if (is != item->interleaved)
             reorder_bias(line, item->columns, head_dim, is ? layout_row_to_gguf : layout_row_from_gguf);
     }
-    *report = (struct row_report){.state = all_finite(line, item->columns) ? ROW_GOOD : ROW_NOT_FINITE};
+    *report =
+        (struct row_report){.state = model_row_is_finite(line, item->columns) ? ROW_GOOD : ROW_NOT_FINITE};
     return !made;
 }
 
 void save_compare_row(const float *line, const float *again, int64_t n, struct row_report *report) {
-    if (!all_finite(again, n)) report->state = ROW_TOO_LARGE;
+    if (!model_row_is_finite(again, n)) report->state = ROW_TOO_LARGE;
     for (int64_t i = 0; i < n; i++) {
         double was = (double)line[i], change = was - (double)again[i];
         report->change += change * change;
@@ -201,10 +191,7 @@ static bool refuse_row(const struct save_stream *stream, enum row_state state, s
     const struct tensor *stored = &stream->save->model->weights[item->weight];
     const char *path = stream->save->model->path,
                *name = stored->data ? stored->name : stream->list->tensors[stream->index].name;
-    if (state == ROW_NOT_FINITE) {
-        error_set(err, ERROR_INPUT, "model", "%s: the tensor %s holds NaN or infinity", path, name);
-        return error_fix(err, "The model is damaged or its training diverged; take another copy.");
-    }
+    if (state == ROW_NOT_FINITE) return model_refuse_not_finite(stream->save->model, name, err);
     error_set(err, ERROR_INPUT, "model", "%s: the tensor %s holds numbers too large for %s", path, name,
               dtype_row(item->type)->name);
     return error_fix(err, "Choose a type with a wider range: bf16 or f32.");

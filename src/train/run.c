@@ -396,10 +396,15 @@ static bool open_events(struct run *run, struct error *err) {
     return run->events_open;
 }
 
+/* With --method full the frozen and the seldom read weights are written too: a checkpoint would fail. */
+static bool check_whole(const struct run *run, struct error *err) {
+    return run->resumed || run->recipe->method != TUNING_FULL || model_check_finite(run->inputs.model, err);
+}
+
 /* All that can fail for want of memory or a good checkpoint comes before the first file is written. */
 bool run_begin(struct run *run, struct error *err) {
     bool first = run_first(run);
-    bool ok = !first || (make_output(run, err) && check_disk(run, err));
+    bool ok = !first || (check_whole(run, err) && make_output(run, err) && check_disk(run, err));
     ok = ok && run_start_engine(run, err) && run_join(run, err) && load_start(run, run->resumed, err) &&
          note_micro_batch(run, err) && run_rehearse(run, err);
     if (first)

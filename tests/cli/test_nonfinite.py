@@ -91,6 +91,15 @@ def a_weight_that_is_no_number_is_named_whatever_the_policy():
             assert saved(output) == [] and not events(output, "step")
 
 
+def a_complete_model_is_not_begun_with_a_weight_that_is_no_number():
+    """Its checkpoints would hold it, also where no step reads it: a token that no row has, a weight that is frozen."""
+    path = bad_token()
+    for more in ([], ["--freeze", "embed_tokens"]):
+        told = train(path, "whole", "--method", "full", "--nan-policy", "skip", *more, status=3)
+        assert "model.embed_tokens.weight holds NaN" in told and not (work / "whole").exists(), told
+    shutil.rmtree(path)
+
+
 def an_overflow_inside_is_named():
     path = model("overflow", {f"model.layers.1.mlp.{m}_proj.weight": lambda i, x: x * 1e25 for m in ("gate", "up")})
     for device in ("cpu", "ref"):
@@ -259,8 +268,8 @@ def an_adapter_that_is_no_number_is_named():
 
 
 try:
-    for case in (a_weight_that_is_no_number_is_named_whatever_the_policy, an_overflow_inside_is_named,
-                 skipping_leaves_the_step_out_and_nothing_else, skipping_ends_when_nothing_else_happens,
+    for case in (a_weight_that_is_no_number_is_named_whatever_the_policy, a_complete_model_is_not_begun_with_a_weight_that_is_no_number,
+                 an_overflow_inside_is_named, processes_that_share_a_run_decide_alike, skipping_leaves_the_step_out_and_nothing_else, skipping_ends_when_nothing_else_happens,
                  rolling_back_halves_the_rate_until_it_holds, rolling_back_ends_when_it_does_not_help, a_state_that_the_update_broke_is_not_saved,
                  an_adapter_that_is_no_number_is_named, a_loss_that_is_no_number_is_called_so, an_answer_of_no_numbers_is_refused,
                  an_answer_may_hold_a_nul_character):
