@@ -46,10 +46,11 @@ static double inverse_sqrt(const struct place *p) {
  *   linear           1 - f
  *   cosine           (1 + cos πf) / 2, Loshchilov and Hutter 2017 (SGDR), equation 5, one cycle
  *   cosine-restarts  the same of the fraction of n f: n cycles, each from the peak down
- *   wsd              1; in the last d = ceil(ratio · total) steps, with g = (step - 1 - total + d) / d, 1 -
- * √g, 1 - g or (1 + cos πg) / 2 (Hu et al. 2024, MiniCPM, section 4; 1 - √g and a fifth of the steps by
- * Hägele et al. 2024, section 3) inverse-sqrt     1 / √(1 + (step - 1 - w) / s), s = w, or 10,000 without a
- * warm-up (Vaswani et al. 2017, equation 3, as big_vision scales it) */
+ *   wsd              1; in the last d = ceil(ratio · total) steps, at most total - w, with
+ *                    g = (step - 1 - total + d) / d, 1 - √g, 1 - g or (1 + cos πg) / 2 (Hu et al. 2024,
+ *                    MiniCPM, section 4; 1 - √g and a fifth of the steps by Hägele et al. 2024, section 3)
+ *   inverse-sqrt     1 / √(1 + (step - 1 - w) / s), s = w, or 10,000 without a warm-up (Vaswani et al.
+ *                    2017, equation 3, as big_vision scales it) */
 static double (*const schedules[])(const struct place *p) = {
     [SCHEDULE_CONSTANT] = constant,       [SCHEDULE_LINEAR] = linear,
     [SCHEDULE_COSINE] = cosine,           [SCHEDULE_COSINE_RESTARTS] = cosine_restarts,

@@ -5,9 +5,14 @@
 #include "model/optimizer.h"
 
 bool update_check(const struct recipe *recipe, struct error *err) {
-    if (!recipe->nesterov || (recipe->momentum > 0 && recipe->dampening <= 0)) return true;
-    error_set(err, ERROR_USAGE, "settings", "--nesterov needs momentum and no dampening");
-    return error_fix(err, "Leave it out, or give --momentum 0.9 --dampening 0.");
+    bool momentum = recipe->momentum > 0, dampened = recipe->dampening > 0;
+    if (recipe->nesterov && (!momentum || dampened)) {
+        error_set(err, ERROR_USAGE, "settings", "--nesterov needs momentum and no dampening");
+        return error_fix(err, "Leave it out, or give --momentum 0.9 --dampening 0.");
+    }
+    if (momentum || !dampened) return true;
+    error_set(err, ERROR_USAGE, "settings", "--dampening is not read with --momentum 0");
+    return error_fix(err, "Leave it out, or give --momentum 0.9.");
 }
 
 /* One group's row. */
