@@ -194,7 +194,7 @@ static void draw_bars(struct buf *out, const struct run_log *log) {
         {.name = "mapped files",
          .parts = {{.name = "beside it", .color = 7, .level = mapped / mebibyte}},
          .part_count = 1},
-        {.name = "their pages held",
+        {.name = "pages held",
          .parts = {{.name = "highest", .color = 7, .level = log->mapped_bytes / mebibyte}},
          .part_count = 1}};
     for (int c = 0; c < class_count; c++)
