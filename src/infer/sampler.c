@@ -1,7 +1,7 @@
 #include "infer/sampler.h"
 
 #include <math.h>
-#include <stdlib.h>
+#include <stdbool.h>
 
 #include "base/largest.h"
 #include "base/rng.h"
@@ -19,10 +19,71 @@ static void penalise(float *logits, int64_t vocabulary, const int32_t *seen, siz
     }
 }
 
-static int likelier_first(const void *a, const void *b) {
-    const struct candidate *p = a, *q = b;
-    if (p->logit != q->logit) return p->logit < q->logit ? 1 : -1;
-    return p->id < q->id ? -1 : p->id > q->id;
+/* Candidates in a heap whose front is the likeliest; those that left it stand behind it, the first one last.
+ * So only as many are put in order as are looked at, of a vocabulary that is mostly not. */
+struct order {
+    struct candidate *heap;
+    int64_t count, left; /* all; still in the heap */
+    double best, temperature;
+};
+
+static bool likelier(const struct candidate *a, const struct candidate *b) {
+    return a->logit > b->logit || (a->logit == b->logit && a->id < b->id);
+}
+
+static void sift(struct candidate *heap, int64_t count, int64_t at) {
+    struct candidate moved = heap[at];
+    for (int64_t child; (child = 2 * at + 1) < count; at = child) {
+        if (child + 1 < count && likelier(&heap[child + 1], &heap[child])) child++;
+        if (likelier(&moved, &heap[child])) break;
+        heap[at] = heap[child];
+    }
+    heap[at] = moved;
+}
+
+static void order_init(struct order *o, struct candidate *candidates, int64_t count, double temperature) {
+    for (int64_t at = count / 2 - 1; at >= 0; at--) sift(candidates, count, at);
+    *o = (struct order){candidates, count, count, (double)candidates[0].logit, temperature};
+}
+
+/* The likeliest is n = 0. */
+static const struct candidate *nth(struct order *o, int64_t n) {
+    while (o->count - o->left <= n) {
+        struct candidate first = o->heap[0];
+        o->heap[0] = o->heap[--o->left];
+        o->heap[o->left] = first;
+        if (o->left) sift(o->heap, o->left, 0);
+    }
+    return &o->heap[o->count - 1 - n];
+}
+
+/* In units of the likeliest one's probability. */
+static double weight(const struct order *o, const struct candidate *c) {
+    return exp(((double)c->logit - o->best) / o->temperature);
+}
+
+/* Top-k, then top-p of what that leaves, then min-p, in the order of transformers. */
+static int32_t draw(const struct sampling *s, struct order *o, uint32_t position) {
+    int64_t most = s->top_k > 0 && s->top_k < o->count ? s->top_k : o->count, kept = most;
+    double total = 0;
+    for (int64_t i = 0; i < most; i++) total += weight(o, most < o->count ? nth(o, i) : &o->heap[i]);
+    double within = total;
+    if (s->top_p < 1 || s->min_p > 0) {
+        within = 0;
+        for (kept = 0; kept < most && (!kept || within < s->top_p * total); kept++) {
+            double w = weight(o, nth(o, kept));
+            if (kept && w < s->min_p) break;
+            within += w;
+        }
+    }
+    uint32_t counter[4] = {position, 0, 0, 0xfffffffcu}, words[4];
+    philox(s->seed, counter, words);
+    double at = ((double)words[0] + 0.5) / 4294967296.0 * within;
+    for (int64_t i = 0; i < kept; i++) {
+        at -= weight(o, nth(o, i));
+        if (at <= 0) return nth(o, i)->id;
+    }
+    return nth(o, kept - 1)->id;
 }
 
 /* Candidates that could be drawn at all: within 30 nats of the best, beyond which a probability is below
@@ -43,29 +104,7 @@ int32_t sampler_next(const struct sampling *s, float *logits, int64_t vocabulary
     if (s->temperature <= 0) return (int32_t)floats_largest(logits, vocabulary);
     int64_t count = gather(logits, vocabulary, s->temperature, candidates);
     if (!count) return -1;
-    qsort(candidates, (size_t)count, sizeof *candidates, likelier_first);
-    if (s->top_k > 0 && s->top_k < count) count = s->top_k;
-    double total = 0, best = (double)candidates[0].logit;
-    for (int64_t i = 0; i < count; i++) {
-        double weight = exp(((double)candidates[i].logit - best) / s->temperature);
-        if (i && weight < s->min_p) {
-            count = i;
-            break;
-        }
-        candidates[i].logit = (float)weight;
-        total += weight;
-    }
-    double within = 0;
-    for (int64_t i = 0; i < count; i++) {
-        within += (double)candidates[i].logit;
-        if (within >= s->top_p * total) count = i + 1;
-    }
-    uint32_t counter[4] = {position, 0, 0, 0xfffffffcu}, words[4];
-    philox(s->seed, counter, words);
-    double draw = ((double)words[0] + 0.5) / 4294967296.0 * within;
-    for (int64_t i = 0; i < count; i++) {
-        draw -= (double)candidates[i].logit;
-        if (draw <= 0) return candidates[i].id;
-    }
-    return candidates[count - 1].id;
+    struct order order;
+    order_init(&order, candidates, count, s->temperature);
+    return draw(s, &order, position);
 }

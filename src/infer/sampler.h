@@ -1,4 +1,5 @@
-/* From logits to a token: penalties, temperature, top-k, top-p, min-p, then one draw. */
+/* From logits to a token: penalties, temperature, top-k, top-p, min-p, in this order, as transformers has
+ * them; then one draw. */
 #ifndef HONE_INFER_SAMPLER_H
 #define HONE_INFER_SAMPLER_H
 
