@@ -126,26 +126,37 @@ static bool is_too_big(const char *text, size_t count, bool negative) {
     return count > digits || (count == digits && memcmp(text, most, digits) > 0);
 }
 
-/* The text again, with `.0` behind each integer that is too big for one. */
-static void write_widened(struct buf *out, const char *text, size_t size) {
+/* The end of the next integer that does not fit; 0: there is none. text[from] is outside of a string. */
+static size_t wide_integer_end(const char *text, size_t size, size_t from) {
     bool in_string = false;
-    for (size_t i = 0; i < size; i++) {
+    for (size_t i = from; i < size; i++) {
         size_t count = in_string ? 0 : digits_at(text + i, size - i);
         if (!count) {
-            if (in_string && text[i] == '\\' && i + 1 < size)
-                buf_byte(out, text[i++]);
+            if (in_string && text[i] == '\\')
+                i++;
             else if (text[i] == '"')
                 in_string = !in_string;
-            buf_byte(out, text[i]);
             continue;
         }
         char behind = i + count < size ? text[i + count] : '\0', before = i ? text[i - 1] : '\0';
         bool whole = !strchr(".eE", behind) || !behind; /* and not the digits of a fraction or an exponent */
         whole = whole && (!before || !strchr(".eE+", before));
-        buf_append(out, text + i, count);
-        if (whole && is_too_big(text + i, count, before == '-')) buf_text(out, ".0");
+        if (whole && is_too_big(text + i, count, before == '-')) return i + count;
         i += count - 1;
     }
+    return 0;
+}
+
+bool json_has_wide_integer(const char *text, size_t size) { return wide_integer_end(text, size, 0) != 0; }
+
+/* The text again, with `.0` behind each integer that is too big for one. */
+static void write_widened(struct buf *out, const char *text, size_t size) {
+    size_t at = 0;
+    for (size_t end; (end = wide_integer_end(text, size, at)) != 0; at = end) {
+        buf_append(out, text + at, end - at);
+        buf_text(out, ".0");
+    }
+    buf_append(out, text + at, size - at);
 }
 
 /* transformers writes `"model_max_length": 1000000000000000019884624838656` where a tokenizer has no bound,

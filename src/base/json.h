@@ -17,6 +17,9 @@ bool json_read(json_t **out, const char *text, size_t size, const char *name, si
                struct error *err);
 bool json_read_file(json_t **out, const char *path, size_t limit, struct error *err);
 
+/* Whether JSON text that reads has an integer that became a real, and so was rounded. */
+bool json_has_wide_integer(const char *text, size_t size);
+
 /* A text as a JSON string; where it is no UTF-8, as paths may be, its bytes are escaped as in messages. NULL
  * when out of memory. */
 json_t *json_text(const char *text);

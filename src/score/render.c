@@ -53,6 +53,11 @@ static bool read_arguments(struct render *out, char *const *arguments, size_t co
             error_set(err, ERROR_USAGE, "template", "--template-arg %s has no name and value", arguments[i]);
             return error_fix(err, "Write it as NAME=VALUE.");
         }
+        if (json_has_wide_integer(equals + 1, strlen(equals + 1))) {
+            error_set(err, ERROR_USAGE, "template", "--template-arg %s has an integer of more than 64 bits",
+                      arguments[i]);
+            return error_fix(err, "It would be rounded; write it in quotes: NAME='\"DIGITS\"'.");
+        }
         char *name = mem_strndup(arguments[i], (size_t)(equals - arguments[i]));
         struct error cause = {0};
         json_t *value;

@@ -57,8 +57,7 @@ static bool add_row(struct dataset *out, const struct dataset_columns *columns, 
                     struct dataset_reader *reader, const json_t *record, struct error *err) {
     struct dataset_row row;
     void *rows = out->rows;
-    switch (
-        row_make(&row, record, columns, reader->container == CONTAINER_CSV, &out->arena, &reader->cause)) {
+    switch (row_make(&row, record, columns, &out->arena, reader)) {
     case ROW_NO_MEMORY: return error_no_memory(err, "data", reader->size);
     case ROW_BAD: return add_problem(out, file, reader->row_line, reader->row_number, &reader->cause, err);
     case ROW_GOOD: break;

@@ -58,6 +58,7 @@ struct dataset_reader {
     struct csv_record header, record;
     size_t row_line;            /* of the last record */
     size_t row_number;          /* of JSON, where many may stand in one line: its place, from 1; else 0 */
+    bool rounded;               /* the last record has an integer of more than 64 bits, which became a real */
     struct dataset_cause cause; /* of the last READER_BAD */
 };
 
@@ -74,10 +75,10 @@ bool columns_recognise(struct dataset_columns *out, struct dataset_reader *reade
                        const struct dataset_options *options, struct arena *arena, struct buf *evidence,
                        struct error *err);
 
-/* A record to a row (dataset_row.c). */
+/* The record that the reader came to, to a row (dataset_row.c); the reader's cause says why not. */
 enum row_result { ROW_GOOD, ROW_BAD, ROW_NO_MEMORY };
 enum row_result row_make(struct dataset_row *row, const json_t *record, const struct dataset_columns *columns,
-                         bool cells_are_text, struct arena *arena, struct dataset_cause *cause);
+                         struct arena *arena, struct dataset_reader *reader);
 void row_release(struct dataset_row *row);
 /* A list of turns, in either spelling (role/content or from/value), made uniform. */
 enum row_result messages_make(json_t **out, const json_t *list, struct dataset_cause *cause);

@@ -1,4 +1,5 @@
 /* A record to a row: the turns made uniform, the columns' types checked. */
+#include <math.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -17,7 +18,8 @@ static const struct {
     {"tool", "tool", true, true},          {"human", "user", false, true},
     {"gpt", "assistant", false, true},     {"model", "assistant", false, true},
     {"chatgpt", "assistant", false, true}, {"function_call", "assistant", false, true},
-    {"observation", "tool", false, true},
+    {"observation", "tool", true, true},   {"ipython", "tool", true, false},
+    {"function", "tool", true, false},
 };
 
 const char *json_kind_name(const json_t *value) {
@@ -118,7 +120,11 @@ static const char *role_of(const json_t *message, bool from, size_t turn, struct
     for (size_t i = 0; i < sizeof speakers / sizeof *speakers; i++)
         if ((from ? speakers[i].in_from : speakers[i].in_role) && !strcmp(speakers[i].name, name))
             return speakers[i].role;
-    dataset_cause_set(cause, "message %zu: unknown role `%.40s`", turn, name);
+    dataset_cause_set(
+        cause,
+        from ? "message %zu: unknown role `%.40s`; roles are system, human, gpt, function_call, observation"
+             : "message %zu: unknown role `%.40s`; roles are system, developer, user, assistant, tool",
+        turn, name);
     return NULL;
 }
 
@@ -130,6 +136,12 @@ static enum row_result turn_of_sharegpt(json_t **out, const json_t *message, con
     json_t *content = NULL, *calls = NULL;
     if (!value) return bad(dataset_cause_set(cause, "message %zu: value is missing", turn));
     enum row_result result = !strcmp(from, "function_call") ? call_of(&calls, value) : ROW_GOOD;
+    if (calls && json_has_wide_integer(json_string_value(value), json_string_length(value)))
+        result =
+            bad(dataset_cause_set(cause,
+                                  "message %zu: the call has an integer of more than 64 bits, which would "
+                                  "be rounded; write it in quotes",
+                                  turn));
     if (result == ROW_GOOD) result = content_make(&content, value, turn, cause);
     if (result == ROW_GOOD) {
         *out = calls ? json_pack("{s:s, s:s, s:O}", "role", role, "content", "", "tool_calls", calls)
@@ -215,6 +227,7 @@ struct maker {
     const json_t *record;
     const struct dataset_columns *columns;
     bool cells_are_text;
+    bool rounded; /* the record has an integer of more than 64 bits */
     struct arena *arena;
     struct dataset_cause *cause;
 };
@@ -244,6 +257,27 @@ static enum row_result text_of(const struct maker *maker, enum dataset_column co
     return ROW_GOOD;
 }
 
+/* Whether a value has a real that no integer of 64 bits is as big as. */
+static bool has_big_real(const json_t *value) {
+    const char *key;
+    json_t *inner;
+    size_t i;
+    json_array_foreach(value, i, inner) if (has_big_real(inner)) return true;
+    json_object_foreach((json_t *)value, key, inner) if (has_big_real(inner)) return true;
+    return json_is_real(value) && fabs(json_real_value(value)) >= 9223372036854775807.0;
+}
+
+/* What a template would write otherwise than the row has it. */
+static enum row_result refuse_rounded(const struct maker *maker, enum dataset_column column, json_t **list) {
+    json_decref(*list);
+    *list = NULL;
+    return bad(
+        dataset_cause_set(maker->cause,
+                          "`%s` has an integer of more than 64 bits, which would be rounded; write it in "
+                          "quotes",
+                          name_of(maker, column)));
+}
+
 /* A column's list, new reference; in CSV, and for `tools` anywhere, a cell may hold the list's JSON. */
 static enum row_result list_of(const struct maker *maker, enum dataset_column column, json_t **out) {
     const json_t *value = value_of(maker, column);
@@ -259,6 +293,9 @@ static enum row_result list_of(const struct maker *maker, enum dataset_column co
         return bad(dataset_cause_set(maker->cause, "`%s` holds broken JSON: %s", name_of(maker, column),
                                      mistake ? mistake : cause.why));
     }
+    bool rounded =
+        as_text ? json_has_wide_integer(json_string_value(value), json_string_length(value)) : maker->rounded;
+    if (rounded && has_big_real(*out)) return refuse_rounded(maker, column, out);
     return ROW_GOOD;
 }
 
@@ -436,12 +473,14 @@ static bool has_answer(const json_t *messages) {
 }
 
 enum row_result row_make(struct dataset_row *row, const json_t *record, const struct dataset_columns *columns,
-                         bool cells_are_text, struct arena *arena, struct dataset_cause *cause) {
+                         struct arena *arena, struct dataset_reader *reader) {
     static enum row_result (*const take[])(const struct maker *) = {
         [LAYOUT_MESSAGES] = take_messages, [LAYOUT_SHAREGPT] = take_messages, [LAYOUT_PROMPT] = take_prompt,
         [LAYOUT_ALPACA] = take_alpaca,     [LAYOUT_TEXT] = take_text,
     };
-    struct maker maker = {row, record, columns, cells_are_text, arena, cause};
+    struct dataset_cause *cause = &reader->cause;
+    struct maker maker = {row,   record, columns, reader->container == CONTAINER_CSV, reader->rounded,
+                          arena, cause};
     memset(row, 0, sizeof *row);
     row->layout = columns->layout;
     enum row_result result = take[columns->layout](&maker);

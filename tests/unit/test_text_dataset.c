@@ -115,7 +115,8 @@ static void each_bad_row_is_named_with_line_and_cause(void **state) {
         {"{\"messages\":[]}", "the list of messages is empty"},
         {"{\"messages\":[7]}", "message 1 is a number, not an object"},
         {"{\"messages\":[{\"content\":\"Q\"}]}", "message 1: role is missing"},
-        {"{\"messages\":[{\"role\":\"wizard\",\"content\":\"Q\"}]}", "message 1: unknown role `wizard`"},
+        {"{\"messages\":[{\"role\":\"User\",\"content\":\"Q\"}]}",
+         "message 1: unknown role `User`; roles are system, developer, user, assistant, tool"},
         {"{\"messages\":[{\"role\":\"user\",\"content\":5}]}", "message 1: content is a number, not text"},
         {"{\"messages\":[{\"role\":\"user\",\"content\":null}]}", "message 1: content is null"},
         {"{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\"}]}]}",
@@ -129,6 +130,12 @@ static void each_bad_row_is_named_with_line_and_cause(void **state) {
          "message 1: weight is not 0 or 1"},
         {"{\"messages\":[{\"role\":\"assistant\",\"content\":\"A\",\"weight\":true}]}",
          "message 1: weight is not 0 or 1"},
+        {"{\"messages\":[{\"role\":\"assistant\",\"content\":\"A\",\"tool_calls\":[{\"function\":{\"name\":"
+         "\"f\",\"arguments\":"
+         "{\"wei\":18446744073709551616}}}]}]}",
+         "`messages` has an integer of more than 64 bits, which would be rounded"},
+        {"{\"messages\":" PAIR ",\"tools\":\"[{\\\"maximum\\\":-9223372036854775809}]\"}",
+         "`tools` has an integer of more than 64 bits"},
         {"{\"messages\":[{\"role\":\"user\",\"content\":\"Q\"}]}", "no assistant turn"},
         {"{\"messages\":" PAIR ",\"tools\":3}", "`tools` is a number, not a list"},
         {"{\"messages\":[{\"role\":\"user\",\"content\":\"a\\u0000b\"}]}", "NUL"},
@@ -330,6 +337,23 @@ static void sharegpt_roles_and_alpaca_inputs_become_turns(void **state) {
     box_release(&box);
 }
 
+static void roles_of_tools_answers_reach_the_template_as_they_stand(void **state) {
+    (void)state;
+    static const char *const roles[] = {"tool", "ipython", "function", "observation"};
+    for (size_t i = 0; i < sizeof roles / sizeof *roles; i++) {
+        struct box box;
+        char row[256];
+        snprintf(
+            row, sizeof row,
+            "{\"messages\":[{\"role\":\"%s\",\"content\":\"Q\"},{\"role\":\"assistant\",\"content\":\"A\"}]}",
+            roles[i]);
+        assert_ok(open_text(&box, row, NULL), &box.err);
+        assert_int_equal(box.data.row_count, 1);
+        assert_string_equal(role(&box.data.rows[0], 0), roles[i]);
+        box_release(&box);
+    }
+}
+
 static void text_parts_are_joined_and_tool_calls_need_no_content(void **state) {
     (void)state;
     struct box box;
@@ -342,6 +366,24 @@ static void text_parts_are_joined_and_tool_calls_need_no_content(void **state) {
     assert_string_equal(content(&box.data.rows[0], 0), "ab");
     assert_int_equal(json_array_size(box.data.rows[0].tools), 1);
     box_release(&box);
+}
+
+/* Beside the conversation, and in numbers that are not written as integers. */
+static void numbers_that_no_template_rounds_are_no_problem(void **state) {
+    (void)state;
+    static const char *const rows[] = {
+        "{\"id\":123456789012345678901234567890,\"messages\":" PAIR "}",
+        "{\"messages\":" PAIR ",\"tools\":[{\"maximum\":1e300,\"minimum\":9223372036854775807}]}",
+        "{\"messages\":[{\"role\":\"user\",\"content\":\"18446744073709551616 \\\" 18446744073709551616\"},"
+        "{\"role\":\"assistant\",\"content\":\"A\"}]}",
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct box box;
+        assert_ok(open_text(&box, rows[i], NULL), &box.err);
+        assert_int_equal(box.data.row_count, 1);
+        assert_int_equal(box.data.problem_count, 0);
+        box_release(&box);
+    }
 }
 
 static void the_refusal_names_ten_lines_and_counts_all(void **state) {
@@ -458,7 +500,9 @@ int main(void) {
         cmocka_unit_test(csv_keeps_quotes_newlines_and_separators_in_cells),
         cmocka_unit_test(columns_can_be_named),
         cmocka_unit_test(sharegpt_roles_and_alpaca_inputs_become_turns),
+        cmocka_unit_test(roles_of_tools_answers_reach_the_template_as_they_stand),
         cmocka_unit_test(text_parts_are_joined_and_tool_calls_need_no_content),
+        cmocka_unit_test(numbers_that_no_template_rounds_are_no_problem),
         cmocka_unit_test(the_refusal_names_ten_lines_and_counts_all),
         cmocka_unit_test(long_causes_end_with_a_whole_word),
         cmocka_unit_test(files_without_rows_are_refused),
