@@ -453,10 +453,11 @@ static bool eval_filter(struct jinja *j, struct jinja_scope *scope, const struct
                         struct jinja_value *out) {
     struct jinja_value self;
     struct jinja_args args;
+    char missing[jinja_missing_size];
     if (!node->filter) {
         j->line = node->line;
-        return jinja_fail(j, "no filter named '%.*s'", (int)(node->value.text->size & 63),
-                          node->value.text->bytes);
+        jinja_filter_missing(node->value.text, missing);
+        return jinja_fail(j, "%s", missing);
     }
     if (!jinja_eval(j, scope, node->left, &self) || !jinja_eval_args(j, scope, node->arguments, &args))
         return false;

@@ -78,14 +78,16 @@ static bool exec_set(struct jinja *j, struct jinja_scope *scope, const struct ji
 static bool filter_chain(struct jinja *j, struct jinja_scope *scope, const struct jinja_node *chain,
                          struct jinja_value value, struct jinja_value *out) {
     struct jinja_args args;
+    char missing[jinja_missing_size];
     *out = value;
     if (!chain) return true;
     if (!jinja_enter(j) || !filter_chain(j, scope, chain->left, value, out)) return false;
     jinja_leave(j);
     j->line = chain->line;
-    if (!chain->filter)
-        return jinja_fail(j, "no filter named '%.*s'", (int)(chain->value.text->size & 63),
-                          chain->value.text->bytes);
+    if (!chain->filter) {
+        jinja_filter_missing(chain->value.text, missing);
+        return jinja_fail(j, "%s", missing);
+    }
     return jinja_eval_args(j, scope, chain->arguments, &args) &&
            jinja_call_filter(j, chain->filter, *out, &args, out);
 }

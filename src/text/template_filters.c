@@ -459,3 +459,17 @@ const struct jinja_filter *jinja_filter_find(const char *name, size_t size) {
         if (strlen(f->name) == size && memcmp(f->name, name, size) == 0) return f;
     return NULL;
 }
+
+void jinja_filter_missing(const struct jinja_text *name, char out[jinja_missing_size]) {
+    static const char *const absent[] = {"filesizeformat", "pprint",   "random",
+                                         "urlize",         "wordwrap", "xmlattr"};
+    struct jinja_value value = {.kind = JINJA_TEXT, .text = (struct jinja_text *)(uintptr_t)name};
+    bool known = false;
+    for (size_t i = 0; i < sizeof absent / sizeof *absent; i++) known |= jinja_text_is(value, absent[i]);
+    int size = (int)(name->size < 64 ? name->size : 64);
+    if (!known)
+        snprintf(out, jinja_missing_size, "no filter named '%.*s'", size, name->bytes);
+    else
+        snprintf(out, jinja_missing_size, "Jinja2's filter '%.*s' is not available in chat templates here",
+                 size, name->bytes);
+}

@@ -205,6 +205,9 @@ struct jinja_method {
 /* The filters on sequences are a table of their own (template_sequences.c), ended by a NULL name. */
 extern const struct jinja_filter jinja_sequence_filters[];
 const struct jinja_filter *jinja_filter_find(const char *name, size_t size);
+/* What to say of a filter that is not found: nobody has it, or Jinja2 alone. */
+enum { jinja_missing_size = 160 };
+void jinja_filter_missing(const struct jinja_text *name, char out[jinja_missing_size]);
 const struct jinja_test *jinja_test_find(const char *name, size_t size);
 const struct jinja_function *jinja_function_find(const char *name, size_t size);
 const struct jinja_method *jinja_method_find(enum jinja_kind kind, const char *name, size_t size);
@@ -541,6 +544,7 @@ bool jinja_text_slice(struct jinja *j, struct jinja_text *text, int64_t start, i
                       struct jinja_value *out);
 bool jinja_text_chars(struct jinja *j, struct jinja_text *text, struct jinja_list **out);
 bool jinja_is_space(uint32_t code);
+bool jinja_is_printable(uint32_t code); /* as str.isprintable() */
 void jinja_strip(const char **bytes, size_t *size, const struct jinja_text *chars, bool left, bool right);
 enum jinja_case { JINJA_UPPER, JINJA_LOWER, JINJA_TITLE };
 /* The code points in [from, to), seen as part of the whole: a sigma at the end of a word is another one. */

@@ -47,6 +47,44 @@ METHOD(text_upper) { return mapped(j, c, JINJA_UPPER, JINJA_UPPER, out); }
 METHOD(text_lower) { return mapped(j, c, JINJA_LOWER, JINJA_LOWER, out); }
 METHOD(text_capitalize) { return mapped(j, c, JINJA_TITLE, JINJA_LOWER, out); }
 
+METHOD(text_casefold) {
+    const struct jinja_text *t = c->self.text;
+    struct buf made;
+    int boundary = 0;
+    bool ok = jinja_charge(j, t->size * 2);
+    jinja_buf(j, &made);
+    for (size_t i = 0; i < t->size && ok;) {
+        utf8proc_int32_t folded[4];
+        uint32_t code = 0;
+        char bytes[4];
+        i += (size_t)utf8_decode(t->bytes + i, t->size - i, &code);
+        utf8proc_ssize_t n =
+            utf8proc_decompose_char((utf8proc_int32_t)code, folded, 4, UTF8PROC_CASEFOLD, &boundary);
+        for (utf8proc_ssize_t k = 0; k < n && k < 4; k++)
+            buf_append(&made, bytes, (size_t)utf8_encode((uint32_t)folded[k], bytes));
+    }
+    return finish(j, ok, &made, t->markup, out);
+}
+
+/* Tabs become spaces up to the next column that is a multiple of `tabsize`. */
+METHOD(text_expandtabs) {
+    const struct jinja_text *t = c->self.text;
+    struct buf made;
+    int64_t width, column = 0;
+    bool ok = true;
+    if (!jinja_arg_int(j, c, 0, 8, &width)) return false;
+    jinja_buf(j, &made);
+    for (size_t i = 0; i < t->size && ok && !made.failed; i++) {
+        char byte = t->bytes[i];
+        int64_t spaces = byte == '\t' && width > 0 ? width - column % width : 0;
+        ok = jinja_charge(j, 1 + (uint64_t)spaces / 8);
+        for (int64_t n = 0; n < spaces && ok && !made.failed; n++) buf_byte(&made, ' ');
+        if (byte != '\t') buf_byte(&made, byte);
+        column = byte == '\n' || byte == '\r' ? 0 : column + spaces + (byte != '\t' && (byte & 0xC0) != 0x80);
+    }
+    return finish(j, ok, &made, t->markup, out);
+}
+
 static bool is_letter(uint32_t code) {
     utf8proc_category_t k = utf8proc_category((utf8proc_int32_t)code);
     return k == UTF8PROC_CATEGORY_LU || k == UTF8PROC_CATEGORY_LL || k == UTF8PROC_CATEGORY_LT;
@@ -385,7 +423,8 @@ enum class_of {
     CLASS_ALPHA,
     CLASS_ALNUM,
     CLASS_SPACE,
-    CLASS_ASCII
+    CLASS_ASCII,
+    CLASS_PRINTABLE
 };
 
 static bool is_digit(uint32_t c, utf8proc_category_t k) {
@@ -405,6 +444,7 @@ static bool in_class(uint32_t c, enum class_of class) {
     case CLASS_ALPHA: return letter;
     case CLASS_ALNUM: return letter || number;
     case CLASS_SPACE: return jinja_is_space(c);
+    case CLASS_PRINTABLE: return jinja_is_printable(c);
     default: return c < 0x80;
     }
 }
@@ -412,7 +452,7 @@ static bool in_class(uint32_t c, enum class_of class) {
 static bool all_in(struct jinja *j, const struct jinja_call *c, enum class_of class,
                    struct jinja_value *out) {
     const struct jinja_text *t = c->self.text;
-    bool all = t->size != 0 || class == CLASS_ASCII;
+    bool all = t->size != 0 || class == CLASS_ASCII || class == CLASS_PRINTABLE;
     for (size_t i = 0; i < t->size && all;) {
         uint32_t code = 0;
         i += (size_t)utf8_decode(t->bytes + i, t->size - i, &code);
@@ -429,6 +469,7 @@ METHOD(text_isalpha) { return all_in(j, c, CLASS_ALPHA, out); }
 METHOD(text_isalnum) { return all_in(j, c, CLASS_ALNUM, out); }
 METHOD(text_isspace) { return all_in(j, c, CLASS_SPACE, out); }
 METHOD(text_isascii) { return all_in(j, c, CLASS_ASCII, out); }
+METHOD(text_isprintable) { return all_in(j, c, CLASS_PRINTABLE, out); }
 
 static bool one_case(struct jinja *j, const struct jinja_call *c, bool upper, struct jinja_value *out) {
     const struct jinja_text *t = c->self.text;
@@ -639,7 +680,8 @@ static const struct jinja_method methods[] = {
     {JINJA_TEXT, "removesuffix", text_removesuffix, "/!suffix"},
     {JINJA_TEXT, "upper", text_upper, "/"},
     {JINJA_TEXT, "lower", text_lower, "/"},
-    {JINJA_TEXT, "casefold", text_lower, "/"},
+    {JINJA_TEXT, "casefold", text_casefold, "/"},
+    {JINJA_TEXT, "expandtabs", text_expandtabs, "tabsize"},
     {JINJA_TEXT, "title", text_title, "/"},
     {JINJA_TEXT, "capitalize", text_capitalize, "/"},
     {JINJA_TEXT, "swapcase", text_swapcase, "/"},
@@ -655,6 +697,7 @@ static const struct jinja_method methods[] = {
     {JINJA_TEXT, "isalnum", text_isalnum, "/"},
     {JINJA_TEXT, "isspace", text_isspace, "/"},
     {JINJA_TEXT, "isascii", text_isascii, "/"},
+    {JINJA_TEXT, "isprintable", text_isprintable, "/"},
     {JINJA_TEXT, "isupper", text_isupper, "/"},
     {JINJA_TEXT, "islower", text_islower, "/"},
     {JINJA_TEXT, "istitle", text_istitle, "/"},

@@ -10,8 +10,7 @@
 /* Steps that writing one value costs, beside those for the bytes of texts. */
 enum { item_cost = 4, int_cost = 8, real_cost = 100 };
 
-/* str.isprintable() of one code point. */
-static bool is_printable(uint32_t c) {
+bool jinja_is_printable(uint32_t c) {
     if (c < 0x7F) return c >= 0x20;
     utf8proc_category_t k = utf8proc_category((utf8proc_int32_t)c);
     return k != UTF8PROC_CATEGORY_CN && (k < UTF8PROC_CATEGORY_ZS || k > UTF8PROC_CATEGORY_CO);
@@ -33,7 +32,7 @@ static void repr_text(const struct jinja_text *text, struct buf *out) {
             buf_text(out, "\\r");
         else if (c == '\t')
             buf_text(out, "\\t");
-        else if (is_printable(c))
+        else if (jinja_is_printable(c))
             buf_append(out, text->bytes + i, (size_t)n);
         else
             buf_printf(out, c < 0x100 ? "\\x%02x" : c < 0x10000 ? "\\u%04x" : "\\U%08x", (unsigned)c);

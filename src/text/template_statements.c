@@ -334,6 +334,10 @@ bool jinja_parse_template(struct jinja_parser *p) {
     if (!p->template->body) return false;
     if (!p->unknown) return true;
     p->token = p->unknown;
+    struct jinja_text name = {.bytes = p->unknown->bytes, .size = p->unknown->size};
+    char missing[jinja_missing_size];
+    jinja_filter_missing(&name, missing);
+    if (!strcmp(p->unknown_what, "filter")) return jinja_parse_fail(p, "%s", missing);
     return jinja_parse_fail(p, "no %s named '%.*s'", p->unknown_what, (int)(p->unknown->size & 63),
                             p->unknown->bytes);
 }
