@@ -228,11 +228,11 @@ static bool encode_gap(struct encoding *e, const struct segment *gap, bool norma
 static bool encode_added(struct encoding *e, const struct segment *segment, bool normalized,
                          struct error *err) {
     const struct added *added = &e->tokenizer->added;
-    struct added_match match;
+    struct added_match match = {0};
     size_t from = 0;
     while (added_any(added, normalized) &&
-           added_find(added, normalized, e->special, segment->data, segment->size, from, &match)) {
-        struct segment gap = segment_part(segment, from, match.first);
+           added_find(added, normalized, e->special, segment->data, segment->size, &match)) {
+        struct segment gap = segment_part(segment, from, match.first > from ? match.first : from);
         struct segment token = segment_part(segment, match.first, match.end);
         if (!encode_gap(e, &gap, normalized, err) || !push_token(e->out, match.token->id, &token, err))
             return false;

@@ -104,7 +104,13 @@ static bool is_space(uint32_t code) {
            category == UTF8PROC_CATEGORY_ZP;
 }
 
-/* \w of Rust's regex crate, but for the letter-like symbols U+24B6…U+24E9 and U+1F130…U+1F189. */
+/* Letters in circles and squares: symbols that Unicode counts as alphabetic. */
+static bool is_enclosed_letter(uint32_t code) {
+    return (code >= 0x24B6 && code <= 0x24E9) || (code >= 0x1F130 && code <= 0x1F149) ||
+           (code >= 0x1F150 && code <= 0x1F169) || (code >= 0x1F170 && code <= 0x1F189);
+}
+
+/* \w of Rust's regex crate. */
 static bool is_word(uint32_t code) {
     switch (utf8proc_category((utf8proc_int32_t)code)) {
     case UTF8PROC_CATEGORY_LU:
@@ -118,7 +124,7 @@ static bool is_word(uint32_t code) {
     case UTF8PROC_CATEGORY_ND:
     case UTF8PROC_CATEGORY_NL:
     case UTF8PROC_CATEGORY_PC: return true;
-    default: return code == 0x200C || code == 0x200D; /* Join_Control */
+    default: return code == 0x200C || code == 0x200D /* Join_Control */ || is_enclosed_letter(code);
     }
 }
 
@@ -138,10 +144,34 @@ static bool stands_alone(const char *text, size_t size, size_t first, size_t end
     return end == size || !utf8_decode(text + end, size - end, &code) || !is_word(code);
 }
 
+/* The end of the white space at `at`. A run that an earlier match was widened over is not walked again, so
+ * that the time stays linear. */
+static size_t space_end(const char *text, size_t size, size_t at, struct added_match *match) {
+    uint32_t code;
+    if (at >= match->space_first && at < match->space_end) return match->space_end;
+    match->space_first = at;
+    for (int length; at < size; at += (size_t)length) {
+        length = utf8_decode(text + at, size - at, &code);
+        if (length <= 0 || !is_space(code)) break;
+    }
+    return match->space_end = at;
+}
+
+/* Where the white space in front of `at` begins, not before `least`. */
+static size_t space_begin(const char *text, size_t at, size_t least) {
+    uint32_t code;
+    while (at > least) {
+        size_t before = character_before(text, at, &code);
+        if (!is_space(code)) break;
+        at = before;
+    }
+    return at > least ? at : least;
+}
+
 bool added_find(const struct added *added, bool normalized, bool special, const char *text, size_t size,
-                size_t from, struct added_match *match) {
+                struct added_match *match) {
     const uint32_t *first = added->first[normalized];
-    for (size_t at = from; at < size; at++) {
+    for (size_t at = match->behind; at < size; at++) {
         if (!first[(unsigned char)text[at]]) continue;
         const struct added_token *token = longest(added, normalized, text, size, at);
         if (!token) continue;
@@ -150,19 +180,12 @@ bool added_find(const struct added *added, bool normalized, bool special, const 
             at = end - 1;
             continue;
         }
-        uint32_t code;
-        *match = (struct added_match){.token = token, .first = at, .end = end};
-        while (token->lstrip && match->first > from) {
-            size_t before = character_before(text, match->first, &code);
-            if (!is_space(code)) break;
-            match->first = before;
-        }
-        while (token->rstrip && match->end < size) {
-            int length = utf8_decode(text + match->end, size - match->end, &code);
-            if (length <= 0 || !is_space(code)) break;
-            match->end += (size_t)length;
-        }
-        return true;
+        match->token = token;
+        match->behind = end;
+        match->first = token->lstrip ? space_begin(text, at, match->end) : at;
+        match->end = token->rstrip ? space_end(text, size, end, match) : end;
+        if (match->first < match->end) return true;
+        at = end - 1; /* all of it belongs to the match before it */
     }
     return false;
 }

@@ -29,13 +29,16 @@ void added_release(struct added *added);
 /* Whether any token is looked for in raw or in normalized text. */
 bool added_any(const struct added *added, bool normalized);
 
+/* All 0 before the first. A match may begin before `end` of the one before it, inside of white space that
+ * belongs to that one too; the text that follows goes on at its own `end`, as in the `tokenizers` library. */
 struct added_match {
     const struct added_token *token;
-    size_t first, end;
+    size_t first, end;             /* with the white space that belongs to it */
+    size_t behind;                 /* where the token itself ends, and the search goes on */
+    size_t space_first, space_end; /* white space that is known to be some */
 };
-/* The first match at or after `from`, where the last one ended. False: none. Special tokens are skipped
- * over unless `special`. */
+/* The next match. False: none. Special tokens are skipped over unless `special`. */
 bool added_find(const struct added *added, bool normalized, bool special, const char *text, size_t size,
-                size_t from, struct added_match *match);
+                struct added_match *match);
 
 #endif
