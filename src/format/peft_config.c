@@ -18,7 +18,7 @@ static const struct {
     {"trainable_token_indices", "trained tokens"}, {"target_parameters", "parameters as targets"},
     {"alora_invocation_tokens", "activated LoRA"}, {"use_qalora", "QALoRA"},
     {"use_bdlora", "block-diagonal LoRA"},         {"arrow_config", "Arrow routing"},
-    {"monteclora_config", "MonteCLoRA"},
+    {"monteclora_config", "MonteCLoRA"},           {"kasa_config", "KaSA, which changes the base model"},
 };
 
 /* The other initialisations (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA) change the base weights too. */
@@ -36,25 +36,33 @@ static bool refuse(struct error *err, const char *path, const char *field, const
     return error_set(err, ERROR_INPUT, "peft", "%s: %s: %s", path, field, cause);
 }
 
+/* The way out for an adapter that is more than this reads. */
+static bool fix_by_merging(struct error *err) {
+    return error_fix(err, "LoRA and DoRA of linear layers are read. In PEFT, merge the adapter into its base "
+                          "(merge_and_unload), save that, and name it as --model.");
+}
+
 static bool check_supported(const json_t *json, const char *path, struct error *err) {
     const char *type = json_string_value(json_object_get(json, "peft_type"));
     const char *bias = json_string_value(json_object_get(json, "bias"));
     const json_t *init = json_object_get(json, "init_lora_weights");
     struct shown shown;
     if (!type) return refuse(err, path, "peft_type", "missing or not a text");
-    if (strcmp(type, "LORA"))
-        return error_set(err, ERROR_INPUT, "peft", "%s: peft_type: %s is not read, only LORA is", path,
-                         shown_text(&shown, type, strlen(type)));
-    if (bias && strcmp(bias, "none"))
-        return error_set(err, ERROR_INPUT, "peft", "%s: bias: \"%s\" is not supported, only \"none\" is",
-                         path, shown_text(&shown, bias, strlen(bias)));
+    if (strcmp(type, "LORA")) {
+        error_set(err, ERROR_INPUT, "peft", "%s: peft_type: %s is not read, only LORA is", path,
+                  shown_text(&shown, type, strlen(type)));
+        return fix_by_merging(err);
+    }
+    if (bias && strcmp(bias, "none")) {
+        error_set(err, ERROR_INPUT, "peft", "%s: bias: \"%s\" is not supported, only \"none\" is", path,
+                  shown_text(&shown, bias, strlen(bias)));
+        return fix_by_merging(err);
+    }
     for (size_t i = 0; i < sizeof must_be_empty / sizeof *must_be_empty; i++)
         if (!is_empty(json_object_get(json, must_be_empty[i].field))) {
             error_set(err, ERROR_INPUT, "peft", "%s: the field %s is not supported (%s)", path,
                       must_be_empty[i].field, must_be_empty[i].meaning);
-            return error_fix(
-                err, "LoRA and DoRA of linear layers are read. In PEFT, merge the adapter into its base "
-                     "(merge_and_unload), save that, and name it as --model.");
+            return fix_by_merging(err);
         }
     if (!json_is_string(init)) return true;
     for (size_t i = 0; i < sizeof harmless_init / sizeof *harmless_init; i++)

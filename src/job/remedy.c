@@ -18,7 +18,7 @@ static const struct {
      "The tokenizer is damaged or of a kind that hone does not read; fetch the model again, or name "
      "another."},
     {ERROR_INPUT, "adapter", "Name an adapter that was trained on this model."},
-    {ERROR_INPUT, "peft", "Name an adapter as hone or PEFT writes it, with plain LoRA on linear layers."},
+    {ERROR_INPUT, "peft", "Name an adapter of LoRA or DoRA as hone or PEFT writes it."},
     {ERROR_INPUT, "template",
      "Correct the template, or give another one: --chat-template chatml, or --chat-template FILE."},
     {ERROR_INPUT, "data", "Correct the file; `hone data check` names every bad row."},

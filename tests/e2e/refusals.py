@@ -234,8 +234,9 @@ def every_lie_in_an_adapter_is_refused():
         refused(command, 3, mention)
     (here / "a/adapter_config.json").write_text(json.dumps({**config, "use_dora": True}))
     refused(command, 3, "has no lora_magnitude_vector beside it, but use_dora is true")
-    (here / "a/adapter_config.json").write_text(json.dumps({**config, "layer_replication": [[0, 2]]}))
-    refused(command, 3, "adapter_config.json", "layer_replication", "merge_and_unload")
+    for field, value in (("layer_replication", [[0, 2]]), ("bias", "lora_only"), ("peft_type", "LOHA")):
+        (here / "a/adapter_config.json").write_text(json.dumps({**config, field: value}))
+        refused(command, 3, "adapter_config.json", field, "merge_and_unload")
 
 
 @case

@@ -121,6 +121,7 @@ static const struct {
     {"alpha_pattern", "{\"q_proj\":\"4\"}", "alpha_pattern"},
     {"fan_in_fan_out", "true", "fan_in_fan_out"},
     {"layer_replication", "[[0,2]]", "layer_replication"},
+    {"kasa_config", "{\"beta\":1e-4}", "kasa_config"},
     {"trainable_token_indices", "[1]", "trainable_token_indices"},
     {"init_lora_weights", "\"pissa_niter_4\"", "changes the base model"},
     {"init_lora_weights", "\"gaussian\"", NULL},
