@@ -82,6 +82,30 @@ static void what_is_drawn_is_what_transformers_leaves_as_often_as_it_is_likely(v
     }
 }
 
+/* As transformers' RepetitionPenaltyLogitsProcessor: a positive logit is divided, a negative one multiplied,
+ * each once however often its token was there. */
+static void what_was_there_before_is_less_likely(void **state) {
+    (void)state;
+    static const struct {
+        float logits[3];
+        double penalty;
+        int32_t seen[4];
+        int32_t likeliest;
+    } rows[] = {
+        {{2, 1.9f, 0}, 1.5, {0, 0, 0, 0}, 1},    {{2, 1.3f, 0}, 1.5, {0, 0, 0, 0}, 0},
+        {{2, 1.9f, 0}, 1.5, {0, 1, 0, 1}, 0},    {{-1, -1.2f, -9}, 1.5, {0, 0, 2, 2}, 1},
+        {{-1, -1.2f, -9}, 1.1, {0, 0, 2, 2}, 0}, {{1, 1.5f, -9}, 0.5, {0, 0, 0, 2}, 0},
+        {{-1, -0.7f, -9}, 0.5, {0, 0, 2, 2}, 0},
+    };
+    for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
+        struct sampling sampling = {.top_p = 1, .repetition_penalty = rows[r].penalty};
+        struct candidate scratch[3];
+        float logits[3] = {rows[r].logits[0], rows[r].logits[1], rows[r].logits[2]};
+        int32_t id = sampler_next(&sampling, logits, 3, rows[r].seen, 4, 0, scratch);
+        if (id != rows[r].likeliest) fail_msg("row %zu: %d", r, id);
+    }
+}
+
 /* Of a vocabulary of which few are looked at. */
 static void of_many_tokens_the_likeliest_are_drawn(void **state) {
     (void)state;
@@ -105,6 +129,7 @@ int main(void) {
         cmocka_unit_test(the_likeliest_token_is_the_first_of_the_largest_logits),
         cmocka_unit_test(logits_that_are_not_finite_are_ordered_too),
         cmocka_unit_test(what_is_drawn_is_what_transformers_leaves_as_often_as_it_is_likely),
+        cmocka_unit_test(what_was_there_before_is_less_likely),
         cmocka_unit_test(of_many_tokens_the_likeliest_are_drawn)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
