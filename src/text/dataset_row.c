@@ -134,7 +134,10 @@ static enum row_result turn_of_sharegpt(json_t **out, const json_t *message, con
     const json_t *value = json_object_get(message, "value"), *weight = json_object_get(message, "weight");
     const char *from = json_string_value(json_object_get(message, "from"));
     json_t *content = NULL, *calls = NULL;
-    if (!value) return bad(dataset_cause_set(cause, "message %zu: value is missing", turn));
+    if (!json_is_string(value) && !json_is_array(value))
+        return bad(dataset_cause_set(
+            cause, value ? "message %zu: value is %s, not text" : "message %zu: value is missing", turn,
+            json_kind_name(value)));
     enum row_result result = !strcmp(from, "function_call") ? call_of(&calls, value) : ROW_GOOD;
     if (calls && json_has_wide_integer(json_string_value(value), json_string_length(value)))
         result =

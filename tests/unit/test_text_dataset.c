@@ -137,6 +137,8 @@ static void each_bad_row_is_named_with_line_and_cause(void **state) {
         {"{\"messages\":" PAIR ",\"tools\":\"[{\\\"maximum\\\":-9223372036854775809}]\"}",
          "`tools` has an integer of more than 64 bits"},
         {"{\"messages\":[{\"role\":\"user\",\"content\":\"Q\"}]}", "no assistant turn"},
+        {"{\"messages\":[{\"from\":\"human\",\"value\":null}]}", "message 1: value is null, not text"},
+        {"{\"messages\":[{\"from\":\"human\"}]}", "message 1: value is missing"},
         {"{\"messages\":" PAIR ",\"tools\":3}", "`tools` is a number, not a list"},
         {"{\"messages\":[{\"role\":\"user\",\"content\":\"a\\u0000b\"}]}", "NUL"},
         {"{\"messages\":[{\"role\":\"user\",\"content\":\"\\ud800\"}]}", "broken JSON"},
