@@ -443,12 +443,27 @@ static enum reader_result next_element(struct dataset_reader *reader, json_t **r
                                                 : "broken JSON: text behind the end of the list");
 }
 
+/* Behind what is no object: the next line that begins with one, or the end. */
+static size_t next_brace(const struct dataset_reader *reader, size_t at, size_t *line) {
+    while (at < reader->size) {
+        const char *newline = memchr(reader->text + at, '\n', reader->size - at);
+        if (!newline) break;
+        at = skip_space(reader, (size_t)(newline - reader->text), line);
+        if (at < reader->size && reader->text[at] == '{') return at;
+    }
+    return reader->size;
+}
+
 /* Objects one behind the other; one that is never closed reaches to the end. */
 static enum reader_result next_object(struct dataset_reader *reader, json_t **row, struct error *err) {
     size_t at = skip_space(reader, reader->at, &reader->line);
     if (at >= reader->size) return READER_END;
     reader->row_line = reader->line;
-    size_t end = reader->text[at] == '{' ? object_end(reader, at, &reader->line) : 0;
+    if (reader->text[at] != '{') {
+        reader->at = next_brace(reader, at, &reader->line);
+        return bad_record(reader, "broken JSON: text that is no object stands between the rows");
+    }
+    size_t end = object_end(reader, at, &reader->line);
     reader->at = end ? end : reader->size;
     size_t lines = 0, behind = end ? skip_space(reader, end, &lines) : reader->size;
     if (behind >= reader->size || reader->text[behind] != ',')

@@ -205,6 +205,9 @@ static void broken_lists_and_records_are_told_with_their_line(void **state) {
          1, 3, "`messages` holds broken JSON: single quotes, as Python prints a value"},
         {"{\n\"text\":\"a\"\n}\n{\n\"text\":\n}\n{\"text\":\"b\"}", 2, 6, "broken JSON"},
         {"{\n\"text\":\"a\"\n}\n{\n\"text\":\"b\"", 1, 5, "broken JSON"},
+        {"{\n\"text\":\"a\"\n}\n]\n\n# {}\n{\n\"text\":\"b\"\n}\n{\"text\":\"c\"}", 3, 4,
+         "row 2: broken JSON: text that is no object stands between the rows"},
+        {"{\n\"text\":\"a\"\n}\n{\n\"text\":\"b\"\n}\n}", 2, 7, "row 3: broken JSON: text that is no object"},
         {"{\"text\": [\n{\"text\":\"a\"}\n", 1, 1, "broken JSON"}, /* a broken row of JSONL */
         {"text,other\na,b\nc\n", 1, 3, "1 fields where the header has 2"},
         {"text,other\n\"a\nb\",c\nd,\"e", 1, 4, "never closed"},
