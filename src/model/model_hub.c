@@ -60,12 +60,12 @@ static bool may_text(const struct model *model, const json_t *object, const char
 static bool read_rope(struct model *model, const json_t *config, struct error *err) {
     struct model_config *c = &model->config;
     /* transformers 5 writes rope_parameters with the theta inside; before that, rope_scaling beside
-     * rope_theta. */
+     * rope_theta. Where both stand it takes rope_scaling alone. */
     const json_t *parameters = optional(config, "rope_parameters"),
                  *scaling = optional(config, "rope_scaling");
     if (parameters && !json_is_object(parameters)) return refuse(model, "rope_parameters", "no object", err);
     if (scaling && !json_is_object(scaling)) return refuse(model, "rope_scaling", "no object", err);
-    if (parameters) scaling = parameters;
+    if (!json_object_size(scaling)) scaling = parameters;
     c->rope_theta = 10000;
     const char *type = NULL;
     if (!may_number(model, config, "rope_theta", &c->rope_theta, err) ||

@@ -185,7 +185,9 @@ def a_model_of_another_kind_is_refused():
     for change, mention in (({"model_type": "gpt2"}, "gpt2"), ({"hidden_act": "gelu"}, "gelu"), ({"model_type": None}, "model_type"),
                             ({"quantization_config": {"bits": 4}}, "quantization_config"), ({"mlp_bias": True}, "gate_proj.bias"), ({"mlp_bias": "yes"}, "mlp_bias"),
                             ({"attention_bias": True}, "q_proj.bias"), ({"attention_bias": 1}, "attention_bias"),
-                            ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "yarn")):
+                            ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "yarn"),
+                            ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}, "rope_parameters": {"rope_type": "default"}}, "yarn"),
+                            ({"rope_scaling": {}, "rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, "yarn")):
         (here / "m/config.json").write_text(json.dumps({**config, **change}))
         refused(["pull", "m"], 3, "m: config.json" if mention not in ("gpt2", "q_proj.bias", "gate_proj.bias") else "m", mention)
         refused(["train", "--model", "m", "--data", LLAMA / "rows.jsonl", "--output", "out", *FAST], 3, mention)
