@@ -293,8 +293,9 @@ const struct setting recipe_rows[] = {
      .uses = USE_RUN,
      .least = 1e-9,
      .most = 1,
-     .automatic = "5e-4 (2000 / hidden)^0.781, for qwen ^0.0775, within 2e-5 and 2e-3; lion: a fifth, sgd: "
-                  "100 times, at most 1; --method full: a tenth",
+     .automatic =
+         "5e-4 (2000 / hidden)^0.781, for qwen ^0.0775, within 2e-5 and 2e-3; lion: 0.6 times, muon: "
+         "3 times, sgd: 100 times, at most 1; --method full: a tenth",
      .search = "float 2e-5 2e-3 log",
      .group = "optimizer",
      .help = "highest rate, after the warm-up",

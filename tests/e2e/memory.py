@@ -121,6 +121,15 @@ def a_trace_has_the_operations_of_the_steps_that_were_asked_for():
 
 
 @case
+def a_rate_that_is_not_given_follows_the_optimizer_and_the_method():
+    for flags, rate, why in ((["adamw"], 2e-3, "hidden size 48 of llama"), (["muon"], 6e-3, "hidden size 48 of llama; 3 times AdamW's for muon"),
+                             (["lion", "--method", "full"], 1.2e-4, "hidden size 48 of llama; 0.6 times AdamW's for lion; a tenth of an adapter's")):
+        told = run("plan", "--model", TINY, "--data", TINY / "rows.jsonl", "--optimizer", *flags).stdout
+        name, number, reason = next(line.split(maxsplit=2) for line in told.splitlines() if line.startswith("  learning-rate "))
+        assert abs(float(number) - rate) < 1e-9 and reason == f"({why})", (number, reason)
+
+
+@case
 def flags_that_do_not_go_together_are_refused():
     assert "--compare" in run("plan", *TRAIN, "--run", "block", status=2).stderr
     assert "--profile" in run("plan", *TRAIN, "--compare", "--profile", status=2).stderr
