@@ -234,11 +234,13 @@ static const enum dtype stored[] = {
     DTYPE_Q5_1,     DTYPE_Q8_0,     DTYPE_Q2_K,     DTYPE_Q3_K,     DTYPE_Q4_K,      DTYPE_Q5_K,
     DTYPE_Q6_K,     DTYPE_IQ4_NL,   DTYPE_IQ4_XS,   DTYPE_MXFP4,    DTYPE_NF4,       DTYPE_INT8,
     DTYPE_MLX2_G64, DTYPE_MLX3_G32, DTYPE_MLX4_G64, DTYPE_MLX5_G32, DTYPE_MLX6_G128, DTYPE_MLX8_G32};
+/* The last two: groups of k that cut the rows of x into other blocks, with AVX-512 and with AVX2. */
 static const int64_t shapes[][3] = {
-    {0, 5, 7},    {5, 0, 7},     {3, 4, 0},      {20, 40, 0},    {1, 1, 1},     {1, 37, 65},
-    {2, 16, 32},  {3, 33, 96},   {7, 70, 31},    {8, 130, 64},   {9, 31, 33},   {13, 64, 16},
-    {14, 32, 2},  {15, 16, 576}, {16, 96, 130},  {29, 192, 64},  {64, 48, 16},  {70, 16, 97},
-    {113, 65, 3}, {300, 40, 9},  {16, 200, 300}, {200, 16, 129}, {65, 80, 300}, {17, 35, 2100},
+    {0, 5, 7},       {5, 0, 7},      {3, 4, 0},      {20, 40, 0},    {1, 1, 1},     {1, 37, 65},
+    {2, 16, 32},     {3, 33, 96},    {7, 70, 31},    {8, 130, 64},   {9, 31, 33},   {13, 64, 16},
+    {14, 32, 2},     {15, 16, 576},  {16, 96, 130},  {29, 192, 64},  {64, 48, 16},  {70, 16, 97},
+    {113, 65, 3},    {300, 40, 9},   {16, 200, 300}, {200, 16, 129}, {65, 80, 300}, {17, 35, 2100},
+    {130, 17, 2056}, {36, 17, 4000},
 };
 
 static const enum dtype activations[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16};

@@ -111,7 +111,8 @@ static const unsigned char *block_rows(const struct part *part, unsigned char *s
 static void pack_blocks(const struct drive *d, int64_t block, int64_t row, int64_t end, int worker) {
     unsigned char *scratch = d->blocks_at + worker * (int64_t)worker_bytes;
     const struct part *parts[] = {&d->main, &d->low};
-    int64_t key = d->key * d->row_blocks + block;
+    /* The groups of k may have other counts of blocks, so that these name none. */
+    int64_t key = d->key * d->gemm->m + block;
     if (d->keys[worker * 8] == key) return;
     d->keys[worker * 8] = key;
     for (int i = 0; i < 2; i++)
