@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,8 @@ enum {
     most_looks = 20000,
     looks_before_yield = 2000,
     looks_between_yields = 128,
+    ahead_at_once = 4 * 64, /* bytes asked for at a look: few, so that the begin of a round is seen soon */
+    most_ahead = 256 << 10, /* of a thread: a part of its own cache */
     worker_stack_bytes = 512 * 1024
 };
 
@@ -40,6 +43,8 @@ struct pool {
     atomic_int sleepers;   /* workers that wait for `wake`, or are about to */
     atomic_int waits;      /* the caller waits for `done`, or is about to */
     atomic_bool stop;
+    atomic_uintptr_t ahead; /* see pool_ahead; hints, so that no order is kept between the two */
+    atomic_size_t ahead_bytes;
 };
 
 struct worker_start {
@@ -54,6 +59,27 @@ static inline void look_pause(int look) {
     __asm__ volatile("yield");
 #endif
     if (look > looks_before_yield && look % looks_between_yields == 0) sched_yield();
+}
+
+/* How far a waiting thread has come with its share. */
+struct ahead {
+    uintptr_t of, at, end;
+};
+
+static inline void look_ahead(struct pool *pool, struct ahead *ahead, int worker, int look) {
+    uintptr_t of = atomic_load_explicit(&pool->ahead, memory_order_relaxed);
+    if (of != ahead->of) {
+        size_t share = atomic_load_explicit(&pool->ahead_bytes, memory_order_relaxed) / (size_t)pool->threads;
+        ahead->of = of;
+        ahead->at = of + share * (size_t)worker;
+        ahead->end = ahead->at + (share < most_ahead ? share : most_ahead);
+    }
+    if (ahead->at >= ahead->end) {
+        look_pause(look);
+        return;
+    }
+    for (int at = 0; at < ahead_at_once; at += 64, ahead->at += 64)
+        __builtin_prefetch((const void *)ahead->at, 0, 2);
 }
 
 static unsigned long long round_of(unsigned long long ticket) { return ticket >> (2 * task_bits); }
@@ -91,8 +117,10 @@ static void *worker_main(void *argument) {
     struct worker_start *start = argument;
     struct pool *pool = start->pool;
     unsigned long long seen = 0;
+    struct ahead ahead = {0};
     while (!atomic_load(&pool->stop)) {
-        for (int i = 0; i < pool->looks && round_of(atomic_load(&pool->ticket)) == seen; i++) look_pause(i);
+        for (int i = 0; i < pool->looks && round_of(atomic_load(&pool->ticket)) == seen; i++)
+            look_ahead(pool, &ahead, start->index, i);
         if (round_of(atomic_load(&pool->ticket)) == seen) sleep_until_round(pool, seen);
         seen = take_tasks(pool, start->index);
     }
@@ -112,7 +140,8 @@ static void start_round(struct pool *pool, int tasks) {
 }
 
 static void wait_for_tasks(struct pool *pool) {
-    for (int i = 0; i < pool->looks && atomic_load(&pool->unfinished); i++) look_pause(i);
+    struct ahead ahead = {0};
+    for (int i = 0; i < pool->looks && atomic_load(&pool->unfinished); i++) look_ahead(pool, &ahead, 0, i);
     if (!atomic_load(&pool->unfinished)) return;
     pthread_mutex_lock(&pool->lock);
     atomic_store(&pool->waits, 1);
@@ -188,6 +217,11 @@ void pool_run(struct pool *pool, int tasks, pool_task run, void *user) {
         take_tasks(pool, 0);
         wait_for_tasks(pool);
     }
+}
+
+void pool_ahead(struct pool *pool, const void *at, size_t bytes) {
+    atomic_store_explicit(&pool->ahead_bytes, bytes, memory_order_relaxed);
+    atomic_store_explicit(&pool->ahead, (uintptr_t)at, memory_order_relaxed);
 }
 
 #ifdef __linux__

@@ -4,6 +4,7 @@
 #define HONE_BASE_THREAD_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "base/error.h"
 
@@ -17,6 +18,9 @@ void pool_close(struct pool **pool);
 int pool_threads(const struct pool *pool);
 /* Returns when all tasks are done. One call at a time per pool; tasks must not call it. */
 void pool_run(struct pool *pool, int tasks, pool_task run, void *user);
+/* What the rounds after this one will read: threads that wait bring it near meanwhile, the one of index i the
+ * i-th share of the bytes. Nothing is read, so that any address is allowed. It stands until the next call. */
+void pool_ahead(struct pool *pool, const void *at, size_t bytes);
 
 /* Cores that this process may use: affinity mask and cgroup quota, at least 1. */
 int thread_cores(void);

@@ -66,6 +66,23 @@ static void a_pool_without_work_closes(void **state) {
     }
 }
 
+/* A hint is not read: one may point to where nothing lies, and change while threads follow it. */
+static void hints_may_point_anywhere(void **state) {
+    static const uintptr_t places[] = {0, 1, 4096, (uintptr_t)1 << 40, UINTPTR_MAX - 100, UINTPTR_MAX};
+    static const size_t sizes[] = {0, 1, 100, 1 << 20, SIZE_MAX};
+    (void)state;
+    for (int threads = 1; threads <= 4; threads++) {
+        struct pool *pool;
+        struct error err;
+        assert_ok(pool_open(&pool, threads, &err), &err);
+        for (int round = 0; round < 300; round++) {
+            pool_ahead(pool, (const void *)places[round % 6], sizes[round % 5]);
+            run_round(pool, 1 + round % 7);
+        }
+        pool_close(&pool);
+    }
+}
+
 static void no_threads_are_refused(void **state) {
     (void)state;
     struct pool *pool;
@@ -76,9 +93,8 @@ static void no_threads_are_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_task_runs_once),
-        cmocka_unit_test(a_round_may_have_millions_of_tasks),
-        cmocka_unit_test(a_pool_without_work_closes),
+        cmocka_unit_test(every_task_runs_once),       cmocka_unit_test(a_round_may_have_millions_of_tasks),
+        cmocka_unit_test(a_pool_without_work_closes), cmocka_unit_test(hints_may_point_anywhere),
         cmocka_unit_test(no_threads_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,6 +9,8 @@
 #include "device/cpu/measure.h"
 #include "device/timeline.h"
 
+enum { most_tokens_ahead = 8 }; /* beyond them products are bound by computing */
+
 static const struct cpu_kernel *const tables[] = {
     cpu_kernels_linear,      cpu_kernels_head,      cpu_kernels_attention,
     cpu_kernels_elementwise, cpu_kernels_optimizer, cpu_kernels_dora,
@@ -20,6 +22,7 @@ struct program {
     const struct cpu_kernel **kernels; /* [nodes] */
     const struct cpu_gemm **gemms;     /* [nodes] by the node's compute type */
     int *together;                     /* [nodes] how many neighbours from here on are one round */
+    int *following; /* [nodes] the first product behind these, of the next run behind the last; -1: none */
 };
 
 const struct cpu_kernel *cpu_kernel_select(enum op_code op, unsigned features) {
@@ -101,6 +104,7 @@ static void cpu_program_close(struct program **handle) {
     mem_free(program->kernels);
     mem_free(program->gemms);
     mem_free(program->together);
+    mem_free(program->following);
     mem_free(program);
     *handle = NULL;
 }
@@ -126,6 +130,18 @@ static void find_neighbours(struct program *program, const struct graph *graph) 
     }
 }
 
+static void find_following(struct program *program, const struct graph *graph) {
+    int product = -1;
+    for (int n = graph->node_count - 1; n >= 0; n--)
+        if (graph->nodes[n].op == OP_LINEAR) product = n;
+    for (int n = graph->node_count - 1; n >= 0; n--) {
+        program->following[n] = product;
+        if (graph->nodes[n].op == OP_LINEAR) product = n;
+    }
+    for (int n = 0; n < graph->node_count; n++)
+        program->following[n] = program->following[n + program->together[n] - 1];
+}
+
 static bool cpu_compile(struct device *device, const struct plan *plan, struct store *store,
                         struct program **out, struct error *err) {
     *out = NULL;
@@ -136,7 +152,8 @@ static bool cpu_compile(struct device *device, const struct plan *plan, struct s
     program->kernels = mem_calloc(nodes + 1, sizeof *program->kernels);
     program->gemms = mem_calloc(nodes + 1, sizeof *program->gemms);
     program->together = mem_calloc(nodes + 1, sizeof *program->together);
-    bool ok = program->kernels && program->gemms && program->together;
+    program->following = mem_calloc(nodes + 1, sizeof *program->following);
+    bool ok = program->kernels && program->gemms && program->together && program->following;
     if (!ok) error_no_memory(err, "cpu", nodes * sizeof *program->kernels);
     for (size_t n = 0; ok && n < nodes; n++) {
         const struct node *node = &plan->graph->nodes[n];
@@ -144,7 +161,10 @@ static bool cpu_compile(struct device *device, const struct plan *plan, struct s
         program->gemms[n] = cpu_gemm_select(operand_compute(plan->graph, node), device->features);
         if (!program->kernels[n]) ok = cpu_supports(device, plan->graph, node, err);
     }
-    if (ok) find_neighbours(program, plan->graph);
+    if (ok) {
+        find_neighbours(program, plan->graph);
+        find_following(program, plan->graph);
+    }
     ok = ok && host_memory_open(&program->memory, plan, store, err);
     if (!ok) cpu_program_close(&program);
     *out = program;
@@ -185,6 +205,18 @@ static void make_call(struct program *program, const struct binding *binding, co
     clear_rest(call->out, node->outputs, op_max_outputs);
 }
 
+/* Decoding is bound by the reading of weights, which rests while one thread waits for another: those of the
+ * next product are brought near then. */
+static void read_ahead(struct program *program, const struct binding *binding, const struct walk *walk,
+                       int n) {
+    int next = program->following[n];
+    if (next < 0 || binding->tokens > most_tokens_ahead) return;
+    const struct operand w =
+        host_operand(&program->memory, binding, walk, program->memory.plan->graph->nodes[next].input[1]);
+    const struct dtype_row *row = dtype_row(w.dtype);
+    pool_ahead(program->device->pool, w.data, (size_t)w.dim[0] * (size_t)w.dim[1] / row->block * row->bytes);
+}
+
 static bool cpu_run(struct program *program, const struct binding *binding, struct error *err) {
     const struct graph *graph = program->memory.plan->graph;
     struct cpu_call calls[gemm_most_together] = {0};
@@ -195,6 +227,7 @@ static bool cpu_run(struct program *program, const struct binding *binding, stru
     for (int n = 0; n < graph->node_count; n = walk.node) {
         if (!operands_go_on(binding, err)) return false;
         int count = program->together[n];
+        read_ahead(program, binding, &walk, n);
         double begin = binding->timeline ? clock_seconds() : 0;
         for (int i = 0; i < count; i++) make_call(program, binding, &walk, n + i, &calls[i]);
         if (count == 1)
