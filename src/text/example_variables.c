@@ -16,10 +16,12 @@ static bool set_tokens(json_t *variables, const struct tokenizer *tokenizer) {
                           set_token(variables, "pad_token", tokenizer, tokenizer_pad(tokenizer)));
 }
 
+/* A given argument counts before a token of the tokenizer, as there. */
 json_t *variables_make(const struct renderer *renderer, const json_t *tools) {
-    json_t *variables = renderer->arguments ? json_copy((json_t *)renderer->arguments) : json_object();
+    json_t *variables = json_object(), *arguments = (json_t *)(uintptr_t)renderer->arguments;
     if (!variables) return NULL;
     if (set_tokens(variables, renderer->tokenizer) &&
+        (!arguments || json_object_update(variables, arguments) == 0) &&
         json_object_set_new(variables, "tools", tools ? json_incref((json_t *)tools) : json_null()) == 0 &&
         json_object_set_new(variables, "documents", json_null()) == 0)
         return variables;

@@ -187,12 +187,12 @@ static void templates_see_what_transformers_passes(void **state) {
                "{\"messages\":[{\"role\":\"user\",\"content\":\"Q\"},"
                "{\"role\":\"assistant\",\"content\":\"A\",\"weight\":1}]}",
                source, true);
-    bench.renderer.arguments = json_pack("{s:s, s:s}", "extra", "E", "bos_token", "not this");
+    bench.renderer.arguments = json_pack("{s:s, s:s}", "extra", "E", "bos_token", "<mine>");
     struct buf text = {0};
     struct template_spans spans = {0};
     assert_ok(renderer_row(&bench.renderer, &bench.data, &bench.data.rows[0], &text, &spans, &bench.err),
               &bench.err);
-    assert_string_equal(text.data, "<s></s>TrueTrueFalse</s>EFalse|A");
+    assert_string_equal(text.data, "<mine></s>TrueTrueFalse</s>EFalse|A");
     assert_int_equal(spans.count, 1);
     assert_int_equal(spans.spans[0].first, text.size - 1);
     assert_int_equal(spans.spans[0].end, text.size);
