@@ -29,9 +29,9 @@ static bool read_pattern(const char *item, enum pattern_numbers numbers, struct 
 
 bool recipe_patterns(const struct text_list *list, const char *name, enum pattern_numbers numbers,
                      struct method_pattern **out, size_t *count, struct arena *arena, struct error *err) {
-    static const char *const words[] = {[PATTERN_WHOLE] = "whole number above 0",
-                                        [PATTERN_POSITIVE] = "number above 0",
-                                        [PATTERN_NOT_NEGATIVE] = "number that is not negative"};
+    static const char *const words[] = {[PATTERN_WHOLE] = "whole number from 1 to 1000000",
+                                        [PATTERN_POSITIVE] = "number above 0 and at most 1000000",
+                                        [PATTERN_NOT_NEGATIVE] = "number from 0 to 1000000"};
     *out = arena_array(arena, list->count + 1, sizeof **out);
     if (!*out) return error_no_memory(err, "train", list->count * sizeof **out);
     for (; *count < list->count; ++*count) {
@@ -41,7 +41,8 @@ bool recipe_patterns(const struct text_list *list, const char *name, enum patter
         if (ok) continue;
         error_set(err, ERROR_USAGE, "settings", "--%s: \"%.80s\" is not PATTERN=NUMBER with a %s", name,
                   list->items[*count], words[numbers]);
-        return error_fix(err, "Write it as --%s q_proj=8.", name);
+        return error_fix(err, "Write it as --%s q_proj=%s.", name,
+                         numbers == PATTERN_NOT_NEGATIVE ? "0.0001" : "8");
     }
     return true;
 }
