@@ -21,7 +21,7 @@ enum {
              13 +
          OP_COUNT * 67 + DTYPE_COUNT) *
             11 +
-        10
+        11
 };
 
 struct device;
@@ -75,6 +75,8 @@ struct device_ops {
     bool tf32;             /* has products in TF32 */
     bool narrow_gradients; /* where memory's rate costs more than the rounding: see graph_sizes.narrow */
     enum device_offload offload;
+    double attention_rate; /* what attention over long rows reaches of the products' rate, for estimates; 0:
+                              all */
     bool (*open)(struct device **out, const struct device_options *options, struct error *err);
     void (*close)(struct device **device);
     /* Whether there is one, without opening it. NULL: always. */

@@ -81,13 +81,27 @@ uint64_t program_bytes(const struct engine_program *program) {
     return program->plan.arena_bytes + program->plan.workspace_bytes;
 }
 
-double program_flops(const struct engine_program *program, const int64_t counts[COUNT_KINDS]) {
+/* With attention's flops multiplied by `attention`. */
+static double sum_flops(const struct engine_program *program, double attention,
+                        const int64_t counts[COUNT_KINDS]) {
     const struct graph *graph = &program->built.graph;
     double flops = 0;
-    for (int n = 0; n < graph->node_count; n++)
-        if (op_row(graph->nodes[n].op)->flops)
-            flops += op_row(graph->nodes[n].op)->flops(graph, &graph->nodes[n], counts);
+    for (int n = 0; n < graph->node_count; n++) {
+        const struct node *node = &graph->nodes[n];
+        bool attends = node->op == OP_ATTENTION || node->op == OP_ATTENTION_GRAD;
+        if (op_row(node->op)->flops)
+            flops += (attends ? attention : 1) * op_row(node->op)->flops(graph, node, counts);
+    }
     return flops;
+}
+
+double program_flops(const struct engine_program *program, const int64_t counts[COUNT_KINDS]) {
+    return sum_flops(program, 1, counts);
+}
+
+double program_work(const struct engine_program *program, const struct device_ops *ops,
+                    const int64_t counts[COUNT_KINDS]) {
+    return sum_flops(program, ops->attention_rate > 0 ? 1 / ops->attention_rate : 1, counts);
 }
 
 /* A GPU has no threads of its own to name: the host's cores. */

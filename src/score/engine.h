@@ -51,6 +51,10 @@ bool program_plan(struct engine_program *out, const struct engine *engine, enum 
 uint64_t program_bytes(const struct engine_program *program);
 /* Floating-point operations of one run with these counts. */
 double program_flops(const struct engine_program *program, const int64_t counts[COUNT_KINDS]);
+/* The same in flops that products do in that time: attention's count for more where the device is slower at
+ * it. */
+double program_work(const struct engine_program *program, const struct device_ops *ops,
+                    const int64_t counts[COUNT_KINDS]);
 /* The store, filled, and an arena of at least `arena` bytes. */
 bool engine_start(struct engine *engine, uint64_t arena, struct error *err);
 /* A row of state (no mapped one) that the host works on: where it lies, if the device's memory is the host's,

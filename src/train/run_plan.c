@@ -218,7 +218,7 @@ static void set_work(struct run_plan *plan, const struct run_programs *programs,
     plan->evaluations = held->count ? ceil((double)plan->steps / (double)every) : 0;
     const struct examples *sets[] = {train, held};
     const struct engine_program *program_of[] = {&programs->train, &programs->score};
-    double times[] = {plan->passes, plan->evaluations}, moved = 0;
+    double times[] = {plan->passes, plan->evaluations}, work = 0, moved = 0;
     plan->flops = 0;
     for (int s = 0; s < 2; s++) {
         if (!sets[s]->count) continue;
@@ -226,6 +226,7 @@ static void set_work(struct run_plan *plan, const struct run_programs *programs,
                                        (int64_t)sets[s]->counts.supervised, (int64_t)sets[s]->count,
                                        (int64_t)sets[s]->count + 1};
         plan->flops += times[s] * program_flops(program_of[s], counts);
+        work += times[s] * program_work(program_of[s], programs->engine.ops, counts);
         moved += times[s] * program_moved(program_of[s], counts);
     }
     /* Activations mostly come from the caches: three times the memory's rate. The optimizer reads and writes
@@ -234,7 +235,7 @@ static void set_work(struct run_plan *plan, const struct run_programs *programs,
     plan->update_seconds =
         blocks / rates.bytes + (double)plan->steps * program_flops(&programs->update, NULL) / rates.flops;
     plan->start_seconds = start_seconds(&programs->engine);
-    plan->seconds = (plan->flops / rates.flops + moved / (3 * rates.bytes)) / recipe_ranks(recipe) +
+    plan->seconds = (work / rates.flops + moved / (3 * rates.bytes)) / recipe_ranks(recipe) +
                     plan->update_seconds + plan->start_seconds;
 }
 

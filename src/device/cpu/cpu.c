@@ -253,6 +253,7 @@ const struct device_ops device_cpu = {
     .abi = device_abi,
     .name = "cpu",
     .offload = OFFLOAD_TO_FILE,
+    .attention_rate = 0.7, /* 0.65 to 0.75, AVX-512 */
     .open = cpu_open,
     .close = cpu_close,
     .describe = cpu_describe,

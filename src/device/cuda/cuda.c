@@ -125,6 +125,7 @@ const struct device_ops hone_device = {
     .tf32 = true,
     .narrow_gradients = true,
     .offload = OFFLOAD_TO_HOST,
+    .attention_rate = 0.5, /* rows of 160,000 tokens on an H100: 0.59, the gradient 0.50 */
     .open = cuda_open,
     .close = cuda_close,
     .present = cuda_present,
