@@ -22,7 +22,7 @@ enum { optimizer_most_states = op_part_slots };
 struct optimizer_row {
     const char *name;
     enum op_code op;
-    double adapter_rate, full_rate; /* the default learning rate of each kind of method, in AdamW's */
+    double rate; /* the default learning rate, in AdamW's */
     struct {
         const char *name; /* in checkpoints; NULL: no more */
         enum dtype dtype; /* f32 unless said otherwise */

@@ -261,13 +261,12 @@ bool recipe_check_start(const struct method *method, enum dtype base, const stru
 static bool resolve_rate(struct recipe *recipe, const struct model_config *config, struct error *err) {
     const struct optimizer_row *optimizer = &optimizer_rows[recipe->optimizer];
     bool full = recipe->method == TUNING_FULL;
-    double factor = full ? optimizer->full_rate : optimizer->adapter_rate,
-           rate =
-               factor * recipe_default_learning_rate(config->hidden, config->architecture) * (full ? 0.1 : 1);
+    double rate = optimizer->rate * recipe_default_learning_rate(config->hidden, config->architecture) *
+                  (full ? 0.1 : 1);
     char reason[160], beside[48] = "";
     if (recipe->learning_rate > 0) return true;
-    if (factor < 1 || factor > 1)
-        snprintf(beside, sizeof beside, "; %g times AdamW's for %s", factor, optimizer->name);
+    if (optimizer->rate < 1 || optimizer->rate > 1)
+        snprintf(beside, sizeof beside, "; %g times AdamW's for %s", optimizer->rate, optimizer->name);
     snprintf(reason, sizeof reason, "hidden size %lld of %s%s%s", (long long)config->hidden,
              config->architecture, beside, full ? "; a tenth of an adapter's" : "");
     return recipe_resolve_float(recipe, "learning-rate", rate < 1 ? rate : 1, reason, err);

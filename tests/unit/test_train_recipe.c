@@ -273,7 +273,7 @@ static void the_setting_names_every_optimizer_of_the_table(void **state) {
         assert_string_equal(name.data, optimizer_rows[k].name);
         assert_ok(recipe_set(&r, USE_TRAIN, "optimizer", optimizer_rows[k].name, &err), &err);
         assert_int_equal(r.optimizer, k);
-        assert_true(optimizer_rows[k].adapter_rate > 0 && optimizer_rows[k].full_rate > 0);
+        assert_true(optimizer_rows[k].rate > 0);
     }
     buf_release(&name);
     recipe_release(&r);
