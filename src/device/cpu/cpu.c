@@ -22,7 +22,7 @@ struct program {
     const struct cpu_kernel **kernels; /* [nodes] */
     const struct cpu_gemm **gemms;     /* [nodes] by the node's compute type */
     int *together;                     /* [nodes] how many neighbours from here on are one round */
-    int *following; /* [nodes] the first product behind these, of the next run behind the last; -1: none */
+    int *following; /* [nodes] the first product behind this one, of the next run behind the last; -1: none */
 };
 
 const struct cpu_kernel *cpu_kernel_select(enum op_code op, unsigned features) {
@@ -138,8 +138,6 @@ static void find_following(struct program *program, const struct graph *graph) {
         program->following[n] = product;
         if (graph->nodes[n].op == OP_LINEAR) product = n;
     }
-    for (int n = 0; n < graph->node_count; n++)
-        program->following[n] = program->following[n + program->together[n] - 1];
 }
 
 static bool cpu_compile(struct device *device, const struct plan *plan, struct store *store,
@@ -209,12 +207,13 @@ static void make_call(struct program *program, const struct binding *binding, co
  * next product are brought near then. */
 static void read_ahead(struct program *program, const struct binding *binding, const struct walk *walk,
                        int n) {
+    const struct node *nodes = program->memory.plan->graph->nodes;
     int next = program->following[n];
-    if (next < 0 || binding->tokens > most_tokens_ahead) return;
-    const struct operand w =
-        host_operand(&program->memory, binding, walk, program->memory.plan->graph->nodes[next].input[1]);
-    const struct dtype_row *row = dtype_row(w.dtype);
-    pool_ahead(program->device->pool, w.data, (size_t)w.dim[0] * (size_t)w.dim[1] / row->block * row->bytes);
+    uint64_t bytes;
+    if (nodes[n].op != OP_LINEAR || binding->tokens > most_tokens_ahead) return; /* or it stands already */
+    const struct operand w = host_operand(&program->memory, binding, walk, nodes[next].input[1]);
+    if (dtype_bytes(w.dtype, (uint64_t)w.dim[0] * (uint64_t)w.dim[1], &bytes))
+        pool_ahead(program->device->pool, w.data, (size_t)bytes);
 }
 
 static bool cpu_run(struct program *program, const struct binding *binding, struct error *err) {
@@ -227,7 +226,7 @@ static bool cpu_run(struct program *program, const struct binding *binding, stru
     for (int n = 0; n < graph->node_count; n = walk.node) {
         if (!operands_go_on(binding, err)) return false;
         int count = program->together[n];
-        read_ahead(program, binding, &walk, n);
+        read_ahead(program, binding, &walk, n + count - 1);
         double begin = binding->timeline ? clock_seconds() : 0;
         for (int i = 0; i < count; i++) make_call(program, binding, &walk, n + i, &calls[i]);
         if (count == 1)
