@@ -56,9 +56,10 @@ struct dataset_reader {
     bool done;
     struct csv csv;
     struct csv_record header, record;
-    size_t row_line;            /* of the last record */
-    size_t row_number;          /* of JSON, where many may stand in one line: its place, from 1; else 0 */
-    bool rounded;               /* the last record has an integer of more than 64 bits, which became a real */
+    size_t row_line;      /* of the last record */
+    size_t row_number;    /* of JSON, where many may stand in one line: its place, from 1; else 0 */
+    const char *row_text; /* of the last record in JSON */
+    size_t row_size;
     struct dataset_cause cause; /* of the last READER_BAD */
 };
 

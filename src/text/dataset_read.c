@@ -391,7 +391,8 @@ static enum reader_result parse_object(struct dataset_reader *reader, size_t fir
             dataset_cause_set(&reader->cause, "%s", behind[0] == ':' && behind[1] ? behind + 2 : cause.what);
         return READER_BAD;
     }
-    reader->rounded = json_has_wide_integer(reader->text + first, end - first);
+    reader->row_text = reader->text + first;
+    reader->row_size = end - first;
     if (json_is_object(*row)) return READER_ROW;
     dataset_cause_set(&reader->cause, "not an object but %s", json_kind_name(*row));
     json_decref(*row);

@@ -230,7 +230,8 @@ struct maker {
     const json_t *record;
     const struct dataset_columns *columns;
     bool cells_are_text;
-    bool rounded; /* the record has an integer of more than 64 bits */
+    const char *record_text; /* as JSON has it */
+    size_t record_size;
     struct arena *arena;
     struct dataset_cause *cause;
 };
@@ -296,9 +297,9 @@ static enum row_result list_of(const struct maker *maker, enum dataset_column co
         return bad(dataset_cause_set(maker->cause, "`%s` holds broken JSON: %s", name_of(maker, column),
                                      mistake ? mistake : cause.why));
     }
-    bool rounded =
-        as_text ? json_has_wide_integer(json_string_value(value), json_string_length(value)) : maker->rounded;
-    if (rounded && has_big_real(*out)) return refuse_rounded(maker, column, out);
+    const char *text = as_text ? json_string_value(value) : maker->record_text;
+    size_t size = as_text ? json_string_length(value) : maker->record_size;
+    if (has_big_real(*out) && json_has_wide_integer(text, size)) return refuse_rounded(maker, column, out);
     return ROW_GOOD;
 }
 
@@ -482,8 +483,14 @@ enum row_result row_make(struct dataset_row *row, const json_t *record, const st
         [LAYOUT_ALPACA] = take_alpaca,     [LAYOUT_TEXT] = take_text,
     };
     struct dataset_cause *cause = &reader->cause;
-    struct maker maker = {row,   record, columns, reader->container == CONTAINER_CSV, reader->rounded,
-                          arena, cause};
+    struct maker maker = {.row = row,
+                          .record = record,
+                          .columns = columns,
+                          .cells_are_text = reader->container == CONTAINER_CSV,
+                          .record_text = reader->row_text,
+                          .record_size = reader->row_size,
+                          .arena = arena,
+                          .cause = cause};
     memset(row, 0, sizeof *row);
     row->layout = columns->layout;
     enum row_result result = take[columns->layout](&maker);
