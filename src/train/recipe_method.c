@@ -31,7 +31,8 @@ bool recipe_patterns(const struct text_list *list, const char *name, enum patter
                      struct method_pattern **out, size_t *count, struct arena *arena, struct error *err) {
     static const char *const words[] = {[PATTERN_WHOLE] = "whole number from 1 to 1000000",
                                         [PATTERN_POSITIVE] = "number above 0 and at most 1000000",
-                                        [PATTERN_NOT_NEGATIVE] = "number from 0 to 1000000"};
+                                        [PATTERN_NOT_NEGATIVE] =
+                                            "number that is not negative and at most 1000000"};
     *out = arena_array(arena, list->count + 1, sizeof **out);
     if (!*out) return error_no_memory(err, "train", list->count * sizeof **out);
     for (; *count < list->count; ++*count) {
