@@ -145,9 +145,8 @@ static void warning(struct cli *cli, const json_t *event) {
 static void nonfinite(struct cli *cli, const json_t *event) {
     static const struct {
         const char *action, *text;
-    } rows[] = {{"stop", "the run stops"},
-                {"skip", "the step is left out"},
-                {"rollback", "back to the last checkpoint, at half the rate"}};
+    } rows[] = {
+        {"stop", "the run stops"}, {"skip", "the step is left out"}, {"rollback", "the run goes back"}};
     const json_t *layer = json_object_get(event, "layer");
     (void)cli;
     printf("step %.0f  not finite", json_get_number(event, "step"));
@@ -159,6 +158,16 @@ static void nonfinite(struct cli *cli, const json_t *event) {
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         if (!strcmp(json_get_text(event, "action"), rows[i].action)) printf("; %s", rows[i].text);
     putchar('\n');
+}
+
+static void rollback(struct cli *cli, const json_t *event) {
+    double step = json_get_number(event, "step");
+    (void)cli;
+    if (step > 0)
+        printf("back to the checkpoint of step %.0f", step);
+    else
+        printf("back to the start");
+    printf(", from here on at %g of the rate\n", json_get_number(event, "rate_factor"));
 }
 
 static void micro_batch(struct cli *cli, const json_t *event) {
@@ -254,21 +263,14 @@ void progress_event(struct cli *cli, const json_t *event) {
     static const struct {
         const char *event;
         void (*show)(struct cli *cli, const json_t *event);
-    } rows[] = {{"recipe", recipe},
-                {"plan", plan},
-                {"upload", upload},
-                {"step", step},
-                {"eval", eval},
-                {"checkpoint", checkpoint},
-                {"warning", warning},
-                {"nonfinite", nonfinite},
-                {"save_failed", save_failed},
-                {"overflow", overflow},
-                {"micro_batch", micro_batch},
-                {"resume", resume},
-                {"early_stop", early_stop},
-                {"trace", trace},
-                {"done", done},
+    } rows[] = {{"recipe", recipe},     {"plan", plan},
+                {"upload", upload},     {"step", step},
+                {"eval", eval},         {"checkpoint", checkpoint},
+                {"warning", warning},   {"nonfinite", nonfinite},
+                {"rollback", rollback}, {"save_failed", save_failed},
+                {"overflow", overflow}, {"micro_batch", micro_batch},
+                {"resume", resume},     {"early_stop", early_stop},
+                {"trace", trace},       {"done", done},
                 {"convert", convert}};
     const char *name = json_get_text(event, "event");
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {

@@ -49,6 +49,10 @@ static const struct {
                 {"skipped", offsetof(struct progress, skipped), INT32_MAX, true},
                 {"skipped_in_row", offsetof(struct progress, skipped_in_row), INT32_MAX, true},
                 {"rollbacks", offsetof(struct progress, rollbacks), 1000, true},
+                {"failed_step", offsetof(struct progress, failed_step), INT32_MAX, true},
+                {"tries", offsetof(struct progress, tries), 1000, true},
+                {"first_saved", offsetof(struct progress, first_saved), INT32_MAX, true},
+                {"stopped", offsetof(struct progress, stopped), 1, true},
                 {"micro_batch_tokens", offsetof(struct progress, micro_batch_tokens), INT32_MAX, true}};
 enum { counter_count = sizeof counters / sizeof *counters };
 
@@ -226,26 +230,6 @@ bool checkpoint_count(const char *run, uint64_t *out, struct error *err) {
     return ok;
 }
 
-bool checkpoint_prune(const char *run, int64_t keep, const struct progress *now, struct error *err) {
-    struct fs_list list;
-    char *folder;
-    bool ok = list_checkpoints(run, &list, &folder, err);
-    int64_t newer = 0;
-    for (size_t i = ok ? list.count : 0; ok && i-- > 0;) { /* names sort by step: newest first from the end */
-        int64_t step = step_of(list.names[i]);
-        bool broken = strstr(list.names[i], partial_suffix) != NULL;
-        bool surplus = step > now->step || (step >= 0 && newer >= keep && step != now->best_step);
-        if (step >= 0 && step <= now->step) newer++;
-        if (!broken && !surplus) continue;
-        char *path = fs_join(folder, list.names[i]);
-        ok = path ? fs_remove_tree(path, err) : error_no_memory(err, "checkpoint", 0);
-        mem_free(path);
-    }
-    fs_list_close(&list);
-    mem_free(folder);
-    return ok;
-}
-
 static bool check_file(const char *directory, const char *name, const json_t *record, struct error *err) {
     struct digest digest;
     struct fs_info info;
@@ -314,6 +298,38 @@ static bool read_state(const char *directory, struct progress *out, struct error
     out->seconds = json_number_value(json_object_get(state, "seconds"));
     json_decref(state);
     mem_free(path);
+    return ok;
+}
+
+/* Whether a checkpoint is a stop's. What cannot be read is none: a load says what is wrong with it. */
+static bool is_stop(const char *folder, const char *name) {
+    struct progress progress;
+    struct error ignored;
+    char *path = fs_join(folder, name);
+    bool stop = path && read_state(path, &progress, &ignored) && progress.stopped;
+    mem_free(path);
+    return stop;
+}
+
+bool checkpoint_prune(const char *run, int64_t keep, const struct progress *now, struct error *err) {
+    struct fs_list list;
+    char *folder;
+    bool ok = list_checkpoints(run, &list, &folder, err);
+    int64_t newer = 0;
+    for (size_t i = ok ? list.count : 0; ok && i-- > 0;) { /* names sort by step: newest first from the end */
+        int64_t step = step_of(list.names[i]);
+        bool broken = strstr(list.names[i], partial_suffix) != NULL;
+        bool stop = step >= 0 && step <= now->step && is_stop(folder, list.names[i]);
+        bool surplus = step > now->step || (stop && step < now->step) ||
+                       (step >= 0 && !stop && newer >= keep && step != now->best_step);
+        if (step >= 0 && step <= now->step && !stop) newer++;
+        if (!broken && !surplus) continue;
+        char *path = fs_join(folder, list.names[i]);
+        ok = path ? fs_remove_tree(path, err) : error_no_memory(err, "checkpoint", 0);
+        mem_free(path);
+    }
+    fs_list_close(&list);
+    mem_free(folder);
     return ok;
 }
 
@@ -392,41 +408,105 @@ bool checkpoint_check(const struct engine *engine, const char *run, int64_t step
     return ok;
 }
 
+/* The checkpoints that a load may take, newest first. */
+struct candidates {
+    struct fs_list list;
+    char *folder;
+    const char **names; /* of `list` */
+    size_t count;
+    size_t damaged; /* of them, told */
+    struct error newest_damage;
+    void (*skipped)(void *user, const char *message);
+    void *user;
+};
+
+static void candidates_close(struct candidates *c) {
+    mem_free(c->names);
+    mem_free(c->folder);
+    fs_list_close(&c->list);
+}
+
+/* `failed`: those alone that are not later and not a stop's; NULL: all. */
+static bool candidates_open(struct candidates *c, const char *run, const struct progress *failed,
+                            struct error *err) {
+    if (!list_checkpoints(run, &c->list, &c->folder, err)) return false;
+    c->names = mem_array(c->list.count + 1, sizeof *c->names);
+    if (!c->names) return error_no_memory(err, "checkpoint", c->list.count * sizeof *c->names);
+    for (size_t i = c->list.count; i-- > 0;) { /* names sort by step */
+        const char *name = c->list.names[i];
+        int64_t step = step_of(name);
+        if (step >= 0 && (!failed || (step <= failed->step && !is_stop(c->folder, name))))
+            c->names[c->count++] = name;
+    }
+    return true;
+}
+
+static void tell_damage(struct candidates *c, const char *name, const struct error *cause) {
+    char reason[error_text_size], text[error_text_size + 300];
+    if (!c->damaged++) c->newest_damage = *cause;
+    error_format(cause, reason, sizeof reason);
+    snprintf(text, sizeof text, "skipped checkpoint %s: %s", name, reason);
+    c->skipped(c->user, text);
+}
+
+/* *found false: it is damaged, which is told. */
+static bool load_candidate(struct candidates *c, size_t index, struct engine *engine, struct progress *out,
+                           bool *found, struct error *err) {
+    struct error cause;
+    char *path = fs_join(c->folder, c->names[index]);
+    if (!path) return error_no_memory(err, "checkpoint", 0);
+    *found = load_one(engine, path, out, &cause);
+    mem_free(path);
+    if (*found) return true;
+    if (cause.code == ERROR_INPUT)
+        tell_damage(c, c->names[index], &cause);
+    else
+        *err = cause;
+    return cause.code == ERROR_INPUT;
+}
+
+/* The one at `first`, or where it is damaged an older one, then a newer one. */
+static bool load_from(struct candidates *c, size_t first, const char *run, struct engine *engine,
+                      struct progress *out, bool *found, struct error *err) {
+    bool ok = true;
+    for (size_t i = first; ok && !*found && i < c->count; i++)
+        ok = load_candidate(c, i, engine, out, found, err);
+    for (size_t i = first; ok && !*found && i-- > 0;) ok = load_candidate(c, i, engine, out, found, err);
+    if (!ok || *found || !c->damaged) return ok;
+    error_set(err, ERROR_INPUT, "checkpoint", "%s has no checkpoint that is whole, %zu are damaged", run,
+              c->damaged);
+    error_why(err, "the newest: %s", c->newest_damage.what);
+    return error_fix(err, "Start the run anew with another --output.");
+}
+
 bool checkpoint_load(struct engine *engine, const char *run, struct progress *out, bool *found,
                      void (*skipped)(void *user, const char *message), void *user, struct error *err) {
-    struct fs_list list;
-    struct error newest = {0};
-    char *folder;
-    size_t damaged = 0;
+    struct candidates c = {.skipped = skipped, .user = user};
     *found = false;
-    bool ok = list_checkpoints(run, &list, &folder, err);
-    for (size_t i = ok ? list.count : 0; ok && !*found && i-- > 0;) {
-        struct error cause;
-        if (step_of(list.names[i]) < 0) continue;
-        char *path = fs_join(folder, list.names[i]);
-        if (!path)
-            ok = error_no_memory(err, "checkpoint", 0);
-        else if (load_one(engine, path, out, &cause))
-            *found = true;
-        else if (cause.code != ERROR_INPUT) {
-            *err = cause;
-            ok = false;
-        } else {
-            if (!damaged++) newest = cause;
-            char reason[error_text_size], text[error_text_size + 300];
-            error_format(&cause, reason, sizeof reason);
-            snprintf(text, sizeof text, "skipped checkpoint %s: %s", list.names[i], reason);
-            skipped(user, text);
-        }
-        mem_free(path);
-    }
-    fs_list_close(&list);
-    mem_free(folder);
-    if (ok && !*found && damaged) {
-        ok = error_set(err, ERROR_INPUT, "checkpoint", "%s has no checkpoint that is whole, %zu are damaged",
-                       run, damaged);
-        error_why(err, "the newest: %s", newest.what);
-        error_fix(err, "Start the run anew with another --output.");
-    }
+    bool ok = candidates_open(&c, run, NULL, err) && load_from(&c, 0, run, engine, out, found, err);
+    candidates_close(&c);
+    return ok;
+}
+
+/* Whether one is the first that the run has saved. */
+static bool is_first(const struct candidates *c, size_t index) {
+    struct progress progress;
+    struct error ignored;
+    char *path = fs_join(c->folder, c->names[index]);
+    bool first = path && read_state(path, &progress, &ignored) && progress.first_saved == progress.step;
+    mem_free(path);
+    return first;
+}
+
+bool checkpoint_go_back(struct engine *engine, const char *run, const struct progress *failed,
+                        struct progress *out, bool *found, void (*skipped)(void *user, const char *message),
+                        void *user, struct error *err) {
+    struct candidates c = {.skipped = skipped, .user = user};
+    size_t back = (size_t)failed->tries - 1;
+    *found = false;
+    bool ok = candidates_open(&c, run, failed, err);
+    if (ok && c.count && back >= c.count && !is_first(&c, c.count - 1)) back = c.count - 1;
+    if (ok && back < c.count) ok = load_from(&c, back, run, engine, out, found, err);
+    candidates_close(&c);
     return ok;
 }

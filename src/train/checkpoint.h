@@ -19,6 +19,10 @@ struct progress {
     int64_t skipped;        /* of them, for numbers that are not finite; the device does not count these */
     int64_t skipped_in_row; /* the last so many */
     int64_t rollbacks;      /* each halves the learning rate */
+    int64_t failed_step;    /* the last step that a rollback was for and that was not passed since; 0: none */
+    int64_t tries;          /* rollbacks for it */
+    int64_t first_saved;    /* the step of the first checkpoint that was not a stop's; 0: none */
+    int64_t stopped;        /* 1: saved because the run was stopped, at a step at which none is due */
     int64_t epoch, cursor;  /* where the next step begins: examples of the epoch already used */
     int64_t tokens;         /* trained so far */
     double loss;            /* of the last step */
@@ -33,15 +37,21 @@ struct progress {
 /* Writes one; `path` gets its place relative to the run's directory, "checkpoints/step-00000100". */
 bool checkpoint_save(struct engine *engine, const char *run, const struct progress *progress,
                      const char *base_model, char path[64], struct error *err);
-/* After a save of `now`: removes all but the newest `keep` and the best one, what broken saves left, and
- * those of later steps: a resume went back behind them because they are damaged, and they must not pass for
- * the newest. */
+/* After a save of `now`: removes all but the newest `keep` and the best one, what broken saves left, earlier
+ * ones of a stop, which do not count, and those of later steps: a resume or a rollback went back behind them,
+ * and they must not pass for the newest. */
 bool checkpoint_prune(const char *run, int64_t keep, const struct progress *now, struct error *err);
 /* Loads the newest good one into the store. *found false: there is none. `skipped` is told each one that is
  * damaged. A run whose checkpoints are all damaged is an error. */
 bool checkpoint_load(struct engine *engine, const char *run, struct progress *out, bool *found,
                      void (*skipped)(void *user, const char *message), void *user, struct error *err);
-/* The same of one step alone. */
+/* For a rollback from `failed`: of those that are not later and not of a stop, so that a run goes back to the
+ * same place however often it was stopped, the newest at the first try, and one further back at each later
+ * one, as far as they stand. *found false: to the start, which is the last where none was removed yet. */
+bool checkpoint_go_back(struct engine *engine, const char *run, const struct progress *failed,
+                        struct progress *out, bool *found, void (*skipped)(void *user, const char *message),
+                        void *user, struct error *err);
+/* The same as checkpoint_load of one step alone. */
 bool checkpoint_load_step(struct engine *engine, const char *run, int64_t step, struct progress *out,
                           struct error *err);
 /* Whether its digests hold. Errors: ERROR_INPUT. */

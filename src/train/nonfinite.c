@@ -75,6 +75,16 @@ static bool stop(struct run *run, const struct nonfinite *found, bool elsewhere,
         broken ? "rollback" : "skip or rollback");
 }
 
+static bool go_back(struct run *run, struct error *err) {
+    if (!run_all_well(run, run_go_back(run, err), err)) return false;
+    const struct progress *p = &run->progress;
+    run->events.step = p->step;
+    return events_emit(&run->events, "rollback",
+                       json_pack("{s:I, s:I, s:f}", "failed_step", (json_int_t)p->failed_step, "tries",
+                                 (json_int_t)p->tries, "rate_factor", ldexp(1, -(int)p->rollbacks)),
+                       err);
+}
+
 bool run_nonfinite(struct run *run, const struct step *step, struct error *err) {
     struct nonfinite found;
     bool broken = isfinite(step->loss) && isfinite(step->norm); /* then it is the state that is not */
@@ -86,7 +96,7 @@ bool run_nonfinite(struct run *run, const struct step *step, struct error *err) 
     enum nan_policy action = choose(run, &found, broken);
     if (!tell(run, &found, action, err)) return false;
     if (action == NAN_STOP) return stop(run, &found, named, broken, err);
-    if (action == NAN_ROLLBACK) return run_all_well(run, run_go_back(run, err), err);
+    if (action == NAN_ROLLBACK) return go_back(run, err);
     step_count(run, step);
     run->progress.skipped++;
     run->progress.skipped_in_row++;

@@ -307,16 +307,24 @@ static bool forget_lost_best(struct run *run, struct error *err) {
     return true;
 }
 
-/* `there`: there may be checkpoints. */
-static bool load_start(struct run *run, bool there, struct error *err) {
-    bool found = false;
+/* `failed`: what a rollback is from; NULL: the run begins or goes on. */
+static bool load_checkpoint(struct run *run, const struct progress *failed, bool *found, struct error *err) {
+    struct engine *engine = &run->programs.engine;
+    const char *output = run->recipe->output;
+    *found = false;
+    if (failed)
+        return checkpoint_go_back(engine, output, failed, &run->progress, found, remember_warning, run, err);
+    return !run->resumed ||
+           checkpoint_load(engine, output, &run->progress, found, remember_warning, run, err);
+}
+
+static bool load_start(struct run *run, const struct progress *failed, struct error *err) {
+    bool found;
     run->kept = (struct best){NAN, 0};
-    if (!engine_init_scaling(&run->programs.engine, err)) return false;
-    if (there && !checkpoint_load(&run->programs.engine, run->recipe->output, &run->progress, &found,
-                                  remember_warning, run, err))
+    if (!engine_init_scaling(&run->programs.engine, err) || !load_checkpoint(run, failed, &found, err))
         return false;
     if (found) run->plan.start_seconds = 0; /* it lies in the checkpoint */
-    if (found) run->saved_at = run->progress.step;
+    run->saved_at = found ? run->progress.step : -1;
     if (found && !forget_lost_best(run, err)) return false;
     if (found) run->kept = (struct best){run->progress.best_loss, run->progress.best_step};
     if (found) return true;
@@ -336,15 +344,19 @@ static bool tell_from(const struct run *run, size_t first, struct events *events
 }
 
 bool run_go_back(struct run *run, struct error *err) {
-    const struct progress before = run->progress;
+    struct progress failed = run->progress;
     size_t told = json_array_size(run->warnings);
+    bool passed = failed.step >= failed.failed_step; /* so far it was another step that failed */
+    failed.tries = passed ? 1 : failed.tries + 1;
+    if (passed) failed.failed_step = failed.step + 1;
     run->progress = first_progress;
     mem_free(run->order); /* it may have been another epoch's */
     run->order = NULL;
-    if (!engine_reset(&run->programs.engine, err) || !load_start(run, run->resumed || run->saved_at > 0, err))
-        return false;
-    run->progress.rollbacks = before.rollbacks + 1;
-    run->progress.seconds = before.seconds;
+    if (!engine_reset(&run->programs.engine, err) || !load_start(run, &failed, err)) return false;
+    run->progress.rollbacks = failed.rollbacks + 1;
+    run->progress.failed_step = failed.failed_step;
+    run->progress.tries = failed.tries;
+    run->progress.seconds = failed.seconds;
     return tell_from(run, told, &run->events, err);
 }
 
@@ -405,7 +417,7 @@ static bool check_whole(const struct run *run, struct error *err) {
 bool run_begin(struct run *run, struct error *err) {
     bool first = run_first(run);
     bool ok = !first || (check_whole(run, err) && make_output(run, err) && check_disk(run, err));
-    ok = ok && run_start_engine(run, err) && run_join(run, err) && load_start(run, run->resumed, err) &&
+    ok = ok && run_start_engine(run, err) && run_join(run, err) && load_start(run, NULL, err) &&
          note_micro_batch(run, err) && run_rehearse(run, err);
     if (first)
         ok = ok && sweep(run->recipe->output, false, err) && run_write_recipe(run, err) &&

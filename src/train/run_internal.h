@@ -83,7 +83,7 @@ void step_count(struct run *run, const struct step *step);
 bool step_replay(struct run *run, const struct step *step, struct nonfinite *found, struct error *err);
 /* What --nan-policy says of a step whose loss, gradient or result is not finite. False: the run ends. */
 bool run_nonfinite(struct run *run, const struct step *step, struct error *err);
-/* Back to the newest good checkpoint, or to the start. */
+/* Back to a good checkpoint, further each time that the same step is not passed, or to the start. */
 bool run_go_back(struct run *run, struct error *err);
 
 /* Looks at what other programs leave of the memory (watch.c): from here on; before each step. */

@@ -56,12 +56,28 @@ static bool refuse_save(const struct run *run, struct error *err) {
     return error_fix(err, "Free space there, and start again with --resume.");
 }
 
+static bool due(int64_t step, int64_t every) { return every > 0 && step % every == 0; }
+
+static bool out_of_patience(const struct run *run) {
+    return run->recipe->early_stopping && run->progress.stale >= run->recipe->early_stopping;
+}
+
+/* Whether this step is saved when the run is not stopped, too. */
+static bool is_due(const struct run *run) {
+    const struct progress *p = &run->progress;
+    bool best = run->recipe->early_stopping && p->best_step == p->step;
+    return best || p->step == run->plan.steps || out_of_patience(run) ||
+           due(p->step, run->recipe->save_every);
+}
+
 static bool save(struct run *run, struct error *err) {
     char path[64] = "";
     if (run->saved_at == run->progress.step) return true;
     double start = clock_seconds();
     events_sync(&run->events); /* no checkpoint is ahead of its log */
     run->progress.micro_batch_tokens = run->plan.micro_batch_tokens;
+    run->progress.stopped = !is_due(run);
+    if (is_due(run) && !run->progress.first_saved) run->progress.first_saved = run->progress.step;
     bool written = !run_first(run) || checkpoint_save(&run->programs.engine, run->recipe->output,
                                                       &run->progress, run->host->base_model, path, err);
     if (!run_outcome(run, written, err)) return refuse_save(run, err);
@@ -93,8 +109,6 @@ static bool try_save(struct run *run, struct error *err) {
     return events_emit(&run->events, "save_failed", fields, err);
 }
 
-static bool due(int64_t step, int64_t every) { return every > 0 && step % every == 0; }
-
 static bool next_epoch(struct run *run, struct error *err) {
     struct progress *p = &run->progress;
     if (run->order && p->cursor < (int64_t)run->inputs.train.count) return true;
@@ -113,10 +127,6 @@ static bool next_epoch(struct run *run, struct error *err) {
 
 static bool stopped(const struct run *run) { return run->host->stop && atomic_load(run->host->stop); }
 
-static bool out_of_patience(const struct run *run) {
-    return run->recipe->early_stopping && run->progress.stale >= run->recipe->early_stopping;
-}
-
 /* What is due after a step; after a resume, what a stop before it left out. */
 static bool settle(struct run *run, struct error *err) {
     const struct progress *p = &run->progress;
@@ -124,8 +134,7 @@ static bool settle(struct run *run, struct error *err) {
     if (!p->step) return true;
     if ((end || due(p->step, run->recipe->eval_every)) && !evaluate(run, err)) return false;
     if (end || out_of_patience(run)) return save(run, err); /* what a resume ends at once from */
-    bool best = run->recipe->early_stopping && p->best_step == p->step;
-    return !(best || due(p->step, run->recipe->save_every)) || try_save(run, err);
+    return !is_due(run) || try_save(run, err);
 }
 
 static bool train_loop(struct run *run, struct error *err) {

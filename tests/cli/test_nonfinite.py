@@ -193,6 +193,35 @@ def rolling_back_halves_the_rate_until_it_holds():
     assert result("back") == first and events("back", "resume")[-1]["from_step"] == 4
 
 
+def rolling_back_goes_further_each_time_that_a_step_is_not_passed():
+    """Saved at every step, the newest checkpoint holds the weights that overflow: its next step fails at any rate."""
+    path = steep()
+    train(path, "further", *STEEP, "--save-every", "1", "--keep", "9", device="ref")
+    back = [(e["failed_step"], e["tries"], e["step"]) for e in events("further", "rollback")]
+    assert back == [(e["step"], tries, e["step"] - tries) for e, (_, tries, _) in zip(events("further", "nonfinite"), back, strict=True)], back
+    assert any(tries > 1 and to for _, tries, to in back), back
+    assert [e["rate_factor"] for e in events("further", "rollback")] == [0.5**i for i in range(1, len(back) + 1)]
+    all_finite("further")
+    # As far as checkpoints stand: what was removed is not done again from the start.
+    path = bad_token()
+    for keep, far in (("9", 5), ("1", 1)):
+        train(path, f"keep-{keep}", "--nan-policy", "rollback", "--keep", keep, status=1)
+        failed, back = events(f"keep-{keep}", "nonfinite")[0]["step"], [e["step"] for e in events(f"keep-{keep}", "rollback")]
+        assert failed > 2 and back == [max(failed - min(i, far), 0) for i in range(1, 6)], (failed, back)
+
+
+def stopped_on_the_way_it_goes_back_to_the_same_place():
+    """What a stop saves is none of the checkpoints that an undisturbed run has."""
+    path = steep()
+    train(path, "straight", *STEEP, "--save-every", "4", device="ref")
+    train(path, "stopped", *STEEP[:-1], "stop", "--save-every", "4", device="ref", status=1)
+    stop = events("stopped", "nonfinite")[0]["step"] - 1
+    assert 0 < stop < 4 and saved("stopped") == [f"step-{stop:08}"], saved("stopped")
+    train(path, "stopped", *STEEP, "--save-every", "4", "--keep", "1", "--resume", None, device="ref")
+    assert result("stopped") == result("straight")
+    assert saved("straight") == ["step-00000004", "step-00000006"] and saved("stopped") == ["step-00000006"], saved("stopped")
+
+
 def rolling_back_ends_when_it_does_not_help():
     told = train(bad_token(), "always", "--nan-policy", "rollback", status=1)
     assert len(events("always", "nonfinite")) == 6 and "went back 5 times" in told, told
@@ -270,7 +299,8 @@ def an_adapter_that_is_no_number_is_named():
 try:
     for case in (a_weight_that_is_no_number_is_named_whatever_the_policy, a_complete_model_is_not_begun_with_a_weight_that_is_no_number,
                  an_overflow_inside_is_named, processes_that_share_a_run_decide_alike, skipping_leaves_the_step_out_and_nothing_else, skipping_ends_when_nothing_else_happens,
-                 rolling_back_halves_the_rate_until_it_holds, rolling_back_ends_when_it_does_not_help, a_state_that_the_update_broke_is_not_saved,
+                 rolling_back_halves_the_rate_until_it_holds,
+                 rolling_back_goes_further_each_time_that_a_step_is_not_passed, stopped_on_the_way_it_goes_back_to_the_same_place, rolling_back_ends_when_it_does_not_help, a_state_that_the_update_broke_is_not_saved,
                  an_adapter_that_is_no_number_is_named, a_loss_that_is_no_number_is_called_so, an_answer_of_no_numbers_is_refused,
                  an_answer_may_hold_a_nul_character):
         for left in work.glob("*"):
