@@ -21,7 +21,7 @@ enum {
              13 +
          OP_COUNT * 67 + DTYPE_COUNT) *
             11 +
-        11
+        12
 };
 
 struct device;
@@ -43,6 +43,11 @@ struct device_memory {
     uint64_t held;             /* what this process takes of them now, as far as it can be told from others */
     uint64_t context; /* of that, what no plan knows of: the driver's context, and what it and the libraries
                          load, measured when the device was opened */
+};
+
+/* The counts of one run, for what is planned of many. */
+struct counts {
+    int64_t tokens, targets, segments;
 };
 
 /* Counts and inputs of one run. Pointers are read during run only. */
@@ -119,6 +124,12 @@ struct device_ops {
     /* Gives back what the arena has beyond this, between runs; programs that need more must not run again.
      * NULL: it stays. */
     void (*shrink)(struct store *store, uint64_t bytes);
+    /* Bytes of its own memory that the device keeps beside the plan while it runs one program with these
+     * counts, one after another: launches that it records for counts that come again. NULL: none. */
+    uint64_t (*recorded_bytes)(const struct plan *plan, const struct counts *runs, size_t count);
+    /* About what join will take of the device's memory; nothing once it has, since then it is part of the
+     * context. NULL: nothing. */
+    uint64_t (*join_bytes)(const struct device *device);
     /* Lets the devices of the group's processes add up rows of state among themselves; called by all of them.
      * *sums false: they cannot, the host does it. NULL: they never can. */
     bool (*join)(struct device *device, struct group *group, bool *sums, struct error *err);

@@ -417,7 +417,8 @@ static bool check_whole(const struct run *run, struct error *err) {
 bool run_begin(struct run *run, struct error *err) {
     bool first = run_first(run);
     bool ok = !first || (check_whole(run, err) && make_output(run, err) && check_disk(run, err));
-    ok = ok && run_start_engine(run, err) && run_join(run, err) && load_start(run, NULL, err) &&
+    ok = ok && run_start_engine(run, err) && run_join(run, err) &&
+         run_plan_joined(&run->plan, &run->programs, run->recipe, err) && load_start(run, NULL, err) &&
          note_micro_batch(run, err) && run_rehearse(run, err);
     if (first)
         ok = ok && sweep(run->recipe->output, false, err) && run_write_recipe(run, err) &&

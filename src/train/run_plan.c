@@ -14,6 +14,7 @@
 #include "score/batch.h"
 #include "train/recipe_groups.h"
 #include "train/run_choice.h"
+#include "train/run_counts.h"
 #include "train/run_profile.h"
 #include "train/run_refuse.h"
 
@@ -108,10 +109,17 @@ const struct engine_program *run_programs_largest(const struct run_programs *pro
     return largest;
 }
 
+/* The driver's with its libraries, and what the devices of a shared run take to come together. */
+static uint64_t context_of(uint64_t own, const struct run_programs *programs, const struct recipe *recipe) {
+    const struct engine *engine = &programs->engine;
+    bool joins = recipe_ranks(recipe) > 1 && engine->ops->join_bytes;
+    return own + (joins ? engine->ops->join_bytes(engine->device) : 0);
+}
+
 /* What else there is to place: on a device with memory of its own nothing of the process lies there, but the
  * weights do that are otherwise read where their file is mapped. */
-static bool set_bytes(struct run_plan *plan, const struct run_programs *programs, int64_t tokens,
-                      struct error *err) {
+static bool set_bytes(struct run_plan *plan, const struct run_programs *programs, const struct recipe *recipe,
+                      int64_t tokens, struct error *err) {
     const struct state_table *table = &programs->engine.state.table;
     const struct engine_program *largest = run_programs_largest(programs);
     const struct device_ops *ops = programs->engine.ops;
@@ -130,7 +138,7 @@ static bool set_bytes(struct run_plan *plan, const struct run_programs *programs
             state_class_bytes(table, STATE_MAPPED) + (ops->store_extra ? ops->store_extra(table) : 0);
         plan->host = plan->process;
         plan->process = 0;
-        plan->context = own.context;
+        plan->context = context_of(own.context, programs, recipe);
     }
     plan->peak = sum_of(plan);
     plan->mapped = ops->memory ? 0 : programs->engine.model->mapped_bytes;
@@ -317,7 +325,7 @@ static bool weigh(struct scales *scales, struct run_choice *choice, struct error
     if (!plan_programs(&programs, choice, recipe, scales->inputs, scales->compute, scales->ops,
                        scales->device, err))
         return false;
-    bool ok = set_bytes(&plan, &programs, choice->tokens, err) &&
+    bool ok = set_bytes(&plan, &programs, recipe, choice->tokens, err) &&
               run_choice_cost(choice, &programs.engine, &programs.train, scales->compute,
                               &scales->inputs->train, recipe_own_batch(recipe), err);
     run_programs_release(&programs);
@@ -368,9 +376,20 @@ uint64_t run_plan_peak(const struct run_choice *choice, const struct recipe *rec
     struct run_plan plan = {0};
     struct error ignored; /* it is only no way then */
     if (!plan_programs(&programs, choice, recipe, inputs, compute, ops, device, &ignored)) return 0;
-    if (!set_bytes(&plan, &programs, choice->tokens, &ignored)) plan.peak = 0;
+    if (!set_bytes(&plan, &programs, recipe, choice->tokens, &ignored)) plan.peak = 0;
     run_programs_release(&programs);
     return plan.peak;
+}
+
+/* A device records no more than there is room for. */
+static bool add_recorded(struct run_plan *plan, const struct run_programs *programs,
+                         const struct recipe *recipe, const struct inputs *inputs, uint64_t budget,
+                         struct error *err) {
+    if (!run_counts_recorded(&plan->recorded, plan, programs, recipe, inputs, err)) return false;
+    if (plan->recorded > budget - plan->peak) plan->recorded = budget - plan->peak;
+    plan->context += plan->recorded;
+    plan->peak += plan->recorded;
+    return true;
 }
 
 bool run_plan_build(struct run_plan *out, struct run_programs *programs, struct recipe *recipe,
@@ -393,7 +412,7 @@ bool run_plan_build(struct run_plan *out, struct run_programs *programs, struct 
         return run_refuse(&scales.smallest, &choices.items[choices.count - 1], scales.budget, source, recipe,
                           inputs, scales.compute, ops, device, err);
     if (!plan_programs(programs, best, recipe, inputs, scales.compute, ops, device, err)) return false;
-    if (!set_bytes(out, programs, best->tokens, err)) {
+    if (!set_bytes(out, programs, recipe, best->tokens, err)) {
         run_programs_release(programs);
         return false;
     }
@@ -407,9 +426,26 @@ bool run_plan_build(struct run_plan *out, struct run_programs *programs, struct 
     out->segments = sizes_of(best, recipe).segments;
     set_work(out, programs, recipe, inputs, measure(inputs, out, ops, device));
     snprintf(reason, sizeof reason, "fastest plan within %s", text_bytes(scales.budget, amount));
-    if (resolve(recipe, out, reason, err)) return true;
+    if (resolve(recipe, out, reason, err) && add_recorded(out, programs, recipe, inputs, scales.budget, err))
+        return true;
     run_programs_release(programs);
     return false;
+}
+
+bool run_plan_joined(struct run_plan *plan, const struct run_programs *programs, const struct recipe *recipe,
+                     struct error *err) {
+    const struct device_ops *ops = programs->engine.ops;
+    struct device_memory own = {0};
+    char need[32], have[32];
+    if (!ops->memory || recipe_ranks(recipe) == 1) return true;
+    if (!ops->memory(programs->engine.device, &own, err)) return false;
+    plan->context = context_of(own.context, programs, recipe) + plan->recorded;
+    plan->peak = sum_of(plan);
+    if (!recipe->memory || plan->peak <= recipe->memory) return true;
+    error_set(err, ERROR_MEMORY, "train",
+              "the run needs %s since the GPUs have come together, --memory is %s",
+              text_bytes(plan->peak, need), text_bytes(recipe->memory, have));
+    return error_fix(err, "Give at least --memory %lluMiB.", (unsigned long long)((plan->peak >> 20) + 1));
 }
 
 bool run_plan_resize(struct run_plan *plan, struct run_programs *programs, const struct recipe *recipe,

@@ -19,8 +19,9 @@ struct run_plan {
      * process is then 0, and host has it; elsewhere context is. */
     uint64_t weights, adapter, gradient, optimizer, activation, workspace, process, context, peak;
     uint64_t mapped, host, offloaded;
-    uint64_t start; /* what making the adapter's start takes meanwhile; counted in process where it is more
-                       than a copy for saving */
+    uint64_t recorded; /* of context: launches that the device keeps for counts that come again */
+    uint64_t start;    /* what making the adapter's start takes meanwhile; counted in process where it is more
+                          than a copy for saving */
     double flops, seconds;             /* of the whole run */
     double update_seconds;             /* of all updates, in `seconds` */
     double start_seconds;              /* of making the adapter's start, in `seconds` */
@@ -41,6 +42,9 @@ struct run_programs {
 bool run_plan_build(struct run_plan *out, struct run_programs *programs, struct recipe *recipe,
                     const struct inputs *inputs, const struct device_ops *ops, struct device *device,
                     struct error *err);
+/* After the devices of a shared run have come together: the context is what it is found to be. */
+bool run_plan_joined(struct run_plan *plan, const struct run_programs *programs, const struct recipe *recipe,
+                     struct error *err);
 /* The same run with another micro-batch over the same store: plans and compiles train and score anew. Their
  * arena must not grow. After a failure the run cannot go on. */
 bool run_plan_resize(struct run_plan *plan, struct run_programs *programs, const struct recipe *recipe,

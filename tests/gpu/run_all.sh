@@ -7,7 +7,7 @@ folder=$(cd "$1" && pwd)
 mkdir -p "$2"
 out=$(cd "$2" && pwd)
 shift 2
-stages=${*:-machine ops golden tiny losses offload smollm2 speed methods memory errors trace floor decode large two sanitizer races}
+stages=${*:-machine ops golden tiny losses offload smollm2 answers full speed methods memory errors trace floor decode large two sanitizer races unwritten}
 work=${HONE_GPU_WORK:-/tmp/hone-gpu}
 mkdir -p "$work"
 export PATH="$folder/bin:$PATH" LD_LIBRARY_PATH="$folder/lib:${LD_LIBRARY_PATH-}" HONE_TEST_DATA="$folder/tests"
@@ -119,9 +119,26 @@ offload() {
     done
 }
 
-sanitizer() { HONE_TEST_DEVICE=cuda compute-sanitizer --tool memcheck --print-limit 20 test_device_ops 2>&1 | grep -a '=====' | tail -60; }
+# Each test by itself under a tool of compute-sanitizer, eight at a time; what the tool found, by test.
+checked() { # TOOL [options]
+    tool=$1
+    rm -f "$work/$tool"-*
+    [ -s "$work/ops" ] || ops >/dev/null
+    sed -n 's/^\[ RUN *\] //p' "$work/ops" | HONE_TEST_DEVICE=cuda xargs -P 8 -I{} sh -c \
+        'HONE_TEST_FILTER={} timeout 200 compute-sanitizer --tool "$@" --print-limit 5 test_device_ops >"$0-{}" 2>&1' "$work/$tool" "$@"
+    clean=$(grep -lE 'SUMMARY: 0 (errors|hazards)' "$work/$tool"-* | wc -l)
+    for log in "$work/$tool"-*; do
+        grep -qE 'SUMMARY: 0 (errors|hazards)' "$log" || { echo "--- ${log##*/}" && grep -a '=====' "$log" | head -12; }
+    done
+    echo "RESULT $tool: $clean of $(ls "$work/$tool"-* | wc -l) tests clean"
+    [ "$clean" = "$(ls "$work/$tool"-* | wc -l)" ]
+}
 
-races() { HONE_TEST_DEVICE=cuda compute-sanitizer --tool racecheck --print-limit 20 test_device_ops 2>&1 | grep -a '=====' | tail -40; }
+sanitizer() { checked memcheck; }
+
+races() { checked racecheck; }
+
+unwritten() { checked initcheck; }
 
 one_b() { [ -f "$work/1b/rows.jsonl" ] || python3 "$folder/make_model.py" llama3.2-1b "$work/1b" 200; }
 
@@ -175,7 +192,7 @@ END
 
 # What a run takes of the GPU beside its plan; how fast its weights come there, and how soon the first step.
 memory() {
-    set -e
+    failed=0
     one_b
     rate=$(copy_rate)
     echo "RESULT a copy from page-locked memory: $rate bytes a second"
@@ -183,7 +200,7 @@ memory() {
         name=$1 rows=$2 recompute=$3
         shift 3
         train 1b "$rows" "$recompute" 6 --save-every 100 "$@" >/dev/null
-        python3 "$folder/plan_line.py" "$work/run-1b" "1b $name" $fast
+        python3 "$folder/plan_line.py" "$work/run-1b" "1b $name" $fast || failed=1
     }
     fast=$rate
     look "lora none" 8 none
@@ -197,12 +214,20 @@ memory() {
     rm -rf "$work/run-1b"
     hone train --device cuda --memory 4GiB --model "$work/1b" --data "$work/1b/rows.jsonl" --max-length 2048 --batch-size 8 --max-steps 4 --save-every 100 \
         --output "$work/run-1b" >/dev/null
-    python3 "$folder/plan_line.py" "$work/run-1b" "1b --memory 4GiB"
+    python3 "$folder/plan_line.py" "$work/run-1b" "1b --memory 4GiB" || failed=1
     [ -f "$work/135m/rows.jsonl" ] || python3 "$folder/make_model.py" smollm2-135m "$work/135m" 100
     rm -rf "$work/run-135m"
     hone train --device cuda --method full --model "$work/135m" --data "$work/135m/rows.jsonl" --max-length 2048 --batch-size 8 --max-steps 4 --keep 1 \
         --save-every 100 --output "$work/run-135m" >/dev/null
-    python3 "$folder/plan_line.py" "$work/run-135m" "135m full"
+    python3 "$folder/plan_line.py" "$work/run-135m" "135m full" || failed=1
+    [ -f "$work/135m-lengths/rows.jsonl" ] || python3 "$folder/make_model.py" smollm2-135m "$work/135m-lengths" 400 60
+    for bound in "" "--memory 4GiB"; do
+        rm -rf "$work/run-135m"
+        hone train --device cuda --model "$work/135m-lengths" --data "$work/135m-lengths/rows.jsonl" --valid-split 0.1 --max-length 2048 --batch-size 8 \
+            --epochs 2 --save-every 1000 --output "$work/run-135m" $bound >/dev/null
+        python3 "$folder/plan_line.py" "$work/run-135m" "135m, rows of 60 to 1200 tokens $bound" || failed=1
+    done
+    return $failed
 }
 
 # One sentence and the right status where a GPU cannot be opened or is full, and nothing left behind.
@@ -248,6 +273,7 @@ two() {
     for device in cuda:0 cuda:0,1 cuda:0; do
         micro=16384 train 1b 16 none 14 | tail -3
         loss_of "$work/run-1b" "1b $device"
+        python3 "$folder/plan_line.py" "$work/run-1b" "1b $device"
     done
     HONE_TEST_RANKS=cuda:0,cuda:1 python3 "$folder/tests/e2e/ranks.py" "$(command -v hone)"
 }
@@ -287,13 +313,46 @@ smollm2() {
     done
 }
 
+# Greedy answers in f32 of the processor and of the GPU, all at once and one by one. While decoding, the
+# processor rounds activations to 16 bits, so where two tokens are all but as likely answers may part.
+answers() {
+    set -e
+    [ -f "$work/smollm2.gguf" ] || cat "$work"/smollm2.part-* >"$work/smollm2.gguf"
+    head -n 24 "$folder/demo/valid.jsonl" | sed 's/, {"role": "assistant".*/]}/' >"$work/questions.jsonl"
+    ask() { hone generate --compute f32 --model "$work/smollm2.gguf" --max-tokens 48 --temperature 0 "$@"; }
+    for device in cpu cuda; do
+        rm -f "$work/answers-$device"
+        ask --device $device --batch "$work/questions.jsonl" --output "$work/answers-$device"
+    done
+    ask --device cuda --prompt "Define ACADEME." --json
+    python3 - "$work/answers-cpu" "$work/answers-cuda" <<END
+import json, sys
+cpu, cuda = ([json.loads(line)["text"] for line in open(path)] for path in sys.argv[1:])
+alike = sum(a == b for a, b in zip(cpu, cuda, strict=True))
+print(f"RESULT {alike} of {len(cpu)} answers alike")
+sys.exit(alike < 0.8 * len(cpu))
+END
+}
+
+# The first steps of full tuning, on the processor and on the GPU.
+full() {
+    set -e
+    [ -f "$work/135m/rows.jsonl" ] || python3 "$folder/make_model.py" smollm2-135m "$work/135m" 100
+    for device in cpu cuda; do
+        rm -rf "$work/run-full"
+        hone train --device $device --compute f32 --method full --model "$work/135m" --data "$work/135m/rows.jsonl" --max-length 256 \
+            --overlength truncate --batch-size 8 --max-steps 5 --learning-rate 1e-4 --output "$work/run-full" | tail -3
+        loss_of "$work/run-full" "full $device"
+    done
+}
+
 # The functions above are commands of `timeout` through a shell that reads them from this file.
 if [ "${HONE_GPU_STAGE-}" ]; then
     "$HONE_GPU_STAGE"
     exit $?
 fi
-for name in machine ops golden tiny losses offload smollm2 speed methods memory errors trace decode floor large two sanitizer races; do
-    case $name in ops | sanitizer | races | speed | smollm2 | floor) limit=150 ;; two | large) limit=250 ;; *) limit=100 ;; esac
+for name in machine ops golden tiny losses offload smollm2 answers full speed methods memory errors trace decode floor large two sanitizer races unwritten; do
+    case $name in sanitizer | races | unwritten) limit=400 ;; ops | speed | smollm2 | floor) limit=150 ;; two | large) limit=250 ;; *) limit=100 ;; esac
     tail_bytes=2500
     [ $name = trace ] && tail_bytes=7000
     stage $name $limit env HONE_GPU_STAGE=$name sh "$0" "$folder" "$out"

@@ -4,6 +4,7 @@
 #include "base/group.h"
 #include "base/mem.h"
 #include "device/cuda/cuda.h"
+#include "device/cuda/usage.h"
 
 /* What nccl.h (2.x) declares of the functions used here; the toolkit does not bring that header. */
 typedef struct ncclComm *nccl_comm;
@@ -75,11 +76,42 @@ static bool come_together(struct collect *c, struct group *group, struct error *
                  err);
 }
 
+/* NCCL's buffers come with the first sum, which waits for all. */
+static bool first_sum(struct collect *c, struct device *device, struct group *group, struct error *err) {
+    void *number = NULL;
+    struct error cause;
+    bool all = false, here = cuda_allocate(&number, sizeof(double), "the first sum", &cause);
+    bool ok = in_all(group, here, &all, err);
+    if (ok && !here) *err = cause;
+    if (ok && here && !all)
+        error_set(err, ERROR_FAILED, "nccl", "another process of the run has no memory left");
+    ok = ok && all &&
+         cuda_check(cudaMemsetAsync(number, 0, sizeof(double), device->stream), "clear a number", err) &&
+         check(c, c->reduce(number, number, 1, NCCL_FLOAT64, NCCL_SUM, c->comm, device->stream),
+               "add up over the GPUs", err) &&
+         cuda_check(cudaStreamSynchronize(device->stream), "add up over the GPUs", err);
+    cudaFree(number);
+    return ok;
+}
+
+/* Of two H100 of one host, with NVLink; others differ, so a run measures its own. */
+static const uint64_t usual_bytes = (uint64_t)868 << 20;
+
+uint64_t cuda_join_bytes(const struct device *device) {
+    struct collect c;
+    return !device->joined && find(&c) ? usual_bytes : 0;
+}
+
 bool cuda_join(struct device *device, struct group *group, bool *sums, struct error *err) {
     struct collect *c = mem_calloc(1, sizeof *c);
     *sums = false;
     if (!c) return error_no_memory(err, "cuda", sizeof *c);
-    bool ok = in_all(group, find(c), sums, err) && (!*sums || come_together(c, group, err));
+    const uint64_t before = usage_now(device->usage);
+    bool ok = in_all(group, find(c), sums, err) &&
+              (!*sums || (come_together(c, group, err) && first_sum(c, device, group, err)));
+    const uint64_t after = usage_now(device->usage);
+    if (after > before) usage_add(device->usage, after - before);
+    device->joined = true;
     if (!ok || !*sums) collect_close(&c);
     device->collect = c;
     return ok;

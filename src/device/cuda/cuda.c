@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "device/cuda/blas.h"
 #include "device/cuda/fp8.h"
+#include "device/cuda/replay.h"
 #include "device/cuda/upload.h"
 #include "device/cuda/usage.h"
 
@@ -130,6 +131,8 @@ const struct device_ops hone_device = {
     .close = cuda_close,
     .present = cuda_present,
     .memory = cuda_memory,
+    .recorded_bytes = replays_bytes,
+    .join_bytes = cuda_join_bytes,
     .join = cuda_join,
     .sum = cuda_sum,
     .describe = cuda_describe,

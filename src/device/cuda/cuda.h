@@ -20,6 +20,7 @@ struct device {
     struct upload *upload;   /* until the first store is filled; NULL afterwards */
     struct usage *usage;     /* what this process takes of the GPU's memory */
     struct collect *collect; /* of the GPUs of a shared run; NULL: there are none, or no NCCL */
+    bool joined;             /* the run's GPUs have come together, or cannot */
     char name[128];
     int major, minor, processors;
     size_t shared_most; /* bytes of shared memory that a block may have */
@@ -59,6 +60,7 @@ struct cuda_function {
 const char *cuda_functions(void *library, const struct cuda_function *rows, size_t count);
 
 /* collect.c */
+uint64_t cuda_join_bytes(const struct device *device);
 bool cuda_join(struct device *device, struct group *group, bool *sums, struct error *err);
 bool cuda_sum(struct store *store, int row, struct error *err);
 void collect_close(struct collect **collect);

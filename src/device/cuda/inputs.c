@@ -19,12 +19,24 @@ static bool can_round(const struct graph *graph) {
     return true;
 }
 
+/* Values of a graph may be state in all but their count (tests): the most tokens of any. */
+static int64_t planned_tokens(const struct graph *graph) {
+    int64_t tokens = 0;
+    for (int v = 0; v < graph->value_count; v++) {
+        const struct value *value = &graph->values[v];
+        if (value->count == COUNT_TOKENS && value->dim[0] > tokens) tokens = value->dim[0];
+    }
+    return tokens;
+}
+
+int64_t cuda_rounded_tokens(const struct graph *graph) {
+    return can_round(graph) ? planned_tokens(graph) : 0;
+}
+
 /* A place for each input that the graph reads. */
 static void place(struct inputs *inputs, const struct graph *graph) {
     for (int v = 0; v < graph->value_count; v++) {
         const struct value *value = &graph->values[v];
-        /* Values of a graph may be state in all but their count (tests): the most tokens of any. */
-        if (value->count == COUNT_TOKENS && value->dim[0] > inputs->tokens) inputs->tokens = value->dim[0];
         if (value->kind != VALUE_INPUT) continue;
         inputs->bytes[value->which] = (size_t)value->dim[0] * 4;
         inputs->values[value->which] = value;
@@ -47,9 +59,9 @@ static bool open_slot(struct input_slot *slot, const struct inputs *inputs, stru
 }
 
 bool inputs_open(struct inputs *inputs, struct device *device, const struct graph *graph, struct error *err) {
-    *inputs = (struct inputs){.device = device};
+    *inputs = (struct inputs){.device = device, .tokens = planned_tokens(graph)};
     place(inputs, graph);
-    inputs->rounds = inputs->tokens && can_round(graph);
+    inputs->rounds = cuda_rounded_tokens(graph) > 0;
     bool ok =
         cuda_allocate((void **)&inputs->data, inputs->total, "a step's inputs", err) &&
         (!inputs->rounds ||

@@ -36,6 +36,8 @@ struct inputs {
 bool inputs_open(struct inputs *out, struct device *device, const struct graph *graph, struct error *err);
 void inputs_close(struct inputs *inputs);
 
+/* The most tokens that the graph is planned for; 0 where its runs' tokens are not rounded. */
+int64_t cuda_rounded_tokens(const struct graph *graph);
 /* Tokens rounded up the ladder: a function of their number alone, but never above `most`. */
 int64_t cuda_rung(int64_t tokens, int64_t most);
 /* The binding with the counts that its run has here. */

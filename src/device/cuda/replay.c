@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "device/cuda/inputs.h"
 #include "device/cuda/passes.h"
 #include "device/cuda/usage.h"
 
@@ -49,6 +50,44 @@ bool replays_open(struct replays *replays, const struct store *store, const stru
     replays->stretches[0] = (struct stretch){.end = graph->node_count, .recorded = true};
     replays->stretch_count = 1;
     return true;
+}
+
+/* The first run has loaded the kernels, which must not happen while others are recorded. */
+enum { worth = 2 };
+
+/* How many stretches a run's graph has that are recorded, and their nodes. */
+static int count_recorded(const struct graph *graph, int *nodes) {
+    int stretches = 0;
+    bool before = false;
+    *nodes = 0;
+    for (int n = 0; n < graph->node_count; n++) {
+        bool now = is_recorded(graph, n);
+        stretches += now && !before;
+        *nodes += now;
+        before = now;
+    }
+    return stretches;
+}
+
+uint64_t replays_bytes(const struct plan *plan, const struct counts *runs, size_t count) {
+    struct {
+        struct counts counts;
+        int times;
+    } seen[replays_most];
+    const int64_t most = cuda_rounded_tokens(plan->graph);
+    const bool by_tokens = most && !plan->offloaded_bytes;
+    int nodes = plan->graph->node_count, stretches = by_tokens ? count_recorded(plan->graph, &nodes) : 1;
+    int kinds = 0, again = 0, kinds_most = stretches ? replays_most / stretches : 0;
+    for (size_t r = 0; r < count; r++) {
+        struct counts c = {most ? cuda_rung(runs[r].tokens, most) : runs[r].tokens,
+                           by_tokens ? 0 : runs[r].targets, by_tokens ? 0 : runs[r].segments};
+        int i = 0;
+        while (i < kinds && memcmp(&seen[i].counts, &c, sizeof c) != 0) i++;
+        if (i == kinds_most) continue;
+        if (i == kinds) seen[kinds++].counts = c, seen[i].times = 0;
+        again += ++seen[i].times == worth;
+    }
+    return (uint64_t)again * (uint64_t)nodes * replay_node_bytes;
 }
 
 /* ---- graphs ---- */
@@ -103,9 +142,10 @@ static bool launch(const struct launches *l, struct error *err) {
     return l->run(l->user, l->stretch->first, l->stretch->end, err);
 }
 
-static bool has_room(const struct store *store) {
-    uint64_t bound = store->table->bound;
-    return !bound || usage_now(store->device->usage) + replay_bytes <= bound;
+static bool has_room(const struct store *store, const struct stretch *stretch) {
+    uint64_t bound = store->table->bound,
+             takes = (uint64_t)(stretch->end - stretch->first) * replay_node_bytes + replay_piece;
+    return !bound || usage_now(store->device->usage) + takes <= bound;
 }
 
 /* Records what a run launches; false only when it was left. Afterwards entry->graph or entry->refused is set:
@@ -131,13 +171,12 @@ static bool record(struct replay *entry, const struct launches *l, struct error 
 bool replay_run(struct replays *replays, int stretch, const struct binding *binding, cudaStream_t stream,
                 bool (*run)(void *user, int first, int end, struct error *err), void *user,
                 struct error *err) {
-    enum { worth = 2 }; /* the first run has loaded the kernels, which must not happen meanwhile */
     const struct launches l = {&replays->stretches[stretch], stream, run, user};
     if (!l.stretch->recorded) return launch(&l, err);
     struct replay *entry = find(replays, stretch, binding);
     entry->used = ++replays->calls;
     if (!entry->graph && !entry->refused && ++entry->seen == worth) {
-        if (!has_room(replays->store))
+        if (!has_room(replays->store, l.stretch))
             entry->refused = true;
         else if (!record(entry, &l, err))
             return false;

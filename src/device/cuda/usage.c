@@ -25,9 +25,8 @@ struct processes {
 
 /* Bytes of a context where nobody can tell: an H100's with driver 580. */
 static const uint64_t usual_context = (uint64_t)520 << 20;
-/* Bytes that come later: kernels and the library's, whose code is loaded when they first run, graphs of
- * launches, inputs. */
-static const uint64_t loaded_later = (uint64_t)24 << 20;
+/* Bytes that come later: kernels and the library's, whose code is loaded when they first run, and inputs. */
+static const uint64_t loaded_later = (uint64_t)16 << 20;
 
 struct usage {
     void *library; /* NULL: there is no NVML */
@@ -129,6 +128,8 @@ void usage_begin(struct usage *usage) {
     }
     usage->context = usage_now(usage) + loaded_later;
 }
+
+void usage_add(struct usage *usage, uint64_t bytes) { usage->context += bytes; }
 
 void usage_close(struct usage **handle) {
     struct usage *usage = *handle;

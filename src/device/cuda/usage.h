@@ -16,6 +16,8 @@ struct usage;
 struct usage *usage_open(int index, uint64_t total);
 /* After the context stands and the libraries have been started. */
 void usage_begin(struct usage *usage);
+/* `bytes` more have come to the context. */
+void usage_add(struct usage *usage, uint64_t bytes);
 void usage_close(struct usage **usage);
 
 /* Bytes that this process takes now; what it took when usage_begin was called, and what is loaded later. */
