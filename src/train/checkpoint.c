@@ -250,10 +250,26 @@ static bool check_file(const char *directory, const char *name, const json_t *re
     return ok;
 }
 
+/* What has been checked is struck off the list. */
 static bool check_listed(const char *directory, const char *name, json_t *records, struct error *err) {
     const json_t *record = json_object_get(records, name);
-    if (record) return check_file(directory, name, record, err);
-    return error_set(err, ERROR_INPUT, "checkpoint", "%s/MANIFEST does not list %s", directory, name);
+    if (!record)
+        return error_set(err, ERROR_INPUT, "checkpoint", "%s/MANIFEST does not list %s", directory, name);
+    bool ok = check_file(directory, name, record, err);
+    json_object_del(records, name);
+    return ok;
+}
+
+/* Of a later version it is not damaged: to go on from an older one would remove it. */
+static bool check_version(const json_t *manifest, const char *path, struct error *err) {
+    json_int_t version = json_integer_value(json_object_get(manifest, "version"));
+    if (version == 1) return true;
+    if (version < 1) return error_set(err, ERROR_INPUT, "checkpoint", "%s has no version", path);
+    error_set(err, ERROR_USAGE, "checkpoint", "%s is of version %lld, and 1 is the last that is known here",
+              path, (long long)version);
+    return error_fix(err,
+                     "Go on with the version of hone that wrote it; without this checkpoint --resume goes "
+                     "on from the one before.");
 }
 
 static bool check_manifest(const char *directory, bool full, struct error *err) {
@@ -263,9 +279,11 @@ static bool check_manifest(const char *directory, bool full, struct error *err) 
     if (ok && fs_kind_of(path) != FS_FILE) /* a pipe would be waited for */
         ok = error_set(err, ERROR_INPUT, "checkpoint", "%s is missing or no file", path);
     ok = ok && json_read_file(&manifest, path, manifest_limit, err);
-    if (ok && json_integer_value(json_object_get(manifest, "version")) != 1)
-        ok = error_set(err, ERROR_INPUT, "checkpoint", "%s: version is not 1", path);
-    ok = ok && each_file(directory, full, check_listed, json_object_get(manifest, "files"), err);
+    json_t *records = json_object_get(manifest, "files");
+    ok = ok && check_version(manifest, path, err) && each_file(directory, full, check_listed, records, err);
+    if (ok && json_object_size(records))
+        ok = error_set(err, ERROR_INPUT, "checkpoint", "%s lists %s, which is missing", path,
+                       json_object_iter_key(json_object_iter(records)));
     json_decref(manifest);
     mem_free(path);
     return ok;

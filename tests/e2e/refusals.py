@@ -11,6 +11,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import resource
 import shutil
 import signal
@@ -556,6 +557,28 @@ def a_damaged_checkpoint_is_skipped_and_none_left_is_refused():
     for directory in (here / "run/checkpoints").iterdir():
         (directory / "MANIFEST").unlink()
     refused(["train", "--output", "run", "--resume"], 3, "MANIFEST")
+
+
+@case
+def a_checkpoint_of_a_later_version_is_not_passed_over():
+    """To go on from the one before would remove it."""
+    tiny_run("later")
+    path = here / "later/checkpoints/step-00000006/MANIFEST"
+    path.write_text(re.sub('"version": *1', '"version": 2', path.read_text()))
+    refused(["train", "--output", "later", "--resume"], 2, "MANIFEST", "version 2")
+
+
+@case
+def a_file_that_is_missing_in_a_checkpoint_is_named():
+    """Also one that nothing is read from."""
+    for name in ("tokenizer_config.json", "model.safetensors"):
+        done(*BARE, "--method", "full", "--output", "gap", "--batch-size", "2", "--max-steps", "4", "--save-every", "2")
+        (here / "gap/checkpoints/step-00000004/model" / name).unlink()
+        shutil.rmtree(here / "gap/model")
+        done("train", "--output", "gap", "--resume")
+        told, = [e["message"] for e in events("gap") if e["event"] == "warning" and "step-00000004" in e["message"]]
+        assert name in told and "missing" in told, told
+        shutil.rmtree(here / "gap")
 
 
 def flip(path):
