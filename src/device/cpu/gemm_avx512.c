@@ -1,6 +1,6 @@
 #if defined(__x86_64__)
-/* Tiles of 14 × 32 f32: 28 sums and 2 parts of w in the 32 registers; x comes as a broadcast operand of the
- * multiply-add. */
+/* Tiles of 14 × 32 f32: 28 sums, 2 parts of w and a number of x in the 32 registers. A number of x is loaded
+ * once for both of its products: as an operand of each the loads would take longer than the products. */
 #include <immintrin.h>
 #include <string.h>
 
@@ -8,6 +8,19 @@
 #include "device/cpu/gemm_transpose_avx512.h"
 
 enum { rows_512 = 14, columns_512 = 32 };
+
+/* Panels and rows come from the second cache, and are asked for: w these steps ahead, x a line of each row.
+ */
+enum { ahead = 16, line_steps = 64 / sizeof(float) };
+
+/* In a register of its own, not an operand of what reads it. */
+static inline __attribute__((always_inline)) __m512 broadcast(const char *from) {
+    float number;
+    memcpy(&number, from, sizeof number);
+    __m512 x = _mm512_set1_ps(number);
+    __asm__("" : "+v"(x));
+    return x;
+}
 
 /* Rows are addressed from every third one, which leaves few address registers. */
 static inline __attribute__((always_inline)) void tile_rows(const int rows, const int vectors, const char *a,
@@ -18,14 +31,20 @@ static inline __attribute__((always_inline)) void tile_rows(const int rows, cons
     for (int i = 0; i < 5; i++) at[i] = a + 3 * i * stride;
     for (int i = 0; i < rows; i++)
         for (int v = 0; v < vectors; v++) sums[i][v] = _mm512_setzero_ps();
-    for (int64_t k = 0; k < steps; k++) {
-        __m512 w[2];
-        for (int v = 0; v < vectors; v++) w[v] = _mm512_load_ps(b + k * columns_512 + 16 * v);
-        for (int i = 0; i < rows; i++) {
-            float x;
-            memcpy(&x, at[i / 3] + i % 3 * stride + 4 * k, sizeof x);
-            for (int v = 0; v < vectors; v++)
-                sums[i][v] = _mm512_fmadd_ps(_mm512_set1_ps(x), w[v], sums[i][v]);
+    for (int64_t k = 0; k < steps;) {
+        const int64_t end = k + line_steps < steps ? k + line_steps : steps;
+        uintptr_t next = (uintptr_t)a + 4 * (uintptr_t)(k + line_steps);
+        for (; k < end; k++, next += (uintptr_t)stride) {
+            __m512 w[2];
+            for (int v = 0; v < vectors; v++) {
+                w[v] = _mm512_load_ps(b + k * columns_512 + 16 * v);
+                _mm_prefetch((const char *)(b + (k + ahead) * columns_512 + 16 * v), _MM_HINT_T0);
+            }
+            _mm_prefetch((const char *)next, _MM_HINT_T0); /* two more rows than a tile has: the next one's */
+            for (int i = 0; i < rows; i++) {
+                __m512 x = broadcast(at[i / 3] + i % 3 * stride + 4 * k);
+                for (int v = 0; v < vectors; v++) sums[i][v] = _mm512_fmadd_ps(x, w[v], sums[i][v]);
+            }
         }
     }
     for (int i = 0; i < rows; i++)
