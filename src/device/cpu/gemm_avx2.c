@@ -8,6 +8,7 @@
 #include "device/cpu/sum_avx2.h"
 
 enum { rows_256 = 6, columns_256 = 16 };
+enum { ahead = 32 }; /* steps that w is asked for ahead: it comes from the second cache */
 
 static inline __attribute__((always_inline)) void tile_rows(const int rows, const char *a, int64_t stride,
                                                             const float *b, int64_t steps, float *out) {
@@ -18,6 +19,7 @@ static inline __attribute__((always_inline)) void tile_rows(const int rows, cons
 #pragma GCC unroll 4
     for (int64_t k = 0; k < steps; k++) {
         __m256 low = _mm256_load_ps(b + k * columns_256), high = _mm256_load_ps(b + k * columns_256 + 8);
+        _mm_prefetch((const char *)(b + (k + ahead) * columns_256), _MM_HINT_T0);
 #pragma GCC unroll 16
         for (int i = 0; i < rows; i++) {
             __m256 x = _mm256_broadcast_ss(
