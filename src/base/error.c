@@ -94,7 +94,9 @@ bool error_system(struct error *err, enum error_code otherwise, const char *wher
     if (number == ENOMEM) code = ERROR_MEMORY;
     error_set(err, code, where, "cannot %s %s", doing, path);
     error_why(err, "%s", strerror(number));
-    if (code == ERROR_DISK) error_fix(err, "Free space there, or choose another place.");
+    if (number == ENOSPC || number == EDQUOT) error_fix(err, "Free space there, or choose another place.");
+    if (code == ERROR_DISK && (number == EROFS || number == EACCES || number == EPERM))
+        error_fix(err, "Choose a place that may be written.");
     return false;
 }
 

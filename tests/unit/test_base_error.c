@@ -1,6 +1,7 @@
 /* Messages quote files of strangers: they stay valid UTF-8, whole, and harmless to a terminal. */
 #include "support/test.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "base/text.h"
@@ -50,10 +51,31 @@ static void long_messages_are_cut_between_characters(void **state) {
     }
 }
 
+/* Space helps a full disk alone. */
+static void a_failed_write_says_what_helps(void **state) {
+    (void)state;
+    static const struct {
+        int number;
+        const char *fix;
+    } rows[] = {{ENOSPC, "Free space there, or choose another place."},
+                {EDQUOT, "Free space there, or choose another place."},
+                {EROFS, "Choose a place that may be written."},
+                {EACCES, "Choose a place that may be written."},
+                {EIO, ""}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct error err;
+        errno = rows[i].number;
+        assert_false(error_system(&err, ERROR_DISK, "test", "write", "file"));
+        assert_int_equal(err.code, ERROR_DISK);
+        assert_string_equal(err.fix, rows[i].fix);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(messages_are_cleaned),
         cmocka_unit_test(long_messages_are_cut_between_characters),
+        cmocka_unit_test(a_failed_write_says_what_helps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
