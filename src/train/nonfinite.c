@@ -64,6 +64,10 @@ static bool stop(struct run *run, const struct nonfinite *found, bool elsewhere,
     if (found->frozen)
         return error_fix(err,
                          "The model's file is damaged, or its weights overflow in this type: take another.");
+    if (run->recipe->compute == COMPUTE_F16 && !broken)
+        return error_fix(err,
+                         "f16 holds no number above 65,504: go on with --resume --compute bf16, or lower "
+                         "--learning-rate.");
     if (p->skipped_in_row >= most_skipped)
         return error_fix(err, "%d steps in a row were skipped: lower --learning-rate.", most_skipped);
     if (p->rollbacks >= most_rollbacks)

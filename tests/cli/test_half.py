@@ -99,6 +99,12 @@ def the_least_scale_is_an_error_that_names_the_operation():
     event, = events("least", "nonfinite")
     assert event["pass"] == "backward" and event["layer"] == 1 and event["step"] == 17, event
     assert event["operation"] in told and "layer 1" in told, told
+    # Another type has the range, and the run goes on in it.
+    assert "--resume --compute bf16" in told, told
+    for compute in ("bf16", "f32"):
+        shutil.copytree(work / "least", work / f"least-{compute}")
+        train(f"least-{compute}", adapter=None, max_steps=40, compute=compute, resume=True)
+        assert [e["step"] for e in events(f"least-{compute}", "step")] == list(range(17, 41))
 
 
 try:
