@@ -51,9 +51,13 @@ bool talk_prompt(struct talk *out, const char *prompt, struct error *err) {
 
 bool talk_value(struct talk *out, const json_t *value, const char *name, struct error *err) {
     const json_t *messages = json_is_array(value) ? value : json_object_get(value, "messages");
-    const char *prompt = json_string_value(json_object_get(value, "prompt"));
+    const json_t *prompt = messages ? NULL : json_object_get(value, "prompt");
     memset(out, 0, sizeof *out);
-    if (prompt && !messages) return talk_prompt(out, prompt, err);
+    if (json_is_string(prompt)) return talk_prompt(out, json_string_value(prompt), err);
+    if (prompt) {
+        error_set(err, ERROR_INPUT, "generate", "%.200s: \"prompt\" is no text", name);
+        return error_fix(err, "Write it in quotation marks.");
+    }
     if (!json_is_array(messages) || !json_array_size(messages)) {
         error_set(err, ERROR_INPUT, "generate", "%.200s: there are no messages", name);
         return error_fix(
