@@ -171,9 +171,7 @@ static json_t *load(const char *text, size_t size, json_error_t *cause) {
     return value;
 }
 
-static bool refuse_bytes(const char *text, size_t size, const char *name, size_t line, struct error *err) {
-    size_t bad = size;
-    utf8_valid(text, size, &bad);
+static bool refuse_bytes(const char *text, size_t bad, const char *name, size_t line, struct error *err) {
     for (size_t i = 0; i < bad; i++) line += text[i] == '\n';
     return error_set(err, ERROR_INPUT, "json", "%s:%zu: not valid UTF-8", name, line);
 }
@@ -196,8 +194,8 @@ bool json_read(json_t **out, const char *text, size_t size, const char *name, si
     reserve_close();
     if (failed) return error_no_memory(err, "json", size);
     if (*out) return true;
-    size_t line = first_line + (cause.line > 0 ? (size_t)cause.line - 1 : 0);
-    if (!utf8_valid(text, size, NULL)) return refuse_bytes(text, size, name, first_line, err);
+    size_t line = first_line + (cause.line > 0 ? (size_t)cause.line - 1 : 0), bad;
+    if (!utf8_valid(text, size, &bad)) return refuse_bytes(text, bad, name, first_line, err);
     error_set(err, ERROR_INPUT, "json", "%s:%zu: broken JSON", name, line);
     return error_why(err, "%s (column %d)", cause.text, cause.column);
 }

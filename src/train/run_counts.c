@@ -74,14 +74,14 @@ bool run_counts_score(struct run_counts *out, const struct recipe *recipe, const
     return true;
 }
 
-static bool recorded(uint64_t *out, const struct engine_program *program, struct run_counts *counts,
-                     double times, const struct engine *engine) {
+static uint64_t recorded(const struct engine_program *program, struct run_counts *counts, double times,
+                         const struct engine *engine) {
     /* An evaluation's counts are those of the one before it. */
     size_t again = times > 1 && 2 * counts->count <= run_counts_most ? counts->count : 0;
     for (size_t i = 0; i < again; i++) counts->items[counts->count + i] = counts->items[i];
-    *out += engine->ops->recorded_bytes(&program->plan, counts->items, counts->count + again);
+    uint64_t bytes = engine->ops->recorded_bytes(&program->plan, counts->items, counts->count + again);
     run_counts_release(counts);
-    return true;
+    return bytes;
 }
 
 bool run_counts_recorded(uint64_t *out, const struct run_plan *plan, const struct run_programs *programs,
@@ -90,9 +90,11 @@ bool run_counts_recorded(uint64_t *out, const struct run_plan *plan, const struc
     const struct engine *engine = &programs->engine;
     *out = 0;
     if (!engine->ops->recorded_bytes) return true;
-    return run_counts_train(&counts, recipe, &inputs->train, plan->micro_batch_tokens, plan->steps, err) &&
-           recorded(out, &programs->train, &counts, 1, engine) &&
-           run_counts_score(&counts, recipe, &inputs->held_out, plan->micro_batch_tokens, plan->segments,
-                            err) &&
-           recorded(out, &programs->score, &counts, plan->evaluations, engine);
+    if (!run_counts_train(&counts, recipe, &inputs->train, plan->micro_batch_tokens, plan->steps, err))
+        return false;
+    *out = recorded(&programs->train, &counts, 1, engine);
+    if (!run_counts_score(&counts, recipe, &inputs->held_out, plan->micro_batch_tokens, plan->segments, err))
+        return false;
+    *out += recorded(&programs->score, &counts, plan->evaluations, engine);
+    return true;
 }
