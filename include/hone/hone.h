@@ -142,6 +142,10 @@ HONE_API bool hone_session_open(struct hone_session **out, const char *model, co
                                 const char *options, struct hone_error *err);
 HONE_API void hone_session_close(struct hone_session **session);
 
+/* What is doubtful about what the session was opened with, as one sentence for its user, such as a context
+ * that is larger than the model's; NULL: nothing. Belongs to the session. */
+HONE_API const char *hone_session_warning(const struct hone_session *session);
+
 /* Generates one answer. `request`: a text, which becomes one user turn, or a JSON array of messages
  * ([{"role":"user","content":"…"}, …]). `options`: NULL, or a JSON object with max-tokens, temperature,
  * top-p, top-k, min-p, repetition-penalty, seed. `on_text` (may be NULL) gets the text piece by piece, each

@@ -9,7 +9,10 @@ struct chat {
     struct hone_session *session;
     json_t *options;  /* name → value, as given */
     json_t *messages; /* the conversation so far */
+    bool begun;       /* a part of an answer stands on the last line */
 };
+
+static const char words[] = "Type a message; /new starts over, /exit or Ctrl-D leaves.\n";
 
 static bool take(void *user, const char *name, const char *value, struct hone_error *err) {
     struct chat *chat = user;
@@ -31,9 +34,11 @@ static bool on_text(void *user, const char *text, size_t size) {
         fwrite(text, 1, size, stdout);
     hone_free(escaped);
     fflush(stdout);
+    chat->begun = true;
     return true;
 }
 
+/* Answers the last message; it is taken back where that fails. */
 static bool answer(struct chat *chat, struct hone_error *err) {
     char *request = json_dumps(chat->messages, JSON_COMPACT), *result = NULL;
     if (!request) return cli_refuse(err, "chat", "out of memory", "");
@@ -48,40 +53,53 @@ static bool answer(struct chat *chat, struct hone_error *err) {
                                                         json_get_text(object, "text")));
         puts(chat->cli->json ? result : "");
         fflush(stdout);
+    } else {
+        json_array_remove(chat->messages, json_array_size(chat->messages) - 1);
     }
     json_decref(object);
     hone_free(result);
     return ok;
 }
 
+/* After a turn that failed and was left out, whether the conversation goes on: at a terminal, where a person
+ * can say something else. Whoever writes into a pipe would take the next answer for this one. */
+static bool goes_on(struct chat *chat, struct hone_error *err) {
+    bool at_terminal = chat->cli->terminal && !chat->cli->json;
+    if (chat->begun) putchar('\n');
+    if (!at_terminal || err->code != HONE_INTERRUPTED) cli_fail(chat->cli, err);
+    if (!at_terminal || (err->code != HONE_INTERRUPTED && err->code != HONE_INPUT)) return false;
+    fputs(err->code == HONE_INTERRUPTED ? "Stopped; that turn is left out.\n"
+                                        : "That turn is left out; /new starts over.\n",
+          stderr);
+    err->code = HONE_OK;
+    return true;
+}
+
 /* One line of the user: a turn, or a word that begins with a slash. False ends the conversation. */
 static bool turn(struct chat *chat, char *line, struct hone_error *err) {
     line[strcspn(line, "\r\n")] = '\0';
     if (strcmp(line, "/exit") == 0 || strcmp(line, "/quit") == 0) return false;
-    if (strcmp(line, "/new") == 0) {
-        json_array_clear(chat->messages);
-        return true;
-    }
-    if (!*line) return true;
-    if (json_array_append_new(chat->messages, json_pack("{s:s, s:s}", "role", "user", "content", line)) !=
-        0) {
-        fputs("that line is not valid UTF-8\n", stderr);
-        return true;
-    }
-    if (answer(chat, err)) return true;
-    /* The turn is taken back: the conversation goes on from where it was. */
-    json_array_remove(chat->messages, json_array_size(chat->messages) - 1);
-    int status = cli_fail(chat->cli, err);
-    if (err->code == HONE_INTERRUPTED) err->code = HONE_OK;
-    return status == 130 && chat->cli->terminal;
+    if (strcmp(line, "/new") == 0) json_array_clear(chat->messages);
+    if (strcmp(line, "/help") == 0) fputs(words, stderr);
+    if (!line[strspn(line, " \t")] || strcmp(line, "/new") == 0 || strcmp(line, "/help") == 0) return true;
+    json_t *message = json_pack("{s:s, s:s}", "role", "user", "content", line);
+    chat->begun = false;
+    if (json_array_append_new(chat->messages, message) == 0) return answer(chat, err) || goes_on(chat, err);
+    cli_refuse(err, "chat", "that line is not valid UTF-8", "");
+    err->code = HONE_INPUT;
+    return goes_on(chat, err);
+}
+
+static void warn(const struct hone_session *session) {
+    const char *warning = hone_session_warning(session);
+    if (warning) cli_warn(warning);
 }
 
 static int converse(struct chat *chat) {
     struct hone_error err = {.code = HONE_OK};
     char *line = NULL;
     size_t capacity = 0;
-    if (chat->cli->terminal && !chat->cli->json)
-        fputs("Type a message; /new starts over, /exit or Ctrl-D leaves.\n", stderr);
+    if (chat->cli->terminal && !chat->cli->json) fputs(words, stderr);
     for (;;) {
         if (chat->cli->terminal && !chat->cli->json) fputs("> ", stderr);
         if (getline(&line, &capacity, stdin) < 0 || !turn(chat, line, &err)) break;
@@ -99,6 +117,7 @@ static int run(struct cli *cli, const struct command *command, int argc, char **
         flags_open(&flags, command->name, &err) && flags_parse(flags, command, argc, argv, take, &chat, &err);
     if (ok) options = json_dumps(chat.options, JSON_COMPACT);
     ok = ok && hone_session_open(&chat.session, NULL, NULL, options, &err);
+    if (ok) warn(chat.session);
     int status = ok ? converse(&chat) : cli_fail(cli, &err);
     free(options);
     hone_session_close(&chat.session);

@@ -62,6 +62,8 @@ bool flags_parse(const struct flags *flags, const struct command *command, int a
                  void *user, struct hone_error *err);
 /* Prints the error (JSON on stdout with --json, else a line on stderr) and returns its exit status. */
 int cli_fail(struct cli *cli, const struct hone_error *err);
+/* "warning: …" on stderr, where stdout holds an answer. */
+void cli_warn(const char *message);
 bool cli_refuse(struct hone_error *err, const char *where, const char *what,
                 const char *fix); /* HONE_USAGE; returns false */
 /* Lets SIGINT and SIGTERM call `cancel`, which must be safe in a handler; NULL gives them back. */

@@ -80,14 +80,17 @@ struct listener {
     const struct command *command;
 };
 
+void cli_warn(const char *message) {
+    fputs("warning: ", stderr);
+    print_text(stderr, message, false);
+    fputc('\n', stderr);
+}
+
 /* Where stdout holds one object, a warning goes to stderr. */
 static void warn_aside(const char *line) {
     json_t *event = cli_json(line);
-    if (event && strcmp(json_get_text(event, "event"), "warning") == 0) {
-        fputs("warning: ", stderr);
-        print_text(stderr, json_get_text(event, "message"), false);
-        fputc('\n', stderr);
-    }
+    if (event && strcmp(json_get_text(event, "event"), "warning") == 0)
+        cli_warn(json_get_text(event, "message"));
     json_decref(event);
 }
 

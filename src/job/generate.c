@@ -37,13 +37,20 @@ static bool check_sources(const struct options *options, struct error *err) {
     return true;
 }
 
+static bool warn(const struct session *session, struct job *job, struct error *err) {
+    char text[160];
+    return !talk_warning(session, job, text) ||
+           job_emit_json(job, json_pack("{s:s, s:s}", "event", "warning", "message", text), err);
+}
+
 /* Starts the session with room for these requests and no more, since each slot holds keys and values. */
-static bool start_for(struct session *session, const struct job *job, const struct request *requests,
-                      size_t count, struct error *err) {
+static bool start_for(struct session *session, struct job *job, const struct request *requests, size_t count,
+                      struct error *err) {
     int64_t most = session_model(session)->config.context, context = job->options.context;
     int64_t longest = 0;
     for (size_t i = 0; i < count; i++)
         if ((int64_t)requests[i].count > longest) longest = (int64_t)requests[i].count;
+    if (!warn(session, job, err)) return false;
     if (!context)
         context = longest + job->options.max_tokens < most ? longest + job->options.max_tokens : most;
     return session_start(session, session_slots(session, (int64_t)count, context), context, err);

@@ -10,6 +10,7 @@ struct hone_session {
     struct job *settings;
     struct session *session;
     atomic_int stop;
+    char warning[160]; /* "": none */
 };
 
 bool job_chat(struct job *job, struct error *err) {
@@ -64,8 +65,13 @@ bool hone_session_open(struct hone_session **out, const char *model, const char 
         hone_session_close(&session);
         return api_fail(cause, &err);
     }
+    talk_warning(session->session, session->settings, session->warning);
     *out = session;
     return true;
+}
+
+const char *hone_session_warning(const struct hone_session *session) {
+    return session->warning[0] ? session->warning : NULL;
 }
 
 void hone_session_close(struct hone_session **handle) {

@@ -41,6 +41,14 @@ bool talk_open(struct session **out, struct job *job, struct error *err) {
     return ok;
 }
 
+bool talk_warning(const struct session *session, const struct job *job, char out[160]) {
+    long long asked = job->options.context, has = session_model(session)->config.context;
+    out[0] = '\0';
+    if (asked <= has) return false;
+    snprintf(out, 160, "--context %lld is more than the model's context of %lld tokens", asked, has);
+    return true;
+}
+
 bool talk_prompt(struct talk *out, const char *prompt, struct error *err) {
     memset(out, 0, sizeof *out);
     if (!utf8_valid(prompt, strlen(prompt), NULL))

@@ -9,6 +9,9 @@
  * (session_start). */
 bool talk_open(struct session **out, struct job *job, struct error *err);
 
+/* What the user should know of the job's settings beside this model; false: nothing. */
+bool talk_warning(const struct session *session, const struct job *job, char out[160]);
+
 /* One conversation, tokenised. */
 struct talk {
     struct tokens tokens;
