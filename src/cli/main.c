@@ -53,6 +53,9 @@ static bool wants(int argc, char **argv, const char *flag) {
 static int run_command(struct cli *cli, int argc, char **argv) {
     const struct command *command;
     struct hone_error err;
+    bool help = argc > 1 && strcmp(argv[0], "help") == 0;
+    argc -= help;
+    argv += help;
     int words = find_command(argc, argv, &command);
     if (!command) {
         if (argc < 2 || is_help(argv[1])) {
@@ -70,7 +73,7 @@ static int run_command(struct cli *cli, int argc, char **argv) {
     }
     argc -= words;
     argv += words;
-    if (wants(argc, argv, "--help") || wants(argc, argv, "-h"))
+    if (help || wants(argc, argv, "--help") || wants(argc, argv, "-h"))
         return help_command(stdout, command, &err) ? 0 : cli_fail(cli, &err);
     return (command->run ? command->run : cli_run)(cli, command, argc, argv);
 }
