@@ -12,20 +12,19 @@ struct flash;
 struct forward;
 struct forward_part;
 struct keys;
-struct backward_scratch;
-struct backward_part;
+struct key_block;
+struct query_block;
 
 /* How the products inside are made: from f32 (here), or from pairs of bf16 (attention_pair_body.h). */
 struct attention_form {
     void (*attend)(const struct flash *flash, const struct forward *f, const struct forward_part *part,
                    const struct keys *keys);
-    void (*load_keys)(const struct flash *flash, const struct backward_scratch *b, int64_t row, int64_t head,
-                      int64_t keys);
-    void (*load_queries)(const struct flash *flash, const struct backward_scratch *b, int64_t row,
-                         int64_t head, int64_t queries);
-    void (*backward)(const struct flash *flash, const struct backward_scratch *b,
-                     const struct backward_part *part, int64_t queries, int64_t keys, bool diagonal,
-                     float *dq);
+    /* A block of keys and one of queries of a head, from row `row` of the micro-batch on. */
+    void (*load_keys)(const struct flash *flash, const struct key_block *k, int64_t row, int64_t head);
+    void (*load_queries)(const struct flash *flash, const struct query_block *q, int64_t row, int64_t head);
+    /* What the two give each other's gradients; those whose place is NULL are not wanted. */
+    void (*backward)(const struct flash *flash, const struct key_block *k, const struct query_block *q,
+                     bool diagonal);
 };
 
 struct flash {
@@ -89,30 +88,76 @@ static inline int64_t segment_length(const struct flash *flash, int64_t s) {
     return flash->segments[s + 1] - flash->segments[s];
 }
 
-/* Turns a row of scores into weights e^(scale · s - most) and follows the running maximum: when it grows,
- * what was summed so far shrinks. The first `visible` keys count; the rest up to `columns` become 0. */
-static inline void softmax_row(float *scores, int64_t visible, int64_t columns, float scale, float *most,
-                               float *sum, float *y, int64_t padded) {
-    vf top = v_splat(-INFINITY), total = {0};
-    for (int64_t j = 0; j < columns; j += lanes) {
-        vi seen = v_iota() + (int32_t)j < (vi){0} + (int32_t)visible;
-        vf s = v_select(seen, v_load(scores + j) * scale, v_splat(-INFINITY));
-        v_store(scores + j, s);
-        top = v_max(s, top);
+/* The running softmax of some rows: the largest score so far, the sum of e^(score - most), and y, which is
+ * summed with these weights. */
+struct running {
+    float *most, *sum; /* [rows] */
+    float *y;          /* [rows, padded] */
+    int64_t padded;
+};
+
+/* When a row's maximum grows, what was summed so far shrinks. */
+static inline void running_raise(const struct running *run, int64_t row, float largest) {
+    if (!(largest > run->most[row])) return;
+    vf shrink = v_exp(v_splat(run->most[row] - largest)); /* e^-∞ = 0 at the first block */
+    run->most[row] = largest;
+    run->sum[row] *= shrink[0];
+    float *y = run->y + row * run->padded;
+    for (int64_t i = 0; i < run->padded; i += lanes) v_store(y + i, v_load(y + i) * shrink);
+}
+
+/* How many keys a row sees, and how many the next one sees more, up to `all`. */
+struct sight {
+    int64_t first, step, all;
+};
+
+/* Turns `rows` neighbouring rows of scores, `stride` apart, into weights e^(scale · s - most). Keys that a
+ * row does not see get 0; without `masked`, all rows see all of them. Rows go side by side, since one alone
+ * waits for its own maximum and sum. */
+static inline __attribute__((always_inline)) void softmax_some(const int rows, const bool masked,
+                                                               float *scores, int64_t stride, int64_t columns,
+                                                               const struct sight *sight, float scale,
+                                                               const struct running *run, int64_t row) {
+    vf top[row_step], total[row_step];
+    vi seen[row_step];
+    for (int r = 0; r < rows; r++) {
+        top[r] = v_splat(-INFINITY);
+        total[r] = (vf){0};
+        seen[r] = (vi){0} + (int32_t)smaller(sight->first + (row + r) * sight->step, sight->all);
     }
-    float largest = v_most(top);
-    if (largest > *most) {
-        vf shrink = v_exp(v_splat(*most - largest)); /* e^-∞ = 0 at the first block */
-        *most = largest;
-        *sum *= shrink[0];
-        for (int64_t i = 0; i < padded; i += lanes) v_store(y + i, v_load(y + i) * shrink);
+    for (int64_t j = 0; j < columns; j += lanes)
+        for (int r = 0; r < rows; r++) {
+            vf s = v_load(scores + r * stride + j) * scale;
+            if (masked) s = v_select(v_iota() + (int32_t)j < seen[r], s, v_splat(-INFINITY));
+            v_store(scores + r * stride + j, s);
+            top[r] = v_max(s, top[r]);
+        }
+    for (int r = 0; r < rows; r++) running_raise(run, row + r, v_most(top[r]));
+    for (int64_t j = 0; j < columns; j += lanes)
+        for (int r = 0; r < rows; r++) {
+            vf weight = v_exp(v_load(scores + r * stride + j) - run->most[row + r]);
+            v_store(scores + r * stride + j, weight);
+            total[r] += weight;
+        }
+    for (int r = 0; r < rows; r++) run->sum[row + r] += v_sum(total[r]);
+}
+
+/* The same for any number of rows; columns: a multiple of `lanes`. */
+static inline void softmax_rows(float *scores, int64_t stride, int64_t rows, int64_t columns,
+                                const struct sight *sight, float scale, const struct running *run) {
+    bool masked = smaller(sight->first, sight->all) < columns;
+    for (int64_t r = 0; r < rows; r += row_step, scores += row_step * stride) {
+        if (rows - r >= row_step && !masked) {
+            softmax_some(row_step, false, scores, stride, columns, sight, scale, run, r);
+            continue;
+        }
+        switch (rows - r) {
+        case 1: softmax_some(1, true, scores, stride, columns, sight, scale, run, r); break;
+        case 2: softmax_some(2, true, scores, stride, columns, sight, scale, run, r); break;
+        case 3: softmax_some(3, true, scores, stride, columns, sight, scale, run, r); break;
+        default: softmax_some(row_step, true, scores, stride, columns, sight, scale, run, r); break;
+        }
     }
-    for (int64_t j = 0; j < columns; j += lanes) {
-        vf weight = v_exp(v_load(scores + j) - *most);
-        v_store(scores + j, weight);
-        total += weight;
-    }
-    *sum += v_sum(total);
 }
 
 /* The keys and values of one kv head of one segment. */
@@ -167,19 +212,17 @@ static struct forward forward_open(const struct flash *flash, int worker) {
 static void forward_block(const struct flash *flash, const struct forward *f, int64_t first, int64_t queries,
                           int64_t keys, int64_t ahead) {
     float *q = f->q + first * flash->padded, *y = f->y + first * flash->padded;
-    float *most = f->most + first, *sum = f->sum + first;
-    for (int64_t b = 0; b < queries; b += attention_band) {
-        int64_t rows = smaller(attention_band, queries - b), columns = smaller(keys, ahead + b + rows);
+    const int64_t band = ahead >= keys - 1 ? attention_block : attention_band;
+    for (int64_t b = 0; b < queries; b += band) {
+        int64_t rows = smaller(band, queries - b), columns = smaller(keys, ahead + b + rows);
         if (columns <= 0) continue;
+        struct running run = {f->most + first + b, f->sum + first + b, y + b * flash->padded, flash->padded};
         block_multiply(false, rows, columns, flash->d, q + b * flash->padded, flash->padded, 1, f->kt,
                        attention_block, f->scores, attention_block);
-        for (int64_t r = 0; r < rows; r++) {
-            int64_t visible = smaller(keys, ahead + b + r + 1);
-            softmax_row(f->scores + r * attention_block, visible, round_up(columns, lanes), flash->scale,
-                        most + b + r, sum + b + r, y + (b + r) * flash->padded, flash->padded);
-        }
+        softmax_rows(f->scores, attention_block, rows, round_up(columns, lanes),
+                     &(struct sight){ahead + b + 1, 1, keys}, flash->scale, &run);
         block_multiply(true, rows, flash->padded, columns, f->scores, attention_block, 1, f->v, flash->padded,
-                       y + b * flash->padded, flash->padded);
+                       run.y, flash->padded);
     }
 }
 
@@ -211,7 +254,7 @@ static struct forward_part forward_part_of(const struct flash *flash, int task) 
 /* Sums of no key yet. */
 static void clear_forward(const struct flash *flash, const struct forward *f,
                           const struct forward_part *part) {
-    int64_t padded = flash->padded, rounded = round_up(part->rows, tile_rows);
+    int64_t padded = flash->padded, rounded = round_up(part->rows, row_step);
     for (int64_t b = 0; b < part->blocks; b++) {
         int64_t first = b * attention_block;
         memset(f->y + first * padded, 0, (size_t)(rounded * padded) * sizeof(float));
@@ -225,7 +268,7 @@ static void clear_forward(const struct flash *flash, const struct forward *f,
 static void load_forward(const struct flash *flash, const struct forward *f,
                          const struct forward_part *part) {
     const struct operand *q = &flash->call->in[0];
-    int64_t padded = flash->padded, rounded = round_up(part->rows, tile_rows);
+    int64_t padded = flash->padded, rounded = round_up(part->rows, row_step);
     for (int64_t b = 0; b < part->blocks; b++)
         memset(f->q + (b * attention_block + part->rows) * padded, 0,
                (size_t)((rounded - part->rows) * padded) * sizeof(float));

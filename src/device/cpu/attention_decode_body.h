@@ -79,9 +79,8 @@ static void decode_block(const struct decode *c, int64_t rows, float scale, floa
     case 3: decode_scores(c, 3); break;
     default: decode_scores(c, 4); break;
     }
-    for (int64_t r = 0; r < rows; r++)
-        softmax_row(c->scores + r * attention_block, c->keys, round_up(c->keys, lanes), scale, most + r,
-                    sum + r, c->y + r * c->padded, c->padded);
+    softmax_rows(c->scores, attention_block, rows, round_up(c->keys, lanes),
+                 &(struct sight){c->keys, 0, c->keys}, scale, &(struct running){most, sum, c->y, c->padded});
     switch (rows) {
     case 1: decode_values(c, 1); break;
     case 2: decode_values(c, 2); break;

@@ -6,39 +6,60 @@
  * A segment of up to attention_whole tokens is one task per kv head and computes each score once. A longer
  * one gives a task per block of keys (for dk, dv) and one per block of queries (for dq), each with its own
  * scores: two of seven products more, but any number of threads is kept busy and every sum has one owner. */
-struct backward_scratch {
-    float *q, *dy, *k, *v, *kt, *vt, *dk, *dv; /* [block, padded]; kt, vt [padded, block] */
-    float *p, *ds;                             /* [block, block] */
-    float *lse, *delta;                        /* [block] */
-    float *dq;                                 /* [blocks, group, block, padded] */
-    float *pairs;                              /* the other form's own, in place of q, k, p … */
+
+/* A block of keys in scratch, and what is summed for it. */
+struct key_block {
+    float *dk, *dv; /* [block, padded]; NULL: not wanted */
+    float *form;    /* k [block, padded], k and v transposed [padded, block]; or the other form's own */
+    float *beside;  /* where a pair of blocks has its scores: p, ds [block, block] … */
+    int64_t keys;
 };
 
-static struct backward_scratch backward_open(const struct flash *flash, int worker) {
-    int64_t block = attention_block * flash->padded;
-    float *at = worker_scratch(flash, worker);
-    struct backward_scratch b = {.dk = at,
-                                 .dv = at + block,
-                                 .lse = at + 2 * block,
-                                 .delta = at + 2 * block + attention_block,
-                                 .dq = at + 2 * block + 2 * attention_block};
-    b.q = b.pairs = b.dq + flash->group * attention_whole(flash->call->attributes) * flash->padded;
-    b.dy = b.q + block;
-    b.k = b.dy + block;
-    b.v = b.k + block;
-    b.kt = b.v + block;
-    b.vt = b.kt + block;
-    b.p = b.vt + block;
-    b.ds = b.p + attention_block * attention_block;
-    return b;
-}
+/* A block of queries of one head. */
+struct query_block {
+    float *dq;          /* [block, padded]; NULL: not wanted */
+    float *lse, *delta; /* [block] */
+    float *form;        /* q, dy [block, padded]; or the other form's own */
+    int64_t queries;
+};
 
-/* What a task covers: blocks of keys × blocks of queries at and after them. */
+/* What a task covers: blocks of keys x blocks of queries at and after them. */
 struct backward_part {
     int64_t segment, head;                                    /* kv head */
     int64_t first_keys, end_keys, first_queries, end_queries; /* blocks */
     bool keys, queries;                                       /* which gradients it yields */
+    float *scratch; /* a block of keys for each of the task's, or one if it yields none of their gradients;
+                     * a block of queries for each head; and the place beside them */
 };
+
+static struct key_block key_block_of(const struct flash *flash, const struct backward_part *part,
+                                     int64_t block) {
+    const struct attributes *a = flash->call->attributes;
+    int64_t size = attention_block * flash->padded, slot = part->keys ? block - part->first_keys : 0;
+    float *at = part->scratch + slot * attention_key_floats(a);
+    float *beside = part->scratch + attention_whole(a) / attention_block * attention_key_floats(a) +
+                    flash->group * attention_query_floats(a);
+    return (struct key_block){
+        .dk = part->keys ? at : NULL,
+        .dv = part->keys ? at + size : NULL,
+        .form = at + 2 * size,
+        .beside = beside,
+        .keys = smaller(attention_block, segment_length(flash, part->segment) - block * attention_block)};
+}
+
+static struct query_block query_block_of(const struct flash *flash, const struct backward_part *part,
+                                         int64_t block, int64_t head) {
+    const struct attributes *a = flash->call->attributes;
+    int64_t size = attention_block * flash->padded;
+    float *at = part->scratch + attention_whole(a) / attention_block * attention_key_floats(a) +
+                head * attention_query_floats(a);
+    return (struct query_block){
+        .dq = part->queries ? at : NULL,
+        .lse = at + size,
+        .delta = at + size + attention_block,
+        .form = at + size + 2 * attention_block,
+        .queries = smaller(attention_block, segment_length(flash, part->segment) - block * attention_block)};
+}
 
 /* p and ds of one row, from scores and dy vᵀ. */
 static inline void backward_row(float *p, float *ds, int64_t visible, int64_t columns, float scale, float lse,
@@ -51,97 +72,112 @@ static inline void backward_row(float *p, float *ds, int64_t visible, int64_t co
     }
 }
 
-/* One block of queries against the loaded block of keys. */
-static void backward_block(const struct flash *flash, const struct backward_scratch *b,
-                           const struct backward_part *part, int64_t queries, int64_t keys, bool diagonal,
-                           float *dq) {
-    int64_t padded = flash->padded, block = attention_block;
-    for (int64_t i = 0; i < queries; i += attention_band) {
-        int64_t rows = smaller(attention_band, queries - i), columns = diagonal ? i + rows : keys;
-        float *p = b->p + i * block, *ds = b->ds + i * block;
-        block_multiply(false, rows, columns, flash->d, b->q + i * padded, padded, 1, b->kt, block, p, block);
-        block_multiply(false, rows, columns, flash->d, b->dy + i * padded, padded, 1, b->vt, block, ds,
-                       block);
+static void backward_block(const struct flash *flash, const struct key_block *k, const struct query_block *q,
+                           bool diagonal) {
+    const int64_t padded = flash->padded, block = attention_block, size = block * padded, d = flash->d;
+    const float *rows_k = k->form, *kt = k->form + size, *vt = kt + size, *rows_q = q->form,
+                *dy = q->form + size;
+    float *p = k->beside, *ds = p + block * block;
+    const int64_t band = diagonal ? attention_band : attention_block;
+    for (int64_t i = 0; i < q->queries; i += band) {
+        int64_t rows = smaller(band, q->queries - i), columns = diagonal ? i + rows : k->keys;
+        float *p_i = p + i * block, *ds_i = ds + i * block;
+        block_multiply(false, rows, columns, d, rows_q + i * padded, padded, 1, kt, block, p_i, block);
+        block_multiply(false, rows, columns, d, dy + i * padded, padded, 1, vt, block, ds_i, block);
         for (int64_t r = 0; r < rows; r++)
-            backward_row(p + r * block, ds + r * block, diagonal ? i + r + 1 : keys, round_up(columns, lanes),
-                         flash->scale, b->lse[i + r], b->delta[i + r]);
-        if (part->queries)
-            block_multiply(true, rows, padded, columns, ds, block, 1, b->k, padded, dq + i * padded, padded);
+            backward_row(p_i + r * block, ds_i + r * block, diagonal ? i + r + 1 : k->keys,
+                         round_up(columns, lanes), flash->scale, q->lse[i + r], q->delta[i + r]);
+        if (q->dq)
+            block_multiply(true, rows, padded, columns, ds_i, block, 1, rows_k, padded, q->dq + i * padded,
+                           padded);
     }
-    for (int64_t j = 0; part->keys && j < keys; j += attention_band) {
-        int64_t rows = smaller(attention_band, keys - j), from = diagonal ? j : 0;
-        block_multiply(true, rows, padded, queries - from, b->p + from * block + j, 1, block,
-                       b->dy + from * padded, padded, b->dv + j * padded, padded);
-        block_multiply(true, rows, padded, queries - from, b->ds + from * block + j, 1, block,
-                       b->q + from * padded, padded, b->dk + j * padded, padded);
+    for (int64_t j = 0; k->dk && j < k->keys; j += band) {
+        int64_t rows = smaller(band, k->keys - j), from = diagonal ? j : 0, depth = q->queries - from;
+        block_multiply(true, rows, padded, depth, p + from * block + j, 1, block, dy + from * padded, padded,
+                       k->dv + j * padded, padded);
+        block_multiply(true, rows, padded, depth, ds + from * block + j, 1, block, rows_q + from * padded,
+                       padded, k->dk + j * padded, padded);
     }
 }
 
-static void load_row_sums(const struct flash *flash, const struct backward_scratch *b, int64_t row,
-                          int64_t head, int64_t queries) {
+static void load_row_sums(const struct flash *flash, const struct query_block *q, int64_t row, int64_t head) {
     const float *lse = flash->call->in[4].data;
-    for (int64_t i = 0; i < queries; i++) {
-        b->lse[i] = lse[(row + i) * flash->heads + head];
-        b->delta[i] = flash->delta[(row + i) * flash->heads + head];
+    for (int64_t i = 0; i < q->queries; i++) {
+        q->lse[i] = lse[(row + i) * flash->heads + head];
+        q->delta[i] = flash->delta[(row + i) * flash->heads + head];
     }
 }
 
-static void load_queries(const struct flash *flash, const struct backward_scratch *b, int64_t row,
-                         int64_t head, int64_t queries) {
+static void load_queries(const struct flash *flash, const struct query_block *q, int64_t row, int64_t head) {
     const struct operand *in = flash->call->in;
     int64_t d = flash->d, stride = flash->heads * d, at = row * stride + head * d,
-            rounded = round_up(queries, tile_rows);
-    load_block(b->q, flash->padded, element(&in[0], at), in[0].dtype, stride, queries, rounded, d);
-    load_block(b->dy, flash->padded, element(&in[5], at), in[5].dtype, stride, queries, rounded, d);
-    load_row_sums(flash, b, row, head, queries);
+            rounded = round_up(q->queries, row_step);
+    float *rows = q->form, *dy = q->form + attention_block * flash->padded;
+    load_block(rows, flash->padded, element(&in[0], at), in[0].dtype, stride, q->queries, rounded, d);
+    load_block(dy, flash->padded, element(&in[5], at), in[5].dtype, stride, q->queries, rounded, d);
+    load_row_sums(flash, q, row, head);
 }
 
-static void load_keys(const struct flash *flash, const struct backward_scratch *b, int64_t row, int64_t head,
-                      int64_t keys) {
+static void load_keys(const struct flash *flash, const struct key_block *k, int64_t row, int64_t head) {
     const struct operand *in = flash->call->in;
     int64_t d = flash->d, stride = flash->kv_heads * d, at = row * stride + head * d,
-            rounded = round_up(keys, attention_lanes);
-    load_block(b->k, flash->padded, element(&in[1], at), in[1].dtype, stride, keys, rounded, d);
-    load_block(b->v, flash->padded, element(&in[2], at), in[2].dtype, stride, keys, rounded, d);
-    transpose_block(b->kt, attention_block, b->k, rounded, flash->padded);
-    transpose_block(b->vt, attention_block, b->v, rounded, flash->padded);
+            rounded = round_up(k->keys, attention_lanes), size = attention_block * flash->padded;
+    float *rows = k->form, *values = k->beside + 2 * attention_block * attention_block;
+    load_block(rows, flash->padded, element(&in[1], at), in[1].dtype, stride, k->keys, rounded, d);
+    load_block(values, flash->padded, element(&in[2], at), in[2].dtype, stride, k->keys, rounded, d);
+    transpose_block(rows + size, attention_block, rows, rounded, flash->padded);
+    transpose_block(rows + 2 * size, attention_block, values, rounded, flash->padded);
 }
 
 static void store_block(const struct operand *out, int64_t row, int64_t heads, int64_t head,
                         const float *block, int64_t rows, int64_t d, int64_t padded) {
-    for (int64_t i = 0; out->data && i < rows; i++)
+    for (int64_t i = 0; out->data && i < rows; i++) {
+        if (i + rows_ahead < rows)
+            ask_for(element(out, ((row + i + rows_ahead) * heads + head) * d), d * v_bytes(out->dtype), 1);
         store_row(out->data, out->dtype, ((row + i) * heads + head) * d, block + i * padded, 1, d);
+    }
 }
 
-static void backward_run_part(const struct flash *flash, const struct backward_part *part, int worker) {
-    struct backward_scratch b = backward_open(flash, worker);
-    const struct operand *out = flash->call->out;
-    int64_t length = segment_length(flash, part->segment), first = flash->segments[part->segment];
-    int64_t block = attention_block * flash->padded,
-            dq_blocks = (part->end_queries - part->first_queries) * flash->group;
-    if (part->queries) memset(b.dq, 0, (size_t)(dq_blocks * block) * sizeof(float));
-    for (int64_t kb = part->first_keys; kb < part->end_keys; kb++) {
-        int64_t row = first + kb * attention_block,
-                keys = smaller(attention_block, length - kb * attention_block);
-        flash->form->load_keys(flash, &b, row, part->head, keys);
-        memset(b.dk, 0, (size_t)(2 * block) * sizeof(float)); /* dv follows */
-        for (int64_t qb = kb > part->first_queries ? kb : part->first_queries; qb < part->end_queries; qb++)
-            for (int64_t g = 0; g < flash->group; g++) {
-                int64_t queries = smaller(attention_block, length - qb * attention_block);
-                flash->form->load_queries(flash, &b, first + qb * attention_block,
-                                          part->head * flash->group + g, queries);
-                flash->form->backward(flash, &b, part, queries, keys, qb == kb,
-                                      b.dq + ((qb - part->first_queries) * flash->group + g) * block);
-            }
-        if (!part->keys) continue;
-        store_block(&out[1], row, flash->kv_heads, part->head, b.dk, keys, flash->d, flash->padded);
-        store_block(&out[2], row, flash->kv_heads, part->head, b.dv, keys, flash->d, flash->padded);
+static void load_part_keys(const struct flash *flash, const struct backward_part *part, int64_t block) {
+    struct key_block k = key_block_of(flash, part, block);
+    int64_t row = flash->segments[part->segment] + block * attention_block;
+    flash->form->load_keys(flash, &k, row, part->head);
+    if (k.dk) memset(k.dk, 0, (size_t)(2 * attention_block * flash->padded) * sizeof *k.dk); /* dv follows */
+}
+
+/* All keys of the part that a block of queries sees, for all heads of the group. */
+static void backward_queries(const struct flash *flash, const struct backward_part *part, int64_t block) {
+    int64_t row = flash->segments[part->segment] + block * attention_block;
+    for (int64_t g = 0; g < flash->group; g++) {
+        struct query_block q = query_block_of(flash, part, block, g);
+        flash->form->load_queries(flash, &q, row, part->head * flash->group + g);
+        if (q.dq) memset(q.dq, 0, (size_t)(attention_block * flash->padded) * sizeof *q.dq);
     }
-    for (int64_t i = 0; part->queries && i < dq_blocks; i++) {
-        int64_t qb = part->first_queries + i / flash->group;
-        store_block(&out[0], first + qb * attention_block, flash->heads,
-                    part->head * flash->group + i % flash->group, b.dq + i * block,
-                    smaller(attention_block, length - qb * attention_block), flash->d, flash->padded);
+    for (int64_t kb = part->first_keys; kb < part->end_keys && kb <= block; kb++) {
+        if (!part->keys) load_part_keys(flash, part, kb);
+        struct key_block k = key_block_of(flash, part, kb);
+        for (int64_t g = 0; g < flash->group; g++) {
+            struct query_block q = query_block_of(flash, part, block, g);
+            flash->form->backward(flash, &k, &q, block == kb);
+        }
+    }
+    for (int64_t g = 0; part->queries && g < flash->group; g++) {
+        struct query_block q = query_block_of(flash, part, block, g);
+        store_block(&flash->call->out[0], row, flash->heads, part->head * flash->group + g, q.dq, q.queries,
+                    flash->d, flash->padded);
+    }
+}
+
+static void backward_run_part(const struct flash *flash, const struct backward_part *part) {
+    const struct operand *out = flash->call->out;
+    for (int64_t kb = part->first_keys; part->keys && kb < part->end_keys; kb++)
+        load_part_keys(flash, part, kb);
+    for (int64_t qb = part->first_queries; qb < part->end_queries; qb++) backward_queries(flash, part, qb);
+    for (int64_t kb = part->first_keys; part->keys && kb < part->end_keys; kb++) {
+        struct key_block k = key_block_of(flash, part, kb);
+        int64_t row = flash->segments[part->segment] + kb * attention_block;
+        store_block(&out[1], row, flash->kv_heads, part->head, k.dk, k.keys, flash->d, flash->padded);
+        store_block(&out[2], row, flash->kv_heads, part->head, k.dv, k.keys, flash->d, flash->padded);
     }
 }
 
@@ -154,7 +190,8 @@ static void backward_task(void *user, int task, int worker) {
                                  .end_keys = blocks,
                                  .end_queries = blocks,
                                  .keys = true,
-                                 .queries = true};
+                                 .queries = true,
+                                 .scratch = worker_scratch(flash, worker)};
     if (segment_length(flash, s) > attention_whole(flash->call->attributes)) {
         int64_t block = local / flash->kv_heads;
         part.keys = block < blocks;
@@ -167,7 +204,7 @@ static void backward_task(void *user, int task, int worker) {
             part.end_queries = part.end_keys = part.first_queries + 1;
         }
     }
-    backward_run_part(flash, &part, worker);
+    backward_run_part(flash, &part);
 }
 
 static int backward_tasks(struct flash *flash) {

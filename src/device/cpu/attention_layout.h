@@ -16,11 +16,10 @@ static inline int64_t attention_blocks(int64_t tokens) {
     return (tokens + attention_block - 1) / attention_block;
 }
 
-/* The gradient of a segment up to this long is one task per kv head, which computes each score once; its dq
- * of all queries stays in scratch. Longer ones are split further and compute the scores twice. */
+/* The gradient of a segment up to this long is one task per kv head, which computes each score once; all its
+ * keys stay in scratch. Longer ones are split further and compute the scores twice. */
 static inline int64_t attention_whole(const struct attributes *a) {
-    int64_t tokens = 131072 / ((a->heads / a->kv_heads) * attention_padded(a->head_dim)) / attention_block *
-                     attention_block;
+    int64_t tokens = 65536 / attention_padded(a->head_dim) / attention_block * attention_block;
     return tokens < attention_block ? attention_block : tokens > 512 ? 512 : tokens;
 }
 
@@ -60,18 +59,32 @@ static inline int64_t attention_scratch(const struct attributes *a) {
     return group * attention_block * (d + 2) /* y, most, sum */ + larger_of(floats, pairs);
 }
 
+/* What the gradient keeps of a block of keys, of a block of queries of one head, and beside them while one
+ * meets the other. */
+static inline int64_t attention_key_floats(const struct attributes *a) {
+    int64_t d = attention_padded(a->head_dim);
+    return 2 * attention_block * d /* dk, dv */ + larger_of(3 * attention_block * d, /* k, both transposed */
+                                                            3 * attention_panel_units(d));
+}
+
+static inline int64_t attention_query_floats(const struct attributes *a) {
+    int64_t d = attention_padded(a->head_dim);
+    return attention_block * (d + 2) /* dq, lse, delta */ +
+           larger_of(2 * attention_block * d,                               /* q, dy */
+                     2 * attention_panel_units(d) + attention_block * d / 2 /* dy rounded */
+                         + attention_lanes);                                /* where the queries lie */
+}
+
+static inline int64_t attention_pair_floats(const struct attributes *a) {
+    int64_t square = attention_block * attention_block;
+    return 2 * square /* scores, products */ +
+           larger_of(attention_block * attention_padded(a->head_dim), /* v */
+                     attention_tile_floats + 5 * square / 2 /* p, ds, turned, and between */);
+}
+
 static inline int64_t attention_grad_scratch(const struct attributes *a) {
-    int64_t d = attention_padded(a->head_dim), group = a->heads / a->kv_heads,
-            square = attention_block * attention_block;
-    int64_t floats = attention_block * 6 * d                  /* q, dy, k, v, both transposed */
-                     + 2 * square;                            /* p, ds */
-    int64_t pairs = 5 * attention_panel_units(d) + 2 * square /* scores, products */
-                    + attention_tile_floats + 5 * square / 2  /* p, ds, turned, and between */
-                    + attention_block * d / 2                 /* dy rounded */
-                    + attention_lanes;                        /* where the queries lie */
-    return attention_block * (2 * d + 2)                      /* dk, dv, lse, delta */
-           + group * attention_whole(a) * d                   /* dq */
-           + larger_of(floats, pairs);
+    return attention_whole(a) / attention_block * attention_key_floats(a) +
+           a->heads / a->kv_heads * attention_query_floats(a) + attention_pair_floats(a);
 }
 
 #endif

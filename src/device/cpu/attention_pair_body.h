@@ -101,28 +101,22 @@ static inline const float *score_at(const float *scores, int64_t j) {
     return scores + j / panel_columns * attention_block * panel_columns + j % panel_columns;
 }
 
-/* As softmax_row, from a row in panels to attention_block weights in bf16. */
-static inline void pair_softmax_row(const float *scores, int64_t visible, float scale, float *most,
-                                    float *sum, float *y, int64_t padded, uint16_t *weights) {
+/* As softmax_rows, one row in panels to attention_block weights in bf16. */
+static inline void pair_softmax_row(const float *scores, int64_t visible, float scale,
+                                    const struct running *run, int64_t row, uint16_t *weights) {
     vf s[attention_block / lanes], top = v_splat(-INFINITY), total = {0};
     for (int v = 0; v < attention_block / lanes; v++) {
         vi seen = v_iota() + v * lanes < (vi){0} + (int32_t)visible;
         s[v] = v_select(seen, v_load(score_at(scores, v * lanes)) * scale, v_splat(-INFINITY));
         top = v_max(s[v], top);
     }
-    float largest = v_most(top);
-    if (largest > *most) {
-        vf shrink = v_exp(v_splat(*most - largest));
-        *most = largest;
-        *sum *= shrink[0];
-        for (int64_t i = 0; i < padded; i += lanes) v_store(y + i, v_load(y + i) * shrink);
-    }
+    running_raise(run, row, v_most(top));
     for (int v = 0; v < attention_block / lanes; v++) {
-        vf weight = v_exp(s[v] - *most);
+        vf weight = v_exp(s[v] - run->most[row]);
         store_bf16(weights + v * lanes, weight);
         total += weight;
     }
-    *sum += v_sum(total);
+    run->sum[row] += v_sum(total);
 }
 
 /* Scratch of a forward task beside its y, most and sum. */
@@ -150,12 +144,12 @@ static void pair_forward_block(const struct flash *flash, const struct forward *
     for (int64_t i = 0; i < queries; i += step) {
         int64_t rows = smaller(step, queries - i), seen = smaller(keys, ahead + i + rows), at = first + i;
         if (seen <= 0) continue;
+        struct running run = {f->most + at, f->sum + at, f->y + at * flash->padded, flash->padded};
         pair_scores(flash, q + i * stride, stride, rows, p->k, seen, p->scores);
         for (int64_t r = 0; r < rows; r++)
             pair_softmax_row(p->scores + r * panel_columns, smaller(keys, ahead + i + r + 1), flash->scale,
-                             f->most + at + r, f->sum + at + r, f->y + (at + r) * flash->padded,
-                             flash->padded, p->weights + r * attention_block);
-        pair_add(flash, units_of(p->weights), rows, p->v, pair_up(seen), p->tile, f->y + at * flash->padded);
+                             &run, r, p->weights + r * attention_block);
+        pair_add(flash, units_of(p->weights), rows, p->v, pair_up(seen), p->tile, run.y);
     }
 }
 
@@ -175,30 +169,48 @@ static void pair_attend(const struct flash *flash, const struct forward *f, cons
     }
 }
 
-/* Scratch of a backward task beside dk, dv, lse, delta and dq. */
-struct pair_backward {
-    uint32_t *k, *v;                /* panels of columns */
-    uint32_t *k_rows, *q, *dy;      /* panels of rows */
+/* A block of keys: panels of columns, and of rows. */
+struct pair_keys {
+    uint32_t *k, *v, *k_rows;
+};
+
+static struct pair_keys pair_keys_of(const struct flash *flash, const struct key_block *k) {
+    int64_t panels = attention_panel_units(flash->padded);
+    uint32_t *at = (uint32_t *)(void *)k->form;
+    return (struct pair_keys){at, at + panels, at + 2 * panels};
+}
+
+/* A block of queries. */
+struct pair_queries {
+    uint32_t *q, *dy;  /* panels of rows */
+    uint16_t *rounded; /* [block, padded] rows of dy, where it is f32 */
+    struct pair_source {
+        const uint32_t *q, *dy;      /* where the rows lie */
+        int64_t q_stride, dy_stride; /* units between them */
+    } * source;
+};
+
+static struct pair_queries pair_queries_of(const struct flash *flash, const struct query_block *q) {
+    int64_t panels = attention_panel_units(flash->padded);
+    struct pair_queries p = {.q = (uint32_t *)(void *)q->form};
+    p.dy = p.q + panels;
+    p.rounded = (uint16_t *)(void *)(p.dy + panels);
+    p.source = (struct pair_source *)(void *)(p.rounded + attention_block * flash->padded);
+    return p;
+}
+
+/* What a pair of blocks has beside them. */
+struct pair_beside {
     float *scores, *products;       /* [panels][block][32]: q kᵀ, dy vᵀ */
     float *tile;                    /* [most rows][32] */
     uint16_t *p, *ds;               /* [block, block] */
     uint32_t *p_turned, *ds_turned; /* [keys][queries / 2] pairs */
     uint32_t *between;              /* [queries / 2][keys] */
-    struct pair_source {
-        const uint32_t *q, *dy;      /* where the rows of a block of queries lie */
-        int64_t q_stride, dy_stride; /* units between them */
-    } * source;
-    uint16_t *rounded; /* [block, padded] rows of dy, where it is f32 */
 };
 
-static struct pair_backward pair_backward_open(const struct flash *flash, const struct backward_scratch *b) {
-    int64_t panels = attention_panel_units(flash->padded), block = attention_block * attention_block;
-    struct pair_backward p = {.k = (uint32_t *)(void *)b->pairs};
-    p.v = p.k + panels;
-    p.k_rows = p.v + panels;
-    p.q = p.k_rows + panels;
-    p.dy = p.q + panels;
-    p.scores = (float *)(void *)(p.dy + panels);
+static struct pair_beside pair_beside_of(const struct key_block *k) {
+    int64_t block = attention_block * attention_block;
+    struct pair_beside p = {.scores = k->beside};
     p.products = p.scores + block;
     p.tile = p.products + block;
     p.p = (uint16_t *)(void *)(p.tile + attention_tile_floats);
@@ -206,20 +218,18 @@ static struct pair_backward pair_backward_open(const struct flash *flash, const 
     p.p_turned = (uint32_t *)(void *)(p.ds + block);
     p.ds_turned = p.p_turned + block / 2;
     p.between = p.ds_turned + block / 2;
-    p.rounded = (uint16_t *)(void *)(p.between + block / 2);
-    p.source = (struct pair_source *)(void *)(p.rounded + attention_block * flash->padded);
     return p;
 }
 
-static void pair_load_keys(const struct flash *flash, const struct backward_scratch *b, int64_t row,
-                           int64_t head, int64_t keys) {
-    struct pair_backward p = pair_backward_open(flash, b);
+static void pair_load_keys(const struct flash *flash, const struct key_block *block, int64_t row,
+                           int64_t head) {
+    struct pair_keys p = pair_keys_of(flash, block);
     const struct operand *in = flash->call->in;
     int64_t stride = flash->kv_heads * flash->d / 2, at = (row * flash->kv_heads + head) * flash->d;
     const uint32_t *k = units_of(element(&in[1], at)), *v = units_of(element(&in[2], at));
-    pair_columns(flash, p.k, k, stride, keys);
-    pair_rows(flash, p.k_rows, k, stride, keys);
-    pair_columns(flash, p.v, v, stride, keys);
+    pair_columns(flash, p.k, k, stride, block->keys);
+    pair_columns(flash, p.v, v, stride, block->keys);
+    pair_rows(flash, p.k_rows, k, stride, block->keys);
 }
 
 /* Rows of d floats, `stride` apart, as rows of `padded` bf16. */
@@ -230,21 +240,21 @@ static void pair_round(uint16_t *out, int64_t padded, const float *rows, int64_t
             store_bf16(out + r * padded + i, v_read(rows + r * stride, DTYPE_F32, i, d - i));
 }
 
-static void pair_load_queries(const struct flash *flash, const struct backward_scratch *b, int64_t row,
-                              int64_t head, int64_t queries) {
-    struct pair_backward p = pair_backward_open(flash, b);
+static void pair_load_queries(const struct flash *flash, const struct query_block *block, int64_t row,
+                              int64_t head) {
+    struct pair_queries p = pair_queries_of(flash, block);
     const struct operand *q = &flash->call->in[0], *dy = &flash->call->in[5];
     int64_t stride = flash->heads * flash->d, at = (row * flash->heads + head) * flash->d;
     struct pair_source source = {units_of(element(q, at)), units_of(element(dy, at)), stride / 2, stride / 2};
     if (dy->dtype == DTYPE_F32) {
-        pair_round(p.rounded, flash->padded, element(dy, at), stride, queries, flash->d);
+        pair_round(p.rounded, flash->padded, element(dy, at), stride, block->queries, flash->d);
         source.dy = units_of(p.rounded);
         source.dy_stride = flash->padded / 2;
     }
     *p.source = source;
-    pair_rows(flash, p.q, source.q, source.q_stride, queries);
-    pair_rows(flash, p.dy, source.dy, source.dy_stride, queries);
-    load_row_sums(flash, b, row, head, queries);
+    pair_rows(flash, p.q, source.q, source.q_stride, block->queries);
+    pair_rows(flash, p.dy, source.dy, source.dy_stride, block->queries);
+    load_row_sums(flash, block, row, head);
 }
 
 /* p and ds of one row, from scores and dy vᵀ; zeros from `visible` on. */
@@ -277,37 +287,46 @@ static void pair_turn(const struct flash *flash, uint32_t *to, const uint16_t *f
                                 attention_block);
 }
 
-static void pair_backward_block(const struct flash *flash, const struct backward_scratch *b,
-                                const struct backward_part *part, int64_t queries, int64_t keys,
-                                bool diagonal, float *dq) {
-    struct pair_backward p = pair_backward_open(flash, b);
-    int64_t padded = flash->padded, block = attention_block, step = flash->pairs->rows;
-    const struct pair_source *source = p.source;
-    for (int64_t i = 0; i < queries; i += step) {
-        int64_t rows = smaller(step, queries - i), seen = diagonal ? smaller(keys, i + rows) : keys;
-        pair_scores(flash, source->q + i * source->q_stride, source->q_stride, rows, p.k, seen, p.scores);
-        pair_scores(flash, source->dy + i * source->dy_stride, source->dy_stride, rows, p.v, seen,
+/* p and ds of all queries, and dq. */
+static void pair_backward_scores(const struct flash *flash, const struct key_block *k,
+                                 const struct query_block *q, bool diagonal) {
+    struct pair_keys keys = pair_keys_of(flash, k);
+    struct pair_beside p = pair_beside_of(k);
+    int64_t block = attention_block, step = flash->pairs->rows;
+    const struct pair_source *source = pair_queries_of(flash, q).source;
+    for (int64_t i = 0; i < q->queries; i += step) {
+        int64_t rows = smaller(step, q->queries - i), seen = diagonal ? smaller(k->keys, i + rows) : k->keys;
+        pair_scores(flash, source->q + i * source->q_stride, source->q_stride, rows, keys.k, seen, p.scores);
+        pair_scores(flash, source->dy + i * source->dy_stride, source->dy_stride, rows, keys.v, seen,
                     p.products);
         for (int64_t r = 0; r < rows; r++)
             pair_backward_row(p.scores + r * panel_columns, p.products + r * panel_columns,
-                              diagonal ? smaller(keys, i + r + 1) : keys, flash->scale, b->lse[i + r],
-                              b->delta[i + r], p.p + (i + r) * block, p.ds + (i + r) * block);
-        if (part->queries)
-            pair_add(flash, units_of(p.ds + i * block), rows, p.k_rows, pair_up(seen), p.tile,
-                     dq + i * padded);
+                              diagonal ? smaller(k->keys, i + r + 1) : k->keys, flash->scale, q->lse[i + r],
+                              q->delta[i + r], p.p + (i + r) * block, p.ds + (i + r) * block);
+        if (q->dq)
+            pair_add(flash, units_of(p.ds + i * block), rows, keys.k_rows, pair_up(seen), p.tile,
+                     q->dq + i * flash->padded);
     }
-    if (!part->keys) return;
-    int64_t steps = pair_up(queries), rest = 2 * steps - queries;
-    memset(p.p + queries * block, 0, (size_t)(rest * block) * sizeof *p.p);
-    memset(p.ds + queries * block, 0, (size_t)(rest * block) * sizeof *p.ds);
+}
+
+static void pair_backward_block(const struct flash *flash, const struct key_block *k,
+                                const struct query_block *q, bool diagonal) {
+    pair_backward_scores(flash, k, q, diagonal);
+    if (!k->dk) return;
+    struct pair_queries queries = pair_queries_of(flash, q);
+    struct pair_beside p = pair_beside_of(k);
+    int64_t block = attention_block, steps = pair_up(q->queries), rest = 2 * steps - q->queries,
+            step = flash->pairs->rows;
+    memset(p.p + q->queries * block, 0, (size_t)(rest * block) * sizeof *p.p);
+    memset(p.ds + q->queries * block, 0, (size_t)(rest * block) * sizeof *p.ds);
     pair_turn(flash, p.p_turned, p.p, p.between);
     pair_turn(flash, p.ds_turned, p.ds, p.between);
-    for (int64_t j = 0; j < keys; j += step) {
-        int64_t rows = smaller(step, keys - j), from = diagonal ? j / (2 * pair_steps) * pair_steps : 0;
-        pair_add(flash, p.p_turned + j * block_pairs + from, rows, p.dy + from * panel_columns, steps - from,
-                 p.tile, b->dv + j * padded);
-        pair_add(flash, p.ds_turned + j * block_pairs + from, rows, p.q + from * panel_columns, steps - from,
-                 p.tile, b->dk + j * padded);
+    for (int64_t j = 0; j < k->keys; j += step) {
+        int64_t rows = smaller(step, k->keys - j), from = diagonal ? j / (2 * pair_steps) * pair_steps : 0;
+        pair_add(flash, p.p_turned + j * block_pairs + from, rows, queries.dy + from * panel_columns,
+                 steps - from, p.tile, k->dv + j * flash->padded);
+        pair_add(flash, p.ds_turned + j * block_pairs + from, rows, queries.q + from * panel_columns,
+                 steps - from, p.tile, k->dk + j * flash->padded);
     }
 }
 

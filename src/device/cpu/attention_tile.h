@@ -5,66 +5,91 @@
 
 #include "device/cpu/simd_vector.h"
 
-/* Rows of a tile, and vectors across it: as many sums as registers hold beside their operands. */
-enum { tile_rows = 4 };
+/* Rows of blocks are multiples of row_step. A tile is 6 rows, or 4 where 6 do not come out even, and this
+ * many vectors across: as many sums as registers hold beside their operands. */
+enum { row_step = 4, tile_rows = 6 };
 #if defined(__AVX512F__)
 enum { tile_vectors = 4 };
 #else
 enum { tile_vectors = 2 };
 #endif
 
-/* c (+)= a b for one tile: tile_rows rows, `vectors` vectors across. The compiler specialises it for
- * each constant `vectors`, which is what keeps the sums in registers. */
-static inline __attribute__((always_inline)) void tile_multiply(const int vectors, bool add, int64_t depth,
-                                                                const float *a, int64_t a_row, int64_t a_step,
-                                                                const float *b, int64_t b_row, float *c,
-                                                                int64_t c_row) {
+/* Factors of a product: a's element (i, k) is a[i * a_row + k * a_step]; rows of b and c are b_row and c_row
+ * floats. */
+struct factors {
+    int64_t depth;
+    const float *a;
+    int64_t a_row, a_step;
+    const float *b;
+    int64_t b_row;
+    float *c;
+    int64_t c_row;
+};
+
+/* c (+)= a b for one tile. The compiler specialises it for each constant `rows` and `vectors`, which is what
+ * keeps the sums in registers. */
+static inline __attribute__((always_inline)) void tile_multiply(const int rows, const int vectors, bool add,
+                                                                const struct factors *f, const float *a,
+                                                                const float *b, float *c) {
     vf sum[tile_rows][tile_vectors];
+#pragma GCC unroll 6
+    for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
-    for (int r = 0; r < tile_rows; r++)
-#pragma GCC unroll 4
-        for (int v = 0; v < vectors; v++) sum[r][v] = add ? v_load(c + r * c_row + v * lanes) : (vf){0};
-    for (int64_t k = 0; k < depth; k++) {
+        for (int v = 0; v < vectors; v++) sum[r][v] = add ? v_load(c + r * f->c_row + v * lanes) : (vf){0};
+    for (int64_t k = 0; k < f->depth; k++) {
         vf across[tile_vectors];
 #pragma GCC unroll 4
-        for (int v = 0; v < vectors; v++) across[v] = v_load(b + k * b_row + v * lanes);
-#pragma GCC unroll 4
-        for (int r = 0; r < tile_rows; r++) {
-            vf down = v_splat(a[r * a_row + k * a_step]);
+        for (int v = 0; v < vectors; v++) across[v] = v_load(b + k * f->b_row + v * lanes);
+#pragma GCC unroll 6
+        for (int r = 0; r < rows; r++) {
+            vf down = v_broadcast(a + r * f->a_row + k * f->a_step);
 #pragma GCC unroll 4
             for (int v = 0; v < vectors; v++) sum[r][v] = v_fma(down, across[v], sum[r][v]);
         }
     }
+#pragma GCC unroll 6
+    for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
-    for (int r = 0; r < tile_rows; r++)
-#pragma GCC unroll 4
-        for (int v = 0; v < vectors; v++) v_store(c + r * c_row + v * lanes, sum[r][v]);
+        for (int v = 0; v < vectors; v++) v_store(c + r * f->c_row + v * lanes, sum[r][v]);
+}
+
+/* All rows of one column of tiles: tiles of 4 rows until the rest is a multiple of 6. */
+static inline __attribute__((always_inline)) void column_multiply(const int vectors, bool add, int64_t rows,
+                                                                  const struct factors *f, int64_t j) {
+    int64_t i = 0;
+    for (; (rows - i) % tile_rows > 0; i += row_step)
+        tile_multiply(row_step, vectors, add, f, f->a + i * f->a_row, f->b + j, f->c + i * f->c_row + j);
+    for (; i < rows; i += tile_rows)
+        tile_multiply(tile_rows, vectors, add, f, f->a + i * f->a_row, f->b + j, f->c + i * f->c_row + j);
 }
 
 /* c [rows, columns] = a b, or += with `add`.
  *   a  element (i, k) at a[i · a_row + k · a_step];  b [depth, columns], c: rows of b_row, c_row floats
- * rows are rounded up to tile_rows and columns to `lanes`: the blocks have that room. */
+ * rows are rounded up to row_step and columns to `lanes`: the blocks have that room. */
 static inline void block_multiply(bool add, int64_t rows, int64_t columns, int64_t depth, const float *a,
                                   int64_t a_row, int64_t a_step, const float *b, int64_t b_row, float *c,
                                   int64_t c_row) {
+    struct factors f = {depth, a, a_row, a_step, b, b_row, c, c_row};
+    rows = (rows + row_step - 1) / row_step * row_step;
     for (int64_t j = 0; j < columns; j += tile_vectors * lanes) {
         int64_t vectors = (columns - j + lanes - 1) / lanes;
-        for (int64_t i = 0; i < rows; i += tile_rows) {
-            const float *down = a + i * a_row;
-            float *out = c + i * c_row + j;
-            if (vectors >= tile_vectors)
-                tile_multiply(tile_vectors, add, depth, down, a_row, a_step, b + j, b_row, out, c_row);
+        if (vectors >= tile_vectors) column_multiply(tile_vectors, add, rows, &f, j);
 #if defined(__AVX512F__)
-            else if (vectors == 3)
-                tile_multiply(3, add, depth, down, a_row, a_step, b + j, b_row, out, c_row);
-            else if (vectors == 2)
-                tile_multiply(2, add, depth, down, a_row, a_step, b + j, b_row, out, c_row);
+        else if (vectors == 3)
+            column_multiply(3, add, rows, &f, j);
+        else if (vectors == 2)
+            column_multiply(2, add, rows, &f, j);
 #endif
-            else
-                tile_multiply(1, add, depth, down, a_row, a_step, b + j, b_row, out, c_row);
-        }
+        else
+            column_multiply(1, add, rows, &f, j);
     }
 }
+
+/* Rows of one head lie apart, where the processor does not see what comes next: it is asked for, so many rows
+ * ahead. */
+enum { rows_ahead = 12 };
+#define ask_for(at, bytes, writing) \
+    for (int64_t line = 0; line < (bytes); line += 64) __builtin_prefetch((const char *)(at) + line, writing)
 
 /* `rows` rows of d activations, `stride` elements apart, to rows of `padded` floats; zeros in the padding
  * and in the rows up to `all_rows`. */
@@ -72,6 +97,7 @@ static inline void load_block(float *out, int64_t padded, const void *source, en
                               int64_t stride, int64_t rows, int64_t all_rows, int64_t d) {
     for (int64_t r = 0; r < rows; r++) {
         const char *row = (const char *)source + r * stride * v_bytes(dtype);
+        if (r + rows_ahead < rows) ask_for(row + rows_ahead * stride * v_bytes(dtype), d * v_bytes(dtype), 0);
         for (int64_t i = 0; i < padded; i += lanes)
             v_store(out + r * padded + i, i < d ? v_read(row, dtype, i, d - i) : (vf){0});
     }
