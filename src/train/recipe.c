@@ -126,29 +126,36 @@ bool recipe_check(struct recipe *recipe, unsigned uses, struct error *err) {
 
 /* ---- resume ---- */
 
+static void write_value(const struct setting *row, const struct recipe *recipe, struct buf *out) {
+    size_t before = out->size;
+    setting_write(row, recipe, out);
+    if (out->size == before) buf_text(out, "not set");
+}
+
 static bool note_change(const struct setting *row, struct recipe *now, const struct recipe *before,
                         json_t *changed, struct error *err) {
     struct buf text = {0};
     buf_printf(&text, "%s ", row->name);
-    setting_write(row, before, &text);
+    write_value(row, before, &text);
     buf_text(&text, " → ");
-    setting_write(row, now, &text);
+    write_value(row, now, &text);
     bool ok = !text.failed && json_array_append_new(changed, json_string(text.data)) == 0;
     buf_release(&text);
     return ok || error_no_memory(err, "recipe", 64);
 }
 
+static const char digest_of[] = "XXH3 of "; /* how the help of a digest begins; then what it is of */
+
 static bool refuse_change(const struct setting *row, const struct recipe *now, const struct recipe *before,
                           struct error *err) {
     struct buf old = {0}, new = {0};
-    const char *digest = row->uses & USE_FACT ? strstr(row->name, "-digest") : NULL;
-    int size = (int)(digest ? (size_t)(digest - row->name) : strlen(row->name));
-    setting_write(row, before, &old);
-    setting_write(row, now, &new);
-    error_set(err, ERROR_USAGE, "train", "%s%.*s is not what the run was started with", digest ? "the " : "",
-              size, row->name);
-    error_why(err, "%s was %.200s, now it is %.200s", digest ? "its digest" : "it",
-              old.size ? old.data : "not set", new.size ? new.data : "not set");
+    bool digest = row->uses & USE_FACT && !strncmp(row->help, digest_of, strlen(digest_of));
+    write_value(row, before, &old);
+    write_value(row, now, &new);
+    error_set(err, ERROR_USAGE, "train", "%s changed since the run was started",
+              digest ? row->help + strlen(digest_of) : row->name);
+    error_why(err, "%s was %.200s, now it is %.200s", digest ? "the digest" : "it",
+              old.failed ? "" : old.data, new.failed ? "" : new.data);
     error_fix(err, "Leave it as it was, or start a new run in another --output.");
     buf_release(&old);
     buf_release(&new);
@@ -218,10 +225,10 @@ json_t *recipe_describe(struct recipe *recipe) {
             buf_text(&text, "auto");
         else
             setting_write(&recipe_rows[i], recipe, &text);
-        json_t *one = text.failed
-                          ? NULL
-                          : json_pack("{s:s, s:s, s:s*}", "value", text.data ? text.data : "", "origin",
-                                      setting_origin_name(state->origin), "reason", state->reason);
+        const char *reason = state->origin == ORIGIN_AUTO ? recipe_rows[i].automatic : state->reason;
+        json_t *one = text.failed ? NULL
+                                  : json_pack("{s:s, s:s, s:s*}", "value", text.data ? text.data : "",
+                                              "origin", setting_origin_name(state->origin), "reason", reason);
         if (!one || json_object_set_new(out, recipe_rows[i].name, one) != 0) {
             json_decref(out);
             out = NULL;

@@ -512,14 +512,14 @@ def a_changed_recipe_is_refused_on_resume():
     resume = ["train", "--output", "run", "--resume"]
     for arguments, mention in ((["--lora-rank", "4"], "lora-rank"), (["--seed", "9"], "seed"), (["--learning-rate", "0.5"], "learning-rate"),
                                (["--batch-size", "3"], "batch-size"), (["--max-steps", "9"], "max-steps"), (["--epochs", "2"], "epochs"),
-                               (["--data", "rows.jsonl"], "data"), (["--model", golden / "llama-untied"], "model"), (["--valid-split", "0.3"], "valid-split"),
+                               (["--data", "rows.jsonl"], "the data files"), (["--valid", "rows.jsonl"], "the held-out files"), (["--model", golden / "llama-untied"], "model"), (["--valid-split", "0.3"], "valid-split"),
                                (["--no-shuffle"], "shuffle")):
-        refused([*resume, *arguments], 2, mention, "started with")
+        refused([*resume, *arguments], 2, mention, "changed since the run was started")
     shutil.rmtree(here / "run")
     done(*TRAIN, "--max-steps", "2", "--valid-split", "0.3", "--early-stopping", "5", "--output", "run")
     for arguments, mention in ((["--eval-every", "7"], "eval-every"), (["--early-stopping", "6"], "early-stopping"),
                                (["--early-stopping-threshold", "1"], "early-stopping-threshold")):
-        refused([*resume, *arguments], 2, mention, "started with")
+        refused([*resume, *arguments], 2, mention, "changed since the run was started")
     (here / "run/recipe.yaml").write_text("model: [\n")
     refused(resume, 2, "recipe.yaml")
 

@@ -180,6 +180,7 @@ static void resume_takes_stored_values_and_refuses_changed_ones(void **state) {
     assert_ok(recipe_set(&now, USE_TRAIN, "epochs", "2", &err) &&
                   recipe_set(&now, USE_TRAIN, "threads", "4", &err) &&
                   recipe_set(&now, USE_TRAIN, "model", "elsewhere", &err) &&
+                  recipe_set(&now, USE_TRAIN, "mask", "avx512", &err) &&
                   recipe_set(&now, USE_TRAIN, "micro-batch-tokens", "512", &err),
               &err);
     assert_ok(recipe_continue(&now, &stored, changed, &err), &err);
@@ -187,13 +188,14 @@ static void resume_takes_stored_values_and_refuses_changed_ones(void **state) {
     assert_int_equal(now.threads, 4);
     assert_string_equal(now.model, "elsewhere");
     assert_string_equal(now.data.items[0], "d");
-    assert_int_equal(json_array_size(changed), 1);
-    assert_string_equal(json_string_value(json_array_get(changed, 0)), "micro-batch-tokens 1024 → 512");
+    assert_int_equal(json_array_size(changed), 2);
+    assert_string_equal(json_string_value(json_array_get(changed, 0)), "mask not set → avx512");
+    assert_string_equal(json_string_value(json_array_get(changed, 1)), "micro-batch-tokens 1024 → 512");
     assert_ok(recipe_same_facts(&now, &stored, changed, &err), &err);
     assert_ok(recipe_resolve(&now, "data-digest", "bb", "read", &err), &err);
     assert_false(recipe_same_facts(&now, &stored, changed, &err));
     assert_int_equal(err.code, ERROR_USAGE);
-    assert_non_null(strstr(err.what, "the data is not"));
+    assert_non_null(strstr(err.what, "the data files changed"));
     recipe_release(&now);
 
     open_recipe(&now);
@@ -237,7 +239,7 @@ static void every_value_has_its_origin_and_reason(void **state) {
     } cases[] = {{"epochs", "1", "given", NULL},
                  {"learning-rate", "0.00125", "resolved", "hidden size 576"},
                  {"lora-rank", "16", "default", NULL},
-                 {"max-length", "auto", "auto", NULL}};
+                 {"max-length", "auto", "auto", "the smaller of 2048 and the model's context"}};
     struct recipe r;
     struct error err;
     open_recipe(&r);
