@@ -1,5 +1,7 @@
 #include "cli/cli.h"
 
+#include <string.h>
+
 static void show(struct cli *cli, const json_t *result) {
     const json_t *perplexity = json_object_get(result, "perplexity");
     (void)cli;
@@ -12,6 +14,11 @@ static void show(struct cli *cli, const json_t *result) {
     print_problems(result);
 }
 
+static void event(struct cli *cli, const json_t *event) {
+    (void)cli;
+    if (strcmp(json_get_text(event, "event"), "warning") == 0) cli_warn(json_get_text(event, "message"));
+}
+
 const struct command command_eval = {
     .name = "eval",
     .group = "Measure",
@@ -20,5 +27,6 @@ const struct command command_eval = {
     .examples = "  hone eval --model smollm2-135m-instruct --data held-out.jsonl\n"
                 "  hone eval --model smollm2-135m-instruct --adapter runs/first/adapter --data "
                 "held-out.jsonl --json\n",
+    .event = event,
     .show = show,
 };

@@ -52,6 +52,8 @@ static bool open_engine(struct measuring *m, const struct eval_options *options,
     if (options->adapter && (!peft_open(&m->adapter, options->adapter, err) ||
                              !engine_method_of(m->adapter, m->model, &m->method, err)))
         return false;
+    char other[engine_sentence];
+    if (options->warn && engine_other_base(m->adapter, m->model, other)) options->warn(options->user, other);
     if (!engine_base_of(m->adapter, options->base_type, m->model, &state.base, err)) return false;
     m->ops = device_find(device.name, err);
     if (!m->ops || !device_open(m->ops, &m->device, &device, err)) return false;

@@ -26,6 +26,7 @@ struct eval_options {
     bool skip_bad_rows;
     const atomic_int *stop;
     void (*progress)(void *user, size_t done, size_t all); /* may be NULL */
+    void (*warn)(void *user, const char *message);         /* the same */
     void *user;
 };
 

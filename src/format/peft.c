@@ -11,7 +11,7 @@
 
 enum { largest_config = 1 << 20 };
 
-static const char base_type_key[] = "base_type";
+static const char base_type_key[] = "base_type", base_weights_key[] = "base_weights";
 static const char prefix[] = "base_model.model.", suffix_a[] = ".lora_A.weight",
                   suffix_b[] = ".lora_B.weight", suffix_magnitude[] = ".lora_magnitude_vector",
                   suffix_embedding_a[] = ".lora_embedding_A", suffix_embedding_b[] = ".lora_embedding_B",
@@ -179,11 +179,11 @@ static bool read_pairs(struct peft *peft, const char *directory, struct error *e
     return find_targets(peft, err);
 }
 
-static bool read_base_type(struct peft *peft, struct error *err) {
-    const char *name = json_string_value(json_object_get(safetensors_metadata(peft->file), base_type_key));
-    if (!name) return true;
-    peft->config.base_type = arena_strdup(&peft->arena, name);
-    return peft->config.base_type || error_no_memory(err, "peft", strlen(name));
+static bool read_fact(struct peft *peft, const char *key, const char **out, struct error *err) {
+    const char *text = json_string_value(json_object_get(safetensors_metadata(peft->file), key));
+    if (!text) return true;
+    *out = arena_strdup(&peft->arena, text);
+    return *out || error_no_memory(err, "peft", strlen(text));
 }
 
 static bool open_files(struct peft *peft, const char *directory, struct error *err) {
@@ -204,7 +204,9 @@ static bool open_files(struct peft *peft, const char *directory, struct error *e
     } else {
         ok = json_read_file(&json, config, largest_config, err) &&
              peft_read_config(&peft->config, json, config, &peft->arena, err) &&
-             safetensors_open(&peft->file, weights, err) && read_base_type(peft, err) &&
+             safetensors_open(&peft->file, weights, err) &&
+             read_fact(peft, base_type_key, &peft->config.base_type, err) &&
+             read_fact(peft, base_weights_key, &peft->config.base_weights, err) &&
              read_pairs(peft, directory, err);
     }
     json_decref(json);
@@ -268,7 +270,8 @@ bool peft_write(const char *directory, const struct peft_config *config, const s
     struct arena arena = {0};
     struct tensor *tensors = arena_array(&arena, 3 * count + content->weight_count, sizeof *tensors);
     size_t written = 0;
-    json_t *metadata = json_pack("{s:s, s:s*}", "format", "pt", base_type_key, config->base_type);
+    json_t *metadata = json_pack("{s:s, s:s*, s:s*}", "format", "pt", base_type_key, config->base_type,
+                                 base_weights_key, config->base_weights);
     char *path = fs_join(directory, "adapter_model.safetensors");
     bool ok = tensors && metadata && path;
     for (size_t i = 0; ok && i < count; i++) {

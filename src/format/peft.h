@@ -34,7 +34,8 @@ struct peft_config {
     size_t saved_count;
     const char *base_type; /* what the base's linears were quantised to while the adapter was trained, by its
                               type's name; NULL: nothing */
-    char *base_model;      /* base_model_name_or_path, may be NULL; never an absolute path when written */
+    const char *base_weights; /* tells the base's weights from others of the same shapes; NULL: not known */
+    char *base_model;         /* base_model_name_or_path, may be NULL; never an absolute path when written */
 };
 
 struct peft_pair {           /* the tensors of one adapted module */
@@ -64,8 +65,8 @@ const struct peft_pair *peft_find(const struct peft *peft, const char *module);
 
 /* The ranks of the tensors are what counts; where the configuration has no rank_pattern, they are its r.
  *
- * The base type stands in adapter_model.safetensors' metadata, since PEFT refuses fields that it does not
- * know.
+ * Base type and base weights stand in adapter_model.safetensors' metadata, since PEFT refuses fields that it
+ * does not know.
  *
  * Writes both files into an existing directory (f32 pairs and weights), and README.md, a short model card
  * made from the config and `card` (an object of facts: model, data set name, steps, losses; may be NULL). */

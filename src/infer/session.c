@@ -170,6 +170,10 @@ void session_close(struct session **handle) {
     *handle = NULL;
 }
 
+bool session_other_base(const struct session *session, char out[engine_sentence]) {
+    return session->adapter && engine_other_base(session->adapter, session->model, out);
+}
+
 const struct model *session_model(const struct session *session) { return session->model; }
 const struct renderer *session_renderer(const struct session *session) { return &session->render.renderer; }
 

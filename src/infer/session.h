@@ -66,6 +66,9 @@ struct answer {
 bool session_accepts(const struct session *session, const struct request *request, int64_t context,
                      struct error *err);
 
+/* engine_other_base of what it was opened with. */
+bool session_other_base(const struct session *session, char out[engine_sentence]);
+
 /* Answers all requests, in order, up to `slots` at a time; answers[i] belongs to requests[i] and is released
  * by buf_release(&answers[i].text). Results do not depend on how many run together, but for
  * rounding on a device whose sums depend on it. Errors: a prompt that

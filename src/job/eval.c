@@ -6,6 +6,11 @@
 #include "job/job.h"
 #include "job/store.h"
 
+static void warn(void *user, const char *message) {
+    struct error ignored;
+    job_warn(user, message, &ignored);
+}
+
 bool job_eval(struct job *job, struct error *err) {
     struct recipe *recipe = &job->recipe;
     char *path = NULL, *mask = NULL;
@@ -43,6 +48,8 @@ bool job_eval(struct job *job, struct error *err) {
         .columns = recipe->columns,
         .skip_bad_rows = recipe->skip_bad_rows,
         .stop = &job->stop,
+        .warn = warn,
+        .user = job,
     };
     ok = ok && eval_run(&options, &job->result, err);
     mem_free(path);

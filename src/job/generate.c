@@ -38,9 +38,8 @@ static bool check_sources(const struct options *options, struct error *err) {
 }
 
 static bool warn(const struct session *session, struct job *job, struct error *err) {
-    char text[160];
-    return !talk_warning(session, job, text) ||
-           job_emit_json(job, json_pack("{s:s, s:s}", "event", "warning", "message", text), err);
+    char text[talk_warning_size];
+    return !talk_warning(session, job, text) || job_warn(job, text, err);
 }
 
 /* Starts the session with room for these requests and no more, since each slot holds keys and values. */

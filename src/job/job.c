@@ -4,6 +4,8 @@
 
 #include "base/mem.h"
 #include "base/text.h"
+#include "base/thread.h"
+#include "train/events.h"
 
 const struct job_kind job_kinds[] = {
     {"doctor", USE_DOCTOR, job_doctor},
@@ -108,6 +110,13 @@ bool job_emit_json(struct job *job, json_t *event, struct error *err) {
     buf_release(&line);
     json_decref(event);
     return ok;
+}
+
+bool job_warn(struct job *job, const char *message, struct error *err) {
+    return job_emit_json(job,
+                         json_pack("{s:s, s:i, s:f, s:i, s:o}", "event", "warning", "version", event_version,
+                                   "time", clock_unix(), "step", 0, "message", json_text(message)),
+                         err);
 }
 
 bool job_going(struct job *job, struct error *err) {

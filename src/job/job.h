@@ -46,6 +46,8 @@ bool job_run(struct job *job, struct error *err);
 void job_emit(struct job *job, const char *line);
 /* The same from a value, which is released; event, version, time and step stand in it already. */
 bool job_emit_json(struct job *job, json_t *event, struct error *err);
+/* An event "warning". */
+bool job_warn(struct job *job, const char *message, struct error *err);
 /* ERROR_INTERRUPTED when a stop was asked for. */
 bool job_going(struct job *job, struct error *err);
 

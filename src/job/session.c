@@ -10,7 +10,7 @@ struct hone_session {
     struct job *settings;
     struct session *session;
     atomic_int stop;
-    char warning[160]; /* "": none */
+    char warning[talk_warning_size]; /* "": none */
 };
 
 bool job_chat(struct job *job, struct error *err) {

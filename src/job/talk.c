@@ -41,12 +41,15 @@ bool talk_open(struct session **out, struct job *job, struct error *err) {
     return ok;
 }
 
-bool talk_warning(const struct session *session, const struct job *job, char out[160]) {
+bool talk_warning(const struct session *session, const struct job *job, char out[talk_warning_size]) {
     long long asked = job->options.context, has = session_model(session)->config.context;
-    out[0] = '\0';
-    if (asked <= has) return false;
-    snprintf(out, 160, "--context %lld is more than the model's context of %lld tokens", asked, has);
-    return true;
+    char base[engine_sentence] = "", context[120] = "";
+    session_other_base(session, base);
+    if (asked > has)
+        snprintf(context, sizeof context, "--context %lld is more than the model's context of %lld tokens",
+                 asked, has);
+    snprintf(out, talk_warning_size, "%s%s%s", base, *base && *context ? "; " : "", context);
+    return *out;
 }
 
 bool talk_prompt(struct talk *out, const char *prompt, struct error *err) {

@@ -10,7 +10,8 @@
 bool talk_open(struct session **out, struct job *job, struct error *err);
 
 /* What the user should know of the job's settings beside this model; false: nothing. */
-bool talk_warning(const struct session *session, const struct job *job, char out[160]);
+enum { talk_warning_size = 400 };
+bool talk_warning(const struct session *session, const struct job *job, char out[talk_warning_size]);
 
 /* One conversation, tokenised. */
 struct talk {

@@ -249,6 +249,23 @@ bool model_digest(const struct model *model, struct digest *out, struct error *e
     return ok || error_no_memory(err, "model", 0);
 }
 
+bool model_fingerprint(const struct model *model, struct digest *out, struct error *err) {
+    enum { beginning = 4096 };
+    struct buf all = {0};
+    for (size_t i = 0; i < layout_count(&model->config); i++) {
+        const struct tensor *weight = &model->weights[i];
+        if (weight->rank != 2 || weight->dim[0] < 1 || !weight->data) continue;
+        uint64_t row = weight->bytes / (uint64_t)weight->dim[0];
+        digest_bytes(weight->data, row < beginning ? (size_t)row : beginning, out);
+        buf_printf(&all, "%zu %s %lld %lld %s\n", i, dtype_row(weight->dtype)->name,
+                   (long long)weight->dim[0], (long long)weight->dim[1], out->hex);
+    }
+    bool ok = !all.failed || error_no_memory(err, "model", all.size);
+    if (ok) digest_bytes(all.data ? all.data : "", all.size, out);
+    buf_release(&all);
+    return ok;
+}
+
 void model_rope_frequencies(const struct model *model, float *out) {
     const struct tensor *factors = model_weight(model, WEIGHT_ROPE_FACTORS, 0);
     if (factors) {

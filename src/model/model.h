@@ -14,7 +14,7 @@
 struct model {
     struct model_config config;
     const struct family *family;
-    struct tensor *weights; /* [layers · WEIGHT_LAYER_ROLES + WEIGHT_ROLES]; rank 0: absent */
+    struct tensor *weights; /* [layout_count] (model/layout.h); rank 0: absent */
     bool permuted;          /* q and k rows are interleaved in the file */
     struct tokenizer *tokenizer;
     struct stops stops;  /* what ends an answer, beside the tokenizer's end of text */
@@ -39,6 +39,10 @@ const json_t *model_hub_config(const struct model *model);
 
 /* Digest over the weight files' bytes (seconds for large models), for recipes and the store. */
 bool model_digest(const struct model *model, struct digest *out, struct error *err);
+
+/* Tells models of equal shapes apart, in milliseconds: a digest over the shape, the type and the beginning of
+ * the first row of every matrix, which are the same in GGUF and in a directory. Errors: ERROR_MEMORY. */
+bool model_fingerprint(const struct model *model, struct digest *out, struct error *err);
 
 /* Rotation per position of each channel pair: out[head_dim / 2]. */
 void model_rope_frequencies(const struct model *model, float *out);

@@ -87,6 +87,11 @@ bool engine_method_of(const struct peft *peft, const struct model *model, struct
 /* The base type by its name as a setting (NULL: the adapter's, else as stored); `adapter` may be NULL. */
 bool engine_base_of(const struct peft *adapter, const char *name, const struct model *model, enum dtype *out,
                     struct error *err);
+/* Whether the adapter says that it was trained on other weights than this model's, as hone's adapters can,
+ * with a sentence for the user. That is no error: the weights may be the same ones, stored in another type.
+ */
+enum { engine_sentence = 240 };
+bool engine_other_base(const struct peft *adapter, const struct model *model, char out[engine_sentence]);
 /* Puts the adapter's numbers into the store, and computes what follows from them (GRAPH_DERIVE); writes the
  * store's into a directory. */
 bool engine_load_adapter(struct engine *engine, const struct peft *peft, struct error *err);

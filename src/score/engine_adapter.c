@@ -150,6 +150,18 @@ bool engine_base_of(const struct peft *adapter, const char *name, const struct m
     return true;
 }
 
+bool engine_other_base(const struct peft *adapter, const struct model *model, char out[engine_sentence]) {
+    const char *trained_on = adapter ? peft_config(adapter)->base_weights : NULL;
+    const char *name = adapter ? peft_config(adapter)->base_model : NULL;
+    struct digest own;
+    struct error ignored;
+    if (!trained_on || !model_fingerprint(model, &own, &ignored) || !strcmp(own.hex, trained_on))
+        return false;
+    snprintf(out, engine_sentence, "the adapter was trained on other weights than this model's%s%.100s",
+             name ? "; its base is " : "", name ? name : "");
+    return true;
+}
+
 static void turn(const float *from, size_t rows, size_t columns, float *to) {
     for (size_t r = 0; r < rows; r++)
         for (size_t c = 0; c < columns; c++) to[c * rows + r] = from[r * columns + c];
@@ -252,7 +264,9 @@ static bool config_of(const struct engine *engine, const struct method *method, 
     bool names;
     const char **saved;
     size_t saved_count;
-    if (!method_describe(method, &engine->model->config, &rules, &names, arena, err) ||
+    struct digest weights;
+    if (!model_fingerprint(engine->model, &weights, err) ||
+        !method_describe(method, &engine->model->config, &rules, &names, arena, err) ||
         !method_saved_names(method, engine->model, &saved, &saved_count, arena, err))
         return false;
     int64_t layers = engine->model->config.layers;
@@ -273,10 +287,11 @@ static bool config_of(const struct engine *engine, const struct method *method, 
                                 .saved = saved,
                                 .saved_count = saved_count,
                                 .base_type = base->quantised ? base->name : NULL,
+                                .base_weights = arena_strdup(arena, weights.hex),
                                 .base_model = (char *)(uintptr_t)base_model};
     out->ranks = arena_array(arena, rules.rank_count + 1, sizeof *out->ranks);
     out->alphas = arena_array(arena, rules.alpha_count + 1, sizeof *out->alphas);
-    if (!out->ranks || !out->alphas) return error_no_memory(err, "adapter", 0);
+    if (!out->ranks || !out->alphas || !out->base_weights) return error_no_memory(err, "adapter", 0);
     for (size_t i = 0; i < rules.rank_count; i++)
         out->ranks[i] = (struct peft_pattern){rules.ranks[i].pattern, rules.ranks[i].value};
     for (size_t i = 0; i < rules.alpha_count; i++)

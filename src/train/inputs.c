@@ -135,13 +135,15 @@ static bool resolve_digests(struct inputs *in, struct recipe *recipe, struct err
 
 bool inputs_open(struct inputs *out, struct recipe *recipe, const char *model_path,
                  void (*warn)(void *user, const char *message), void *user, struct error *err) {
+    char other[engine_sentence];
     memset(out, 0, sizeof *out);
     bool ok = model_open(&out->model, model_path, err) &&
-              (!recipe->adapter || peft_open(&out->adapter, recipe->adapter, err)) &&
-              inputs_renew_method(out, recipe, err) && resolve_text(out, recipe, warn, user, err) &&
-              open_data(&out->data, &recipe->data, recipe, err) &&
-              (!recipe->valid.count || open_data(&out->valid, &recipe->valid, recipe, err)) &&
-              build_examples(out, recipe, warn, user, err) && resolve_digests(out, recipe, err);
+              (!recipe->adapter || peft_open(&out->adapter, recipe->adapter, err));
+    if (ok && warn && engine_other_base(out->adapter, out->model, other)) warn(user, other);
+    ok = ok && inputs_renew_method(out, recipe, err) && resolve_text(out, recipe, warn, user, err) &&
+         open_data(&out->data, &recipe->data, recipe, err) &&
+         (!recipe->valid.count || open_data(&out->valid, &recipe->valid, recipe, err)) &&
+         build_examples(out, recipe, warn, user, err) && resolve_digests(out, recipe, err);
     if (!ok) inputs_close(out);
     return ok;
 }

@@ -216,6 +216,32 @@ def an_adapter_of_another_model_is_refused():
 
 
 @case
+def an_adapter_of_other_weights_is_told():
+    """Weights of the same shapes, one number of them another; the same ones in another container are the same."""
+    data = ["--data", QWEN / "rows.jsonl"]
+    done("train", "--model", QWEN, *data, *FAST, "--max-steps", "1", "--lora-rank", "2", "--output", "trained")
+    done("convert", "--model", QWEN, "--to", "gguf", "--type", "f32", "--output", "same.gguf")
+    shutil.copytree(QWEN, here / "other")
+    header, payload = hostile.split_safetensors(QWEN / "model.safetensors")
+    at = next(entry["data_offsets"][0] for name, entry in header.items() if name.endswith("layers.1.mlp.up_proj.weight"))
+    whole = bytearray((QWEN / "model.safetensors").read_bytes())
+    at += len(whole) - len(payload)
+    whole[at:at + 4] = bytes(4)
+    (here / "other/model.safetensors").write_bytes(whole)
+    for model, told in ((QWEN, False), ("same.gguf", False), ("other", True)):
+        use = ["--model", model, "--adapter", "trained/adapter", *FAST]
+        for command in (["generate", "--prompt", "a", "--max-tokens", "1"], ["eval", *data]):
+            result = done(*command, *use, "--json")
+            assert (b"other weights than this model's; its base is qwen2" in result.stderr) == told, (model, command, result.stderr)
+            assert len(result.stdout.splitlines()) == 1, result.stdout
+        assert (b"warning: the adapter" in run("chat", *use).stderr) == told, model
+        shutil.rmtree(here / "again", ignore_errors=True)
+        done("train", *use, *data, "--max-steps", "1", "--output", "again")
+        assert any("other weights" in e["message"] for e in events("again") if e["event"] == "warning") == told, model
+    done("generate", "--model", "other", "--adapter", QWEN / "adapter", "--prompt", "a", "--max-tokens", "1", *FAST)  # PEFT's says nothing
+
+
+@case
 def every_lie_in_an_adapter_is_refused():
     shutil.copytree(LLAMA / "adapter", here / "a")
     command = ["generate", "--model", LLAMA, "--adapter", "a", "--prompt", "a", "--max-tokens", "1", *FAST]
