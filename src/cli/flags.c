@@ -95,13 +95,6 @@ static bool is_flag(const struct flags *flags, const char *word) {
            (strncmp(word, "--no-", 5) == 0 && size > 3 && type_of(flags, word + 5, size - 3));
 }
 
-static bool refuse_without_value(struct parser *parser, const char *name, const char *next) {
-    char what[200], fix[200];
-    snprintf(what, sizeof what, "--%.60s has no value: %.60s follows, which is a flag", name, next);
-    snprintf(fix, sizeof fix, "Give it one; a value that begins so is written --%.60s=VALUE.", name);
-    return cli_refuse(parser->err, parser->command->name, what, fix);
-}
-
 static bool parse_flag(struct parser *parser, int *at) {
     const char *word = parser->argv[*at] + 2, *equals = strchr(word, '=');
     size_t size = equals ? (size_t)(equals - word) : strlen(word);
@@ -115,9 +108,8 @@ static bool parse_flag(struct parser *parser, int *at) {
         const char *positive = type_of(parser->flags, word + 3, size - 3);
         if (positive && strcmp(positive, "bool") == 0) return take_value(parser, name + 3, positive, "false");
     }
-    if (type && !alone && !equals && *at + 1 < parser->argc && is_flag(parser->flags, parser->argv[*at + 1]))
-        return refuse_without_value(parser, name, parser->argv[*at + 1]);
-    if (!alone && !equals && *at + 1 < parser->argc && (type || strncmp(parser->argv[*at + 1], "--", 2) != 0))
+    const char *next = *at + 1 < parser->argc ? parser->argv[*at + 1] : NULL;
+    if (next && !alone && !equals && (type ? !is_flag(parser->flags, next) : strncmp(next, "--", 2) != 0))
         value = parser->argv[++*at];
     return take_value(parser, name, type, value);
 }

@@ -49,10 +49,10 @@ static bool start_for(struct session *session, struct job *job, const struct req
     int64_t longest = 0;
     for (size_t i = 0; i < count; i++)
         if ((int64_t)requests[i].count > longest) longest = (int64_t)requests[i].count;
-    if (!warn(session, job, err)) return false;
     if (!context)
         context = longest + job->options.max_tokens < most ? longest + job->options.max_tokens : most;
-    return session_start(session, session_slots(session, (int64_t)count, context), context, err);
+    return session_start(session, session_slots(session, (int64_t)count, context), context, err) &&
+           warn(session, job, err);
 }
 
 /* ---- one request ---- */

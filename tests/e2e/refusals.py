@@ -626,7 +626,10 @@ def memory_that_cannot_suffice_is_refused():
     refused(["generate", "--model", LLAMA, "--prompt", "a", *FAST, "--memory", "1KiB"], 4, "--memory")
     least = lambda: resource.setrlimit(resource.RLIMIT_AS, (100 << 20, 100 << 20))  # of which the libraries take about half
     refused([*BARE, "--output", "out", "--max-steps", "2", "--micro-batch-tokens", "20000"], 4, "memory", limits=least)
-    refused(["generate", "--model", LLAMA, "--prompt", "a", *FAST, "--context", "200000"], 4, "memory", limits=least)
+    shutil.copytree(LLAMA, here / "long")
+    config = json.loads((here / "long/config.json").read_text())
+    (here / "long/config.json").write_text(json.dumps({**config, "max_position_embeddings": 200000}))
+    refused(["generate", "--model", "long", "--prompt", "a", *FAST, "--context", "200000"], 4, "memory", limits=least)
 
 
 @case
