@@ -9,7 +9,6 @@ struct chat {
     struct hone_session *session;
     json_t *options;  /* name → value, as given */
     json_t *messages; /* the conversation so far */
-    bool begun;       /* a part of an answer stands on the last line */
 };
 
 static const char words[] = "Type a message; /new starts over, /exit or Ctrl-D leaves.\n";
@@ -34,7 +33,7 @@ static bool on_text(void *user, const char *text, size_t size) {
         fwrite(text, 1, size, stdout);
     hone_free(escaped);
     fflush(stdout);
-    chat->begun = true;
+    chat->cli->streamed = true;
     return true;
 }
 
@@ -65,7 +64,7 @@ static bool answer(struct chat *chat, struct hone_error *err) {
  * can say something else. Whoever writes into a pipe would take the next answer for this one. */
 static bool goes_on(struct chat *chat, struct hone_error *err) {
     bool at_terminal = chat->cli->terminal && !chat->cli->json;
-    if (chat->begun) putchar('\n');
+    cli_end_line(chat->cli);
     if (!at_terminal || err->code != HONE_INTERRUPTED) cli_fail(chat->cli, err);
     if (!at_terminal || (err->code != HONE_INTERRUPTED && err->code != HONE_INPUT)) return false;
     fputs(err->code == HONE_INTERRUPTED ? "Stopped; that turn is left out.\n"
@@ -83,7 +82,7 @@ static bool turn(struct chat *chat, char *line, struct hone_error *err) {
     if (strcmp(line, "/help") == 0) fputs(words, stderr);
     if (!line[strspn(line, " \t")] || strcmp(line, "/new") == 0 || strcmp(line, "/help") == 0) return true;
     json_t *message = json_pack("{s:s, s:s}", "role", "user", "content", line);
-    chat->begun = false;
+    chat->cli->streamed = false;
     if (json_array_append_new(chat->messages, message) == 0) return answer(chat, err) || goes_on(chat, err);
     cli_refuse(err, "chat", "that line is not valid UTF-8", "");
     err->code = HONE_INPUT;

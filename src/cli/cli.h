@@ -60,6 +60,8 @@ void flags_close(struct flags **flags);
 bool flags_parse(const struct flags *flags, const struct command *command, int argc, char **argv,
                  bool (*take)(void *user, const char *name, const char *value, struct hone_error *err),
                  void *user, struct hone_error *err);
+/* Where a part of an answer or a bar stands on the last line: begins the next one. */
+void cli_end_line(struct cli *cli);
 /* Prints the error (JSON on stdout with --json, else a line on stderr) and returns its exit status. */
 int cli_fail(struct cli *cli, const struct hone_error *err);
 /* "warning: …" on stderr, where stdout holds an answer. */

@@ -62,8 +62,14 @@ bool cli_refuse(struct hone_error *err, const char *where, const char *what, con
     return false;
 }
 
+void cli_end_line(struct cli *cli) {
+    if (cli->streamed || cli->progress.drawn) putchar('\n');
+    cli->streamed = cli->progress.drawn = false;
+}
+
 int cli_fail(struct cli *cli, const struct hone_error *err) {
     char *text = cli->json ? hone_error_json(err) : hone_error_text(err);
+    cli_end_line(cli);
     fflush(stdout);
     if (cli->json) {
         puts(text ? text : "{\"error\":{\"code\":\"memory\"}}");

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A conversation at a terminal, which a pseudo-terminal is here: what a person types, what stands on the screen.
+"""At a terminal, which a pseudo-terminal is here: what a person types, what stands on the screen.
 
     test_chat.py PROGRAM"""
 import os
@@ -83,6 +83,20 @@ def an_answer_that_is_interrupted_ends_its_line():
     chat.leave("interrupted")
 
 
+def what_is_stopped_says_so_on_a_line_of_its_own():
+    commands = {b"generate: stopped": (["generate", *FLAGS, "--prompt", "a", "--max-tokens", "50000", "--context", "60000", "--temperature", "100"], b"tokens\n"),
+                b"train: stopped": (["train", *FLAGS, "--data", str(model / "rows.jsonl"), "--epochs", "9999", "--output", home.name + "/run"], b" left")}
+    for last, (arguments, begun) in commands.items():
+        screen = Terminal(*arguments)
+        screen.until(begun, "stopped")
+        while len(screen.seen) < 3:
+            screen.seen += os.read(screen.screen, 100)
+        os.write(screen.screen, b"\x03")
+        text = screen.until(b": stopped", "stopped") + screen.until(b"\n", "stopped")
+        assert text.split(b"\n")[-2].startswith(last), text
+        assert os.waitstatus_to_exitcode(os.waitpid(screen.pid, 0)[1]) == 130
+
+
 def a_pipe_ends_at_the_first_turn_that_fails():
     """Whoever reads would take the next answer for the one that is missing."""
     command = [program, "chat", *FLAGS, "--max-tokens", "2", "--json"]
@@ -93,6 +107,6 @@ def a_pipe_ends_at_the_first_turn_that_fails():
 
 
 for test in (a_prompt_that_is_too_long_leaves_the_conversation_standing, words_and_blank_lines_are_no_turns,
-             an_answer_that_is_interrupted_ends_its_line, a_pipe_ends_at_the_first_turn_that_fails):
+             an_answer_that_is_interrupted_ends_its_line, what_is_stopped_says_so_on_a_line_of_its_own, a_pipe_ends_at_the_first_turn_that_fails):
     test()
     print("ok   ", test.__name__)
