@@ -25,7 +25,10 @@ struct measuring {
 static bool read_inputs(struct measuring *m, const struct eval_options *options, struct error *err) {
     struct render_options render = options->render;
     struct dataset_options data = {.columns = options->columns};
+    char beyond[context_sentence];
     if (!model_open(&m->model, options->model_path, err)) return false;
+    if (options->warn && render_beyond_context("max-length", (int64_t)render.max_length, m->model, beyond))
+        options->warn(options->user, beyond);
     int64_t context = m->model->config.context;
     if (!render.max_length) render.max_length = (size_t)(context < 2048 ? context : 2048);
     if (!render_open(&m->render, m->model, &render, err) ||

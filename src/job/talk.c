@@ -42,12 +42,9 @@ bool talk_open(struct session **out, struct job *job, struct error *err) {
 }
 
 bool talk_warning(const struct session *session, const struct job *job, char out[talk_warning_size]) {
-    long long asked = job->options.context, has = session_model(session)->config.context;
-    char base[engine_sentence] = "", context[120] = "";
+    char base[engine_sentence] = "", context[context_sentence] = "";
     session_other_base(session, base);
-    if (asked > has)
-        snprintf(context, sizeof context, "--context %lld is more than the model's context of %lld tokens",
-                 asked, has);
+    render_beyond_context("context", job->options.context, session_model(session), context);
     snprintf(out, talk_warning_size, "%s%s%s", base, *base && *context ? "; " : "", context);
     return *out;
 }

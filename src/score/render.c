@@ -1,5 +1,6 @@
 #include "score/render.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/fs.h"
@@ -112,4 +113,12 @@ void render_close(struct render *render) {
     json_decref(render->arguments);
     mem_free(render->source);
     memset(render, 0, sizeof *render);
+}
+
+bool render_beyond_context(const char *setting, int64_t tokens, const struct model *model,
+                           char out[context_sentence]) {
+    if (tokens <= model->config.context) return false;
+    snprintf(out, context_sentence, "--%s %lld is more than the model's context of %lld tokens", setting,
+             (long long)tokens, (long long)model->config.context);
+    return true;
 }

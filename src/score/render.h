@@ -29,4 +29,10 @@ bool render_open(struct render *out, const struct model *model, const struct ren
                  struct error *err);
 void render_close(struct render *render);
 
+/* Whether a setting asks for more tokens than the model was made for, with a sentence for the user: that is
+ * no error, since positions go on behind the context. */
+enum { context_sentence = 120 };
+bool render_beyond_context(const char *setting, int64_t tokens, const struct model *model,
+                           char out[context_sentence]);
+
 #endif

@@ -18,11 +18,7 @@ static bool resolve_text(struct inputs *in, struct recipe *recipe, void (*warn)(
         if (!recipe_resolve_int(recipe, "max-length", context < 2048 ? context : 2048, text, err))
             return false;
     }
-    if (recipe->max_length > context && warn) {
-        snprintf(text, sizeof text, "--max-length %lld is more than the model's context of %lld tokens",
-                 (long long)recipe->max_length, (long long)context);
-        warn(user, text);
-    }
+    if (warn && render_beyond_context("max-length", recipe->max_length, in->model, text)) warn(user, text);
     /* A fixed clock in the recipe, so that a template that shows the date renders the same on resume. */
     if (recipe->template_clock <= 0 &&
         !recipe_resolve_float(recipe, "template-clock", (double)(int64_t)clock_unix(),
