@@ -1,3 +1,13 @@
+# ---- a locale in which one half is 0,5, where one can be made (tests/unit/test_job_api.c) ----
+find_program(LOCALEDEF localedef)
+if(LOCALEDEF AND TARGET test_job_api)
+  file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/tests/locales)
+  execute_process(COMMAND ${LOCALEDEF} -i de_DE -f UTF-8 ${CMAKE_BINARY_DIR}/tests/locales/de_DE.UTF-8 OUTPUT_QUIET ERROR_QUIET)
+  if(EXISTS ${CMAKE_BINARY_DIR}/tests/locales/de_DE.UTF-8)
+    set_tests_properties(unit.test_job_api PROPERTIES ENVIRONMENT LOCPATH=${CMAKE_BINARY_DIR}/tests/locales)
+  endif()
+endif()
+# ---- end of the locale ----
 # ---- the program, the public headers and the library's names (tests/cli) ----
 if(TARGET hone)
   set(cli ${CMAKE_CURRENT_SOURCE_DIR}/cli)

@@ -6,7 +6,7 @@ need=${1:-build}
 
 debian_build="gcc libc6-dev cmake ninja-build pkg-config python3 python3-venv ca-certificates
   libjansson-dev libpcre2-dev libutf8proc-dev libfyaml-dev libxxhash-dev liblapacke-dev libopenblas-serial-dev"
-debian_check="g++ libcmocka-dev clang clang-format"
+debian_check="g++ libcmocka-dev clang clang-format locales"
 brew_build="cmake ninja pkg-config python jansson pcre2 utf8proc libfyaml xxhash openblas"
 brew_check="cmocka clang-format"
 

@@ -6,23 +6,30 @@
  *     struct hone_job *job;
  *     struct hone_error err;
  *     bool ok = hone_job_open(&job, "train", &err) && hone_job_set(job, "model", "smollm2.gguf", &err) &&
- *               hone_job_set(job, "data", "rows.jsonl", &err) && hone_job_set(job, "output", "runs/one",
- * &err) && hone_job_run(job, &err); if (!ok) fprintf(stderr, "%s: %s\n", err.where, err.what);
+ *               hone_job_set(job, "data", "rows.jsonl", &err) &&
+ *               hone_job_set(job, "output", "runs/one", &err) && hone_job_run(job, &err);
+ *     if (!ok) fprintf(stderr, "%s: %s\n", err.where, err.what);
  *     hone_job_close(&job);
  *
  * Conventions, for every function below:
  *   - Functions that can fail return bool and take `struct hone_error *err` last; false means that *err is
  *     filled. `err` may be NULL: the cause is then lost. *err is left alone on success.
+ *   - A pointer that is NULL where a thing is needed (a handle, a name, a place for a result) is HONE_USAGE;
+ *     functions that cannot fail then do nothing, or return NULL.
  *   - Texts are UTF-8 and NUL-terminated. Texts passed in are copied; the caller keeps them.
- *   - Handles are opened with a pointer to the handle, which is NULL after a failure; closing takes NULL
- * inside and sets it to NULL.
+ *   - Handles are opened with a pointer to the handle, which is NULL after a failure; closing takes NULL, and
+ *     NULL inside, and sets it to NULL. A handle that has been closed must not be used, as with free().
  *   - `char *` results are the caller's and are released by hone_free; `const char *` results belong to the
  *     handle that gave them.
  *   - One thread at a time uses a handle, except for hone_job_cancel and hone_session_cancel. Different
- * handles may be used by different threads at the same time.
- *   - The library prints nothing, exits never, and installs no signal handler.
+ *     handles may be used by different threads at the same time. Threads that a handle starts end when it is
+ *     closed; functions of the caller's are called by the thread that runs the job or generates.
+ *   - After fork(), a child uses no handle of its parent's; it may open its own.
+ *   - The library prints nothing, exits never, and leaves signal handlers, the locale, the working directory
+ *     and the environment as they are. Numbers have a point whatever the locale is, and functions of the
+ *     caller's run in the caller's.
  *   - jansson asks for memory through the library once it has read JSON, unless the program gave it functions
- * of its own; the blocks are malloc's, as before.
+ *     of its own; the blocks are malloc's, as before.
  *   - Numbers in JSON read back to the same bits. Sizes are bytes, times are seconds. */
 #ifndef HONE_HONE_H
 #define HONE_HONE_H
@@ -70,7 +77,7 @@ struct hone_error {
 HONE_API const char *hone_code_name(enum hone_code code);
 /* 0, 1, 2, 3, 4 or 130. */
 HONE_API int hone_exit_status(enum hone_code code);
-/* "where: what: why. fix" as one line without a newline. NULL when out of memory. */
+/* "where: what: why. fix" as one line without a newline; of NULL as of no error. NULL when out of memory. */
 HONE_API char *hone_error_text(const struct hone_error *err);
 /* {"error":{"code":,"where":,"what":,"why":,"fix":}} as one line without a newline. NULL when out of memory.
  */
@@ -80,8 +87,8 @@ HONE_API char *hone_error_json(const struct hone_error *err);
 HONE_API void hone_free(char *text);
 
 /* Text from files or models made safe for a terminal: control characters, bidirectional marks and bytes that
- * are not UTF-8 become \xNN or \u{N}. `size` bytes are read; newline and tab stay when `keep_lines`.
- * NULL when out of memory. */
+ * are not UTF-8 become \xNN or \u{N}. `size` bytes are read, none where `text` is NULL; newline and tab stay
+ * when `keep_lines`. NULL when out of memory. */
 HONE_API char *hone_escape(const char *text, size_t size, bool keep_lines);
 
 /* ---- settings ---- */
@@ -109,7 +116,8 @@ HONE_API void hone_job_close(struct hone_job **job);
 
 /* Sets a value from text, as the flag `--name value` would; `-` and `_` in names count as the same. `value`
  * NULL: true, for settings of type bool. A list grows by each call; "auto" gives a value back to its rule.
- * Errors: HONE_USAGE with the nearest name, the bounds or the choices; the job is unchanged. */
+ * Errors: HONE_USAGE with the nearest name, the bounds or the choices, and once the job runs or has run; the
+ * job is unchanged. */
 HONE_API bool hone_job_set(struct hone_job *job, const char *name, const char *value, struct hone_error *err);
 
 /* Has `on_event` called with every event as one JSON object without a newline, in order, from the thread that
@@ -149,7 +157,8 @@ HONE_API const char *hone_session_warning(const struct hone_session *session);
 /* Generates one answer. `request`: a text, which becomes one user turn, or a JSON array of messages
  * ([{"role":"user","content":"…"}, …]). `options`: NULL, or a JSON object with max-tokens, temperature,
  * top-p, top-k, min-p, repetition-penalty, seed. `on_text` (may be NULL) gets the text piece by piece, each
- * piece whole UTF-8 characters; returning false stops there. On success *json (may be NULL) is
+ * piece whole UTF-8 characters and not terminated; it must not use the session, except to cancel it, and
+ * returning false stops there. On success *json (may be NULL) is
  * {"text":,"prompt_tokens":,"generated_tokens":,"finish_reason":,"seconds":}; the caller's, NULL on failure.
  * Errors: HONE_INPUT, HONE_USAGE, HONE_MEMORY, HONE_INTERRUPTED; the session stays usable. */
 HONE_API bool hone_session_generate(struct hone_session *session, const char *request, const char *options,

@@ -88,6 +88,7 @@ static bool name_command(const struct job *job, struct error *err) {
 
 bool job_set(struct job *job, const char *name, const char *value, struct error *err) {
     struct settings recipe = recipe_settings(&job->recipe), options = options_settings(&job->options);
+    if (job->ran) return error_set(err, ERROR_USAGE, job->kind->name, "a job takes no settings once it runs");
     struct settings *sets[] = {&recipe, &options};
     return settings_assign(sets, 2, job->kind->use, name, value, "--", err) || name_command(job, err);
 }

@@ -10,6 +10,7 @@ struct hone_session {
     struct job *settings;
     struct session *session;
     atomic_int stop;
+    atomic_bool busy;                /* it generates */
     char warning[talk_warning_size]; /* "": none */
 };
 
@@ -52,30 +53,33 @@ static bool set_options(struct job *job, const char *options, struct error *err)
 bool hone_session_open(struct hone_session **out, const char *model, const char *adapter, const char *options,
                        struct hone_error *cause) {
     struct error err;
+    struct locale locale;
+    if (!out) return api_null(cause, "out");
     *out = NULL;
     struct hone_session *session = mem_calloc(1, sizeof *session);
-    bool ok =
-        session ? job_open(&session->settings, "chat", &err) : error_no_memory(&err, "chat", sizeof *session);
+    bool ok = api_enter(&locale, &err) && (session || error_no_memory(&err, "chat", sizeof *session)) &&
+              job_open(&session->settings, "chat", &err);
     ok = ok && (!model || job_set(session->settings, "model", model, &err)) &&
          (!adapter || job_set(session->settings, "adapter", adapter, &err)) &&
          set_options(session->settings, options, &err) &&
          talk_open(&session->session, session->settings, &err) &&
          session_start(session->session, 1, session->settings->options.context, &err);
+    if (ok) talk_warning(session->session, session->settings, session->warning);
+    locale_leave(&locale);
     if (!ok) {
         hone_session_close(&session);
         return api_fail(cause, &err);
     }
-    talk_warning(session->session, session->settings, session->warning);
     *out = session;
     return true;
 }
 
 const char *hone_session_warning(const struct hone_session *session) {
-    return session->warning[0] ? session->warning : NULL;
+    return session && session->warning[0] ? session->warning : NULL;
 }
 
 void hone_session_close(struct hone_session **handle) {
-    struct hone_session *session = *handle;
+    struct hone_session *session = handle ? *handle : NULL;
     if (!session) return;
     session_close(&session->session);
     job_close(&session->settings);
@@ -86,11 +90,16 @@ void hone_session_close(struct hone_session **handle) {
 struct listener {
     bool (*on_text)(void *user, const char *text, size_t size);
     void *user;
+    struct locale *locale;
 };
 
+/* A function of the caller's runs in the caller's locale. */
 static bool on_piece(void *user, const char *text, size_t size) {
     struct listener *listener = user;
-    return listener->on_text(listener->user, text, size);
+    locale_to_caller(listener->locale);
+    bool more = listener->on_text(listener->user, text, size);
+    locale_from_caller(listener->locale);
+    return more;
 }
 
 /* A request may set how it is sampled; what the model was opened with holds for the session. */
@@ -132,35 +141,50 @@ static bool read_request(struct talk *out, const char *request, struct error *er
     return ok;
 }
 
-bool hone_session_generate(struct hone_session *session, const char *request, const char *options,
-                           bool (*on_text)(void *user, const char *text, size_t size), void *user,
-                           char **json, struct hone_error *cause) {
-    struct error err;
+static bool generate(struct hone_session *session, const char *request, const char *options,
+                     struct listener *listener, char **json, struct error *err) {
     struct job *settings = NULL;
     struct talk talk = {0};
     struct request one;
     struct answer answer = {0};
-    struct listener listener = {on_text, user};
-    if (json) *json = NULL;
-    atomic_store(&session->stop, 0);
-    bool ok = request_settings(&settings, session, options, &err) && read_request(&talk, request, &err) &&
-              talk_request(&talk, session->session, settings, &one, &err);
-    if (ok && on_text) {
+    bool ok = request_settings(&settings, session, options, err) && read_request(&talk, request, err) &&
+              talk_request(&talk, session->session, settings, &one, err);
+    if (ok && listener->on_text) {
         one.text = on_piece;
-        one.user = &listener;
+        one.user = listener;
     }
-    ok = ok && session_generate(session->session, &one, &answer, 1, &session->stop, &err);
+    ok = ok && session_generate(session->session, &one, &answer, 1, &session->stop, err);
     if (ok && json) {
         json_t *value = talk_answer(&answer);
-        ok = api_text(value, json, &err);
+        ok = api_text(value, json, err);
         json_decref(value);
     }
     buf_release(&answer.text);
     talk_release(&talk);
     job_close(&settings);
+    return ok;
+}
+
+bool hone_session_generate(struct hone_session *session, const char *request, const char *options,
+                           bool (*on_text)(void *user, const char *text, size_t size), void *user,
+                           char **json, struct hone_error *cause) {
+    struct error err;
+    struct locale locale;
+    struct listener listener = {on_text, user, &locale};
+    if (json) *json = NULL;
+    if (!session || !request) return api_null(cause, session ? "request" : "session");
+    if (atomic_exchange(&session->busy, true)) {
+        error_set(&err, ERROR_USAGE, "chat", "the session is generating an answer");
+        error_fix(&err, "Wait for it, or open another session.");
+        return api_fail(cause, &err);
+    }
+    atomic_store(&session->stop, 0);
+    bool ok = api_enter(&locale, &err) && generate(session, request, options, &listener, json, &err);
+    locale_leave(&locale);
+    atomic_store(&session->busy, false);
     return ok || api_fail(cause, &err);
 }
 
 void hone_session_cancel(struct hone_session *session) {
-    atomic_store_explicit(&session->stop, 1, memory_order_relaxed);
+    if (session) atomic_store_explicit(&session->stop, 1, memory_order_relaxed);
 }

@@ -3,7 +3,10 @@
 
 #include <hone/hone.h>
 #include <jansson.h>
+#include <locale.h>
 #include <string.h>
+
+static const char tiny_model[] = TEST_DATA "/golden/data/llama-tied";
 
 static void a_job_is_opened_by_name(void **state) {
     (void)state;
@@ -133,7 +136,6 @@ static bool count_bytes(void *user, const char *text, size_t size) {
 
 static void a_session_answers_and_stays_usable(void **state) {
     (void)state;
-    static const char model[] = TEST_DATA "/golden/data/llama-tied";
     static const struct {
         const char *request, *options, *text;
     } refused[] = {{"", NULL, "empty"},
@@ -151,7 +153,7 @@ static void a_session_answers_and_stays_usable(void **state) {
     size_t bytes = 0;
     assert_false(hone_session_open(&session, "/nowhere", NULL, NULL, &err));
     assert_null(session);
-    if (!hone_session_open(&session, model, NULL, "{\"device\":\"ref\",\"max-tokens\":4}", &err))
+    if (!hone_session_open(&session, tiny_model, NULL, "{\"device\":\"ref\",\"max-tokens\":4}", &err))
         fail_msg("%s", err.what);
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         assert_false(
@@ -175,6 +177,133 @@ static void a_session_answers_and_stays_usable(void **state) {
     hone_session_close(&session);
 }
 
+static void expect_null_refused(bool ok, const struct hone_error *err, const char *name) {
+    if (ok || err->code != HONE_USAGE || !strstr(err->what, "is NULL") || !strstr(err->what, name))
+        fail_msg("%s: %s", name, ok ? "taken" : err->what);
+}
+
+static void what_is_null_and_must_not_be_is_refused(void **state) {
+    (void)state;
+    struct hone_job *job;
+    struct hone_session *session;
+    struct hone_error err;
+    expect_null_refused(hone_settings(NULL, NULL, &err), &err, "json");
+    expect_null_refused(hone_job_open(NULL, "train", &err), &err, "out");
+    expect_null_refused(hone_job_open(&job, NULL, &err), &err, "command");
+    assert_null(job);
+    expect_null_refused(hone_job_set(NULL, "model", "x", &err), &err, "job");
+    expect_null_refused(hone_job_run(NULL, &err), &err, "job");
+    assert_true(hone_job_open(&job, "train", NULL));
+    expect_null_refused(hone_job_set(job, NULL, "x", &err), &err, "name");
+    hone_job_close(&job);
+    hone_job_close(NULL);
+    hone_job_cancel(NULL);
+    hone_job_on_event(NULL, NULL, NULL);
+    assert_null(hone_job_result(NULL));
+    expect_null_refused(hone_session_open(NULL, tiny_model, NULL, NULL, &err), &err, "out");
+    expect_null_refused(hone_session_generate(NULL, "a", NULL, NULL, NULL, NULL, &err), &err, "session");
+    assert_true(hone_session_open(&session, tiny_model, NULL, NULL, NULL));
+    expect_null_refused(hone_session_generate(session, NULL, NULL, NULL, NULL, NULL, &err), &err, "request");
+    hone_session_close(&session);
+    hone_session_close(NULL);
+    hone_session_cancel(NULL);
+    assert_null(hone_session_warning(NULL));
+    hone_free(NULL);
+    char *texts[] = {hone_error_text(NULL), hone_error_json(NULL), hone_escape(NULL, 3, true)};
+    assert_non_null(strstr(texts[1], "\"none\""));
+    assert_string_equal(texts[2], "");
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) hone_free(texts[i]);
+}
+
+struct meddler {
+    struct hone_job *job;
+    bool set, run;
+};
+
+static void set_and_run(void *user, const char *line) {
+    struct meddler *meddler = user;
+    (void)line;
+    meddler->set |= hone_job_set(meddler->job, "seed", "5", NULL);
+    meddler->run |= hone_job_run(meddler->job, NULL);
+}
+
+static void a_job_takes_no_settings_once_it_runs(void **state) {
+    (void)state;
+    struct meddler meddler = {0};
+    struct hone_error err;
+    assert_true(hone_job_open(&meddler.job, "plan", &err));
+    assert_true(hone_job_set(meddler.job, "model", tiny_model, &err));
+    assert_true(hone_job_set(meddler.job, "data", TEST_DATA "/golden/data/llama-untied/rows.jsonl", &err));
+    hone_job_on_event(meddler.job, set_and_run, &meddler);
+    if (!hone_job_run(meddler.job, &err)) fail_msg("%s %s", err.what, err.why);
+    assert_false(meddler.set || meddler.run);
+    assert_false(hone_job_set(meddler.job, "seed", "5", &err));
+    assert_int_equal(err.code, HONE_USAGE);
+    hone_job_close(&meddler.job);
+}
+
+static bool generate_again(void *user, const char *text, size_t size) {
+    (void)text;
+    (void)size;
+    struct hone_error err;
+    assert_false(hone_session_generate(user, "b", NULL, NULL, NULL, NULL, &err));
+    assert_int_equal(err.code, HONE_USAGE);
+    return false;
+}
+
+static void a_session_that_answers_takes_no_second_request(void **state) {
+    (void)state;
+    struct hone_session *session;
+    char *json;
+    assert_true(hone_session_open(&session, tiny_model, NULL, "{\"max-tokens\":4}", NULL));
+    assert_true(hone_session_generate(session, "a", NULL, generate_again, session, NULL, NULL));
+    assert_true(hone_session_generate(session, "a", NULL, NULL, NULL, &json, NULL));
+    hone_free(json);
+    hone_session_close(&session);
+}
+
+static char decimal_mark(void) {
+    char text[8];
+    snprintf(text, sizeof text, "%.1f", 0.5);
+    return text[1];
+}
+
+static void look_at_mark(void *user, const char *line) {
+    (void)line;
+    *(char *)user = decimal_mark();
+}
+
+/* Names that systems have for locales in which one half is 0,5. */
+static void numbers_have_a_point_in_every_locale(void **state) {
+    (void)state;
+    static const char *const names[] = {"de_DE.UTF-8", "de_DE.utf8", "fr_FR.UTF-8", "fr_FR.utf8", "de_DE"};
+    struct hone_job *job;
+    struct hone_error err;
+    char mark = 0, *plain, *there;
+    assert_true(hone_settings(NULL, &plain, &err));
+    for (size_t i = 0; i < sizeof names / sizeof *names && decimal_mark() != ','; i++)
+        setlocale(LC_ALL, names[i]);
+    if (decimal_mark() != ',') {
+        hone_free(plain);
+        skip(); /* none of them is installed */
+    }
+    assert_true(hone_settings(NULL, &there, &err));
+    assert_string_equal(there, plain);
+    assert_true(hone_job_open(&job, "plan", &err));
+    assert_true(hone_job_set(job, "model", tiny_model, &err));
+    assert_true(hone_job_set(job, "data", TEST_DATA "/golden/data/llama-untied/rows.jsonl", &err));
+    if (!hone_job_set(job, "learning-rate", "0.0125", &err)) fail_msg("%s", err.what);
+    assert_false(hone_job_set(job, "learning-rate", "0,0125", &err));
+    hone_job_on_event(job, look_at_mark, &mark);
+    if (!hone_job_run(job, &err)) fail_msg("%s %s", err.what, err.why);
+    assert_int_equal(mark, ',');
+    assert_int_equal(decimal_mark(), ',');
+    hone_job_close(&job);
+    hone_free(plain);
+    hone_free(there);
+    setlocale(LC_ALL, "C");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_job_is_opened_by_name),
@@ -185,6 +314,10 @@ int main(void) {
         cmocka_unit_test(text_of_strangers_is_escaped),
         cmocka_unit_test(settings_are_listed_for_each_command),
         cmocka_unit_test(a_session_answers_and_stays_usable),
+        cmocka_unit_test(what_is_null_and_must_not_be_is_refused),
+        cmocka_unit_test(a_job_takes_no_settings_once_it_runs),
+        cmocka_unit_test(a_session_that_answers_takes_no_second_request),
+        cmocka_unit_test(numbers_have_a_point_in_every_locale),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
