@@ -263,6 +263,11 @@ static const char *tensor_name(struct arena *arena, const char *module, const ch
     return name;
 }
 
+/* jansson's "s*" leaves out a text whose copy found no memory, too. */
+static void write_fact(json_t **metadata, const char *key, const char *text) {
+    if (text) json_object_put(metadata, key, json_string(text));
+}
+
 bool peft_write(const char *directory, const struct peft_config *config, const struct peft_content *content,
                 const json_t *card, struct error *err) {
     const struct peft_pair *pairs = content->pairs;
@@ -270,8 +275,9 @@ bool peft_write(const char *directory, const struct peft_config *config, const s
     struct arena arena = {0};
     struct tensor *tensors = arena_array(&arena, 3 * count + content->weight_count, sizeof *tensors);
     size_t written = 0;
-    json_t *metadata = json_pack("{s:s, s:s*, s:s*}", "format", "pt", base_type_key, config->base_type,
-                                 base_weights_key, config->base_weights);
+    json_t *metadata = json_pack("{s:s}", "format", "pt");
+    write_fact(&metadata, base_type_key, config->base_type);
+    write_fact(&metadata, base_weights_key, config->base_weights);
     char *path = fs_join(directory, "adapter_model.safetensors");
     bool ok = tensors && metadata && path;
     for (size_t i = 0; ok && i < count; i++) {
