@@ -155,6 +155,10 @@ static void nonfinite(struct cli *cli, const json_t *event) {
         print_text(stdout, json_get_text(event, "operation"), false);
     }
     if (json_is_integer(layer)) printf(" of layer %lld", (long long)json_integer_value(layer));
+    if (*json_get_text(event, "row")) {
+        fputs(", for ", stdout);
+        print_text(stdout, json_get_text(event, "row"), false);
+    }
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         if (!strcmp(json_get_text(event, "action"), rows[i].action)) printf("; %s", rows[i].text);
     putchar('\n');

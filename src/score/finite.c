@@ -10,15 +10,21 @@
 struct watch {
     struct engine *engine;
     struct engine_program *program;
+    const struct binding *binding; /* NULL: state alone is looked at */
     struct nonfinite *found;
     int64_t counts[COUNT_KINDS];
     void *copy; /* of one value or row of state */
     size_t bytes;
 };
 
-/* The first number of `elements` that is not finite into *number; blocks of 256 at a time, which every type
- * divides. */
-static bool find_number(const void *data, enum dtype dtype, int64_t elements, double *number) {
+/* The first number that is not finite, and which of the elements it is. */
+struct number {
+    double value;
+    int64_t at;
+};
+
+/* The first of `elements`; blocks of 256 at a time, which every type divides. */
+static bool find_number(const void *data, enum dtype dtype, int64_t elements, struct number *out) {
     enum { piece = 256 };
     float numbers[piece];
     const struct rowcodec *codec = rowcodec(dtype);
@@ -26,7 +32,7 @@ static bool find_number(const void *data, enum dtype dtype, int64_t elements, do
     if (dtype == DTYPE_F64) {
         const double *at = data;
         for (int64_t i = 0; i < elements; i++)
-            if (!isfinite(*number = at[i])) return true;
+            if (!isfinite((*out = (struct number){at[i], i}).value)) return true;
         return false;
     }
     if (!codec || !dtype_bytes(dtype, piece, &bytes)) return false; /* counts and indices */
@@ -34,7 +40,7 @@ static bool find_number(const void *data, enum dtype dtype, int64_t elements, do
         int64_t count = elements - at < piece ? elements - at : piece;
         codec->decode((const char *)data + (uint64_t)(at / piece) * bytes, numbers, count);
         for (int64_t i = 0; i < count; i++)
-            if (!isfinite(*number = (double)numbers[i])) return true;
+            if (!isfinite((*out = (struct number){(double)numbers[i], at + i}).value)) return true;
     }
     return false;
 }
@@ -46,7 +52,7 @@ static int64_t elements_of(const int64_t *dim, int rank, int64_t first) {
 }
 
 /* Looks at a row of state: where it is mapped, or a copy. */
-static bool look_at_row(const struct watch *w, int row, bool *bad, double *number, struct error *err) {
+static bool look_at_row(const struct watch *w, int row, bool *bad, struct number *number, struct error *err) {
     const struct state_row *r = &w->engine->state.table.rows[row];
     const void *data = r->mapped;
     *bad = false;
@@ -61,7 +67,7 @@ static bool look_at_row(const struct watch *w, int row, bool *bad, double *numbe
 
 /* What lives in a loop has `rows` rows; of other values with rows of tokens, those up to these are there. */
 static bool look_at_transient(const struct watch *w, int id, int64_t first, int64_t rows, bool *bad,
-                              double *number, struct error *err) {
+                              struct number *number, struct error *err) {
     const struct graph *graph = &w->program->built.graph;
     const struct value *value = &graph->values[id];
     int64_t planned = graph_room(graph, value);
@@ -82,7 +88,7 @@ static bool look_at_transient(const struct watch *w, int id, int64_t first, int6
 static bool find_cause(const struct watch *w, const struct node *node, struct error *err) {
     const struct graph *graph = &w->program->built.graph;
     bool bad = false;
-    double number;
+    struct number number;
     for (int i = 0; i < node->inputs && !bad; i++) {
         if (node->input[i] < 0 || op_row(node->op)->state_writes >> i & 1u) continue;
         const struct value *value = &graph->values[node->input[i]];
@@ -97,12 +103,29 @@ static bool find_cause(const struct watch *w, const struct node *node, struct er
     return true;
 }
 
-static bool note(const struct watch *w, const struct node *node, int id, double number, struct error *err) {
+/* The row of data whose token the number belongs to; -1: it is of no token alone. `first`: of the rows that
+ * were looked at. */
+static int64_t row_of(const struct watch *w, const struct value *value, int64_t first, int64_t at) {
+    const int32_t *targets = w->binding->inputs[INPUT_ROWS];
+    const uint32_t *rows = w->binding->inputs[INPUT_EXAMPLES];
+    int64_t width = elements_of(value->dim, value->rank, 1), row = width > 0 ? at / width : 0;
+    if (value->kind == VALUE_STATE || !rows || value->padding) return -1;
+    if (value->count == COUNT_TOKENS && value->loop) row += first;
+    if (value->count == COUNT_TARGETS && targets && row < w->counts[COUNT_TARGETS])
+        row = targets[row];
+    else if (value->count != COUNT_TOKENS)
+        return -1;
+    return row < w->counts[COUNT_TOKENS] ? (int64_t)rows[row] : -1;
+}
+
+static bool note(const struct watch *w, const struct node *node, int id, int64_t first, struct number number,
+                 struct error *err) {
     const struct value *value = &w->program->built.graph.values[id];
     w->found->operation = op_row(node->op)->name;
     w->found->pass = node->backward ? "backward" : "forward";
     w->found->layer = node->block;
-    w->found->number = number;
+    w->found->number = number.value;
+    w->found->row = row_of(w, value, first, number.at);
     snprintf(w->found->value, sizeof w->found->value, "%s", value->name);
     if (!find_cause(w, node, err)) return false;
     return error_set(err, ERROR_FAILED, "run", "%s is not finite", value->name); /* ends the run */
@@ -112,17 +135,17 @@ static bool look_after(void *user, int index, int64_t first, int64_t rows, struc
     const struct watch *w = user;
     const struct node *node = &w->program->built.graph.nodes[index];
     bool bad = false;
-    double number;
+    struct number number;
     for (int o = 0; o < node->outputs; o++) {
         if (node->output[o] < 0) continue;
         if (!look_at_transient(w, node->output[o], first, rows, &bad, &number, err)) return false;
-        if (bad) return note(w, node, node->output[o], number, err);
+        if (bad) return note(w, node, node->output[o], first, number, err);
     }
     for (int i = 0; i < node->inputs; i++) {
         if (node->input[i] < 0 || !(op_row(node->op)->state_writes >> i & 1u)) continue;
         if (!look_at_row(w, w->program->built.graph.values[node->input[i]].which, &bad, &number, err))
             return false;
-        if (bad) return note(w, node, node->input[i], number, err);
+        if (bad) return note(w, node, node->input[i], first, number, err);
     }
     return true;
 }
@@ -146,10 +169,11 @@ bool finite_watch(struct nonfinite *out, struct engine *engine, struct engine_pr
     struct watch w = {
         .engine = engine,
         .program = program,
+        .binding = binding,
         .found = out,
         .counts = {0, binding->tokens, binding->targets, binding->segments, binding->segments + 1}};
     struct binding watched = *binding;
-    memset(out, 0, sizeof *out);
+    *out = (struct nonfinite){.row = -1};
     if (!watch_open(&w, err)) return false;
     watched.leave = NULL;
     watched.after = look_after;
@@ -165,7 +189,7 @@ static void name_part(const struct engine *engine, const struct watch *w, int ro
     const struct op_parts *parts = &engine->state.parts;
     const struct state_row *r = &engine->state.table.rows[row],
                            *block = &engine->state.table.rows[engine->state.trained];
-    double number;
+    struct number number;
     snprintf(out->cause, sizeof out->cause, "%s", r->name);
     if (r->dtype != DTYPE_F32 || r->bytes != block->bytes) return;
     for (int i = 0; i < parts->count; i++) {
@@ -182,12 +206,14 @@ bool finite_state(struct nonfinite *out, struct engine *engine, struct error *er
     struct watch w = {.engine = engine, .found = out};
     const struct model_state *state = &engine->state;
     bool ok = watch_open(&w, err), bad = false;
-    memset(out, 0, sizeof *out);
+    struct number number;
+    *out = (struct nonfinite){.row = -1};
     for (int s = -1; ok && !bad && s < optimizer_most_states; s++) {
         int row = s < 0 ? state->trained : state->moments[s];
         if (row < 0) continue;
-        ok = look_at_row(&w, row, &bad, &out->number, err);
+        ok = look_at_row(&w, row, &bad, &number, err);
         if (!ok || !bad) continue;
+        out->number = number.value;
         out->operation = op_row(optimizer_rows[state->optimizer.kind].op)->name;
         out->pass = "update";
         out->layer = -1;

@@ -11,6 +11,7 @@ struct nonfinite {
     const char *pass;      /* "forward", "backward"; "update" from finite_state */
     int layer;             /* -1: of none */
     double number;         /* the first of them: NaN or an infinity */
+    int64_t row;           /* of the data set, as the example names it; -1: no row of tokens held it */
     char value[96];        /* what was written: "q_proj"; of state, its name */
     char cause[104]; /* a weight or a part of the adapter that the operation read, which holds one; "" none */
     bool frozen;     /* the cause is a weight that every step reads */

@@ -432,6 +432,7 @@ struct candidates {
     char *folder;
     const char **names; /* of `list` */
     size_t count;
+    size_t due;     /* of them: the others, behind them, are of a stop and for want of better */
     size_t damaged; /* of them, told */
     struct error newest_damage;
     void (*skipped)(void *user, const char *message);
@@ -444,18 +445,24 @@ static void candidates_close(struct candidates *c) {
     fs_list_close(&c->list);
 }
 
-/* `failed`: those alone that are not later and not a stop's; NULL: all. */
+static void add_candidates(struct candidates *c, const struct progress *failed, bool stops) {
+    for (size_t i = c->list.count; i-- > 0;) { /* names sort by step */
+        const char *name = c->list.names[i];
+        int64_t step = step_of(name);
+        bool stop = failed && step >= 0 && is_stop(c->folder, name);
+        if (step >= 0 && (!failed || step <= failed->step) && stop == stops) c->names[c->count++] = name;
+    }
+}
+
+/* `failed`: those that are not later, a stop's behind the others; NULL: all. */
 static bool candidates_open(struct candidates *c, const char *run, const struct progress *failed,
                             struct error *err) {
     if (!list_checkpoints(run, &c->list, &c->folder, err)) return false;
     c->names = mem_array(c->list.count + 1, sizeof *c->names);
     if (!c->names) return error_no_memory(err, "checkpoint", c->list.count * sizeof *c->names);
-    for (size_t i = c->list.count; i-- > 0;) { /* names sort by step */
-        const char *name = c->list.names[i];
-        int64_t step = step_of(name);
-        if (step >= 0 && (!failed || (step <= failed->step && !is_stop(c->folder, name))))
-            c->names[c->count++] = name;
-    }
+    add_candidates(c, failed, false);
+    c->due = c->count;
+    if (failed) add_candidates(c, failed, true);
     return true;
 }
 
@@ -483,13 +490,15 @@ static bool load_candidate(struct candidates *c, size_t index, struct engine *en
     return cause.code == ERROR_INPUT;
 }
 
-/* The one at `first`, or where it is damaged an older one, then a newer one. */
+/* The one at `first`, or where it is damaged an older one, then a newer one, then a stop's. */
 static bool load_from(struct candidates *c, size_t first, const char *run, struct engine *engine,
                       struct progress *out, bool *found, struct error *err) {
     bool ok = true;
-    for (size_t i = first; ok && !*found && i < c->count; i++)
+    for (size_t i = first; ok && !*found && i < c->due; i++)
         ok = load_candidate(c, i, engine, out, found, err);
     for (size_t i = first; ok && !*found && i-- > 0;) ok = load_candidate(c, i, engine, out, found, err);
+    for (size_t i = c->due; ok && !*found && c->damaged && i < c->count; i++)
+        ok = load_candidate(c, i, engine, out, found, err);
     if (!ok || *found || !c->damaged) return ok;
     error_set(err, ERROR_INPUT, "checkpoint", "%s has no checkpoint that is whole, %zu are damaged", run,
               c->damaged);
@@ -523,8 +532,8 @@ bool checkpoint_go_back(struct engine *engine, const char *run, const struct pro
     size_t back = (size_t)failed->tries - 1;
     *found = false;
     bool ok = candidates_open(&c, run, failed, err);
-    if (ok && c.count && back >= c.count && !is_first(&c, c.count - 1)) back = c.count - 1;
-    if (ok && back < c.count) ok = load_from(&c, back, run, engine, out, found, err);
+    if (ok && c.due && back >= c.due && !is_first(&c, c.due - 1)) back = c.due - 1;
+    if (ok && back < c.due) ok = load_from(&c, back, run, engine, out, found, err);
     candidates_close(&c);
     return ok;
 }

@@ -47,7 +47,8 @@ bool checkpoint_load(struct engine *engine, const char *run, struct progress *ou
                      void (*skipped)(void *user, const char *message), void *user, struct error *err);
 /* For a rollback from `failed`: of those that are not later and not of a stop, so that a run goes back to the
  * same place however often it was stopped, the newest at the first try, and one further back at each later
- * one, as far as they stand. *found false: to the start, which is the last where none was removed yet. */
+ * one, as far as they stand; where all of them are damaged, the newest of a stop. *found false: to the start,
+ * which is the last where none was removed yet. */
 bool checkpoint_go_back(struct engine *engine, const char *run, const struct progress *failed,
                         struct progress *out, bool *found, void (*skipped)(void *user, const char *message),
                         void *user, struct error *err);

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "base/fs.h"
 #include "train/run_internal.h"
 
 enum {
@@ -27,31 +28,50 @@ static enum nan_policy choose(const struct run *run, const struct nonfinite *fou
     return policy;
 }
 
+enum { place_size = 160 };
+
+/* "rows.jsonl:12": where the row of data stands that the number belongs to. "": of none alone. */
+static const char *row_place(const struct run *run, const struct nonfinite *found, char out[place_size]) {
+    const struct dataset *data = &run->inputs.data;
+    char beside[32] = "";
+    out[0] = '\0';
+    if (found->frozen || found->row < 0 || (size_t)found->row >= data->row_count) return out;
+    const struct dataset_row *row = &data->rows[found->row];
+    if (row->number) snprintf(beside, sizeof beside, " (row %zu)", row->number);
+    snprintf(out, place_size, "%.100s:%zu%s", fs_base_name(data->files[row->file]), row->line, beside);
+    return out;
+}
+
 static bool tell(struct run *run, const struct nonfinite *found, enum nan_policy action, struct error *err) {
+    char place[place_size];
     run->events.step = run->progress.step + 1;
+    row_place(run, found, place);
     return events_emit(&run->events, "nonfinite",
-                       json_pack("{s:s?, s:s?, s:o, s:s?, s:s?, s:s?, s:s, s:s}", "operation",
+                       json_pack("{s:s?, s:s?, s:o, s:s?, s:s?, s:s?, s:o, s:s, s:s}", "operation",
                                  found->operation, "pass", found->operation ? found->pass : NULL, "layer",
                                  found->layer < 0 ? json_null() : json_integer(found->layer), "value",
                                  found->value[0] ? found->value : NULL, "number",
                                  found->operation ? number_name(found->number) : NULL, "cause",
-                                 found->cause[0] ? found->cause : NULL, "policy",
+                                 found->cause[0] ? found->cause : NULL, "row",
+                                 place[0] ? json_text(place) : json_null(), "policy",
                                  policies[run->recipe->nan_policy], "action", policies[action]),
                        err);
 }
 
 /* `elsewhere`: another of the processes that share the run found it. */
-static bool explain(const struct nonfinite *found, bool elsewhere, struct error *err) {
-    char layer[32] = "";
+static bool explain(const struct run *run, const struct nonfinite *found, bool elsewhere, struct error *err) {
+    char layer[32] = "", place[place_size];
+    row_place(run, found, place);
     if (!found->operation && elsewhere)
         return error_why(err, "it arose in another process of the run, which says where");
     if (found->layer >= 0) snprintf(layer, sizeof layer, " of layer %d", found->layer);
     if (!found->operation)
         return error_why(err,
                          "done again from the same bits it was finite: memory or processor may be at fault");
-    return error_why(err, "the operation %s%s (%s pass, %s) was the first to yield %s%s%s", found->operation,
-                     layer, found->pass, found->value, number_name(found->number),
-                     found->cause[0] ? ", and there is one in " : "", found->cause);
+    return error_why(err, "the operation %s%s (%s pass, %s) was the first to yield %s%s%s%s%s",
+                     found->operation, layer, found->pass, found->value, number_name(found->number),
+                     place[0] ? ", for " : "", place, found->cause[0] ? ", and there is one in " : "",
+                     found->cause);
 }
 
 static bool stop(struct run *run, const struct nonfinite *found, bool elsewhere, bool broken,
@@ -59,7 +79,7 @@ static bool stop(struct run *run, const struct nonfinite *found, bool elsewhere,
     const struct progress *p = &run->progress;
     error_set(err, ERROR_FAILED, "train", "step %lld made a number that is not finite",
               (long long)p->step + 1);
-    explain(found, elsewhere, err);
+    explain(run, found, elsewhere, err);
     run->halted = !broken;
     if (found->frozen)
         return error_fix(err,
@@ -72,8 +92,11 @@ static bool stop(struct run *run, const struct nonfinite *found, bool elsewhere,
         return error_fix(err, "%d steps in a row were skipped: lower --learning-rate.", most_skipped);
     if (p->rollbacks >= most_rollbacks)
         return error_fix(
-            err, "The run went back %d times, each time to half the rate: look at the rows of this step.",
-            most_rollbacks);
+            err,
+            "The run went back %d times, each time to half the rate, and that does not help: mend or "
+            "remove %s and begin anew, or begin anew with --nan-policy skip%s.",
+            most_rollbacks, found->row < 0 ? "the rows of this step" : "that row",
+            broken ? " and a lower --learning-rate" : "");
     return error_fix(
         err, "Lower --learning-rate, look at the rows of this step, or go on with --resume --nan-policy %s.",
         broken ? "rollback" : "skip or rollback");

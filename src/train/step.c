@@ -63,7 +63,7 @@ static bool drop_gradients(struct engine *engine, struct error *err) {
 
 bool step_replay(struct run *run, const struct step *step, struct nonfinite *found, struct error *err) {
     struct engine *engine = &run->programs.engine;
-    *found = (struct nonfinite){.layer = -1};
+    *found = (struct nonfinite){.layer = -1, .row = -1};
     for (size_t b = 0; b < step->layout.micro_batches && !found->operation; b++) {
         fill_batch(run, &step->layout, b, step->weight);
         if (!finite_watch(found, engine, &run->programs.train, &run->batch.binding, err)) return false;
@@ -72,6 +72,7 @@ bool step_replay(struct run *run, const struct step *step, struct nonfinite *fou
         *found = (struct nonfinite){.operation = op_row(OP_GRADIENT_NORM)->name,
                                     .pass = "update",
                                     .layer = -1,
+                                    .row = -1,
                                     .number = (double)step->norm,
                                     .value = "norm"};
     return drop_gradients(engine, err);

@@ -86,7 +86,7 @@ def a_weight_that_is_no_number_is_named_whatever_the_policy():
             told = train(path, output, "--nan-policy", policy, status=1)
             event, = events(output, "nonfinite")
             assert (event["step"], event["operation"], event["layer"], event["pass"], event["cause"], event["action"]) == \
-                (1, "linear", 1, "forward", tensor, "stop"), event
+                (1, "linear", 1, "forward", tensor, "stop") and event["row"] is None, event
             assert tensor in told and "layer 1" in told, told
             assert saved(output) == [] and not events(output, "step")
 
@@ -117,6 +117,12 @@ def bad_token():
     return model("token", {"model.embed_tokens.weight": lambda i, x: math.nan if row <= i < row + config["hidden_size"] else x})
 
 
+def is_bad_row(place):
+    """Whether "rows.jsonl:6" is one that has the token of bad_token."""
+    name, line = place.split(":")
+    return name == "rows.jsonl" and "Stra" in (tiny / name).read_text().splitlines()[int(line) - 1]
+
+
 def processes_that_share_a_run_decide_alike():
     path = bad_token()
     for device in ("cpu", "cpu,cpu"):
@@ -134,11 +140,12 @@ def skipping_leaves_the_step_out_and_nothing_else():
     train(path, "skip", "--nan-policy", "skip")
     left_out = [e["step"] for e in events("skip", "nonfinite")]
     assert 0 < len(left_out) < 6 and all(e["operation"] == "embedding" and e["action"] == "skip" for e in events("skip", "nonfinite"))
+    assert all(is_bad_row(e["row"]) for e in events("skip", "nonfinite")), events("skip", "nonfinite")
     assert sorted(left_out + [e["step"] for e in events("skip", "step")]) == [1, 2, 3, 4, 5, 6]
     all_finite("skip")
     # Some rows at a time, too: the embedding of each piece is looked at before what is made of it.
     train(path, "pieces", "--nan-policy", "skip", "--piece-rows", "32")
-    names = ("step", "operation", "value", "cause", "action")
+    names = ("step", "operation", "value", "cause", "row", "action")
     assert [[e[n] for n in names] for e in events("pieces", "nonfinite")] == [[e[n] for n in names] for e in events("skip", "nonfinite")]
     # Stopped there, and gone on with another policy: the same bits. So are those after a kill at any checkpoint.
     train(path, "stop", "--save-every", "9", status=1)
@@ -224,8 +231,22 @@ def stopped_on_the_way_it_goes_back_to_the_same_place():
 
 def rolling_back_ends_when_it_does_not_help():
     told = train(bad_token(), "always", "--nan-policy", "rollback", status=1)
-    assert len(events("always", "nonfinite")) == 6 and "went back 5 times" in told, told
+    found = events("always", "nonfinite")
+    assert len(found) == 6 and "went back 5 times" in told and f"for {found[0]['row']}," in told and "--nan-policy skip" in told, told
+    assert is_bad_row(found[0]["row"])
     all_finite("always")
+
+
+def rolling_back_takes_what_a_stop_saved_where_all_others_are_damaged():
+    flags = ("--batch-size", "2", "--max-steps", "12", "--save-every", "3")
+    path = bad_token()
+    train(path, "damaged", *flags, status=1)
+    last = events("damaged", "nonfinite")[0]["step"] - 1
+    assert saved("damaged") == ["step-00000003", f"step-{last:08}"] and last % 3, saved("damaged")
+    adapter = work / "damaged/checkpoints/step-00000003/adapter/adapter_model.safetensors"
+    adapter.write_bytes(b"x" + adapter.read_bytes()[1:])
+    told = train(path, "damaged", *flags, "--nan-policy", "rollback", "--resume", None, status=1)
+    assert "went back 5 times" in told and [e["step"] for e in events("damaged", "rollback")][:2] == [last, 0], told
 
 
 def a_state_that_the_update_broke_is_not_saved():
@@ -300,7 +321,8 @@ try:
     for case in (a_weight_that_is_no_number_is_named_whatever_the_policy, a_complete_model_is_not_begun_with_a_weight_that_is_no_number,
                  an_overflow_inside_is_named, processes_that_share_a_run_decide_alike, skipping_leaves_the_step_out_and_nothing_else, skipping_ends_when_nothing_else_happens,
                  rolling_back_halves_the_rate_until_it_holds,
-                 rolling_back_goes_further_each_time_that_a_step_is_not_passed, stopped_on_the_way_it_goes_back_to_the_same_place, rolling_back_ends_when_it_does_not_help, a_state_that_the_update_broke_is_not_saved,
+                 rolling_back_goes_further_each_time_that_a_step_is_not_passed, stopped_on_the_way_it_goes_back_to_the_same_place, rolling_back_ends_when_it_does_not_help,
+                 rolling_back_takes_what_a_stop_saved_where_all_others_are_damaged, a_state_that_the_update_broke_is_not_saved,
                  an_adapter_that_is_no_number_is_named, a_loss_that_is_no_number_is_called_so, an_answer_of_no_numbers_is_refused,
                  an_answer_may_hold_a_nul_character):
         for left in work.glob("*"):
