@@ -26,8 +26,8 @@
  *     closed; functions of the caller's are called by the thread that runs the job or generates.
  *   - After fork(), a child uses no handle of its parent's; it may open its own.
  *   - The library prints nothing, exits never, and leaves signal handlers, the locale, the working directory
- *     and the environment as they are. Numbers have a point whatever the locale is, and functions of the
- *     caller's run in the caller's.
+ *     and the environment as they are; its files take no descriptor of a standard stream.
+ *   - Numbers have a point whatever the locale is; functions of the caller's run in the caller's locale.
  *   - jansson asks for memory through the library once it has read JSON, unless the program gave it functions
  *     of its own; the blocks are malloc's, as before.
  *   - Numbers in JSON read back to the same bits. Sizes are bytes, times are seconds. */

@@ -42,7 +42,15 @@ int fs_open_retry(const char *path, int flags, mode_t mode) {
     if (fs_refused("open", path)) return -1;
     do fd = open(path, flags | O_CLOEXEC, mode);
     while (fd < 0 && errno == EINTR);
-    return fd;
+    return fs_apart(fd);
+}
+
+int fs_apart(int fd) {
+    if (fd < 0 || fd > STDERR_FILENO) return fd;
+    int moved = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1), cause = errno;
+    close(fd);
+    errno = cause;
+    return moved;
 }
 
 static bool write_all(int fd, const char *path, const void *data, size_t size) {

@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/fs_internal.h"
 #include "base/mem.h"
 #include "base/thread.h"
 
@@ -96,7 +97,7 @@ static bool same_user(int socket) {
 }
 
 static int open_socket(struct error *err) {
-    int made = socket(AF_UNIX, SOCK_STREAM, 0);
+    int made = fs_apart(socket(AF_UNIX, SOCK_STREAM, 0));
     if (made < 0) error_set(err, ERROR_FAILED, "group", "no socket: %s", strerror(errno));
 #ifdef SO_NOSIGPIPE
     int on = 1;
@@ -153,7 +154,7 @@ static bool wait_for_all(struct group *group, const struct group_options *option
     double until = clock_seconds() + options->patience;
     while (ok && missing_rank(group)) {
         struct pollfd look = {.fd = listener, .events = POLLIN};
-        int found = poll(&look, 1, wait_ms) > 0 ? accept(listener, NULL, NULL) : -1;
+        int found = poll(&look, 1, wait_ms) > 0 ? fs_apart(accept(listener, NULL, NULL)) : -1;
         ok = found >= 0 ? let_in(group, found, options, err)
                         : still_waiting(options, until, missing_rank(group), err);
     }

@@ -1,0 +1,43 @@
+/* Files beside what the program around the library does with its own. */
+#include "support/test.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/fs.h"
+#include "base/mem.h"
+
+/* What a program prints that has closed its standard output must not get into a file of ours. */
+static void files_take_no_number_of_a_standard_stream(void **state) {
+    (void)state;
+    struct fs_appender log;
+    struct fs_writer writer;
+    struct error err;
+    int lock, kept[3];
+    bool taken;
+    char *folder = test_directory(), *path = fs_join(folder, "log"), *other = fs_join(folder, "file"),
+         *locked = fs_join(folder, "lock");
+    fflush(stdout);
+    for (int i = 0; i < 3; i++) kept[i] = dup(i);
+    for (int i = 0; i < 3; i++) close(i);
+    bool ok = fs_appender_open(&log, path, 0, &err) && fs_writer_open(&writer, other, &err) &&
+              fs_lock_open(&lock, locked, &taken, &err);
+    for (int i = 0; i < 3; i++) dup2(kept[i], i);
+    for (int i = 0; i < 3; i++) close(kept[i]);
+    assert_ok(ok, &err);
+    assert_true(log.fd > 2 && writer.fd > 2 && lock > 2);
+    assert_ok(fs_appender_write(&log, "a", 1, &err), &err); /* it is open still */
+    fs_appender_close(&log);
+    fs_writer_drop(&writer);
+    fs_lock_close(&lock);
+    mem_free(path);
+    mem_free(other);
+    mem_free(locked);
+    test_remove_directory(folder);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(files_take_no_number_of_a_standard_stream)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
