@@ -7,7 +7,7 @@
 
 /* Queries and keys are taken in blocks of attention_block tokens; a causal block is trimmed in bands of
  * attention_band queries. */
-enum { attention_block = 64, attention_band = 16, attention_lanes = 16, attention_tile_floats = 32 * 32 };
+enum { attention_block = 64, attention_band = 16, attention_lanes = 16 };
 
 static inline int64_t attention_padded(int64_t d) {
     return (d + attention_lanes - 1) / attention_lanes * attention_lanes;
@@ -55,7 +55,7 @@ static inline int64_t attention_scratch(const struct attributes *a) {
     int64_t floats = group * attention_block * d /* q */
                      + attention_block * 3 * d   /* k, k transposed, v */
                      + square;                   /* scores */
-    int64_t pairs = 2 * attention_panel_units(d) + 3 * square / 2 + attention_tile_floats;
+    int64_t pairs = 2 * attention_panel_units(d) + 3 * square / 2;
     return group * attention_block * (d + 2) /* y, most, sum */ + larger_of(floats, pairs);
 }
 
@@ -78,8 +78,8 @@ static inline int64_t attention_query_floats(const struct attributes *a) {
 static inline int64_t attention_pair_floats(const struct attributes *a) {
     int64_t square = attention_block * attention_block;
     return 2 * square /* scores, products */ +
-           larger_of(attention_block * attention_padded(a->head_dim), /* v */
-                     attention_tile_floats + 5 * square / 2 /* p, ds, turned, and between */);
+           larger_of(attention_block * attention_padded(a->head_dim) /* v */,
+                     5 * square / 2 /* p, ds, turned, and between */);
 }
 
 static inline int64_t attention_grad_scratch(const struct attributes *a) {

@@ -74,22 +74,10 @@ static void pair_scores(const struct flash *flash, const uint32_t *rows, int64_t
 
 /* sums [count, padded] += rows × panels of rows, over `steps` steps of both. */
 static void pair_add(const struct flash *flash, const uint32_t *rows, int64_t count, const uint32_t *panels,
-                     int64_t steps, float *tile, float *sums) {
-    for (int64_t at = 0; at < flash->padded; at += panel_columns) {
-        int64_t columns = smaller(panel_columns, flash->padded - at);
-        if (flash->pairs->tile_add) {
-            flash->pairs->tile_add((int)count, (int)columns, rows, block_pairs * 4, panels + at * block_pairs,
-                                   steps, sums + at, flash->padded);
-            continue;
-        }
-        flash->pairs->tile((int)count, (int)columns, rows, block_pairs * 4, panels + at * block_pairs, steps,
-                           tile);
-        for (int64_t r = 0; r < count; r++)
-            for (int64_t j = 0; j < columns; j += lanes) {
-                float *sum = sums + r * flash->padded + at + j;
-                v_store(sum, v_load(sum) + v_load(tile + r * panel_columns + j));
-            }
-    }
+                     int64_t steps, float *sums) {
+    for (int64_t at = 0; at < flash->padded; at += panel_columns)
+        flash->pairs->tile_add((int)count, (int)smaller(panel_columns, flash->padded - at), rows,
+                               block_pairs * 4, panels + at * block_pairs, steps, sums + at, flash->padded);
 }
 
 static inline void store_bf16(uint16_t *to, vf x) {
@@ -123,7 +111,6 @@ static inline void pair_softmax_row(const float *scores, int64_t visible, float 
 struct pair_forward {
     uint32_t *k, *v;   /* panels of columns and of rows */
     float *scores;     /* [panels][block][32] */
-    float *tile;       /* [most rows][32] */
     uint16_t *weights; /* [block, block] */
 };
 
@@ -131,8 +118,7 @@ static struct pair_forward pair_forward_open(const struct flash *flash, const st
     struct pair_forward p = {.k = (uint32_t *)(void *)f->k};
     p.v = p.k + attention_panel_units(flash->padded);
     p.scores = (float *)(void *)(p.v + attention_panel_units(flash->padded));
-    p.tile = p.scores + attention_block * attention_block;
-    p.weights = (uint16_t *)(void *)(p.tile + attention_tile_floats);
+    p.weights = (uint16_t *)(void *)(p.scores + attention_block * attention_block);
     return p;
 }
 
@@ -149,7 +135,7 @@ static void pair_forward_block(const struct flash *flash, const struct forward *
         for (int64_t r = 0; r < rows; r++)
             pair_softmax_row(p->scores + r * panel_columns, smaller(keys, ahead + i + r + 1), flash->scale,
                              &run, r, p->weights + r * attention_block);
-        pair_add(flash, units_of(p->weights), rows, p->v, pair_up(seen), p->tile, run.y);
+        pair_add(flash, units_of(p->weights), rows, p->v, pair_up(seen), run.y);
     }
 }
 
@@ -167,6 +153,7 @@ static void pair_attend(const struct flash *flash, const struct forward *f, cons
             pair_forward_block(flash, f, &p, q + g * flash->d / 2, g * attention_block, part->queries, count,
                                keys->past + part->begin - at);
     }
+    if (flash->pairs->leave) flash->pairs->leave();
 }
 
 /* A block of keys: panels of columns, and of rows. */
@@ -202,7 +189,6 @@ static struct pair_queries pair_queries_of(const struct flash *flash, const stru
 /* What a pair of blocks has beside them. */
 struct pair_beside {
     float *scores, *products;       /* [panels][block][32]: q kᵀ, dy vᵀ */
-    float *tile;                    /* [most rows][32] */
     uint16_t *p, *ds;               /* [block, block] */
     uint32_t *p_turned, *ds_turned; /* [keys][queries / 2] pairs */
     uint32_t *between;              /* [queries / 2][keys] */
@@ -212,8 +198,7 @@ static struct pair_beside pair_beside_of(const struct key_block *k) {
     int64_t block = attention_block * attention_block;
     struct pair_beside p = {.scores = k->beside};
     p.products = p.scores + block;
-    p.tile = p.products + block;
-    p.p = (uint16_t *)(void *)(p.tile + attention_tile_floats);
+    p.p = (uint16_t *)(void *)(p.products + block);
     p.ds = p.p + block;
     p.p_turned = (uint32_t *)(void *)(p.ds + block);
     p.ds_turned = p.p_turned + block / 2;
@@ -304,15 +289,14 @@ static void pair_backward_scores(const struct flash *flash, const struct key_blo
                               diagonal ? smaller(k->keys, i + r + 1) : k->keys, flash->scale, q->lse[i + r],
                               q->delta[i + r], p.p + (i + r) * block, p.ds + (i + r) * block);
         if (q->dq)
-            pair_add(flash, units_of(p.ds + i * block), rows, keys.k_rows, pair_up(seen), p.tile,
+            pair_add(flash, units_of(p.ds + i * block), rows, keys.k_rows, pair_up(seen),
                      q->dq + i * flash->padded);
     }
 }
 
-static void pair_backward_block(const struct flash *flash, const struct key_block *k,
-                                const struct query_block *q, bool diagonal) {
-    pair_backward_scores(flash, k, q, diagonal);
-    if (!k->dk) return;
+/* dk and dv. */
+static void pair_backward_keys(const struct flash *flash, const struct key_block *k,
+                               const struct query_block *q, bool diagonal) {
     struct pair_queries queries = pair_queries_of(flash, q);
     struct pair_beside p = pair_beside_of(k);
     int64_t block = attention_block, steps = pair_up(q->queries), rest = 2 * steps - q->queries,
@@ -324,10 +308,17 @@ static void pair_backward_block(const struct flash *flash, const struct key_bloc
     for (int64_t j = 0; j < k->keys; j += step) {
         int64_t rows = smaller(step, k->keys - j), from = diagonal ? j / (2 * pair_steps) * pair_steps : 0;
         pair_add(flash, p.p_turned + j * block_pairs + from, rows, queries.dy + from * panel_columns,
-                 steps - from, p.tile, k->dv + j * flash->padded);
+                 steps - from, k->dv + j * flash->padded);
         pair_add(flash, p.ds_turned + j * block_pairs + from, rows, queries.q + from * panel_columns,
-                 steps - from, p.tile, k->dk + j * flash->padded);
+                 steps - from, k->dk + j * flash->padded);
     }
+}
+
+static void pair_backward_block(const struct flash *flash, const struct key_block *k,
+                                const struct query_block *q, bool diagonal) {
+    pair_backward_scores(flash, k, q, diagonal);
+    if (k->dk) pair_backward_keys(flash, k, q, diagonal);
+    if (flash->pairs->leave) flash->pairs->leave();
 }
 
 static const struct attention_form attention_pairs = {pair_attend, pair_load_keys, pair_load_queries,

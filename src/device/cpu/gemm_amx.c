@@ -22,8 +22,13 @@ static void set_shape(struct tile_shapes *shapes, int tile, int rows) {
     shapes->row_bytes[tile] = rows ? 64 : 0;
 }
 
+/* Loading shapes takes a fifth of the time of a tile: they stay from one to the next, until the thread
+ * leaves. */
+static _Thread_local int configured_rows;
+
 /* Sums are tiles 0 to 3 (row by row), x is 4 and 5, w is 6 and 7. */
 static void configure(int rows) {
+    if (configured_rows == rows) return;
     struct tile_shapes shapes = {.palette = 1};
     int upper = rows < tile_side ? rows : tile_side, lower = rows - upper;
     for (int v = 0; v < 2; v++) {
@@ -33,7 +38,15 @@ static void configure(int rows) {
     }
     set_shape(&shapes, 4, upper);
     set_shape(&shapes, 5, lower);
+    /* Some compilers take the instruction to read the first 8 bytes alone, and leave the others unwritten. */
+    __asm__ volatile("" : : "r"(&shapes) : "memory");
     _tile_loadconfig(&shapes);
+    configured_rows = rows;
+}
+
+static void leave_amx(void) {
+    if (configured_rows) _tile_release();
+    configured_rows = 0;
 }
 
 /* Sixteen steps. `two_rows`, `two_columns`: whether the second tile of each side is used. */
@@ -59,44 +72,73 @@ struct tail {
 
 static void fill_tail(struct tail *tail, int rows, const char *a, int64_t stride, const char *b,
                       int64_t steps) {
-    memset(tail, 0, sizeof *tail);
-    for (int r = 0; r < rows; r++) memcpy(tail->a + r * 64, a + r * stride, (size_t)steps * 4);
-    memcpy(tail->b, b, (size_t)steps * panel_row);
+    const __mmask16 there = (__mmask16)((1u << steps) - 1);
+    for (int r = 0; r < rows; r++)
+        _mm512_store_si512(tail->a + r * 64, _mm512_maskz_loadu_epi32(there, a + r * stride));
+    for (int s = 0; s < tile_steps; s++)
+        for (int at = s * panel_row; at < (s + 1) * panel_row; at += 64)
+            _mm512_store_si512(tail->b + at, s < steps ? _mm512_loadu_si512(b + at) : _mm512_setzero_si512());
 }
 
-static inline __attribute__((always_inline)) void sum_tiles(const bool two_rows, const bool two_columns,
-                                                            int rows, const char *a, int64_t stride,
-                                                            const char *b, int64_t steps, float *out) {
+static inline __attribute__((always_inline)) void
+begin_tiles(const bool add, const bool two_rows, const bool two_columns, const float *out, size_t row) {
+    if (!add) {
+        _tile_zero(0);
+        if (two_columns) _tile_zero(1);
+        if (two_rows) _tile_zero(2);
+        if (two_rows && two_columns) _tile_zero(3);
+        return;
+    }
+    const char *lower = (const char *)out + tile_side * row;
+    _tile_loadd(0, out, row);
+    if (two_columns) _tile_loadd(1, out + tile_side, row);
+    if (two_rows) _tile_loadd(2, lower, row);
+    if (two_rows && two_columns) _tile_loadd(3, lower + 4 * tile_side, row);
+}
+
+static inline __attribute__((always_inline)) void sum_tiles(const bool add, const bool two_rows,
+                                                            const bool two_columns, int rows, const char *a,
+                                                            int64_t stride, const char *b, int64_t steps,
+                                                            float *out, int64_t out_stride) {
+    const size_t row = (size_t)out_stride * sizeof *out;
+    char *lower = (char *)out + tile_side * row;
     int64_t whole = steps / tile_steps * tile_steps;
     struct tail tail;
-    _tile_zero(0);
-    if (two_columns) _tile_zero(1);
-    if (two_rows) _tile_zero(2);
-    if (two_rows && two_columns) _tile_zero(3);
+    begin_tiles(add, two_rows, two_columns, out, row);
     for (int64_t k = 0; k < whole; k += tile_steps)
         multiply(two_rows, two_columns, a + 4 * k, stride, b + k * panel_row);
     if (whole < steps) {
         fill_tail(&tail, rows, a + 4 * whole, stride, b + whole * panel_row, steps - whole);
         multiply(two_rows, two_columns, tail.a, 64, tail.b);
     }
-    _tile_stored(0, out, panel_row);
-    if (two_columns) _tile_stored(1, out + tile_side, panel_row);
-    if (two_rows) _tile_stored(2, out + tile_side * columns_amx, panel_row);
-    if (two_rows && two_columns) _tile_stored(3, out + tile_side * columns_amx + tile_side, panel_row);
+    _tile_stored(0, out, row);
+    if (two_columns) _tile_stored(1, out + tile_side, row);
+    if (two_rows) _tile_stored(2, lower, row);
+    if (two_rows && two_columns) _tile_stored(3, lower + 4 * tile_side, row);
+}
+
+static inline __attribute__((always_inline)) void sum_block(const bool add, int rows, int columns,
+                                                            const void *a, int64_t stride, const void *b,
+                                                            int64_t steps, float *out, int64_t out_stride) {
+    configure(rows);
+    if (rows > tile_side && columns > tile_side)
+        sum_tiles(add, true, true, rows, a, stride, b, steps, out, out_stride);
+    else if (rows > tile_side)
+        sum_tiles(add, true, false, rows, a, stride, b, steps, out, out_stride);
+    else if (columns > tile_side)
+        sum_tiles(add, false, true, rows, a, stride, b, steps, out, out_stride);
+    else
+        sum_tiles(add, false, false, rows, a, stride, b, steps, out, out_stride);
 }
 
 static void tile_amx(int rows, int columns, const void *a, int64_t stride, const void *b, int64_t steps,
                      float *out) {
-    configure(rows);
-    if (rows > tile_side && columns > tile_side)
-        sum_tiles(true, true, rows, a, stride, b, steps, out);
-    else if (rows > tile_side)
-        sum_tiles(true, false, rows, a, stride, b, steps, out);
-    else if (columns > tile_side)
-        sum_tiles(false, true, rows, a, stride, b, steps, out);
-    else
-        sum_tiles(false, false, rows, a, stride, b, steps, out);
-    _tile_release();
+    sum_block(false, rows, columns, a, stride, b, steps, out, columns_amx);
+}
+
+static void tile_add_amx(int rows, int columns, const void *a, int64_t stride, const void *b, int64_t steps,
+                         float *out, int64_t out_stride) {
+    sum_block(true, rows, columns, a, stride, b, steps, out, out_stride);
 }
 
 static void finish_amx(const struct gemm_tile *tile) { finish_tile(tile, columns_amx); }
@@ -106,6 +148,8 @@ const struct gemm_kernel gemm_kernel_amx = {
     .columns = columns_amx,
     .pairs = true,
     .tile = tile_amx,
+    .tile_add = tile_add_amx,
+    .leave = leave_amx,
     .transpose = transpose_512,
     .finish = finish_amx,
     .pair = pair_512,

@@ -179,6 +179,7 @@ static void compute_piece(void *user, int task, int worker) {
             kernel->finish(&t);
         }
     }
+    if (kernel->leave) kernel->leave();
 }
 
 static void run_group(struct drive *d, struct pool *pool) {

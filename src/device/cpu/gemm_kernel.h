@@ -79,10 +79,11 @@ struct gemm_kernel {
     /* out[rows][kernel columns] = a b; `stride`: bytes between rows of a; `columns` that are wanted. */
     void (*tile)(int rows, int columns, const void *a, int64_t stride, const void *b, int64_t steps,
                  float *out);
-    /* out += a b, whole vectors of out's rows, which are out_stride floats apart. NULL: there is no such way.
-     */
+    /* out += a b, whole vectors of out's rows, which are out_stride floats apart. NULL when units are f32. */
     void (*tile_add)(int rows, int columns, const void *a, int64_t stride, const void *b, int64_t steps,
                      float *out, int64_t out_stride);
+    /* A thread calls it behind the last tile of a task. NULL: tiles leave nothing behind. */
+    void (*leave)(void);
     /* to[i][0..16) = from[0..16)[i], i < count; strides in units. */
     void (*transpose)(const uint32_t *from, int64_t stride, uint32_t *to, int64_t to_stride, int64_t count);
     void (*finish)(const struct gemm_tile *tile);
