@@ -81,21 +81,23 @@ class Bench:
         done = subprocess.run([sys.executable, *map(str, arguments)], stdout=subprocess.PIPE, text=True, check=True)
         return json.loads(done.stdout.splitlines()[-1])
 
+    def rates_now(self, computes=("f32", "bf16")):
+        """hone's and torch's rates of the products of the model's own shapes, m x n x k, 512 tokens at once; each the best of a few."""
+        shapes = ",".join("x".join(map(str, s)) for s in SHAPES)
+        torchs = {}
+        for compute in computes:
+            for shape, rate in self.python(HERE / "products.py", self.threads, shapes, compute).items():
+                torchs[(compute, *map(int, shape.split("x")))] = rate
+        return measured(self.hone("doctor", "--measure", "--shapes", shapes)), torchs
+
     def product_rates(self):
-        """Rates of the products of the model's own shapes, m x n x k, 512 tokens at once; measured once."""
+        """The best of several rounds; measured once."""
         if self.torchs:
             return
-        shapes = ",".join("x".join(map(str, s)) for s in SHAPES)
-        mine, torchs = {}, {}
         for _ in range(self.rounds + 1):
-            for key, rate in measured(self.hone("doctor", "--measure", "--shapes", shapes)).items():
-                mine[key] = max(rate, mine.get(key, 0))
-            for compute in ("f32", "bf16"):
-                for shape, rate in self.python(HERE / "products.py", self.threads, shapes, compute).items():
-                    key = (compute, *map(int, shape.split("x")))
-                    torchs[key] = max(rate, torchs.get(key, 0))
-        self.mine, self.torchs = mine, torchs
-        self.best = {k: max(mine.get(k, 0), torchs[k]) for k in torchs}
+            for best, now in zip((self.mine, self.torchs), self.rates_now()):
+                best.update({k: max(rate, best.get(k, 0)) for k, rate in now.items()})
+        self.best = {k: max(self.mine.get(k, 0), rate) for k, rate in self.torchs.items()}
 
     def products(self):
         self.product_rates()
@@ -106,19 +108,24 @@ class Bench:
               [["x".join(map(str, k[1:])), k[0], f"{mine[k] / 1e9:.0f}", f"{torchs[k] / 1e9:.0f}", f"{mine[k] / torchs[k]:.2f}"]
                for k in sorted(torchs, key=lambda k: k[0], reverse=True)])
 
-    def roof(self, compute):
-        """The rate of a step in which each product ran as fast as hone's or torch's at its shape."""
-        self.product_rates()
+    @staticmethod
+    def roof_of(rates, compute):
+        """The rate of a step in which each product runs at the rate of its shape."""
         work = {s: count * s[1] * s[2] for s, count in SHAPES.items()}
-        return sum(work.values()) / sum(w / self.best[(compute, *s)] for s, w in work.items())
+        return sum(work.values()) / sum(w / rates[(compute, *s)] for s, w in work.items())
 
-    def train_hone(self, name, data, steps, *flags, model=None):
-        events = self.hone("train", "--model", model or self.model, "--data", data, "--output", self.work / name, "--no-shuffle", "--batch-size", BATCH,
+    def roof(self, compute):
+        """Each product as fast as hone's or torch's at its shape."""
+        self.product_rates()
+        return self.roof_of(self.best, compute)
+
+    def train_hone(self, name, data, steps, *flags, model=None, batch=BATCH):
+        events = self.hone("train", "--model", model or self.model, "--data", data, "--output", self.work / name, "--no-shuffle", "--batch-size", batch,
                            "--max-steps", steps, "--learning-rate", "2e-4", "--eval-every", steps, "--save-every", steps, *flags)
         run = [e for e in events if e["event"] == "step"]
         plan = [e for e in events if e["event"] == "plan"][-1]
         return dict(tokens=sum(e["tokens"] for e in run), seconds=sum(e["seconds"] for e in run), memory=max(e["memory_bytes"] for e in run),
-                    plan=plan, losses=[e["loss"] for e in run], least=min(e["seconds"] for e in run))
+                    plan=plan, losses=[e["loss"] for e in run], each=[e["seconds"] for e in run], least=min(e["seconds"] for e in run))
 
     def training(self):
         steps = 4 if self.options.quick else 16
@@ -165,17 +172,30 @@ class Bench:
         return next(l.split()[1] for l in (self.work / name / "recipe.yaml").read_text().splitlines() if l.startswith("compute:"))
 
     def roofline(self):
-        steps = 3 if self.options.quick else 6
-        run = self.train_hone("full", self.full_rows(steps), steps, "--max-length", 512)
-        plan = run["plan"]
-        used = plan["flops"] / run["seconds"]  # the plan's figure is of the whole run
-        compute = self.computed_in("full")
-        roof = self.roof(compute)
-        say(f"## Training on full micro-batches ({BATCH} rows of 512 tokens)")
+        """Steps of one full micro-batch, between rounds of products: what other programs take of the machine changes both alike."""
+        rows, steps, rounds = 2, 3, 3 if self.options.quick else 7
+        data, rates, seconds, roofs, shares, best = self.full_rows(steps), [], [], [], [], {}
+        for i in range(rounds):
+            run = self.train_hone(f"full-{i}", data, steps, "--max-length", 512, batch=rows)
+            compute = self.computed_in(f"full-{i}")
+            mine, torchs = self.rates_now((compute,))
+            now = {k: max(rate, mine.get(k, 0)) for k, rate in torchs.items()}
+            best.update({k: max(rate, best.get(k, 0)) for k, rate in now.items()})
+            flops = run["plan"]["flops"] / steps  # the plan's figure is of the whole run
+            seconds += run["each"]
+            rates += [flops / s for s in run["each"]]
+            roofs.append(self.roof_of(now, compute))
+            shares.append(statistics.median(flops / s for s in run["each"]) / roofs[-1])
+        say(f"## Training on full micro-batches ({rows} rows of 512 tokens), {rounds} runs of {steps} steps, products between them")
         say()
-        table(["tokens/s", "flops of the run", "GFLOP/s", f"best {compute} products, GFLOP/s", "share"],
-              [[f"{run['tokens'] / run['seconds']:.0f}", f"{plan['flops']:.3g}", f"{used / 1e9:.0f}",
-                f"{roof / 1e9:.0f}", f"{used / roof:.0%}"]])
+        tokens = rows * 512
+        table(["", "tokens/s", "GFLOP/s", f"{compute} products, GFLOP/s", "share"],
+              [["the fastest step, the fastest products", f"{tokens / min(seconds):.0f}", f"{max(rates) / 1e9:.0f}", f"{self.roof_of(best, compute) / 1e9:.0f}",
+                f"{max(rates) / self.roof_of(best, compute):.0%}"],
+               ["medians", f"{tokens / statistics.median(seconds):.0f}", f"{statistics.median(rates) / 1e9:.0f}", f"{statistics.median(roofs) / 1e9:.0f}",
+                f"{statistics.median(shares):.0%}"]])
+        say("Shares of single runs, by the products beside each: " + ", ".join(f"{share:.0%}" for share in sorted(shares)) + ".")
+        say()
 
     def methods(self):
         """LoRA, QLoRA, DoRA and full fine-tuning of the model in bf16, and what recomputation costs: the least time of a step of several alternating runs."""
