@@ -54,8 +54,21 @@ static void duration(double seconds, char out[32]) {
         snprintf(out, 32, "%ld h %02ld min", whole / 3600, whole / 60 % 60);
     else if (whole >= 60)
         snprintf(out, 32, "%ld min %02ld s", whole / 60, whole % 60);
+    else if (whole < 10)
+        snprintf(out, 32, "%.1f s", seconds > 0 ? seconds : 0);
     else
         snprintf(out, 32, "%ld s", whole);
+}
+
+/* A number of tokens, without an exponent. */
+static const char *tokens_text(double count, char out[32]) {
+    if (count < 999.5e3)
+        snprintf(out, 32, "%.0f", count);
+    else if (count < 999.5e6)
+        snprintf(out, 32, "%.3g million", count * 1e-6);
+    else
+        snprintf(out, 32, "%.4g billion", count * 1e-9);
+    return out;
 }
 
 /* ---- curves ---- */
@@ -247,12 +260,13 @@ static void draw_tiles(struct buf *out, const struct run_log *log) {
     snprintf(text, sizeof text, "%lld", last);
     snprintf(beside, sizeof beside, "of %.0f", steps);
     page_tile(out, "steps", text, beside);
-    snprintf(text, sizeof text, "%.0f", seconds > 0 ? tokens / seconds : 0);
-    snprintf(beside, sizeof beside, "%.3g tokens in all", tokens);
+    snprintf(text, sizeof text, seconds > 0 ? "%.0f" : "-", seconds > 0 ? tokens / seconds : 0);
+    snprintf(beside, sizeof beside, "%s tokens in all", tokens_text(tokens, size));
     page_tile(out, "tokens a second", text, beside);
     snprintf(beside, sizeof beside, "planned %s",
              text_bytes(whole_bytes(number(log->plan, "peak_bytes")), size));
-    page_tile(out, "peak of memory", text_bytes(whole_bytes(log->peak_bytes), text), beside);
+    page_tile(out, "peak of memory", log->step_count ? text_bytes(whole_bytes(log->peak_bytes), text) : "-",
+              beside);
     duration(log->done ? number(log->done, "seconds") : seconds, text);
     duration(number(log->plan, "seconds"), size);
     snprintf(beside, sizeof beside, "planned %s", size);

@@ -12,6 +12,7 @@ enum {
     right = 26,
     top = 40, /* room for the legend */
     bottom = 46,
+    phase_room = 32,    /* at the top of a stack: the names of its phases, and that of a level below them */
     most_columns = 400, /* of a series that is too long to draw point by point */
     bar_height = 26,
     bar_left = 92,
@@ -283,9 +284,10 @@ static void draw_levels(struct buf *out, const struct chart_stack *chart, const 
 }
 
 void chart_stacked(struct buf *out, const struct chart_stack *chart) {
+    const double plot = height - bottom - top;
     double high = 0, at = left;
     for (size_t i = 0; i < chart->count; i++) high = fmax(high, sum_at(chart, chart->layer_count, i));
-    for (int l = 0; l < 2; l++) high = fmax(high, chart->levels[l].y * 1.06);
+    for (int l = 0; l < 2; l++) high = fmax(high, chart->levels[l].y * plot / (plot - phase_room));
     if (!chart->count || !(high > 0)) {
         buf_text(out, "<p class=\"nothing\">The plan does not tell.</p>\n");
         return;

@@ -23,8 +23,8 @@ static const char style[] =
     "font-variant-numeric:tabular-nums}.tile span,.tile i{color:var(--soft);font-size:13px;font-style:normal;"
     "display:block}\n"
     ".grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,540px),1fr));gap:16px}"
-    ".box{padding:16px 18px;min-width:0}.wide{grid-column:1/-1}\n"
-    "svg{display:block;width:100%;height:auto}svg text{fill:var(--soft);font-size:12px}"
+    ".box{padding:16px 18px;min-width:0;overflow-x:auto}.wide{grid-column:1/-1}\n"
+    "svg{display:block;width:100%;min-width:460px;height:auto}svg text{fill:var(--soft);font-size:12px}"
     "svg .label{font-size:12px}svg .legend,svg .name{fill:var(--text)}svg .legend{font-size:11px}"
     ".grid line,.grid path{vector-effect:non-scaling-stroke}svg line.grid{stroke:var(--grid)}"
     "svg line.axis{stroke:var(--soft)}.line{fill:none;stroke-width:1.8;stroke-linejoin:round}"
@@ -37,7 +37,8 @@ static const char style[] =
     ".l1{stroke:var(--c1)}.l2{stroke:var(--c2)}.l3{stroke:var(--c3)}.l4{stroke:var(--c4)}\n"
     ".nothing{color:var(--soft);margin:24px 0}table{border-collapse:collapse;width:100%;font-size:14px}"
     "th{text-align:left;font-weight:600;color:var(--soft)}th,td{padding:5px 14px 5px 0;vertical-align:top;"
-    "border-bottom:1px solid var(--edge);overflow-wrap:anywhere}tr:last-child td{border-bottom:0}"
+    "border-bottom:1px solid var(--edge)}td:last-child{overflow-wrap:anywhere}tr:last-child "
+    "td{border-bottom:0}"
     ".columns{columns:2 420px;column-gap:32px}footer{color:var(--soft);font-size:13px;margin-top:20px}\n"
     "@media print{body{background:#fff}.box,.tile{break-inside:avoid}}\n";
 

@@ -8,6 +8,7 @@ import html.parser
 import json
 import os
 import pathlib
+import re
 import random
 import shutil
 import signal
@@ -189,7 +190,20 @@ def a_report_of_a_broken_run_says_so_and_escapes_what_it_shows():
     assert not result["done"] and "torn" in page.text and "alert(1)" in page.text and "script" not in page.tags and "<i>odd</i>" in page.text, result
     assert "\u202e" not in page.text and "\x07" not in page.text
     write_run("begun", [{"event": "plan", "step": 0, "peak_bytes": 1}])
-    assert report("begun")[0]["steps"] == 0
+    result, page = report("begun")
+    assert result["steps"] == 0 and "0 B" not in page.text and "tokens a second-" in page.text, page.text
+
+
+@case
+def a_report_writes_no_name_over_another_and_no_exponents():
+    write_run("names", [{"event": "plan", "step": 0, "steps": 2, "seconds": 0.25, "peak_bytes": 59 << 20, "process_bytes": 59 << 20,
+                         "profile": {"position": [0, 1, 2], "activation_bytes": [0] * 3, "workspace_bytes": [0] * 3, "backward_from": 1, "update_from": 2}},
+                        step(1, tokens=12345), step(2, tokens=1234567)])
+    _, page = report("names")
+    assert "1.25 million tokens in all" in page.text and "planned 0.2 s" in page.text, page.text
+    text = (here / "names/report.html").read_text()
+    place = lambda name: float(re.search(rf'y="([\d.]+)"[^>]*>{name}', text)[1])
+    assert place("planned peak") - place("update") >= 12, "one is written over the other"
 
 
 @case
