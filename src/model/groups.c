@@ -40,7 +40,10 @@ static bool list_open(struct list *list, const char *flag, const struct method_p
         list->used[i] = false;
     }
     if (!ok) return error_no_memory(err, "train", count * sizeof *list->patterns);
-    if (method_matcher_open(&list->matcher, list->patterns, count, err)) return true;
+    ok =
+        method_matcher_open(&list->matcher, patterns, count, err); /* what is wrong is told as it was given */
+    method_matcher_close(&list->matcher);
+    if (ok && method_matcher_open(&list->matcher, list->patterns, count, err)) return true;
     return err->code == ERROR_INPUT && method_bad_regex(flag, err);
 }
 

@@ -414,7 +414,7 @@ def unknown_out_of_range_and_conflicting_settings_are_refused():
             ([*train, "--learning-rate-pattern", "nothing=2"], 'called "nothing"'), ([*train, "--weight-decay-pattern", "q_proj=-1"], "not negative"),
             ([*train, "--weight-decay-pattern", "(=1"], "regular expression"),
             ([*train, "--optimizer", "sgd", "--momentum", "0", "--nesterov"], "nesterov needs momentum"), ([*train, "--optimizer", "sgd", "--momentum", "0", "--dampening", "0.5"], "dampening is not read"),
-            ([*train, "--learning-rate-pattern", "2"], "PATTERN=NUMBER"), ([*train, "--lora-targets", "nothing"], 'no linear module "nothing"'),
+            ([*train, "--learning-rate-pattern", "2"], "PATTERN=NUMBER"), ([*train, "--learning-rate-pattern", "(=1"], '"(" is no regular'), ([*train, "--lora-targets", "nothing"], 'no linear module "nothing"'),
             ([*train, "--lora-targets", "q_proj("], "q_proj("), ([*train, "--lora-layers", "3"], "2 layers"),
             ([*train, "--lora-rank", "17"], "smaller side of model.layers.0.self_attn.k_proj"),
             ([*train, "--lora-rank-pattern", "q_proj"], "PATTERN=NUMBER"), ([*train, "--lora-rank-pattern", "q_proj=1.5"], "PATTERN=NUMBER"),
