@@ -4,6 +4,7 @@
 #include <immintrin.h>
 #include <string.h>
 
+#include "device/cpu/gemm_amx.h"
 #include "device/cpu/gemm_finish.h"
 #include "device/cpu/gemm_pair_avx512bf16.h"
 #include "device/cpu/gemm_transpose_avx512.h"
@@ -27,7 +28,7 @@ static void set_shape(struct tile_shapes *shapes, int tile, int rows) {
 static _Thread_local int configured_rows;
 
 /* Sums are tiles 0 to 3 (row by row), x is 4 and 5, w is 6 and 7. */
-static void configure(int rows) {
+void gemm_amx_shapes(int rows) {
     if (configured_rows == rows) return;
     struct tile_shapes shapes = {.palette = 1};
     int upper = rows < tile_side ? rows : tile_side, lower = rows - upper;
@@ -38,8 +39,7 @@ static void configure(int rows) {
     }
     set_shape(&shapes, 4, upper);
     set_shape(&shapes, 5, lower);
-    /* Some compilers take the instruction to read the first 8 bytes alone, and leave the others unwritten. */
-    __asm__ volatile("" : : "r"(&shapes) : "memory");
+    gemm_amx_written(&shapes);
     _tile_loadconfig(&shapes);
     configured_rows = rows;
 }
@@ -109,6 +109,7 @@ static inline __attribute__((always_inline)) void sum_tiles(const bool add, cons
         multiply(two_rows, two_columns, a + 4 * k, stride, b + k * panel_row);
     if (whole < steps) {
         fill_tail(&tail, rows, a + 4 * whole, stride, b + whole * panel_row, steps - whole);
+        gemm_amx_written(&tail);
         multiply(two_rows, two_columns, tail.a, 64, tail.b);
     }
     _tile_stored(0, out, row);
@@ -120,7 +121,7 @@ static inline __attribute__((always_inline)) void sum_tiles(const bool add, cons
 static inline __attribute__((always_inline)) void sum_block(const bool add, int rows, int columns,
                                                             const void *a, int64_t stride, const void *b,
                                                             int64_t steps, float *out, int64_t out_stride) {
-    configure(rows);
+    gemm_amx_shapes(rows);
     if (rows > tile_side && columns > tile_side)
         sum_tiles(add, true, true, rows, a, stride, b, steps, out, out_stride);
     else if (rows > tile_side)
@@ -155,7 +156,7 @@ const struct gemm_kernel gemm_kernel_amx = {
     .pair = pair_512,
     .weave = weave_512,
     .narrow = gemm_narrow_avx512,
-    .narrow_pairs = gemm_narrow_avx512bf16,
+    .narrow_pairs = gemm_narrow_amx,
     .few = gemm_few_avx512,
     .round = gemm_round_avx512,
     .round_quads = gemm_round_quads_avx512,

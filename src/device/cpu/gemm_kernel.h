@@ -96,8 +96,8 @@ struct gemm_kernel {
     void (*narrow)(int rows, int columns, const float *a, int64_t lda, const float *b, int64_t ldb, int64_t k,
                    float *sums);
     /* The same of numbers rounded to bf16: a by this, b already. k <= gemm_narrow_k, columns <=
-     * gemm_narrow_pairs, which is the row stride of sums; all of its rows up to the next multiple of 8 may be
-     * written. NULL when units are f32. */
+     * gemm_narrow_pairs, which is the row stride of sums; all of its rows up to the next multiple of 16 may
+     * be written. NULL when units are f32. */
     void (*narrow_pairs)(int rows, int columns, const float *a, int64_t lda, const uint16_t *b, int64_t ldb,
                          int64_t k, float *sums);
     /* sums[i * gemm_few_width + s * gemm_few_count + j] = x[i] · w[first + s * apart + j], j < count, for

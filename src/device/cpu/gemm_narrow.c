@@ -107,6 +107,7 @@ static void narrow_task(void *user, int task, int worker) {
     for (int64_t k = 0; k < run->gemm->k; k += k_block)
         add_block(run, k, gemm_min(k_block, run->gemm->k - k), column, columns, wide, narrow, sums);
     store_piece(run, sums, column, columns);
+    if (run->kernel->leave) run->kernel->leave();
 }
 
 void gemm_run_narrow(const struct gemm_kernel *kernel, const struct gemm *gemm, struct pool *pool,

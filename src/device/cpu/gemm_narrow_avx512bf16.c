@@ -4,20 +4,9 @@
 #include <immintrin.h>
 
 #include "device/cpu/gemm_kernel.h"
+#include "device/cpu/gemm_pair_avx512bf16.h"
 
 enum { rows_at_once = 8, vector = 32, units = 16, ahead = 16 /* rows of b asked for */ };
-
-/* a [k][rows] as units [k / 2][16]; zeros behind the last row and the last k. */
-static void narrow_units(int rows, const float *a, int64_t lda, int64_t k, uint32_t *to) {
-    const __mmask16 mask = (__mmask16)((1u << rows) - 1u);
-    for (int64_t i = 0; i < k; i += 2, a += 2 * lda, to += units) {
-        __m512 first = _mm512_maskz_loadu_ps(mask, a),
-               second = i + 1 < k ? _mm512_maskz_loadu_ps(mask, a + lda) : _mm512_setzero_ps();
-        __m512i even = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(first)),
-                odd = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(second));
-        _mm512_store_si512(to, _mm512_or_si512(even, _mm512_slli_epi32(odd, 16)));
-    }
-}
 
 static void narrow_rows(__mmask32 mask, const uint32_t *a, const uint16_t *b, int64_t ldb, int64_t k,
                         float *sums) {
