@@ -79,6 +79,10 @@ void run_programs_release(struct run_programs *programs) {
     memset(programs, 0, sizeof *programs);
 }
 
+/* Beside the writer's buffer: the directory of an adapter's file, the order of rows, MANIFEST and their
+ * texts. */
+enum { save_texts = 512 << 10 };
+
 /* What the process itself takes: all that it holds now, the programs' graphs with it, and what is still to
  * come: a micro-batch's arrays and what saving takes. A device that the host cannot look into has its blocks
  * copied for that. */
@@ -90,7 +94,7 @@ static uint64_t process_bytes(const struct run_plan *plan, const struct run_prog
     process_memory(&held);
     bool whole = !engine->state.method.parts;
     uint64_t saving = whole ? model_save_memory(engine->model, thread_cores())
-                            : fs_writer_memory + engine_save_copies(engine);
+                            : fs_writer_memory + save_texts + engine_save_copies(engine);
     if (whole && !engine->ops->row) saving += plan->adapter;
     /* The start is made before anything is saved. */
     return held.anonymous + batch_bytes(tokens) + (saving > plan->start ? saving : plan->start);
