@@ -10,6 +10,7 @@ Needs torch, transformers, peft, gguf, jinja2. --epoch also trains a whole epoch
     gradients   every adapter tensor                         |hone - PEFT| / |PEFT| <= 1e-4
     losses      10 steps from one adapter, constant rate     1e-4 relative
     adapter_in_peft  the run's directory in PEFT: loss 1e-4, ids equal
+    answers     greedy answers with that directory           equal; one of eight may part where two tokens are all but as likely
     epoch       held-out loss of the demo's epoch            0.5 %"""
 import argparse
 import json
@@ -32,7 +33,8 @@ RANK, ALPHA, RATE, BATCH, STEPS = 16, 16, 2e-4, 8, 10
 TEXTS = ["The capital of France is Paris.", "<|im_start|>user\nDefine year.<|im_end|>\n<|im_start|>assistant\n", "x",
          "def add(a, b):\n    return a + b\n\n" * 6, "Die Straße führt über 1234 Brücken; 日本語、emoji 🦊 und ñandú.",
          "In the beginning the Universe was created. This has made a lot of people very angry. " * 12]
-PARTS = ["logits", "gradients", "losses", "adapter_in_peft", "epoch"]
+PARTS = ["logits", "gradients", "losses", "adapter_in_peft", "answers", "epoch"]
+ANSWER_TOKENS = 32
 outcome = []
 
 
@@ -126,11 +128,14 @@ class Comparison:
                    abs(step["loss"] - want) / want, 1e-4)
         outcome.append(len(steps) == STEPS)
 
+    def adapter_of_run(self):
+        if not (self.work / "losses").exists():
+            self.losses()
+        return self.work / "losses" / "adapter"
+
     def adapter_in_peft(self):
         """The adapter directory that a run leaves, as transformers and PEFT load it."""
-        run = self.work / "losses"
-        if not run.exists():
-            self.losses()
+        run = self.adapter_of_run().parent
         tokenizer = AutoTokenizer.from_pretrained(run / "adapter")
         same = sum(tokenizer.apply_chat_template(json.loads(line)["messages"], tokenize=True, return_dict=False) == e["ids"]
                    for line, e in zip(open(self.options.data / "valid.jsonl", encoding="utf-8"), self.valid))
@@ -141,6 +146,25 @@ class Comparison:
         want = smollm2.held_out_loss(model, self.valid[:16])
         got = self.hone("eval", "--model", self.gguf, "--adapter", run / "adapter", "--data", few, "--compute", "f32")[-1]["loss"]
         report(f"held-out loss of the adapter in PEFT ({want:.6f}) and hone ({got:.6f}), relative", abs(got - want) / want, 1e-4)
+
+    def answers(self):
+        adapter = self.adapter_of_run()
+        tokenizer = AutoTokenizer.from_pretrained(adapter)
+        model, parted = smollm2.with_adapter(self.file.model(attention="sdpa"), adapter).eval(), 0
+        for line in open(self.options.data / "valid.jsonl", encoding="utf-8").readlines()[:8]:
+            question = json.loads(line)["messages"][0]
+            ids = tokenizer.apply_chat_template([question], add_generation_prompt=True, return_tensors="pt", return_dict=True)["input_ids"]
+            with torch.no_grad():
+                out = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=ANSWER_TOKENS, do_sample=False,
+                                     eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.eos_token_id)[0, ids.shape[1]:]
+            want = tokenizer.decode([i for i in out.tolist() if i != tokenizer.eos_token_id])
+            got = self.hone("generate", "--model", self.gguf, "--adapter", adapter, "--prompt", question["content"], "--max-tokens", ANSWER_TOKENS,
+                            "--temperature", 0, "--compute", "f32")[-1]
+            if got["text"] != want:
+                print(f"      {question['content']}\n      PEFT {want!r}\n      hone {got['text']!r}")
+            parted += got["text"] != want
+            outcome.append(got["prompt_tokens"] == ids.shape[1])
+        report("greedy answers that part from PEFT's, of 8", parted, 1)
 
     def epoch_of_peft(self):
         """The demo's settings, written out: 16 examples a step, AdamW, 3 % warm-up, cosine to 0, clip 1."""

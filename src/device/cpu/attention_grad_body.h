@@ -133,7 +133,7 @@ static void store_block(const struct operand *out, int64_t row, int64_t heads, i
                         const float *block, int64_t rows, int64_t d, int64_t padded) {
     for (int64_t i = 0; out->data && i < rows; i++) {
         if (i + rows_ahead < rows)
-            ask_for(element(out, ((row + i + rows_ahead) * heads + head) * d), d * v_bytes(out->dtype), 1);
+            ask_for(element(out, ((row + i + rows_ahead) * heads + head) * d), d * v_bytes(out->dtype), true);
         store_row(out->data, out->dtype, ((row + i) * heads + head) * d, block + i * padded, 1, d);
     }
 }

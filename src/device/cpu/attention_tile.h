@@ -88,8 +88,15 @@ static inline void block_multiply(bool add, int64_t rows, int64_t columns, int64
 /* Rows of one head lie apart, where the processor does not see what comes next: it is asked for, so many rows
  * ahead. */
 enum { rows_ahead = 12 };
-#define ask_for(at, bytes, writing) \
-    for (int64_t line = 0; line < (bytes); line += 64) __builtin_prefetch((const char *)(at) + line, writing)
+
+static inline void ask_for(const void *at, int64_t bytes, bool writing) {
+    for (int64_t line = 0; line < bytes; line += 64) {
+        if (writing)
+            __builtin_prefetch((const char *)at + line, 1);
+        else
+            __builtin_prefetch((const char *)at + line);
+    }
+}
 
 /* `rows` rows of d activations, `stride` elements apart, to rows of `padded` floats; zeros in the padding
  * and in the rows up to `all_rows`. */
@@ -97,7 +104,8 @@ static inline void load_block(float *out, int64_t padded, const void *source, en
                               int64_t stride, int64_t rows, int64_t all_rows, int64_t d) {
     for (int64_t r = 0; r < rows; r++) {
         const char *row = (const char *)source + r * stride * v_bytes(dtype);
-        if (r + rows_ahead < rows) ask_for(row + rows_ahead * stride * v_bytes(dtype), d * v_bytes(dtype), 0);
+        if (r + rows_ahead < rows)
+            ask_for(row + rows_ahead * stride * v_bytes(dtype), d * v_bytes(dtype), false);
         for (int64_t i = 0; i < padded; i += lanes)
             v_store(out + r * padded + i, i < d ? v_read(row, dtype, i, d - i) : (vf){0});
     }
