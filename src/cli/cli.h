@@ -66,6 +66,8 @@ void cli_end_line(struct cli *cli);
 int cli_fail(struct cli *cli, const struct hone_error *err);
 /* "warning: …" on stderr, where stdout holds an answer. */
 void cli_warn(const char *message);
+/* The same of an event that is a warning; of others nothing. */
+void cli_event_warning(struct cli *cli, const json_t *event);
 bool cli_refuse(struct hone_error *err, const char *where, const char *what,
                 const char *fix); /* HONE_USAGE; returns false */
 /* Lets SIGINT and SIGTERM call `cancel`, which must be safe in a handler; NULL gives them back. */

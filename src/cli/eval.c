@@ -1,7 +1,5 @@
 #include "cli/cli.h"
 
-#include <string.h>
-
 static void show(struct cli *cli, const json_t *result) {
     const json_t *perplexity = json_object_get(result, "perplexity");
     (void)cli;
@@ -14,11 +12,6 @@ static void show(struct cli *cli, const json_t *result) {
     print_problems(result);
 }
 
-static void event(struct cli *cli, const json_t *event) {
-    (void)cli;
-    if (strcmp(json_get_text(event, "event"), "warning") == 0) cli_warn(json_get_text(event, "message"));
-}
-
 const struct command command_eval = {
     .name = "eval",
     .group = "Measure",
@@ -27,6 +20,6 @@ const struct command command_eval = {
     .examples = "  hone eval --model smollm2-135m-instruct --data held-out.jsonl\n"
                 "  hone eval --model smollm2-135m-instruct --adapter runs/first/adapter --data "
                 "held-out.jsonl --json\n",
-    .event = event,
+    .event = cli_event_warning,
     .show = show,
 };

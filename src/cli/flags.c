@@ -86,7 +86,6 @@ static bool take_value(struct parser *parser, const char *name, const char *type
     return parser->take(parser->user, name, value, parser->err);
 }
 
-/* One flag at argv[*at]; moves past its value. */
 /* Whether a word that would be the value of a flag is a flag itself: a value was forgotten. */
 static bool is_flag(const struct flags *flags, const char *word) {
     if (strncmp(word, "--", 2) != 0) return false;
@@ -95,6 +94,7 @@ static bool is_flag(const struct flags *flags, const char *word) {
            (strncmp(word, "--no-", 5) == 0 && size > 3 && type_of(flags, word + 5, size - 3));
 }
 
+/* One flag at argv[*at]; moves past its value. */
 static bool parse_flag(struct parser *parser, int *at) {
     const char *word = parser->argv[*at] + 2, *equals = strchr(word, '=');
     size_t size = equals ? (size_t)(equals - word) : strlen(word);

@@ -16,7 +16,7 @@ static void print_answer(struct cli *cli, const json_t *text) {
 }
 
 static void event(struct cli *cli, const json_t *event) {
-    if (strcmp(json_get_text(event, "event"), "warning") == 0) cli_warn(json_get_text(event, "message"));
+    cli_event_warning(cli, event);
     if (strcmp(json_get_text(event, "event"), "text") != 0 || !cli->terminal) return;
     cli->streamed = true;
     print_answer(cli, json_object_get(event, "text"));

@@ -92,11 +92,15 @@ void cli_warn(const char *message) {
     fputc('\n', stderr);
 }
 
+void cli_event_warning(struct cli *cli, const json_t *event) {
+    (void)cli;
+    if (strcmp(json_get_text(event, "event"), "warning") == 0) cli_warn(json_get_text(event, "message"));
+}
+
 /* Where stdout holds one object, a warning goes to stderr. */
 static void warn_aside(const char *line) {
     json_t *event = cli_json(line);
-    if (event && strcmp(json_get_text(event, "event"), "warning") == 0)
-        cli_warn(json_get_text(event, "message"));
+    if (event) cli_event_warning(NULL, event);
     json_decref(event);
 }
 

@@ -23,7 +23,7 @@ struct query_block {
     int64_t queries;
 };
 
-/* What a task covers: blocks of keys x blocks of queries at and after them. */
+/* What a task covers: blocks of keys × blocks of queries at and after them. */
 struct backward_part {
     int64_t segment, head;                                    /* kv head */
     int64_t first_keys, end_keys, first_queries, end_queries; /* blocks */

@@ -10,6 +10,7 @@
 #include <immintrin.h>
 
 #include "device/cpu/gemm_kernel.h"
+#include "device/cpu/gemm_pair_avx512bf16.h"
 
 enum { panel_columns = 32, pair_steps = 16, block_pairs = attention_block / 2 };
 enum { block_panels = attention_block / panel_columns };
@@ -44,9 +45,6 @@ static void pair_columns(const struct flash *flash, uint32_t *panels, const uint
  * attention_block become zeros. */
 static void pair_rows(const struct flash *flash, uint32_t *panels, const uint32_t *rows, int64_t stride,
                       int64_t count) {
-    const __m512i low = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7,
-                                         38, 6, 37, 5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0),
-                  high = _mm512_add_epi16(low, _mm512_set1_epi16(16));
     for (int64_t at = 0; at < flash->d; at += panel_columns) {
         int64_t left = smaller(panel_columns, flash->d - at);
         __mmask32 mask = (__mmask32)(0xffffffffu >> (panel_columns - left));
@@ -56,8 +54,7 @@ static void pair_rows(const struct flash *flash, uint32_t *panels, const uint32_
             __m512i a = 2 * s < count ? _mm512_maskz_loadu_epi16(mask, even) : _mm512_setzero_si512(),
                     b = 2 * s + 1 < count ? _mm512_maskz_loadu_epi16(mask, even + stride)
                                           : _mm512_setzero_si512();
-            _mm512_store_si512(to, _mm512_permutex2var_epi16(a, low, b));
-            _mm512_store_si512(to + 16, _mm512_permutex2var_epi16(a, high, b));
+            weave_vectors(a, b, to);
         }
     }
 }
