@@ -202,7 +202,7 @@ static void templates_see_what_transformers_passes(void **state) {
     bench_release(&bench);
 }
 
-static void thoughts_are_seen_under_the_names_that_transformers_fills_in(void **state) {
+static void messages_are_seen_as_transformers_passes_them(void **state) {
     (void)state;
     static const char source[] = "{{ messages[1]|tojson }}";
     static const struct {
@@ -216,7 +216,8 @@ static void thoughts_are_seen_under_the_names_that_transformers_fills_in(void **
          "\"reasoning_content\": \"T\""},
         {"\"thinking\":\"T\",\"reasoning_content\":\"R\"",
          "\"thinking\": \"T\", \"role\": \"assistant\", \"content\": \"A\", \"reasoning_content\": \"R\""},
-        {"\"reasoning\":null", "\"role\": \"assistant\", \"content\": \"A\", \"reasoning\": null"},
+        {"\"reasoning\":null,\"tool_calls\":null,\"extra\":{\"kept\":null}",
+         "\"role\": \"assistant\", \"content\": \"A\", \"extra\": {\"kept\": null}"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct bench bench;
@@ -632,7 +633,7 @@ int main(void) {
         cmocka_unit_test(what_an_answer_adds_after_the_prompt_is_trained),
         cmocka_unit_test(a_row_whose_past_is_rendered_otherwise_becomes_one_example_a_turn),
         cmocka_unit_test(templates_see_what_transformers_passes),
-        cmocka_unit_test(thoughts_are_seen_under_the_names_that_transformers_fills_in),
+        cmocka_unit_test(messages_are_seen_as_transformers_passes_them),
         cmocka_unit_test(a_row_too_long_to_render_is_a_bad_row_of_its_own),
         cmocka_unit_test(rows_without_a_template_get_bos_and_end_of_text),
         cmocka_unit_test(messages_without_a_template_are_refused_with_the_remedy),
