@@ -114,10 +114,11 @@ static bool check_cover(const struct safetensors *file, struct error *err) {
     return error_set(err, ERROR_INPUT, "safetensors", "%s: bytes follow the last tensor", file->path);
 }
 
+/* MLX writes null where there is none. */
 static bool check_metadata(const struct safetensors *file, struct error *err) {
     json_t *metadata = json_object_get(file->header, metadata_key), *value;
     const char *key;
-    bool ok = !metadata || json_is_object(metadata);
+    bool ok = !metadata || json_is_null(metadata) || json_is_object(metadata);
     json_object_foreach(metadata, key, value) ok = ok && json_is_string(value);
     return ok || error_set(err, ERROR_INPUT, "safetensors", "%s: __metadata__ is not an object of texts",
                            file->path);
@@ -224,7 +225,8 @@ const struct tensor *safetensors_find(const struct safetensors *file, const char
 }
 
 const json_t *safetensors_metadata(const struct safetensors *file) {
-    return json_object_get(file->header, metadata_key);
+    const json_t *metadata = json_object_get(file->header, metadata_key);
+    return json_is_object(metadata) ? metadata : NULL;
 }
 
 static const char *type_name(enum dtype dtype) {

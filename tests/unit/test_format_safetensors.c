@@ -184,6 +184,7 @@ static void every_lie_is_named(void **state) {
                    &err),
         &err);
     assert_ok(try_header("{}", 0, &err), &err);
+    assert_ok(try_header("{\"__metadata__\":null}", 0, &err), &err);
 }
 
 static void cut_or_with_another_header_length_it_is_refused(void **state) {
