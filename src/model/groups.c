@@ -1,6 +1,5 @@
 #include "model/groups.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -18,32 +17,17 @@ static bool has_b_rate(const struct op_part *part) {
 /* One of the two lists of patterns, and which of them matched. */
 struct list {
     const char *flag;
-    struct method_pattern *patterns; /* that take a part's last word too */
     struct method_matcher *matcher;
-    bool *used;
+    bool *used; /* [count] */
     size_t count;
-    struct arena arena;
 };
 
 static bool list_open(struct list *list, const char *flag, const struct method_pattern *patterns,
                       size_t count, struct error *err) {
     *list = (struct list){.flag = flag, .count = count};
-    list->patterns = arena_array(&list->arena, count + 1, sizeof *list->patterns);
-    list->used = arena_array(&list->arena, count + 1, sizeof *list->used);
-    bool ok = list->patterns && list->used;
-    for (size_t i = 0; ok && i < count; i++) {
-        size_t size = strlen(patterns[i].pattern) + 32;
-        char *text = arena_array(&list->arena, size, 1);
-        ok = text != NULL;
-        if (ok) snprintf(text, size, "(?:%s)(?:\\.[^.]*)?", patterns[i].pattern);
-        list->patterns[i] = (struct method_pattern){text, patterns[i].value};
-        list->used[i] = false;
-    }
-    if (!ok) return error_no_memory(err, "train", count * sizeof *list->patterns);
-    ok =
-        method_matcher_open(&list->matcher, patterns, count, err); /* what is wrong is told as it was given */
-    method_matcher_close(&list->matcher);
-    if (ok && method_matcher_open(&list->matcher, list->patterns, count, err)) return true;
+    list->used = mem_calloc(count + 1, sizeof *list->used);
+    if (!list->used) return error_no_memory(err, "train", count * sizeof *list->used);
+    if (method_matcher_open(&list->matcher, patterns, count, METHOD_PARTS, err)) return true;
     return err->code == ERROR_INPUT && method_bad_regex(flag, err);
 }
 
@@ -62,7 +46,7 @@ static bool list_check_used(const struct list *list, const struct method_pattern
 
 static void list_close(struct list *list) {
     method_matcher_close(&list->matcher);
-    arena_release(&list->arena);
+    mem_free(list->used);
 }
 
 /* The group's number; a new one when there is none like it. */

@@ -106,8 +106,11 @@ bool method_same_parts(const struct method *a, const struct method *b);
 /* The value of the first pattern that matches a module's path; `otherwise` when none does. `used`: NULL, or
  * where every pattern that does is noted. */
 struct method_matcher;
+/* What a path names: a module, or a part of one ("….up_proj.lora_A"), which the module's patterns match too.
+ */
+enum method_paths { METHOD_MODULES, METHOD_PARTS };
 bool method_matcher_open(struct method_matcher **out, const struct method_pattern *patterns, size_t count,
-                         struct error *err);
+                         enum method_paths paths, struct error *err);
 void method_matcher_close(struct method_matcher **matcher);
 /* Makes an error of method_matcher_open about a pattern one of the flag that gave it. */
 bool method_bad_regex(const char *flag, struct error *err);

@@ -17,7 +17,8 @@ struct method_matcher {
 };
 
 bool method_matcher_open(struct method_matcher **out, const struct method_pattern *patterns, size_t count,
-                         struct error *err) {
+                         enum method_paths paths, struct error *err) {
+    static const char *const more[] = {[METHOD_MODULES] = "", [METHOD_PARTS] = "(?:\\.[^.]*)?"};
     struct method_matcher *matcher = mem_calloc(1, sizeof *matcher);
     struct buf whole = {0};
     *out = NULL;
@@ -29,7 +30,7 @@ bool method_matcher_open(struct method_matcher **out, const struct method_patter
     ok = ok && regex_scratch_open(&matcher->scratch, err);
     for (size_t i = 0; ok && i < count; i++) {
         buf_clear(&whole);
-        ok = buf_printf(&whole, "^(?:.*\\.)?(?:%s)$", patterns[i].pattern) ||
+        ok = buf_printf(&whole, "^(?:.*\\.)?(?:%s)%s$", patterns[i].pattern, more[paths]) ||
              error_no_memory(err, "method", whole.size);
         if (!ok || regex_open(&matcher->regexes[i], whole.data, whole.size, false, err)) continue;
         ok = false;
@@ -131,7 +132,7 @@ static bool building_open(struct building *b, struct error *err) {
     for (int i = 0; i < LIST_COUNT; i++) {
         b->used[i] = mem_calloc(counts[i] + 1, sizeof *b->used[i]);
         if (!b->used[i]) return error_no_memory(err, "method", counts[i]);
-        if (method_matcher_open(&b->matchers[i], lists[i], counts[i], err)) continue;
+        if (method_matcher_open(&b->matchers[i], lists[i], counts[i], METHOD_MODULES, err)) continue;
         if (err->code != ERROR_INPUT) return false;
         return method_bad_regex(flags[i], err);
     }

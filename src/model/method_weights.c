@@ -8,7 +8,7 @@
 /* A pattern's matcher; a bad pattern is an error of the flag that gave it. */
 static bool open_pattern(struct method_matcher **out, const struct method_pattern *pattern, const char *flag,
                          struct error *err) {
-    if (method_matcher_open(out, pattern, 1, err)) return true;
+    if (method_matcher_open(out, pattern, 1, METHOD_MODULES, err)) return true;
     return err->code == ERROR_INPUT ? method_bad_regex(flag, err) : false;
 }
 

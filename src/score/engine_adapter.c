@@ -130,8 +130,8 @@ bool engine_method_of(const struct peft *peft, const struct model *model, struct
     struct method_matcher *rank_of = NULL, *alpha_of = NULL;
     out->parts = mem_calloc(out->count, sizeof *out->parts);
     bool ok = (out->parts && ranks && alphas) || error_no_memory(err, "adapter", out->count);
-    ok = ok && method_matcher_open(&rank_of, ranks, config->rank_count, err) &&
-         method_matcher_open(&alpha_of, alphas, config->alpha_count, err) &&
+    ok = ok && method_matcher_open(&rank_of, ranks, config->rank_count, METHOD_MODULES, err) &&
+         method_matcher_open(&alpha_of, alphas, config->alpha_count, METHOD_MODULES, err) &&
          read_parts(peft, model, rank_of, alpha_of, out, err) && read_weights(peft, model, out, err);
     method_matcher_close(&rank_of);
     method_matcher_close(&alpha_of);
