@@ -92,6 +92,9 @@ bool method_saved_names(const struct method *method, const struct model *model, 
                         size_t *count, struct arena *arena, struct error *err);
 /* A weight's name when it is trained; the head of a tied model has one too. */
 bool weight_name_trained(const struct model *model, size_t index, char name[tensor_max_name]);
+/* Refuses a target all of whose modules are trained whole (method_save_modules), and so are not adapted. */
+bool method_check_targets(const struct method *method, const struct model_config *config,
+                          const struct method_rules *rules, struct error *err);
 /* Refuses a rank above the smaller side of its matrix, which would train more numbers for nothing. */
 bool method_check(const struct method *method, const struct model_config *config, struct error *err);
 /* Rules that give these parts, as short as they can be; the texts live in `arena`. `names`: the targets are

@@ -211,6 +211,33 @@ bool method_build(struct method *out, const struct model_config *config, const s
     return ok;
 }
 
+static bool still_adapts(struct building *b, const struct method *method, struct error *err) {
+    for (size_t i = 0; i < method->count; i++) {
+        char path[96];
+        double attached;
+        if (!method->parts[i].rank) continue;
+        module_path(part_layer(b->config, i), part_module(b->config, i), path);
+        if (!method_match(b->matchers[LIST_TARGETS], path, 0, &attached, b->used[LIST_TARGETS], err))
+            return false;
+    }
+    for (size_t i = 0; i < b->rules->target_count; i++) {
+        if (b->used[LIST_TARGETS][i]) continue;
+        error_set(err, ERROR_USAGE, "train",
+                  "--lora-targets: \"%.60s\" adapts nothing that --modules-to-save does not train whole",
+                  b->rules->targets[i]);
+        return error_fix(err, "Name it in one of the two.");
+    }
+    return true;
+}
+
+bool method_check_targets(const struct method *method, const struct model_config *config,
+                          const struct method_rules *rules, struct error *err) {
+    struct building b = {.rules = rules, .config = config};
+    bool ok = building_open(&b, err) && still_adapts(&b, method, err);
+    building_close(&b);
+    return ok;
+}
+
 /* ---- parts to rules ---- */
 
 struct describing {

@@ -27,6 +27,26 @@ static bool read_pattern(const char *item, enum pattern_numbers numbers, struct 
     return out->value > 0 && (numbers == PATTERN_POSITIVE || floor(out->value) >= out->value);
 }
 
+/* Bytes of an item that say what it names: all, or those before the number. */
+static size_t name_bytes(const char *item, bool numbered) {
+    const char *mark = numbered ? strrchr(item, '=') : NULL;
+    return mark ? (size_t)(mark - item) : strlen(item);
+}
+
+/* A name that stands twice is a slip: the second was to be another one, or another number for it. */
+static bool check_twice(const struct text_list *list, const char *name, bool numbered, struct error *err) {
+    for (size_t i = 1; i < list->count; i++)
+        for (size_t j = 0, size = name_bytes(list->items[i], numbered); j < i; j++) {
+            if (name_bytes(list->items[j], numbered) != size ||
+                memcmp(list->items[j], list->items[i], size) != 0)
+                continue;
+            error_set(err, ERROR_USAGE, "settings", "--%s names \"%.*s\" twice", name,
+                      (int)(size < 80 ? size : 80), list->items[i]);
+            return error_fix(err, "Leave one of them out.");
+        }
+    return true;
+}
+
 bool recipe_patterns(const struct text_list *list, const char *name, enum pattern_numbers numbers,
                      struct method_pattern **out, size_t *count, struct arena *arena, struct error *err) {
     static const char *const words[] = {[PATTERN_WHOLE] = "whole number from 1 to 1000000",
@@ -45,7 +65,7 @@ bool recipe_patterns(const struct text_list *list, const char *name, enum patter
         return error_fix(err, "Write it as --%s q_proj=%s.", name,
                          numbers == PATTERN_NOT_NEGATIVE ? "0.0001" : "8");
     }
-    return true;
+    return check_twice(list, name, true, err);
 }
 
 static bool read_rules(struct method_rules *out, const struct recipe *recipe, struct arena *arena,
@@ -196,7 +216,8 @@ static bool of_settings(struct method *out, struct recipe *recipe, const struct 
                                                          "the rank, so that the scale is 1", err))
         return false;
     if (!read_rules(&rules, recipe, arena, err) || !method_build(out, &model->config, &rules, err) ||
-        !save_modules(out, recipe, model, err) || !method_check(out, &model->config, err))
+        !save_modules(out, recipe, model, err) || !method_check(out, &model->config, err) ||
+        (recipe->modules_to_save.count && !method_check_targets(out, &model->config, &rules, err)))
         return false;
     out->rslora = recipe->lora_rslora;
     out->dora = recipe->method == TUNING_DORA;
@@ -284,7 +305,10 @@ static bool check_average(const struct method *method, const struct recipe *reci
 bool recipe_method(struct method *out, struct recipe *recipe, const struct model *model,
                    const struct peft *adapter, struct error *err) {
     struct arena arena = {0};
-    bool ok;
+    bool ok = check_twice(&recipe->lora_targets, "lora-targets", false, err) &&
+              check_twice(&recipe->modules_to_save, "modules-to-save", false, err) &&
+              check_twice(&recipe->freeze, "freeze", false, err);
+    if (!ok) return false;
     if (recipe->method == TUNING_FULL)
         ok = method_full(out, model, (const char *const *)recipe->freeze.items, recipe->freeze.count, err);
     else

@@ -187,7 +187,7 @@ static bool open_device(struct run *run, bool planning, struct error *err) {
 
 static bool resolve_intervals(struct run *run, struct error *err) {
     int64_t every = run_plan_interval(run->plan.steps);
-    return (run->recipe->eval_every ||
+    return (run->recipe->eval_every || !run->inputs.held_out.count ||
             recipe_resolve_int(run->recipe, "eval-every", every, "ten times a run", err)) &&
            (run->recipe->save_every ||
             recipe_resolve_int(run->recipe, "save-every", every, "ten times a run", err));
@@ -224,6 +224,9 @@ bool run_read(struct run *run, struct recipe *recipe, const struct trainer_host 
         error_set(err, ERROR_USAGE, "train", "--early-stopping needs held-out rows");
         return error_fix(err, "Give --valid FILE, or --valid-split 0.1.");
     }
+    if (recipe_origin(recipe, "eval-every") == ORIGIN_GIVEN && !run->inputs.held_out.count)
+        remember_warning(run, "--eval-every has nothing to measure, since there are no held-out rows: give "
+                              "--valid FILE, or --valid-split 0.1");
     return !run->resumed || recipe_same_facts(recipe, &run->stored, run->changed, err);
 }
 

@@ -4,13 +4,23 @@
 
 #include "model/optimizer.h"
 
+/* With --method full the weights that it moves are kept there as well. */
+static bool check_offload(const struct recipe *recipe, struct error *err) {
+    if (!recipe->offload_optimizer || recipe->method == TUNING_FULL || recipe->optimizer != OPTIMIZER_SGD ||
+        recipe->momentum > 0)
+        return true;
+    error_set(err, ERROR_USAGE, "settings", "--offload-optimizer has nothing to keep in a file");
+    error_why(err, "sgd with --momentum 0 has no state");
+    return error_fix(err, "Leave it out, or give --momentum 0.9.");
+}
+
 bool update_check(const struct recipe *recipe, struct error *err) {
     bool momentum = recipe->momentum > 0, dampened = recipe->dampening > 0;
     if (recipe->nesterov && (!momentum || dampened)) {
         error_set(err, ERROR_USAGE, "settings", "--nesterov needs momentum and no dampening");
         return error_fix(err, "Leave it out, or give --momentum 0.9 --dampening 0.");
     }
-    if (momentum || !dampened) return true;
+    if (momentum || !dampened) return check_offload(recipe, err);
     error_set(err, ERROR_USAGE, "settings", "--dampening is not read with --momentum 0");
     return error_fix(err, "Leave it out, or give --momentum 0.9.");
 }

@@ -436,6 +436,12 @@ def unknown_out_of_range_and_conflicting_settings_are_refused():
             ([*wide, "--lora-targets", "lm_head", "--lora-layers", "1"], "in the last 1 layers"),
             ([*wide, "--lora-targets", "layers\\.0\\..*", "--lora-layers", "1"], "only modules of model.layers.1 and above"),
             ([*wide, "--lora-targets", "q_proj", "--lora-alpha-pattern", "v_proj=2"], "what --lora-targets names"),
+            ([*wide, "--lora-rank-pattern", "q_proj=4,v_proj=2,q_proj=8"], '--lora-rank-pattern names "q_proj" twice'), ([*wide, "--lora-alpha-pattern", "q_proj=4,q_proj=4"], "twice"),
+            ([*train, "--learning-rate-pattern", "lora_B=2,lora_B=4"], "twice"), ([*train, "--weight-decay-pattern", "q_proj=0,q_proj=1"], "twice"),
+            ([*train, "--lora-targets", "q_proj,q_proj"], '--lora-targets names "q_proj" twice'), ([*train, "--modules-to-save", "norm,norm"], "twice"),
+            ([*train, "--method", "full", "--freeze", "norm,norm"], "twice"),
+            ([*wide, "--lora-targets", "q_proj,v_proj", "--modules-to-save", "norm,q_proj"], '"q_proj" adapts nothing that --modules-to-save'),
+            ([*train, "--optimizer", "sgd", "--momentum", "0", "--offload-optimizer"], "nothing to keep in a file"),
             ([*train, "--modules-to-save", "x_proj"], 'no weight "x_proj"'), ([*train, "--modules-to-save", "("], '"("'),
             ([*train, "--modules-to-save", ".*_proj"], "nothing for the adapter"), ([*train, "--method", "full", "--modules-to-save", "norm"], "modules-to-save is not read"),
             ([*train, "--adapter", LLAMA / "adapter", "--modules-to-save", "norm"], "modules-to-save conflicts"),
@@ -457,6 +463,15 @@ def unknown_out_of_range_and_conflicting_settings_are_refused():
             (["pull", LLAMA, "--name", "Not A Name"], "Not A Name"), (["data", "check"], "rows.jsonl")]
     for arguments, mention in rows:
         refused(arguments, 2, mention)
+
+
+@case
+def how_often_to_measure_without_rows_to_measure_is_told():
+    done(*TRAIN, "--max-steps", "2", "--eval-every", "1", "--output", "unmeasured")
+    assert any("no held-out rows" in e["message"] for e in events("unmeasured") if e["event"] == "warning")
+    done(*TRAIN, "--max-steps", "2", "--output", "plain")  # nor does a run's own recipe ask for it
+    done("train", "--recipe", "plain/recipe.yaml", "--output", "plain-again")
+    assert not any(e["event"] == "warning" for e in events("plain-again")), events("plain-again")
 
 
 @case
