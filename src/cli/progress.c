@@ -199,8 +199,11 @@ static void save_failed(struct cli *cli, const json_t *event) {
 static void resume(struct cli *cli, const json_t *event) {
     size_t i;
     json_t *change;
+    char left[32];
+    double seconds = json_get_number(event, "seconds_left");
     cli->progress.first = cli->progress.last = json_get_number(event, "from_step");
     printf("Going on from step %.0f", cli->progress.first);
+    if (seconds > 0) printf(", about %s left", print_seconds(seconds, left));
     json_array_foreach(json_object_get(event, "changed"), i, change) {
         fputs(i ? ", " : "; changed: ", stdout);
         print_text(stdout, json_string_value(change) ? json_string_value(change) : "", false);

@@ -391,6 +391,13 @@ static bool tell_upload(struct run *run, struct error *err) {
                        err);
 }
 
+/* What a resumed run has before it, by the plan, whose time is the whole run's. */
+static double seconds_left(const struct run *run) {
+    const struct run_plan *plan = &run->plan;
+    double to_go = (double)(plan->steps - run->progress.step) / (double)plan->steps;
+    return (plan->seconds - plan->start_seconds) * to_go + plan->start_seconds;
+}
+
 static bool first_events(struct run *run, struct error *err) {
     json_t *plan = NULL;
     if (!run_plan_json(&run->plan, &run->programs, false, &plan, err)) return false;
@@ -399,10 +406,10 @@ static bool first_events(struct run *run, struct error *err) {
               run_tell_warnings(run, &run->events, err);
     run->events.step = run->progress.step;
     if (ok && run->resumed)
-        ok = events_emit(
-            &run->events, "resume",
-            json_pack("{s:I, s:O}", "from_step", (json_int_t)run->progress.step, "changed", run->changed),
-            err);
+        ok = events_emit(&run->events, "resume",
+                         json_pack("{s:I, s:f, s:O}", "from_step", (json_int_t)run->progress.step,
+                                   "seconds_left", seconds_left(run), "changed", run->changed),
+                         err);
     return ok;
 }
 

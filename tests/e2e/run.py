@@ -270,7 +270,9 @@ def full_fine_tuning_keeps_the_container_and_resumes_with_the_same_bits():
     for path in ("gguf/checkpoints/step-00000006", "gguf/model"):
         subprocess.run(["rm", "-r", str(work / path)], check=True)
     train_full("small.gguf", "gguf", "--threads", "3", "--resume")
-    assert events("gguf", "resume")[-1]["from_step"] == 4 and (work / "gguf/model/model.gguf").read_bytes() == whole
+    resumed, planned = events("gguf", "resume")[-1], events("gguf", "plan")[-1]
+    assert resumed["from_step"] == 4 and (work / "gguf/model/model.gguf").read_bytes() == whole
+    assert abs(resumed["seconds_left"] - planned["seconds"] * (1 - 4 / planned["steps"])) <= 1e-9 * planned["seconds"], (resumed, planned["seconds"])
     rows = GOLDEN / "data/llama-untied/rows.jsonl"
     loss = lambda name: answer("eval", "--model", name, "--data", rows, "--compute", "f32")["loss"]
     exact, written = loss("gguf/checkpoints/step-00000006/model"), loss("gguf/model")
