@@ -274,17 +274,37 @@ static void draw_tiles(struct buf *out, const struct run_log *log) {
     page_tiles_close(out);
 }
 
-/* What an event says in words: its message, or its fields as JSON. */
-static bool note_text(const json_t *event, struct buf *out, struct error *err) {
+/* A field as `name value`; lists of texts one behind the other. Nothing of what is null or empty. */
+static void note_field(struct buf *out, const char *name, const json_t *value) {
+    const char *between = ": ";
+    size_t i;
+    json_t *item;
+    if (json_is_null(value) || (json_is_array(value) && !json_array_size(value))) return;
+    buf_text(out, out->size ? "; " : "");
+    for (const char *c = name; *c; c++) buf_printf(out, "%c", *c == '_' ? ' ' : *c);
+    if (json_is_string(value)) buf_printf(out, " %s", json_string_value(value));
+    if (json_is_number(value)) buf_printf(out, " %.6g", json_number_value(value));
+    if (json_is_boolean(value)) buf_text(out, json_is_true(value) ? " yes" : " no");
+    json_array_foreach(value, i, item) {
+        if (!json_is_string(item)) continue;
+        buf_printf(out, "%s%s", between, json_string_value(item));
+        between = ", ";
+    }
+}
+
+/* What an event says in words: its message, or its fields. */
+static bool note_text(json_t *event, struct buf *out, struct error *err) {
     static const char *const told[] = {"event", "version", "time", "step"};
-    const char *message = json_string_value(json_object_get(event, "message"));
+    const char *message = json_string_value(json_object_get(event, "message")), *name;
+    json_t *value;
     buf_clear(out);
     if (message) return buf_text(out, message) || error_no_memory(err, "report", 0);
-    json_t *rest = json_copy((json_t *)(uintptr_t)event);
-    for (size_t i = 0; i < sizeof told / sizeof *told; i++) json_object_del(rest, told[i]);
-    bool ok = rest ? json_write(rest, out, err) : error_no_memory(err, "report", 0);
-    json_decref(rest);
-    return ok;
+    json_object_foreach(event, name, value) {
+        bool shown = false;
+        for (size_t i = 0; i < sizeof told / sizeof *told; i++) shown |= !strcmp(name, told[i]);
+        if (!shown) note_field(out, name, value);
+    }
+    return !out->failed || error_no_memory(err, "report", out->size);
 }
 
 static bool draw_notes(struct buf *out, const struct run_log *log, struct error *err) {

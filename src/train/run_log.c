@@ -28,6 +28,20 @@ static double number(const json_t *event, const char *key) {
     return json_number_value(json_object_get(event, key));
 }
 
+static void keep_last(json_t **slot, json_t *event) {
+    json_decref(*slot);
+    *slot = json_incref(event);
+}
+
+/* What is measured from here on belongs to the plan that was told last. */
+static void begin_sitting(struct run_log *log) {
+    if (!log->next_plan) return;
+    log->peak_bytes = log->mapped_bytes = 0;
+    json_decref(log->plan);
+    log->plan = log->next_plan;
+    log->next_plan = NULL;
+}
+
 static bool add_step(struct run_log *log, const json_t *event, struct error *err) {
     struct run_log_step *items = roomy(log->steps, &log->step_capacity, log->step_count, sizeof *items, err);
     if (!items) return false;
@@ -42,6 +56,7 @@ static bool add_step(struct run_log *log, const json_t *event, struct error *err
                                 .memory_bytes = number(event, "memory_bytes"),
                                 .mapped_bytes = number(event, "mapped_bytes"),
                                 .seconds = number(event, "seconds")};
+    begin_sitting(log);
     if (step.memory_bytes > log->peak_bytes) log->peak_bytes = step.memory_bytes;
     if (step.mapped_bytes > log->mapped_bytes) log->mapped_bytes = step.mapped_bytes;
     /* A resume went back behind what had been done. */
@@ -75,12 +90,7 @@ static bool add_note(struct run_log *log, json_t *event, struct error *err) {
     return true;
 }
 
-static void keep_last(json_t **slot, json_t *event) {
-    json_decref(*slot);
-    *slot = json_incref(event);
-}
-
-/* Every process that goes on with a run tells its own plan. */
+/* Every process that goes on with a run tells its own plan, also one that has no step left to do. */
 static bool take(struct run_log *log, json_t *event, struct error *err) {
     const char *name = json_string_value(json_object_get(event, "event"));
     json_int_t step = json_integer_value(json_object_get(event, "step"));
@@ -91,8 +101,7 @@ static bool take(struct run_log *log, json_t *event, struct error *err) {
     if (!strcmp(name, "step")) return add_step(log, event, err);
     if (!strcmp(name, "eval")) return add_eval(log, event, err);
     if (!strcmp(name, "plan")) {
-        log->peak_bytes = log->mapped_bytes = 0;
-        keep_last(&log->plan, event);
+        keep_last(log->step_count ? &log->next_plan : &log->plan, event);
         return true;
     }
     if (!strcmp(name, "done")) {
@@ -155,6 +164,7 @@ void run_log_close(struct run_log *log) {
     mem_free(log->evals);
     mem_free(log->notes);
     json_decref(log->plan);
+    json_decref(log->next_plan);
     json_decref(log->done);
     memset(log, 0, sizeof *log);
 }

@@ -29,7 +29,9 @@ struct run_log {
     struct run_log_eval *evals;
     struct run_log_note *notes;
     size_t step_count, step_capacity, eval_count, eval_capacity, note_count, note_capacity;
-    json_t *plan, *done;   /* the last events of that kind, or NULL */
+    json_t *done;          /* the last event of that kind, or NULL */
+    json_t *plan;          /* the last one that steps follow; before the first step the last; or NULL */
+    json_t *next_plan;     /* one that no step follows yet, or NULL */
     double peak_bytes;     /* the most that any step told since `plan`; 0: nobody did */
     double mapped_bytes;   /* the same of pages of mapped files */
     size_t notes_left_out; /* beyond the first thousand */

@@ -82,6 +82,21 @@ static void the_later_line_of_a_step_counts_and_a_resume_measures_anew(void **st
     run_log_close(&log);
 }
 
+static void a_resume_that_does_no_step_leaves_plan_and_peak(void **state) {
+    (void)state;
+    struct run_log log;
+    char text[900];
+    snprintf(text, sizeof text,
+             "%s{\"event\":\"done\",\"step\":2}\n{\"event\":\"plan\",\"step\":0,\"peak_bytes\":60}\n"
+             "{\"event\":\"resume\",\"step\":2,\"from_step\":2}\n{\"event\":\"done\",\"step\":2}\n",
+             begun);
+    open_text(&log, text);
+    assert_true(log.peak_bytes == 90 && log.mapped_bytes == 7);
+    assert_int_equal(json_integer_value(json_object_get(log.plan, "peak_bytes")), 100);
+    assert_non_null(log.done);
+    run_log_close(&log);
+}
+
 static void what_is_no_run_is_refused(void **state) {
     (void)state;
     struct run_log log;
@@ -101,6 +116,7 @@ int main(void) {
         cmocka_unit_test(a_torn_last_line_is_left_out),
         cmocka_unit_test(a_damaged_line_is_counted_and_passed_over),
         cmocka_unit_test(the_later_line_of_a_step_counts_and_a_resume_measures_anew),
+        cmocka_unit_test(a_resume_that_does_no_step_leaves_plan_and_peak),
         cmocka_unit_test(what_is_no_run_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
