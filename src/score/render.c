@@ -104,6 +104,7 @@ bool render_open(struct render *out, const struct model *model, const struct ren
         .overlength = options->overlength,
         .max_length = options->max_length,
     };
+    ok = ok && (!out->template || renderer_find_content_forms(&out->renderer, err));
     if (!ok) render_close(out);
     return ok;
 }

@@ -26,7 +26,8 @@ const char *dataset_layout_name(enum dataset_layout layout); /* "messages", "pro
 
 /* One row, normalised. `messages` keeps the message objects whole (tool calls, names, weight) in a
  * JSON array of {"role","content",…}; "from"/"value" of ShareGPT, instruction/input/output of Alpaca and
- * prompt/completion are turned into user and assistant turns. `text` rows have text only. */
+ * prompt/completion are turned into user and assistant turns. Content is text, or a list of parts of text,
+ * [{"type":"text","text":…}]. `text` rows have text only. */
 struct dataset_row {
     size_t index;  /* 0-based in the data set, over the good rows of all files, before any shuffle */
     size_t line;   /* 1-based line of the file where the row begins */

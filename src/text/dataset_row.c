@@ -53,11 +53,22 @@ static bool refuse_part(const json_t *part, size_t turn, size_t number, struct d
                              type ? type : json_kind_name(part));
 }
 
-/* Text, or [{"type":"text","text":…}] joined to one text. New reference. */
+/* One part of a content, as an object with type and text. New reference. */
+static enum row_result part_make(json_t **out, const json_t *part, size_t turn, size_t number,
+                                 struct dataset_cause *cause) {
+    const char *type = json_string_value(json_object_get(part, "type"));
+    const json_t *text = json_is_string(part) ? part : json_object_get(part, "text");
+    if (!json_is_string(text) || (type && strcmp(type, "text") != 0))
+        return bad(refuse_part(part, turn, number, cause));
+    if (has_nul(text))
+        return bad(dataset_cause_set(cause, "message %zu: content holds a NUL character", turn));
+    *out = type ? json_incref((json_t *)part) : json_pack("{s:s, s:O}", "type", "text", "text", text);
+    return *out ? ROW_GOOD : ROW_NO_MEMORY;
+}
+
+/* Text, or a list of parts, each {"type":"text","text":…}. New reference. */
 static enum row_result content_make(json_t **out, const json_t *content, size_t turn,
                                     struct dataset_cause *cause) {
-    struct buf joined = {0};
-    enum row_result result = ROW_GOOD;
     size_t i;
     json_t *part;
     if (json_is_string(content)) {
@@ -69,24 +80,18 @@ static enum row_result content_make(json_t **out, const json_t *content, size_t 
     if (!json_is_array(content))
         return bad(
             dataset_cause_set(cause, "message %zu: content is %s, not text", turn, json_kind_name(content)));
+    json_t *parts = json_array();
+    enum row_result result = parts ? ROW_GOOD : ROW_NO_MEMORY;
     json_array_foreach(content, i, part) {
-        const char *type = json_string_value(json_object_get(part, "type"));
-        const json_t *text = json_is_string(part) ? part : json_object_get(part, "text");
-        if (!json_is_string(text) || (type && strcmp(type, "text") != 0)) {
-            result = bad(refuse_part(part, turn, i + 1, cause));
-            break;
-        }
-        if (has_nul(text)) {
-            result = bad(dataset_cause_set(cause, "message %zu: content holds a NUL character", turn));
-            break;
-        }
-        buf_append(&joined, json_string_value(text), json_string_length(text));
+        json_t *made = NULL;
+        if (result == ROW_GOOD) result = part_make(&made, part, turn, i + 1, cause);
+        if (result == ROW_GOOD && json_array_append(parts, made) != 0) result = ROW_NO_MEMORY;
+        json_decref(made);
     }
-    if (result == ROW_GOOD) {
-        *out = joined.failed ? NULL : json_stringn_nocheck(joined.data ? joined.data : "", joined.size);
-        if (!*out) result = ROW_NO_MEMORY;
-    }
-    buf_release(&joined);
+    if (result == ROW_GOOD)
+        *out = parts;
+    else
+        json_decref(parts);
     return result;
 }
 
@@ -157,7 +162,7 @@ static enum row_result turn_of_sharegpt(json_t **out, const json_t *message, con
     return result;
 }
 
-/* A message of OpenAI's form, kept whole; only a list of parts becomes one text. */
+/* A message of OpenAI's form, kept whole. */
 static enum row_result turn_of_openai(json_t **out, const json_t *message, const char *role, size_t turn,
                                       struct dataset_cause *cause) {
     const json_t *content = json_object_get(message, "content"),

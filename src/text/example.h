@@ -17,12 +17,19 @@
 enum train_on { TRAIN_ON_ASSISTANT, TRAIN_ON_LAST, TRAIN_ON_ALL };
 enum overlength { OVERLENGTH_TRUNCATE, OVERLENGTH_DROP, OVERLENGTH_SPLIT, OVERLENGTH_REFUSE };
 
+/* In which form a template reads the content of a message, a bit for each role (example_content.h). */
+struct content_forms {
+    unsigned parts;      /* a list of parts, as it stands; else as one text */
+    unsigned parts_only; /* a text too as a list, of one part */
+};
+
 struct renderer {
     const struct tokenizer *tokenizer;
     const struct template *template; /* NULL: the model has none */
     const json_t *arguments;         /* object of extra variables (--template-arg), or NULL */
     const char *system;              /* put before rows that have no system turn, or NULL */
     double now;                      /* the clock that templates see */
+    struct content_forms content;
     enum train_on train_on;
     enum overlength overlength;
     size_t max_length; /* tokens */
@@ -58,6 +65,9 @@ struct examples {
 bool examples_build(struct examples *out, struct examples *held_out, const struct renderer *renderer,
                     struct dataset *dataset, const bool *held, bool skip_bad_rows, struct error *err);
 void examples_release(struct examples *examples);
+
+/* Fills in renderer->content, the rest of which is set, by rendering a few made up conversations. */
+bool renderer_find_content_forms(struct renderer *renderer, struct error *err);
 
 /* Renders a conversation for generation: messages + the generation prompt; appended to *out. */
 bool renderer_prompt(const struct renderer *renderer, const json_t *messages, const json_t *tools,

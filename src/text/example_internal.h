@@ -39,9 +39,10 @@ void marked_tokens_release(struct marked_tokens *marked);
 bool row_error(struct error *err, const char *data_name, const struct dataset_row *row);
 
 /* What templates see (example_variables.c), new references; NULL when out of memory. A message is shown
- * without our `weight`, its thoughts under `thinking` and `reasoning_content` too. */
+ * without our `weight` and what is null, its thoughts under `thinking` and `reasoning_content` too, its
+ * content in the form that the template reads. */
 json_t *variables_make(const struct renderer *renderer, const json_t *tools);
-json_t *message_shown(const json_t *message);
+json_t *message_shown(const struct renderer *renderer, const json_t *message);
 /* Bytes of all texts in a value. */
 size_t texts_size(const json_t *value);
 

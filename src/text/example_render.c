@@ -11,6 +11,7 @@
 
 #include "base/checked.h"
 #include "base/mem.h"
+#include "text/example_content.h"
 #include "text/example_internal.h"
 
 /* ---- variables of a template ---- */
@@ -60,13 +61,15 @@ static bool conversation_init(struct conversation *out, const struct renderer *r
     out->variables = variables_make(renderer, tools);
     out->wanted = mem_calloc(count, 1);
     bool ok = out->messages && out->variables && out->wanted;
-    if (ok && renderer->system && !has_system(messages))
-        ok = json_array_append_new(
-                 out->messages, json_pack("{s:s, s:s}", "role", "system", "content", renderer->system)) == 0;
+    if (ok && renderer->system && !has_system(messages)) {
+        json_t *system = json_pack("{s:s, s:s}", "role", "system", "content", renderer->system);
+        ok = system && json_array_append_new(out->messages, message_shown(renderer, system)) == 0;
+        json_decref(system);
+    }
     json_array_foreach(messages, i, message) {
         if (!ok) break;
         out->wanted[json_array_size(out->messages)] = is_trained_turn(message);
-        ok = json_array_append_new(out->messages, message_shown(message)) == 0;
+        ok = json_array_append_new(out->messages, message_shown(renderer, message)) == 0;
     }
     if (ok) return true;
     conversation_release(out);
@@ -116,6 +119,18 @@ static bool is_prefix(const struct buf *prefix, const struct buf *text) {
     return prefix->size <= text->size && (!prefix->size || !memcmp(prefix->data, text->data, prefix->size));
 }
 
+/* Content of the same form that begins with another letter, new reference. */
+static json_t *other_content(const json_t *content) {
+    json_t *text = content_text(content);
+    if (!text) return NULL;
+    const char *begin = json_string_value(text) + strspn(json_string_value(text), " \t\r\n");
+    json_t *letter = json_string(*begin == 'A' ? "B" : "A");
+    json_t *out = letter && json_is_array(content) ? content_parts(letter) : json_incref(letter);
+    json_decref(letter);
+    json_decref(text);
+    return out;
+}
+
 /* Where the answer of turn `turn` begins in its rendering, found by rendering another answer in its
  * place: for templates whose generation prompt holds what the rendered turn does not (an opened
  * thought), or that cannot render what stands before the turn. */
@@ -123,10 +138,8 @@ static bool answer_start(const struct conversation *conversation, size_t turn, c
                          size_t *start, struct error *err) {
     struct buf other = {0};
     json_t *message = json_array_get(conversation->messages, turn), *changed = json_copy(message);
-    const char *content = json_string_value(json_object_get(message, "content"));
-    if (content) content += strspn(content, " \t\r\n");
-    const char *instead = content && *content == 'A' ? "B" : "A";
-    bool ok = (changed && json_object_set_new(changed, "content", json_string(instead)) == 0) ||
+    bool ok = (changed && json_object_set_new(changed, "content",
+                                              other_content(json_object_get(message, "content"))) == 0) ||
               error_no_memory(err, "data", whole->size);
     ok = ok && render(conversation, turn + 1, changed, false, &other, err);
     size_t same = 0;
@@ -359,8 +372,8 @@ static bool bare_prompt(const struct renderer *renderer, const json_t *messages,
                         struct error *err) {
     size_t count = json_array_size(messages);
     const json_t *message = json_array_get(messages, 0);
-    const char *text = json_string_value(json_object_get(message, "content"));
-    if (count != 1 || !has_role(message, "user") || !text) {
+    const json_t *content = json_object_get(message, "content");
+    if (count != 1 || !has_role(message, "user") || !content) {
         error_set(err, ERROR_INPUT, "generate", "a conversation, and the model has no chat template");
         error_why(err, "without one a prompt is a single user turn, taken as it stands");
         return error_fix(err, "Give it one: --chat-template chatml, or --chat-template FILE.");
@@ -369,7 +382,10 @@ static bool bare_prompt(const struct renderer *renderer, const json_t *messages,
         buf_text(out, renderer->system);
         buf_byte(out, '\n');
     }
-    return buf_text(out, text) || error_no_memory(err, "generate", out->size);
+    json_t *text = content_text(content);
+    bool ok = text && buf_append(out, json_string_value(text), json_string_length(text));
+    json_decref(text);
+    return ok || error_no_memory(err, "generate", out->size);
 }
 
 bool renderer_prompt(const struct renderer *renderer, const json_t *messages, const json_t *tools,

@@ -2,6 +2,7 @@
  * passes them. */
 #include <string.h>
 
+#include "text/example_content.h"
 #include "text/example_internal.h"
 
 static bool set_token(json_t *variables, const char *name, const struct tokenizer *tokenizer, int32_t id) {
@@ -42,25 +43,18 @@ static json_t *reasoning_of(const json_t *message) {
     return NULL;
 }
 
-static bool has_null(const json_t *message) {
-    const char *name;
-    json_t *value;
-    json_object_foreach((json_t *)(uintptr_t)message, name, value) if (json_is_null(value)) return true;
-    return false;
-}
-
 /* Members that are null are left out, as there: many a data set has every member in every message, and a
  * template that asks whether `tool_calls` is defined, or prints `content`, means one that says something. */
-json_t *message_shown(const json_t *message) {
+json_t *message_shown(const struct renderer *renderer, const json_t *message) {
     json_t *reasoning = reasoning_of(message), *value;
-    const char *name;
-    if (!reasoning && !json_object_get(message, "weight") && !has_null(message))
-        return json_incref((json_t *)message);
     json_t *copy = reasoning ? json_pack("{s:O}", "thinking", reasoning) : json_object();
+    const char *name, *role = json_string_value(json_object_get(message, "role"));
     bool ok = copy != NULL;
     json_object_foreach((json_t *)(uintptr_t)message, name, value) {
-        if (ok && !json_is_null(value) && strcmp(name, "weight") != 0)
-            ok = json_object_set(copy, name, value) == 0;
+        bool content = role && !strcmp(name, "content");
+        if (!ok || json_is_null(value) || !strcmp(name, "weight")) continue;
+        json_t *shown = content ? content_shown(&renderer->content, role, value) : json_incref(value);
+        ok = json_object_set_new(copy, name, shown) == 0;
     }
     if (ok && (!reasoning || json_object_set(copy, "reasoning_content", reasoning) == 0)) return copy;
     json_decref(copy);

@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "base/text.h"
+#include "text/example_content.h"
 #include "text/example_internal.h"
 
 enum { shown_problems = 100 };
@@ -63,17 +64,14 @@ static bool count_identical(const struct dataset *data, const struct dataset *va
 
 /* ---- answers and lengths ---- */
 
-static bool is_blank(const char *text) { return !text || !text[strspn(text, " \t\r\n")]; }
-
 static bool has_empty_answer(const struct dataset_row *row) {
     size_t i;
     json_t *message;
-    if (row->text) return is_blank(row->text);
+    if (row->text) return !row->text[strspn(row->text, " \t\r\n")];
     json_array_foreach(row->messages, i, message) {
         const char *role = json_string_value(json_object_get(message, "role"));
         bool calls = json_array_size(json_object_get(message, "tool_calls")) > 0;
-        if (!strcmp(role, "assistant") && !calls &&
-            is_blank(json_string_value(json_object_get(message, "content"))))
+        if (!strcmp(role, "assistant") && !calls && content_is_blank(json_object_get(message, "content")))
             return true;
     }
     return false;

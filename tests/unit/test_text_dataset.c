@@ -359,16 +359,22 @@ static void roles_of_tools_answers_reach_the_template_as_they_stand(void **state
     }
 }
 
-static void text_parts_are_joined_and_tool_calls_need_no_content(void **state) {
+static void parts_of_text_are_kept_and_tool_calls_need_no_content(void **state) {
     (void)state;
     struct box box;
     assert_ok(open_text(&box,
                         "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"a\"},"
-                        "{\"type\":\"text\",\"text\":\"b\"}]},{\"role\":\"assistant\",\"content\":null,"
+                        "\"b\"]},{\"role\":\"assistant\",\"content\":null,"
                         "\"tool_calls\":[{\"id\":\"1\"}]}],\"tools\":[{\"type\":\"function\"}]}",
                         NULL),
               &box.err);
-    assert_string_equal(content(&box.data.rows[0], 0), "ab");
+    const json_t *parts = json_object_get(json_array_get(box.data.rows[0].messages, 0), "content");
+    assert_int_equal(json_array_size(parts), 2);
+    for (size_t i = 0; i < 2; i++) {
+        const json_t *part = json_array_get(parts, i);
+        assert_string_equal(json_string_value(json_object_get(part, "type")), "text");
+        assert_string_equal(json_string_value(json_object_get(part, "text")), i ? "b" : "a");
+    }
     assert_int_equal(json_array_size(box.data.rows[0].tools), 1);
     box_release(&box);
 }
@@ -506,7 +512,7 @@ int main(void) {
         cmocka_unit_test(columns_can_be_named),
         cmocka_unit_test(sharegpt_roles_and_alpaca_inputs_become_turns),
         cmocka_unit_test(roles_of_tools_answers_reach_the_template_as_they_stand),
-        cmocka_unit_test(text_parts_are_joined_and_tool_calls_need_no_content),
+        cmocka_unit_test(parts_of_text_are_kept_and_tool_calls_need_no_content),
         cmocka_unit_test(numbers_that_no_template_rounds_are_no_problem),
         cmocka_unit_test(the_refusal_names_ten_lines_and_counts_all),
         cmocka_unit_test(long_causes_end_with_a_whole_word),

@@ -239,6 +239,48 @@ static void messages_are_seen_as_transformers_passes_them(void **state) {
     }
 }
 
+/* The first reads texts alone, the second parts alone, the third both, each in a way of its own; of the last
+ * the user's turn reads both and the others texts. */
+static void content_comes_in_the_form_that_the_template_reads(void **state) {
+    (void)state;
+    static const struct {
+        const char *source, *text, *parts;
+    } cases[] = {
+        {"{% for m in messages %}{{ '[' + m.content + ']' }}{% endfor %}", "[ab][AB]", "[ab][AB]"},
+        {"{% for m in messages %}[{% for p in m.content %}{% if p.type == 'text' %}{{ p.text }};{% endif %}"
+         "{% endfor %}]{% endfor %}",
+         "[ab;][AB;]", "[a;b;][A;B;]"},
+        {"{% for m in messages %}[{% if m.content is string %}{{ m.content }}{% else %}{% for p in m.content "
+         "%}"
+         "{{ p['text'] }};{% endfor %}{% endif %}]{% endfor %}",
+         "[ab][AB]", "[a;b;][A;B;]"},
+        {"{% for m in messages %}[{% if m.role == 'user' and m.content is not string %}{% for p in m.content "
+         "%}"
+         "{{ p['text'] }};{% endfor %}{% else %}{{ m.content }}{% endif %}]{% endfor %}",
+         "[ab][AB]", "[a;b;][AB]"},
+        {"{% for m in messages %}{{ m.content|tojson }}{% endfor %}", "\"ab\"\"AB\"", "\"ab\"\"AB\""},
+    };
+    static const char *const rows[] = {
+        "{\"messages\":[{\"role\":\"user\",\"content\":\"ab\"},"
+        "{\"role\":\"assistant\",\"content\":\"AB\"}]}",
+        "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"a\"},\"b\"]},"
+        "{\"role\":\"assistant\",\"content\":[{\"text\":\"A\"},{\"type\":\"text\",\"text\":\"B\"}]}]}",
+    };
+    for (size_t i = 0; i < 2 * sizeof cases / sizeof *cases; i++) {
+        struct bench bench;
+        struct buf text = {0};
+        struct template_spans spans = {0};
+        bench_init(&bench, rows[i % 2], cases[i / 2].source, false);
+        assert_ok(renderer_find_content_forms(&bench.renderer, &bench.err), &bench.err);
+        assert_ok(renderer_row(&bench.renderer, &bench.data, &bench.data.rows[0], &text, &spans, &bench.err),
+                  &bench.err);
+        assert_string_equal(text.data, i % 2 ? cases[i / 2].parts : cases[i / 2].text);
+        mem_free(spans.spans);
+        buf_release(&text);
+        bench_release(&bench);
+    }
+}
+
 static void a_row_too_long_to_render_is_a_bad_row_of_its_own(void **state) {
     (void)state;
     struct bench bench;
@@ -634,6 +676,7 @@ int main(void) {
         cmocka_unit_test(a_row_whose_past_is_rendered_otherwise_becomes_one_example_a_turn),
         cmocka_unit_test(templates_see_what_transformers_passes),
         cmocka_unit_test(messages_are_seen_as_transformers_passes_them),
+        cmocka_unit_test(content_comes_in_the_form_that_the_template_reads),
         cmocka_unit_test(a_row_too_long_to_render_is_a_bad_row_of_its_own),
         cmocka_unit_test(rows_without_a_template_get_bos_and_end_of_text),
         cmocka_unit_test(messages_without_a_template_are_refused_with_the_remedy),
