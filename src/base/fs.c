@@ -90,7 +90,8 @@ bool fs_map_open(struct fs_map *map, const char *path, struct error *err) {
     struct stat st;
     memset(map, 0, sizeof *map);
     map->data = (const unsigned char *)"";
-    int fd = fs_open_retry(path, O_RDONLY, 0);
+    /* Of a pipe that nobody writes to, open would wait for ever; for files the flag means nothing. */
+    int fd = fs_open_retry(path, O_RDONLY | O_NONBLOCK, 0);
     if (fd < 0) return read_error(err, "open", path);
     bool ok = false;
     if (fs_refused("fstat", path) || fstat(fd, &st) != 0) {

@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/fs.h"
@@ -37,7 +38,22 @@ static void files_take_no_number_of_a_standard_stream(void **state) {
     test_remove_directory(folder);
 }
 
+static void a_pipe_that_nobody_writes_to_is_refused_at_once(void **state) {
+    (void)state;
+    struct fs_map map;
+    struct error err;
+    char *folder = test_directory(), *path = fs_join(folder, "rows.jsonl");
+    assert_int_equal(mkfifo(path, 0600), 0);
+    alarm(20); /* where open waits, this ends the test */
+    assert_false(fs_map_open(&map, path, &err));
+    alarm(0);
+    assert_non_null(strstr(err.what, "is not a regular file"));
+    mem_free(path);
+    test_remove_directory(folder);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(files_take_no_number_of_a_standard_stream)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(files_take_no_number_of_a_standard_stream),
+                                       cmocka_unit_test(a_pipe_that_nobody_writes_to_is_refused_at_once)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
