@@ -33,6 +33,12 @@ static bool attention(struct call *call, struct error *err) {
     return true;
 }
 
+/* Sums of dq and counters (attention_grad_wgmma.cu). */
+static size_t wgmma_bytes(int64_t rows, const struct attributes *a) {
+    return cuda_round((size_t)cuda_wgmma_sums(rows, a->heads, a->head_dim) * sizeof(float)) +
+           cuda_round((size_t)cuda_wgmma_counters(rows, a->heads, a->head_dim) * sizeof(int));
+}
+
 static size_t grad_workspace(const struct graph *graph, const struct node *node) {
     const struct value *q = &graph->values[node->input[0]];
     size_t rows = (size_t)q->dim[0], heads = (size_t)node->attributes.heads;
@@ -40,6 +46,8 @@ static size_t grad_workspace(const struct graph *graph, const struct node *node)
     if (cuda_flash_serves(q->dtype, node->attributes.head_dim) &&
         graph->values[node->input[5]].dtype != q->dtype)
         bytes += cuda_round(rows * (size_t)q->dim[1] * 2);
+    if (cuda_wgmma_serves(q->dtype, node->attributes.head_dim))
+        bytes += wgmma_bytes(q->dim[0], &node->attributes);
     return bytes;
 }
 
@@ -59,10 +67,14 @@ static bool attention_grad(struct call *call, struct error *err) {
         if (a.dy.type != a.q.type)
             a.dy16 = (struct array){call_scratch(call, (size_t)(a.tokens * width) * 2), a.q.type, width};
     }
-    if (on_warpgroups(call, &a))
-        cuda_wgmma_grad(&a, call->stream);
-    else
-        cuda_attention_grad(&a, call->stream);
+    if (on_warpgroups(call, &a)) {
+        a.dq_sums =
+            call_scratch(call, (size_t)cuda_wgmma_sums(a.tokens, a.heads, a.head_dim) * sizeof(float));
+        a.added =
+            call_scratch(call, (size_t)cuda_wgmma_counters(a.tokens, a.heads, a.head_dim) * sizeof(int));
+        if (cuda_wgmma_grad(&a, call->stream)) return true;
+    }
+    cuda_attention_grad(&a, call->stream);
     return true;
 }
 

@@ -238,9 +238,9 @@ bool cuda_wide_head(const struct wide_head *h, cudaStream_t stream) {
     wide::product product = {.row_pairs = (int)(round_rows(h->rows) / pair_rows),
                              .column_tiles = rows.tiles,
                              .steps = (int)((h->width + wide::tile_k - 1) / wide::tile_k)};
-    if (!wide::map_of(&product.x, h->x.data, h->rows, h->width, h->x.stride, 128) ||
-        !wide::map_of(&product.w, h->w.data, h->vocabulary, h->width, h->w.stride, 128) ||
-        (h->e.data && !wide::map_of(&product.y, h->e.data, h->rows, h->vocabulary, h->e.stride, 64)))
+    if (!map_of(&product.x, h->x.data, h->rows, h->width, h->x.stride, 128) ||
+        !map_of(&product.w, h->w.data, h->vocabulary, h->width, h->w.stride, 128) ||
+        (h->e.data && !map_of(&product.y, h->e.data, h->rows, h->vocabulary, h->e.stride, 64)))
         return false;
     references<<<(unsigned)((h->rows + 7) / 8), 256, 0, stream>>>(rows.reference, rows.marks, h->x, h->w,
                                                                   h->targets, rows.rows, h->width);

@@ -273,7 +273,8 @@ struct plain_product {
 };
 void cuda_plain_product(const struct plain_product *product, cudaStream_t stream);
 
-/* ---- attention.cu, attention_flash.cu, attention_wgmma.cu, attention_cache.cu ---- */
+/* ---- attention.cu, attention_flash.cu, attention_wgmma.cu, attention_grad_wgmma.cu,
+ * attention_cache.cu ---- */
 
 /* Of each token: the first token of its segment, the one past its last, its segment. */
 struct ranges {
@@ -290,6 +291,8 @@ struct attention {
     float scale;
     float *delta;      /* [T, H] scratch of the gradient */
     struct array dy16; /* dy in q's type: itself, or scratch [T, H·d]; absent: not on tensor cores */
+    float *dq_sums;    /* scratch of cuda_wgmma_grad: dq in the making */
+    int *added;        /* scratch of it: blocks that have begun, and how many have added to each tile of dq */
 };
 /* Head widths up to 256. */
 void cuda_attention(const struct attention *a, cudaStream_t stream);
@@ -300,10 +303,14 @@ void cuda_flash(const struct attention *a, cudaStream_t stream);
 void cuda_flash_grad(const struct attention *a, cudaStream_t stream);
 /* A GPU of capability 9.0, and a module with code for it alone (9.0a). */
 bool cuda_is_hopper(int major, int minor);
-/* The same on such a GPU for some widths; dy16 is there in the gradient. */
+/* The same on such a GPU for some widths; dy16, dq_sums and added are there in the gradient. */
 bool cuda_wgmma_serves(enum dtype type, int head_dim);
 void cuda_wgmma(const struct attention *a, cudaStream_t stream);
-void cuda_wgmma_grad(const struct attention *a, cudaStream_t stream);
+/* How many numbers dq_sums and added have. */
+int64_t cuda_wgmma_sums(int64_t tokens, int heads, int head_dim);
+int64_t cuda_wgmma_counters(int64_t tokens, int heads, int head_dim);
+/* False: the arrays lie askew for it, nothing was started. */
+bool cuda_wgmma_grad(const struct attention *a, cudaStream_t stream);
 
 struct cache_attention {
     struct array q, k, v, y;

@@ -17,6 +17,12 @@ constexpr int panel_row = 128;                    /* bytes of a row of a panel *
 constexpr int step_down = 16 * panel_row;         /* 16 rows further */
 constexpr int step_right = 16 * sizeof(number16); /* 16 columns further, within a panel */
 
+/* The dynamic shared memory from a multiple of 1,024 bytes on; launches ask for as many bytes more. */
+static __device__ inline unsigned shared_tiles() {
+    extern __shared__ unsigned char memory[];
+    return (shared_address(memory) + 1023) & ~1023u;
+}
+
 /* D columns, `rows` rows from `first` on; rows past the end are zero. All threads of the block call it, as
  * many load as make whole groups of eight rows. */
 template <int D, int rows, int threads>
@@ -89,6 +95,18 @@ static __device__ inline void wgmma_columns(float (*d)[4], const uint32_t (&left
                      : SUMS(d)
                      : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "l"(right), "r"(1));
 }
+/* Both operands 16 rows of shared memory: left [16, 64]ᵀ · right. `adds`: to what is there. */
+template <class T>
+static __device__ inline void wgmma_sums(float (*d)[4], uint64_t left, uint64_t right, bool adds) {
+    if constexpr (is_bf16<T>)
+        asm volatile(WGMMA("bf16", "%34", "%32, %33, adds, 1, 1, 1, 1")
+                     : SUMS(d)
+                     : "l"(left), "l"(right), "r"((int)adds));
+    else
+        asm volatile(WGMMA("f16", "%34", "%32, %33, adds, 1, 1, 1, 1")
+                     : SUMS(d)
+                     : "l"(left), "l"(right), "r"((int)adds));
+}
 
 #else /* compiled for other GPUs, never launched there */
 
@@ -99,6 +117,7 @@ template <int N> static __device__ inline void wgmma_wait() {}
 template <class T> static __device__ inline void wgmma_rows(float (*)[4], uint64_t, uint64_t, bool) {}
 template <class T>
 static __device__ inline void wgmma_columns(float (*)[4], const uint32_t (&)[4], uint64_t) {}
+template <class T> static __device__ inline void wgmma_sums(float (*)[4], uint64_t, uint64_t, bool) {}
 
 #endif
 

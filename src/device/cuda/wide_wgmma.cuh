@@ -10,8 +10,7 @@
 #ifndef HONE_DEVICE_CUDA_WIDE_WGMMA_CUH
 #define HONE_DEVICE_CUDA_WIDE_WGMMA_CUH
 
-#include <cuda.h>
-
+#include "device/cuda/fetch.cuh"
 #include "device/cuda/wgmma.cuh"
 
 namespace wide {
@@ -40,21 +39,6 @@ struct place {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-static __device__ inline void barrier_init(unsigned barrier, int count) {
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;\n" ::"r"(barrier), "r"(count) : "memory");
-}
-/* Waits for the end of the phase of this parity. */
-static __device__ inline void barrier_wait(unsigned barrier, int parity) {
-    asm volatile("{\n.reg .pred done;\nagain:\n"
-                 "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
-                 "@done bra over;\nbra again;\nover:\n}\n" ::"r"(barrier),
-                 "r"(parity)
-                 : "memory");
-}
-static __device__ inline void barrier_expect(unsigned barrier, int bytes) {
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;\n" ::"r"(barrier), "r"(bytes)
-                 : "memory");
-}
 /* Arrives at the same barrier of a block of the cluster. What is told is that reads by the tensor cores are
  * over: nothing was written, so it has no wider scope, whose fence would wait for all memory. */
 static __device__ inline void barrier_arrive(unsigned barrier, unsigned block) {
@@ -73,14 +57,7 @@ static __device__ inline unsigned pair_rank() {
     return rank;
 }
 
-/* A box from `column` and `row` on; to this block, or to both. */
-static __device__ inline void fetch(unsigned to, const CUtensorMap *map, int column, int row,
-                                    unsigned barrier) {
-    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes"
-                 " [%0], [%1, {%2, %3}], [%4];\n" ::"r"(to),
-                 "l"(map), "r"(column), "r"(row), "r"(barrier)
-                 : "memory");
-}
+/* The same, to both blocks. */
 static __device__ inline void fetch_both(unsigned to, const CUtensorMap *map, int column, int row,
                                          unsigned barrier) {
     asm volatile(
@@ -281,24 +258,6 @@ template <class Pair> static __device__ inline void store_bf16(const place &, co
 template <class Epilogue> static __global__ void run(const product, const Epilogue) {}
 
 #endif
-
-/* The driver's description of an array [rows, width] of bf16, `stride` elements from a row to the next, for
- * boxes of 64 columns and `box_rows` rows. False: it lies askew. */
-static inline bool map_of(CUtensorMap *map, const void *data, int64_t rows, int64_t width, int64_t stride,
-                          unsigned box_rows) {
-    void *entry = NULL;
-    cudaDriverEntryPointQueryResult found;
-    if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000, cudaEnableDefault,
-                                         &found) != cudaSuccess ||
-        found != cudaDriverEntryPointSuccess)
-        return false;
-    const cuuint64_t dims[2] = {(cuuint64_t)width, (cuuint64_t)rows}, strides[1] = {(cuuint64_t)stride * 2};
-    const cuuint32_t box[2] = {64, box_rows}, steps[2] = {1, 1};
-    auto encode = (decltype(&cuTensorMapEncodeTiled))entry;
-    return encode(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, (void *)(uintptr_t)data, dims, strides, box,
-                  steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                  CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
-}
 
 template <class Epilogue>
 static inline void launch(const product &p, const Epilogue &epilogue, int processors, cudaStream_t stream) {
