@@ -195,6 +195,13 @@ static bool resolve_intervals(struct run *run, struct error *err) {
 
 static const struct progress first_progress = {.eval_loss = NAN, .best_loss = NAN, .loss = NAN};
 
+static bool check_layers(const struct recipe *recipe, int64_t layers, struct error *err) {
+    if (recipe->recompute_layers <= layers) return true;
+    error_set(err, ERROR_USAGE, "train", "--recompute-layers %lld is more than the model's %lld layers",
+              (long long)recipe->recompute_layers, (long long)layers);
+    return error_fix(err, "Leave it out to compute every layer again.");
+}
+
 bool run_read(struct run *run, struct recipe *recipe, const struct trainer_host *host, bool planning,
               struct error *err) {
     memset(run, 0, sizeof *run);
@@ -227,7 +234,8 @@ bool run_read(struct run *run, struct recipe *recipe, const struct trainer_host 
     if (recipe_origin(recipe, "eval-every") == ORIGIN_GIVEN && !run->inputs.held_out.count)
         remember_warning(run, "--eval-every has nothing to measure, since there are no held-out rows: give "
                               "--valid FILE, or --valid-split 0.1");
-    return !run->resumed || recipe_same_facts(recipe, &run->stored, run->changed, err);
+    return check_layers(recipe, run->inputs.model->config.layers, err) &&
+           (!run->resumed || recipe_same_facts(recipe, &run->stored, run->changed, err));
 }
 
 bool run_make_plan(struct run *run, struct error *err) {
