@@ -366,8 +366,9 @@ template <class T, int D> __device__ inline void block<T, D>::multiply() const {
         wgmma_begin();
 #pragma unroll
         for (int n = 0; n < keys / 16; n++)
-            wgmma_sums<T>(dq[0], describe(ds_mine + n * step_down),
-                          describe(again(k_tile) + group / halves * keys * panel_row + n * step_down), n > 0);
+            wgmma_shared<T, 1>(dq[0], describe(ds_mine + n * step_down),
+                               describe(again(k_tile) + group / halves * keys * panel_row + n * step_down),
+                               n > 0);
         wgmma_commit();
     };
     auto add_rows = [&](const step_cursor &at, int i) {

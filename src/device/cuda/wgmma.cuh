@@ -71,17 +71,18 @@ template <int N> static __device__ inline void wgmma_wait() {
     asm volatile("wgmma.wait_group.sync.aligned %0;\n" ::"n"(N) : "memory");
 }
 
-/* Both operands in shared memory, rows of 16 columns each: left · rightᵀ. `adds`: to what is there. */
-template <class T>
-static __device__ inline void wgmma_rows(float (*d)[4], uint64_t left, uint64_t right, bool adds) {
+/* Both operands in shared memory. `adds`: to what is there. across 0: 16 columns of their rows, left ·
+ * rightᵀ; 1: 16 whole rows, leftᵀ · right. */
+template <class T, int across>
+static __device__ inline void wgmma_shared(float (*d)[4], uint64_t left, uint64_t right, bool adds) {
     if constexpr (is_bf16<T>)
-        asm volatile(WGMMA("bf16", "%34", "%32, %33, adds, 1, 1, 0, 0")
+        asm volatile(WGMMA("bf16", "%34", "%32, %33, adds, 1, 1, %35, %35")
                      : SUMS(d)
-                     : "l"(left), "l"(right), "r"((int)adds));
+                     : "l"(left), "l"(right), "r"((int)adds), "n"(across));
     else
-        asm volatile(WGMMA("f16", "%34", "%32, %33, adds, 1, 1, 0, 0")
+        asm volatile(WGMMA("f16", "%34", "%32, %33, adds, 1, 1, %35, %35")
                      : SUMS(d)
-                     : "l"(left), "l"(right), "r"((int)adds));
+                     : "l"(left), "l"(right), "r"((int)adds), "n"(across));
 }
 /* The left operand in registers, the right one 16 rows of shared memory: d += left · right. */
 template <class T>
@@ -95,18 +96,6 @@ static __device__ inline void wgmma_columns(float (*d)[4], const uint32_t (&left
                      : SUMS(d)
                      : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "l"(right), "r"(1));
 }
-/* Both operands 16 rows of shared memory: left [16, 64]ᵀ · right. `adds`: to what is there. */
-template <class T>
-static __device__ inline void wgmma_sums(float (*d)[4], uint64_t left, uint64_t right, bool adds) {
-    if constexpr (is_bf16<T>)
-        asm volatile(WGMMA("bf16", "%34", "%32, %33, adds, 1, 1, 1, 1")
-                     : SUMS(d)
-                     : "l"(left), "l"(right), "r"((int)adds));
-    else
-        asm volatile(WGMMA("f16", "%34", "%32, %33, adds, 1, 1, 1, 1")
-                     : SUMS(d)
-                     : "l"(left), "l"(right), "r"((int)adds));
-}
 
 #else /* compiled for other GPUs, never launched there */
 
@@ -114,10 +103,10 @@ static __device__ inline void writes_to_wgmma() {}
 static __device__ inline void wgmma_begin() {}
 static __device__ inline void wgmma_commit() {}
 template <int N> static __device__ inline void wgmma_wait() {}
-template <class T> static __device__ inline void wgmma_rows(float (*)[4], uint64_t, uint64_t, bool) {}
+template <class T, int across>
+static __device__ inline void wgmma_shared(float (*)[4], uint64_t, uint64_t, bool) {}
 template <class T>
 static __device__ inline void wgmma_columns(float (*)[4], const uint32_t (&)[4], uint64_t) {}
-template <class T> static __device__ inline void wgmma_sums(float (*)[4], uint64_t, uint64_t, bool) {}
 
 #endif
 
@@ -132,8 +121,8 @@ template <class T, int D, int left_rows>
 static __device__ inline void scores_of(float (&sums)[8][4], unsigned left, unsigned right) {
 #pragma unroll
     for (int k = 0; k < D / 16; k++)
-        wgmma_rows<T>(sums, describe(left + k / 4 * left_rows * panel_row + k % 4 * step_right),
-                      describe(right + k / 4 * 64 * panel_row + k % 4 * step_right), k > 0);
+        wgmma_shared<T, 0>(sums, describe(left + k / 4 * left_rows * panel_row + k % 4 * step_right),
+                           describe(right + k / 4 * 64 * panel_row + k % 4 * step_right), k > 0);
 }
 
 /* Fragments of a left operand [64, 64] from sums. */
