@@ -14,8 +14,9 @@
  * rounds the sum into dq. Blocks are numbered as they start, so the one that is waited for runs already.
  *
  * In the time of one step: p is made while dp is multiplied, ds while dv is, and goes to shared memory (dq
- * needs that of both warpgroups) while dk is; dq is added while the next step's scores are multiplied. Two
- * more warps keep the steps' rows on their way from memory, and the turns. */
+ * needs that of both warpgroups) while dk is; dq is left there for adding while the next step's scores are
+ * multiplied. Three more warps copy: one brings the steps' rows, two by turns wait for the block's turn, add
+ * what was left and tell of it, which takes longer than a step. */
 #include "device/cuda/fetch.cuh"
 #include "device/cuda/wgmma.cuh"
 
