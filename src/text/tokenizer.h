@@ -48,7 +48,8 @@ struct tokens {
 void tokens_release(struct tokens *tokens);
 
 bool tokenizer_open(struct tokenizer **out, const struct tokenizer_tables *tables, struct error *err);
-/* `config` is tokenizer_config.json (bos_token, eos_token, add_bos_token …) and may be NULL. */
+/* `config` is tokenizer_config.json (bos_token, eos_token …) and may be NULL. Whether a text gets them is
+ * what the post-processor says. */
 bool tokenizer_open_json(struct tokenizer **out, const char *json, size_t size, const char *config,
                          size_t config_size, struct error *err);
 void tokenizer_close(struct tokenizer **tokenizer);

@@ -295,8 +295,9 @@ static bool read_root(struct tokenizer *tokenizer, const json_t *root, const jso
     tokenizer->eos = config_token(tokenizer, config, "eos_token", find_text(tokenizer, eos));
     tokenizer->unknown = config_token(tokenizer, config, "unk_token", tokenizer->bpe.unknown);
     tokenizer->padding = config_token(tokenizer, config, "pad_token", -1);
-    tokenizer->add_bos = flag(config, "add_bos_token", bos != NULL);
-    tokenizer->add_eos = flag(config, "add_eos_token", eos != NULL);
+    /* transformers too leaves add_bos_token and add_eos_token unread where there is a tokenizer.json. */
+    tokenizer->add_bos = bos != NULL;
+    tokenizer->add_eos = eos != NULL;
     return true;
 }
 

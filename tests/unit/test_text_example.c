@@ -42,6 +42,30 @@ static struct tokenizer *byte_tokenizer(bool add_bos) {
     return out;
 }
 
+/* As transformers 5 does with a tokenizer.json: it alone says what a text gets. */
+static void the_post_processor_says_whether_a_text_gets_the_bos(void **state) {
+    (void)state;
+    static const char *const configs[] = {
+        "{\"bos_token\":\"<s>\"}",
+        "{\"bos_token\":\"<s>\",\"add_bos_token\":true}",
+        "{\"bos_token\":\"<s>\",\"add_bos_token\":false,\"add_eos_token\":true}",
+    };
+    for (int adds = 0; adds < 2; adds++) {
+        struct tokenizer *made = byte_tokenizer(adds), *read = NULL;
+        struct buf json = {0};
+        struct error err;
+        assert_ok(tokenizer_write_json(made, &json, &err), &err);
+        for (size_t i = 0; i < sizeof configs / sizeof *configs; i++) {
+            assert_ok(tokenizer_open_json(&read, json.data, json.size, configs[i], strlen(configs[i]), &err),
+                      &err);
+            assert_int_equal(tokenizer_adds_bos(read), adds);
+            tokenizer_close(&read);
+        }
+        buf_release(&json);
+        tokenizer_close(&made);
+    }
+}
+
 struct bench {
     char *directory, *path;
     struct dataset data;
@@ -672,6 +696,7 @@ static void a_preview_marks_no_token_that_a_piece_of_a_split_row_begins_with(voi
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_post_processor_says_whether_a_text_gets_the_bos),
         cmocka_unit_test(what_an_answer_adds_after_the_prompt_is_trained),
         cmocka_unit_test(a_row_whose_past_is_rendered_otherwise_becomes_one_example_a_turn),
         cmocka_unit_test(templates_see_what_transformers_passes),
