@@ -35,8 +35,8 @@ static bool attention(struct call *call, struct error *err) {
 
 /* Sums of dq and counters (attention_grad_wgmma.cu). */
 static size_t wgmma_bytes(int64_t rows, const struct attributes *a) {
-    return cuda_round((size_t)cuda_wgmma_sums(rows, a->heads, a->head_dim) * sizeof(float)) +
-           cuda_round((size_t)cuda_wgmma_counters(rows, a->heads, a->head_dim) * sizeof(int));
+    return cuda_round(cuda_wgmma_sums_bytes(rows, a->heads, a->head_dim)) +
+           cuda_round(cuda_wgmma_added_bytes(rows, a->heads, a->head_dim));
 }
 
 static size_t grad_workspace(const struct graph *graph, const struct node *node) {
@@ -68,10 +68,8 @@ static bool attention_grad(struct call *call, struct error *err) {
             a.dy16 = (struct array){call_scratch(call, (size_t)(a.tokens * width) * 2), a.q.type, width};
     }
     if (on_warpgroups(call, &a)) {
-        a.dq_sums =
-            call_scratch(call, (size_t)cuda_wgmma_sums(a.tokens, a.heads, a.head_dim) * sizeof(float));
-        a.added =
-            call_scratch(call, (size_t)cuda_wgmma_counters(a.tokens, a.heads, a.head_dim) * sizeof(int));
+        a.dq_sums = call_scratch(call, cuda_wgmma_sums_bytes(a.tokens, a.heads, a.head_dim));
+        a.added = call_scratch(call, cuda_wgmma_added_bytes(a.tokens, a.heads, a.head_dim));
         if (cuda_wgmma_grad(&a, call->stream)) return true;
     }
     cuda_attention_grad(&a, call->stream);

@@ -24,7 +24,10 @@ namespace {
 
 enum { side = 64, groups = 2, keys = side * groups, stages = 2, keepers = 2 };
 enum { multipliers = 128 * groups, threads = multipliers + 128, fetcher = groups * 4, keeper };
-enum { bar_stored = 1, bar_added }; /* named barriers: sums of dq are added; ds is in shared memory */
+enum {
+    bar_stored = 1,
+    bar_added
+}; /* named barriers: ds is in shared memory; dq is left for adding, one for each keeper */
 
 /* Numbers of dq of a step: a tile of rows of a head. */
 constexpr int tile_sums = 8192;
@@ -114,10 +117,7 @@ static __device__ inline void store_panel(unsigned panel, const uint32_t (&f)[4]
     unsigned row = panel + (side * group + key) * panel_row;
 #pragma unroll
     for (int k = 0; k < 4; k++)
-        asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};\n" ::"r"(
-                         row + ((2 * k + lane / 16) ^ key % 8) * 16),
-                     "r"(f[k][0]), "r"(f[k][1]), "r"(f[k][2]), "r"(f[k][3])
-                     : "memory");
+        put_matrices(row + ((2 * k + lane / 16) ^ key % 8) * 16, f[k][0], f[k][1], f[k][2], f[k][3]);
 }
 
 /* ---- sums in memory ---- */
@@ -161,10 +161,8 @@ static __device__ inline void send_sums(float *to, unsigned from, bool adds) {
         asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;\n" ::"l"(to), "r"(from),
                      "r"(sums_bytes)
                      : "memory");
-    asm volatile("cp.async.bulk.commit_group;\n" ::: "memory");
+    stores_commit();
 }
-static __device__ inline void sums_read() { asm volatile("cp.async.bulk.wait_group.read 0;\n" ::: "memory"); }
-static __device__ inline void sums_sent() { asm volatile("cp.async.bulk.wait_group 0;\n" ::: "memory"); }
 /* Between what copies and what threads do in memory. */
 static __device__ inline void copies_fence() { asm volatile("fence.proxy.async;\n" ::: "memory"); }
 
@@ -290,9 +288,9 @@ template <class T, int D> __device__ inline void block<T, D>::keep_turns(int min
         named_sync(bar_added + mine, multipliers + 32);
         if (!lane && !last) {
             send_sums(sums(at), sums_tile(i), turn);
-            sums_read();
+            stores_read<0>();
             barrier_arrive(shared_address(&shared.sums_free[i % step::sums_tiles]));
-            sums_sent();
+            stores_done();
             copies_fence();
             write_release(added(at), turn + 1);
         }
@@ -457,6 +455,12 @@ template <class T, int D> static __global__ void gradient(const __grid_constant_
 
 /* ---- before it ---- */
 
+/* Tiles of rows of all heads. */
+static int64_t row_tiles(int64_t tokens, int heads, int head_dim) {
+    int64_t rows = tile_sums / head_dim;
+    return (tokens + rows - 1) / rows * heads;
+}
+
 /* delta = Σ dy y: D / 8 threads for each row and head; dy in 16 bits where it is not; nobody has added. */
 template <int D> static __global__ void deltas(struct attention a, int64_t counters) {
     constexpr int parts = D / 8;
@@ -482,8 +486,7 @@ template <class T, int D> static bool run(const struct attention &a, cudaStream_
         !map_of(&args.k, a.k.data, a.tokens, a.kv_heads * D, a.k.stride, keys) ||
         !map_of(&args.v, a.v.data, a.tokens, a.kv_heads * D, a.v.stride, keys))
         return false;
-    deltas<D>
-        <<<(unsigned)((items + 255) / 256), 256, 0, stream>>>(a, cuda_wgmma_counters(a.tokens, a.heads, D));
+    deltas<D><<<(unsigned)((items + 255) / 256), 256, 0, stream>>>(a, 1 + row_tiles(a.tokens, a.heads, D));
     constexpr int bytes = step_of<D>::tile_bytes + sizeof(shared_part<step_of<D>::rows>);
     cudaFuncSetAttribute(gradient<T, D>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
     gradient<T, D><<<(unsigned)blocks, threads, bytes, stream>>>(args);
@@ -496,12 +499,11 @@ template <class T> static bool run_width(const struct attention &a, cudaStream_t
 
 } // namespace
 
-int64_t cuda_wgmma_sums(int64_t tokens, int heads, int head_dim) {
-    int64_t rows = tile_sums / head_dim;
-    return (tokens + rows - 1) / rows * heads * tile_sums;
+size_t cuda_wgmma_sums_bytes(int64_t tokens, int heads, int head_dim) {
+    return (size_t)row_tiles(tokens, heads, head_dim) * sums_bytes;
 }
-int64_t cuda_wgmma_counters(int64_t tokens, int heads, int head_dim) {
-    return 1 + cuda_wgmma_sums(tokens, heads, head_dim) / tile_sums;
+size_t cuda_wgmma_added_bytes(int64_t tokens, int heads, int head_dim) {
+    return (size_t)(1 + row_tiles(tokens, heads, head_dim)) * sizeof(int);
 }
 
 bool cuda_wgmma_grad(const struct attention *a, cudaStream_t stream) {

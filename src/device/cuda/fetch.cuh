@@ -37,6 +37,14 @@ static __device__ inline void fetch(unsigned to, const CUtensorMap *map, int col
                  : "memory");
 }
 
+/* Copies from shared memory to memory that this thread began since the last commit are a group. */
+static __device__ inline void stores_commit() { asm volatile("cp.async.bulk.commit_group;\n" ::: "memory"); }
+/* The shared memory of all but the last N may be written again. */
+template <int N> static __device__ inline void stores_read() {
+    asm volatile("cp.async.bulk.wait_group.read %0;\n" ::"n"(N) : "memory");
+}
+static __device__ inline void stores_done() { asm volatile("cp.async.bulk.wait_group 0;\n" ::: "memory"); }
+
 #else /* compiled for other GPUs, never launched there */
 
 static __device__ inline void barrier_init(unsigned, int) {}

@@ -306,9 +306,9 @@ bool cuda_is_hopper(int major, int minor);
 /* The same on such a GPU for some widths; dy16, dq_sums and added are there in the gradient. */
 bool cuda_wgmma_serves(enum dtype type, int head_dim);
 void cuda_wgmma(const struct attention *a, cudaStream_t stream);
-/* How many numbers dq_sums and added have. */
-int64_t cuda_wgmma_sums(int64_t tokens, int heads, int head_dim);
-int64_t cuda_wgmma_counters(int64_t tokens, int heads, int head_dim);
+/* What dq_sums and added take. */
+size_t cuda_wgmma_sums_bytes(int64_t tokens, int heads, int head_dim);
+size_t cuda_wgmma_added_bytes(int64_t tokens, int heads, int head_dim);
 /* False: the arrays lie askew for it, nothing was started. */
 bool cuda_wgmma_grad(const struct attention *a, cudaStream_t stream);
 

@@ -71,6 +71,15 @@ template <int N> static __device__ inline void wgmma_wait() {
     asm volatile("wgmma.wait_group.sync.aligned %0;\n" ::"n"(N) : "memory");
 }
 
+/* Four matrices of 8 × 8 in 16 bits in fragments' order to shared memory, a row of 16 bytes at each lane's
+ * place.
+ */
+static __device__ inline void put_matrices(unsigned to, uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};\n" ::"r"(to), "r"(a),
+                 "r"(b), "r"(c), "r"(d)
+                 : "memory");
+}
+
 /* Both operands in shared memory. `adds`: to what is there. across 0: 16 columns of their rows, left ·
  * rightᵀ; 1: 16 whole rows, leftᵀ · right. */
 template <class T, int across>

@@ -72,13 +72,6 @@ static __device__ inline void store(const CUtensorMap *map, int column, int row,
                  "r"(column), "r"(row), "r"(from)
                  : "memory");
 }
-static __device__ inline void stores_commit() { asm volatile("cp.async.bulk.commit_group;\n" ::: "memory"); }
-/* The shared memory of all but the last N may be written again. */
-template <int N> static __device__ inline void stores_read() {
-    asm volatile("cp.async.bulk.wait_group.read %0;\n" ::"n"(N) : "memory");
-}
-static __device__ inline void stores_done() { asm volatile("cp.async.bulk.wait_group 0;\n" ::: "memory"); }
-
 static __device__ inline void group_sync(int barrier) {
     asm volatile("bar.sync %0, 128;\n" ::"r"(barrier) : "memory");
 }
@@ -207,14 +200,6 @@ static __global__ void __cluster_dims__(2, 1, 1) __launch_bounds__(threads, 1)
     }
     __syncwarp();
     pair_sync(); /* the other block's copies and arrivals need this one's shared memory */
-}
-
-/* Four matrices of 8 × 8 bf16 in fragments' order to shared memory, a row of 16 bytes at each lane's place.
- */
-static __device__ inline void put_matrices(unsigned to, uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
-    asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};\n" ::"r"(to), "r"(a),
-                 "r"(b), "r"(c), "r"(d)
-                 : "memory");
 }
 
 /* Where a lane's row of four matrices lies in a quarter: of fragments j and j + 1, rows of the warp. */
