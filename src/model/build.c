@@ -17,10 +17,14 @@ struct builder {
     int positions, segments, rope_table;
 };
 
+/* Measured is what will be written. */
+static bool is_of_average(const struct builder *b) {
+    return b->state->average >= 0 && (b->kind == GRAPH_SCORE || b->kind == GRAPH_DERIVE_AVERAGE);
+}
+
 static int state_value(struct builder *b, int row, bool trained) {
     if (row < 0) return -1;
-    if (b->kind == GRAPH_SCORE)
-        row = model_state_average(b->state, row); /* measured is what will be written */
+    if (is_of_average(b)) row = model_state_average(b->state, row);
     const struct state_row *r = &b->state->table.rows[row];
     int value = graph_state(b->graph, row, r->dtype, r->rank, r->dim, r->name);
     if (value < 0) return -1;
@@ -89,7 +93,8 @@ static int without_start(struct builder *b, int module, int x, int y, enum dtype
 }
 
 static int norms_value(struct builder *b, int module) {
-    return state_value(b, b->state->norms[b->layer * module_count + module], false);
+    const int *norms = is_of_average(b) ? b->state->average_norms : b->state->norms;
+    return state_value(b, norms[b->layer * module_count + module], false);
 }
 
 /* y = z · m / n + bias + addend of a DoRA module. Dropout stands before the base weight too, whose product

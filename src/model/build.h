@@ -44,7 +44,8 @@ struct model_state {
     struct trained_part *list; /* [parts.count] */
     int *first; /* [modules + 1]: a module's parts are list[first[m]] to list[first[m + 1] - 1] */
     int *norms; /* [modules] with DoRA: norms [out] of the rows of W + s B A, GRAPH_DERIVE's; -1: none */
-    struct start_pair *starts;          /* [modules] */
+    int *average_norms;        /* [modules] those of the moving average, GRAPH_DERIVE_AVERAGE's; -1: none */
+    struct start_pair *starts; /* [modules] */
     int moments[optimizer_most_states]; /* the optimizer's, as its row names them; -1: none */
     struct optimizer optimizer;
     int scaling;            /* of the loss, op/scaling.h, when training in f16; -1: none */
@@ -93,11 +94,12 @@ bool model_weight_make(const struct model *model, size_t index, enum dtype base,
                        struct pool *pool, struct error *err);
 
 enum graph_kind {
-    GRAPH_TRAIN,  /* loss and gradients of a micro-batch, added to state */
-    GRAPH_SCORE,  /* log-probability of each target */
-    GRAPH_INFER,  /* logits of chosen rows, with the cache */
-    GRAPH_UPDATE, /* norm, clip, optimizer, zero; then what GRAPH_DERIVE computes */
-    GRAPH_DERIVE, /* state that follows from what is trained: DoRA's row norms. May be empty */
+    GRAPH_TRAIN,          /* loss and gradients of a micro-batch, added to state */
+    GRAPH_SCORE,          /* log-probability of each target */
+    GRAPH_INFER,          /* logits of chosen rows, with the cache */
+    GRAPH_UPDATE,         /* norm, clip, optimizer, zero; then what GRAPH_DERIVE computes */
+    GRAPH_DERIVE,         /* state that follows from what is trained: DoRA's row norms. May be empty */
+    GRAPH_DERIVE_AVERAGE, /* the same of the moving average, for GRAPH_SCORE */
 };
 
 struct graph_sizes {

@@ -236,16 +236,15 @@ static void add_optimizer(struct model_state *state, int64_t elements) {
     }
 }
 
-static void add_norms(struct model_state *state) {
+static void add_norms(struct model_state *state, enum state_class class, const char *what, int *norms) {
     size_t modules_in_all = method_part_count(&state->model->config);
     for (size_t i = 0; i < modules_in_all; i++) {
         const struct trained_part *part = model_state_part(state, i, PART_MAGNITUDE);
         char name[96];
-        state->norms[i] = -1;
-        if (!part) continue;
-        snprintf(name, sizeof name, "%zu.norms", i);
-        state->norms[i] =
-            state_add(&state->table, STATE_TRAINED, DTYPE_F32, 1, state->table.rows[part->row].dim, name);
+        norms[i] = -1;
+        if (!part || state->table.failed) continue;
+        snprintf(name, sizeof name, "%zu.%s", i, what);
+        norms[i] = state_add(&state->table, class, DTYPE_F32, 1, state->table.rows[part->row].dim, name);
     }
 }
 
@@ -279,11 +278,14 @@ static void add_trained(struct model_state *state, bool train, bool average) {
         state->table.rows[state->trained].offloaded = state->offload_optimizer;
     for (int i = 0; i < state->parts.count; i++)
         if (state->list[i].kind == PART_WEIGHT) state->weights[state->list[i].of] = state->list[i].row;
-    if (!state->table.failed) add_norms(state);
+    add_norms(state, STATE_TRAINED, "norms", state->norms);
     if (!state->table.failed) add_starts(state);
     if (!train) return;
     state->gradient = add_block(state, STATE_GRADIENT, "gradient");
-    if (average) state->average = add_block(state, STATE_OPTIMIZER, "average");
+    if (average) {
+        state->average = add_block(state, STATE_OPTIMIZER, "average");
+        add_norms(state, STATE_OPTIMIZER, "average_norms", state->average_norms);
+    }
     add_optimizer(state, block_elements(state));
     state->step = state_add(table, STATE_OPTIMIZER, DTYPE_I32, 1, &one, "step");
     state->loss = state_add(table, STATE_OPTIMIZER, DTYPE_F64, 1, &one, "loss");
@@ -317,7 +319,7 @@ bool model_state_build(struct model_state *out, const struct model *model, const
            most = parts * PART_WEIGHT + layout_count(&model->config);
     out->weights = mem_array(layout_count(&model->config), sizeof(int));
     out->first = mem_array(parts + 1, sizeof(int));
-    out->norms = mem_array(parts, sizeof(int));
+    out->norms = mem_array(parts * 2, sizeof(int));
     out->starts = mem_array(parts, sizeof *out->starts);
     out->list = mem_array(most, sizeof *out->list);
     out->cache_k = mem_array(layers * 2, sizeof(int));
@@ -327,6 +329,7 @@ bool model_state_build(struct model_state *out, const struct model *model, const
         model_state_release(out);
         return error_no_memory(err, "model", most * sizeof *out->parts.items);
     }
+    out->average_norms = out->norms + parts;
     out->cache_v = out->cache_k + layers;
     add_weights(out);
     add_trained(out, options->train, options->average);

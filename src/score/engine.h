@@ -106,6 +106,9 @@ bool engine_save_adapter(struct engine *engine, const char *directory, bool aver
 uint64_t engine_save_copies(const struct engine *engine);
 /* The moving average, if one is kept, begins at the trained values. */
 bool engine_init_average(struct engine *engine, struct error *err);
+/* Computes what follows from the moving average (GRAPH_DERIVE_AVERAGE); before it is measured, as updates
+ * leave that out. */
+bool engine_derive_average(struct engine *engine, struct error *err);
 
 /* The model whose weights are trained, into a directory that is not there yet, in the container of the one
  * that it began as. `masters`: trained weights as f32, from which engine_load_model restores every bit; else

@@ -213,15 +213,21 @@ static bool load_start(struct engine *engine, const struct start_pair *start, co
            upload_part(engine, start->b, &pair->b, 0, rank, -1, err);
 }
 
-bool engine_derive(struct engine *engine, struct error *err) {
+static bool derive(struct engine *engine, enum graph_kind kind, struct error *err) {
     const struct graph_sizes none = {0};
     struct engine_program program;
     if (!engine->state.method.dora) return true;
-    if (!program_plan(&program, engine, GRAPH_DERIVE, &none, err)) return false;
+    if (!program_plan(&program, engine, kind, &none, err)) return false;
     const struct binding nothing = {0};
     bool ok = program_compile(&program, engine, err) && engine->ops->run(program.program, &nothing, err);
     program_release(&program, engine);
     return ok;
+}
+
+bool engine_derive(struct engine *engine, struct error *err) { return derive(engine, GRAPH_DERIVE, err); }
+
+bool engine_derive_average(struct engine *engine, struct error *err) {
+    return engine->state.average < 0 || derive(engine, GRAPH_DERIVE_AVERAGE, err);
 }
 
 static bool load_weights(struct engine *engine, const struct peft *peft, struct error *err) {

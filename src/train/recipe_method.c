@@ -294,14 +294,6 @@ static bool resolve_rate(struct recipe *recipe, const struct model_config *confi
     return recipe_resolve_float(recipe, "learning-rate", rate < 1 ? rate : 1, reason, err);
 }
 
-/* Row norms follow from A and B, and are kept of the trained ones alone. */
-static bool check_average(const struct method *method, const struct recipe *recipe, struct error *err) {
-    if (!method->dora || recipe->ema_decay <= 0) return true;
-    error_set(err, ERROR_USAGE, "train", "--ema-decay does not go with DoRA yet");
-    error_why(err, "the norms of its rows are not kept of the averaged adapter");
-    return error_fix(err, "Leave --ema-decay out, or take --method lora.");
-}
-
 bool recipe_method(struct method *out, struct recipe *recipe, const struct model *model,
                    const struct peft *adapter, struct error *err) {
     struct arena arena = {0};
@@ -317,7 +309,7 @@ bool recipe_method(struct method *out, struct recipe *recipe, const struct model
     out->dropout = recipe->lora_dropout;
     out->noise = recipe->neftune_alpha;
     arena_release(&arena);
-    return ok && check_average(out, recipe, err) && resolve_rate(recipe, &model->config, err);
+    return ok && resolve_rate(recipe, &model->config, err);
 }
 
 bool recipe_base(enum dtype *out, struct recipe *recipe, const struct model *model,

@@ -30,7 +30,8 @@ static bool evaluate(struct run *run, struct error *err) {
     double start = clock_seconds();
     size_t ranks = (size_t)run_ranks(run), rank = (size_t)run->recipe->rank;
     size_t begin = held->count * rank / ranks, end = held->count * (rank + 1) / ranks;
-    bool ok = score_examples(&score, &run->programs.engine, &run->programs.score, &run->batch,
+    bool ok = engine_derive_average(&run->programs.engine, err) &&
+              score_examples(&score, &run->programs.engine, &run->programs.score, &run->batch,
                              held->items + begin, end - begin, run->host->stop, NULL, NULL, err);
     if (!run_all_well(run, ok, err) || !run_sum_score(run, &score, err)) return false;
     double seconds = clock_seconds() - start;

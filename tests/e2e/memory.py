@@ -507,7 +507,8 @@ def a_sample_of_the_table_of_plans_holds():
         return
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "perf"))
     import memory_table
-    for method, recompute, compute in (("lora", "none", "f32"), ("qlora nf4", "block", "bf16"), ("full", "selective", "f16"), ("pissa", "selective", "bf16")):
+    for method, recompute, compute in (("lora", "none", "f32"), ("qlora nf4", "block", "bf16"), ("full", "selective", "f16"), ("pissa", "selective", "bf16"),
+                                       ("dora --ema-decay", "selective", "f32")):
         row = memory_table.measure_row(hone, here / "table", "60M", method, recompute, compute)
         planned = row["plan"]["peak_bytes"]
         # The most of pissa is its saving, which comes after the last step has told.

@@ -311,7 +311,6 @@ def a_dora_adapter_is_used_and_stays_one():
     done("generate", *use, "--prompt", "a", "--max-tokens", "2")
     for method in ("lora", "qlora"):
         refused(["train", *use, "--data", golden / "llama-untied/rows.jsonl", "--method", method, "--output", "out"], 2, "--method", "Leave --method out")
-    refused(["train", *use, "--data", golden / "llama-untied/rows.jsonl", "--ema-decay", "0.9", "--output", "out"], 2, "--ema-decay", "DoRA")
     shutil.copytree(dora, here / "a")
     config = json.loads((here / "a/adapter_config.json").read_text())
     (here / "a/adapter_config.json").write_text(json.dumps({**config, "use_dora": False}))

@@ -34,6 +34,7 @@ METHODS = {  # flags, and how the model's weights are stored
     "qlora q4_k": (["--method", "qlora"], "q4_k"),
     "qlora int8": (["--method", "qlora", "--base-type", "int8"], "bf16"),
     "dora": (["--method", "dora"], "bf16"),
+    "dora --ema-decay": (["--method", "dora", "--lora-rank", "64", "--ema-decay", "0.9"], "bf16"),
     "pissa": (["--lora-init", "pissa", "--lora-rank", "64"], "bf16"),  # decomposed at the start, saved at twice the rank
     "loftq nf4": (["--lora-init", "loftq", "--base-type", "nf4"], "bf16"),
     "full": (["--method", "full"], "bf16"),
