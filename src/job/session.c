@@ -38,13 +38,23 @@ static bool set_value(struct job *job, const char *name, const json_t *value, st
     return ok;
 }
 
+/* Options are the caller's own text and no file. */
+static bool refuse_options(const char *what, const char *why, struct error *err) {
+    error_set(err, ERROR_USAGE, "chat", "%s", what);
+    if (*why) error_why(err, "%s", why);
+    return error_fix(err, "Give a JSON object of settings, such as {\"seed\":1}.");
+}
+
 static bool set_options(struct job *job, const char *options, struct error *err) {
     json_t *object = NULL, *value;
     const char *name;
     bool ok = true;
     if (!options) return true;
-    if (!json_read(&object, options, strlen(options), "options", 1, err)) return false;
-    if (!json_is_object(object)) ok = error_set(err, ERROR_USAGE, "chat", "options are not a JSON object");
+    if (!json_read(&object, options, strlen(options), "options", 1, err)) {
+        const struct error cause = *err;
+        return cause.code == ERROR_INPUT && refuse_options(cause.what, cause.why, err);
+    }
+    if (!json_is_object(object)) ok = refuse_options("options are not a JSON object", "", err);
     json_object_foreach(object, name, value) ok = ok && set_value(job, name, value, err);
     json_decref(object);
     return ok;

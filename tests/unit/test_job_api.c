@@ -160,6 +160,8 @@ static void a_session_answers_and_stays_usable(void **state) {
             hone_session_generate(session, refused[i].request, refused[i].options, NULL, NULL, &json, &err));
         assert_null(json);
         if (!strstr(err.what, refused[i].text)) fail_msg("%s: %s", refused[i].request, err.what);
+        if (refused[i].options) assert_int_equal(err.code, HONE_USAGE);
+        assert_null(strstr(err.fix, "file"));
     }
     assert_true(hone_session_generate(session, "[a", "{\"seed\":1}", count_bytes, &bytes, &json, &err));
     assert_true(hone_session_generate(session, "[a", "{\"seed\":1}", NULL, NULL, &again, &err));
