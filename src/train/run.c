@@ -11,6 +11,7 @@
 #include "model/save.h"
 #include "train/recipe_owned.h"
 #include "train/run_internal.h"
+#include "train/run_refuse.h"
 #include "train/update.h"
 
 void run_sample_memory(struct run *run) {
@@ -195,13 +196,6 @@ static bool resolve_intervals(struct run *run, struct error *err) {
 
 static const struct progress first_progress = {.eval_loss = NAN, .best_loss = NAN, .loss = NAN};
 
-static bool check_layers(const struct recipe *recipe, int64_t layers, struct error *err) {
-    if (recipe->recompute_layers <= layers) return true;
-    error_set(err, ERROR_USAGE, "train", "--recompute-layers %lld is more than the model's %lld layers",
-              (long long)recipe->recompute_layers, (long long)layers);
-    return error_fix(err, "Leave it out to compute every layer again.");
-}
-
 bool run_read(struct run *run, struct recipe *recipe, const struct trainer_host *host, bool planning,
               struct error *err) {
     memset(run, 0, sizeof *run);
@@ -234,7 +228,7 @@ bool run_read(struct run *run, struct recipe *recipe, const struct trainer_host 
     if (recipe_origin(recipe, "eval-every") == ORIGIN_GIVEN && !run->inputs.held_out.count)
         remember_warning(run, "--eval-every has nothing to measure, since there are no held-out rows: give "
                               "--valid FILE, or --valid-split 0.1");
-    return check_layers(recipe, run->inputs.model->config.layers, err) &&
+    return run_check_layers(recipe, run->inputs.model->config.layers, err) &&
            (!run->resumed || recipe_same_facts(recipe, &run->stored, run->changed, err));
 }
 

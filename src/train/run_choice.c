@@ -60,11 +60,18 @@ static void add_pieces(struct run_choices *out, struct run_choice choice, struct
     if (open && smallest && choice.tokens > rows && choice.keep >= GRAPH_KEEP_EDGES) add_choice(out, &choice);
 }
 
+int run_choice_most_span(const struct inputs *inputs) {
+    int span = 4;
+    while (span > 1 && span > inputs->model->config.layers) span /= 2;
+    return span;
+}
+
 /* One layer a block where the recipe says nothing, and more where the host's memory may be what fills up. */
 static void add_spans(struct run_choices *out, struct run_choice choice, struct recipe *recipe,
-                      const struct device_ops *ops, bool smallest) {
+                      const struct inputs *inputs, const struct device_ops *ops, bool smallest) {
     bool open = !recipe->recompute_span, host = ops->offload == OFFLOAD_TO_HOST;
-    int last = open && smallest && host && choice.keep == GRAPH_KEEP_OFFLOADED ? run_choice_most_span : 1;
+    bool several = open && smallest && host && choice.keep == GRAPH_KEEP_OFFLOADED;
+    int last = several ? run_choice_most_span(inputs) : 1;
     choice.span = open ? 1 : (int)recipe->recompute_span;
     for (int span = 1; span <= last; span *= 2, choice.span = span)
         add_pieces(out, choice, recipe, ops->memory != NULL, smallest);
@@ -90,7 +97,7 @@ void run_choices_list(struct run_choices *out, struct recipe *recipe, const stru
                                             .keep = (enum graph_keep)keep,
                                             .layers = (int)recipe->recompute_layers,
                                             .tokens = sizes[s]};
-                add_spans(out, choice, recipe, ops, s == size_count - 1);
+                add_spans(out, choice, recipe, inputs, ops, s == size_count - 1);
             }
 }
 

@@ -18,15 +18,15 @@ struct run_choice {
     bool fits;
 };
 
-/* The largest span where the recipe says nothing. */
-enum { run_choice_most_span = 4 };
-
 struct run_choices {
     struct run_choice items[112]; /* 2 · 4 ways to keep · 9 micro-batches, of the smallest 2 · 6 more, and
                                      some with fewer layers */
     int count;
 };
 
+/* The largest span that is tried where the recipe says nothing: 4, or what a model of fewer layers has room
+ * for. */
+int run_choice_most_span(const struct inputs *inputs);
 /* The choices that the recipe leaves open; the smallest in memory is last. `longest`: tokens of an example.
  */
 void run_choices_list(struct run_choices *out, struct recipe *recipe, const struct inputs *inputs,

@@ -339,7 +339,7 @@ static bool weigh(struct scales *scales, struct run_choice *choice, struct error
     choice->bytes = plan.peak - plan.process;
     /* The host's memory is looked at where it was not asked for, or another plan needs less of it. */
     bool asked = recipe->recompute != RECOMPUTE_AUTO &&
-                 (recipe->recompute_span || choice->span == run_choice_most_span);
+                 (recipe->recompute_span || choice->span == run_choice_most_span(scales->inputs));
     bool room = asked || choice->keep != GRAPH_KEEP_OFFLOADED || !scales->host || plan.host <= scales->host;
     choice->fits = plan.peak <= scales->budget && room;
     if (!scales->smallest.peak || plan.peak < scales->smallest.peak) scales->smallest = plan;

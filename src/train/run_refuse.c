@@ -92,3 +92,21 @@ bool run_refuse(const struct run_plan *smallest, const struct run_choice *last, 
                          way->flags);
     return error_fix(err, "%s %s%s.", begin, all, fixed >= budget ? ", or a smaller --lora-rank" : "");
 }
+
+bool run_check_layers(const struct recipe *recipe, int64_t layers, struct error *err) {
+    const struct {
+        const char *name;
+        int64_t value;
+        const char *fix;
+    } rows[] = {
+        {"recompute-layers", recipe->recompute_layers, "Leave it out to compute every layer again."},
+        {"recompute-span", recipe->recompute_span, "Leave it out to compute each layer again by itself."},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        if (rows[i].value <= layers) continue;
+        error_set(err, ERROR_USAGE, "train", "--%s %lld is more than the model's %lld layers", rows[i].name,
+                  (long long)rows[i].value, (long long)layers);
+        return error_fix(err, "%s", rows[i].fix);
+    }
+    return true;
+}

@@ -1,4 +1,5 @@
-/* A run for which the memory is too small: what would fit is named, with its figure. */
+/* Runs that do not start: those that the memory is too small for, with the figure of what would fit, and
+ * those that ask for more layers than there are. */
 #ifndef HONE_TRAIN_RUN_REFUSE_H
 #define HONE_TRAIN_RUN_REFUSE_H
 
@@ -10,5 +11,8 @@
 bool run_refuse(const struct run_plan *smallest, const struct run_choice *last, uint64_t budget,
                 const char *source, const struct recipe *recipe, const struct inputs *inputs,
                 enum dtype compute, const struct device_ops *ops, struct device *device, struct error *err);
+
+/* Refuses to compute more layers again than the model has, or more of them together. */
+bool run_check_layers(const struct recipe *recipe, int64_t layers, struct error *err);
 
 #endif

@@ -454,6 +454,7 @@ def unknown_out_of_range_and_conflicting_settings_are_refused():
  ([*train, "--template-arg", "x"], "NAME=VALUE"),
             ([*train, "--recompute", "none", "--recompute-layers", "1"], "recompute-layers is not read by --recompute none"),
             ([*train, "--recompute", "block", "--recompute-layers", "3"], "recompute-layers 3 is more than the model's 2 layers"),
+            ([*train, "--recompute", "block", "--recompute-span", "3"], "recompute-span 3 is more than the model's 2 layers"),
             ([*train, "--recompute", "selective", "--recompute-span", "2"], "recompute-span is not read by --recompute selective"),
             ([*train, "--recipe", "r.yaml"], "r.yaml:1"), (["eval", "--model", LLAMA, "--data", LLAMA / "rows.jsonl", "--device", "gpu"], "cpu"), ([*train, "--epochs"], "epochs"),
             ([*train, "--columns", "nonsense"], "columns"), ([*train, "stray"], "stray"), (["train", "--output", "out"], "--model"),

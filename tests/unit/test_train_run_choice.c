@@ -56,7 +56,8 @@ static bool has_memory(struct device *device, struct device_memory *out, struct 
  * listed. */
 static int offloaded(enum device_offload where, bool own_memory, int recompute, int *all) {
     struct recipe recipe = {.batch_size = 64, .recompute = recompute, .world_size = 2};
-    struct inputs inputs = {.train = {.count = 1000, .counts = {.tokens = 1000 * 2048}}};
+    struct model model = {.config = {.layers = 16}};
+    struct inputs inputs = {.model = &model, .train = {.count = 1000, .counts = {.tokens = 1000 * 2048}}};
     struct device_ops ops = {.offload = where, .memory = own_memory ? has_memory : NULL};
     struct run_choices choices;
     int count = 0;
@@ -83,12 +84,32 @@ static void the_hosts_memory_is_taken_unasked_and_a_disk_is_not(void **state) {
     assert_int_equal(all, count);
 }
 
+/* What a run resolves is what it may be given again. */
+static void no_more_layers_go_together_than_there_are(void **state) {
+    static const int most[][2] = {{1, 1}, {2, 2}, {3, 2}, {4, 4}, {32, 4}};
+    (void)state;
+    for (size_t i = 0; i < sizeof most / sizeof *most; i++) {
+        struct recipe recipe = {.batch_size = 64, .recompute = RECOMPUTE_OFFLOAD, .world_size = 2};
+        struct model model = {.config = {.layers = most[i][0]}};
+        struct inputs inputs = {.model = &model, .train = {.count = 1000, .counts = {.tokens = 1000 * 2048}}};
+        struct device_ops ops = {.offload = OFFLOAD_TO_HOST, .memory = has_memory};
+        struct run_choices choices;
+        int largest = 0;
+        run_choices_list(&choices, &recipe, &inputs, 100, &ops);
+        for (int c = 0; c < choices.count; c++)
+            if (choices.items[c].span > largest) largest = choices.items[c].span;
+        assert_int_equal(largest, most[i][1]);
+        assert_int_equal(run_choice_most_span(&inputs), largest);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_smallest_within_three_per_cent_of_the_fastest_is_taken),
         cmocka_unit_test(what_lies_within_three_per_cent_of_a_slower_one_is_not),
         cmocka_unit_test(what_does_not_fit_sets_no_pace),
         cmocka_unit_test(the_hosts_memory_is_taken_unasked_and_a_disk_is_not),
+        cmocka_unit_test(no_more_layers_go_together_than_there_are),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
