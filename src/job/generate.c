@@ -12,9 +12,14 @@ enum {
     largest_batch = 1 << 30,
 };
 
+struct batch_row {
+    struct talk talk;
+    json_t *id;  /* as the row gives it, or NULL */
+    size_t line; /* of the file, from 1 */
+};
+
 struct batch_file {
-    struct talk *talks;
-    size_t *lines; /* of the file, from 1 */
+    struct batch_row *rows;
     size_t count, capacity;
 };
 
@@ -106,17 +111,19 @@ static bool add_line(struct batch_file *file, const char *line, size_t size, con
     char name[240];
     if (file->count == file->capacity) {
         size_t capacity = file->capacity ? file->capacity * 2 : 64;
-        struct talk *talks = mem_realloc(file->talks, capacity * sizeof *talks);
-        if (talks) file->talks = talks;
-        size_t *lines = mem_realloc(file->lines, capacity * sizeof *lines);
-        if (lines) file->lines = lines;
-        if (!talks || !lines) return error_no_memory(err, "generate", capacity * sizeof *talks);
+        struct batch_row *rows = mem_realloc(file->rows, capacity * sizeof *rows);
+        if (!rows) return error_no_memory(err, "generate", capacity * sizeof *rows);
+        file->rows = rows;
         file->capacity = capacity;
     }
     if (!json_read(&value, line, size, path, number, err)) return false;
     snprintf(name, sizeof name, "%.200s:%zu", path, number);
-    bool ok = talk_value(&file->talks[file->count], value, name, err);
-    if (ok) file->lines[file->count++] = number;
+    struct batch_row row = {.line = number};
+    bool ok = talk_value(&row.talk, value, name, err);
+    if (ok) {
+        row.id = json_incref(json_object_get(value, "id"));
+        file->rows[file->count++] = row;
+    }
     json_decref(value);
     return ok;
 }
@@ -139,9 +146,11 @@ static bool read_batch(struct batch_file *file, const char *path, struct error *
 }
 
 static void release_batch(struct batch_file *file) {
-    for (size_t i = 0; i < file->count; i++) talk_release(&file->talks[i]);
-    mem_free(file->talks);
-    mem_free(file->lines);
+    for (size_t i = 0; i < file->count; i++) {
+        talk_release(&file->rows[i].talk);
+        json_decref(file->rows[i].id);
+    }
+    mem_free(file->rows);
 }
 
 /* Refused before the first is answered, by its line. */
@@ -152,20 +161,28 @@ static bool check_lengths(const struct batch_file *file, const struct session *s
     char name[240];
     for (size_t i = 0; i < file->count; i++) {
         if (session_accepts(session, &requests[i], context, err)) continue;
-        snprintf(name, sizeof name, "%.200s:%zu", job->options.batch, file->lines[i]);
+        snprintf(name, sizeof name, "%.200s:%zu", job->options.batch, file->rows[i].line);
         return error_about(err, name);
     }
     return true;
 }
 
+/* With the request's `id` where it has one; NULL: out of memory. */
+static json_t *batch_answer(const struct answer *answer, json_t *id) {
+    json_t *value = talk_answer(answer);
+    if (value && id) json_object_put(&value, "id", json_incref(id));
+    return value;
+}
+
 /* One line per request, in order. */
-static bool write_answers(const char *path, const struct answer *answers, size_t count, struct error *err) {
+static bool write_answers(const char *path, const struct answer *answers, const struct batch_row *rows,
+                          size_t count, struct error *err) {
     struct fs_writer writer;
     struct buf line = {0};
     if (!fs_writer_open(&writer, path, err)) return false;
     bool ok = true;
     for (size_t i = 0; ok && i < count; i++) {
-        json_t *value = talk_answer(&answers[i]);
+        json_t *value = batch_answer(&answers[i], rows[i].id);
         buf_clear(&line);
         ok = (value || error_no_memory(err, "generate", 0)) && json_write(value, &line, err) &&
              (buf_byte(&line, '\n') || error_no_memory(err, "generate", line.size)) &&
@@ -185,11 +202,11 @@ static bool run_batch(struct job *job, struct batch_file *file, struct session *
     size_t prompt = 0, generated = 0;
     bool ok = (requests && answers) || error_no_memory(err, "generate", file->count * sizeof *answers);
     for (size_t i = 0; ok && i < file->count; i++)
-        ok = talk_request(&file->talks[i], session, job, &requests[i], err);
+        ok = talk_request(&file->rows[i].talk, session, job, &requests[i], err);
     ok = ok && check_lengths(file, session, job, requests, err) &&
          start_for(session, job, requests, file->count, err);
     bool answered = ok && session_generate(session, requests, answers, file->count, &job->stop, err);
-    ok = answered && write_answers(job->options.output, answers, file->count, err);
+    ok = answered && write_answers(job->options.output, answers, file->rows, file->count, err);
     for (size_t i = 0; ok && i < file->count; i++) {
         prompt += answers[i].prompt_tokens;
         generated += answers[i].generated_tokens;
