@@ -49,6 +49,7 @@ const struct device_ops *device_find(const char *name, struct error *err) {
     for (size_t i = 0; i < devices_count; i++)
         if (is_named(i, name)) return devices[i].ops ? devices[i].ops : device_module(devices[i].name, err);
     error_set(err, ERROR_USAGE, "device", "there is no device \"%s\"", name);
-    error_fix(err, "Take --device auto, cpu, cuda, cuda:1 (the second GPU) or ref.");
+    error_fix(err, strchr(name, ',') ? "Take one device: several are for hone train and hone plan."
+                                     : "Take --device auto, cpu, cuda, cuda:1 (the second GPU) or ref.");
     return NULL;
 }

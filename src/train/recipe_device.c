@@ -34,6 +34,16 @@ static bool one_each(const char *name) {
     return ops && !strcmp(ops->name, "cuda") && (!strcmp(name, "cuda") || !strcmp(name, "auto"));
 }
 
+/* A plan is of the first device alone, and a run of all: neither begins where one of them is none. */
+static bool check_items(const char *list, int items, struct error *err) {
+    char name[48];
+    for (int i = 0; i < items; i++) {
+        device_item(list, i, name);
+        if (!device_find(name, err)) return false;
+    }
+    return true;
+}
+
 bool recipe_own_device(const struct recipe *recipe, bool planning, char out[48], struct error *err) {
     const char *name = recipe_device_name(recipe);
     int ranks = (int)recipe->world_size, rank = (int)recipe->rank, items = device_item(name, 0, out);
@@ -42,6 +52,7 @@ bool recipe_own_device(const struct recipe *recipe, bool planning, char out[48],
         return error_fix(err,
                          "Ranks are counted from 0; give each process its own, and --world-size to all.");
     }
+    if (items > 1 && !check_items(name, items, err)) return false;
     if (items == 1 && ranks > 1 && one_each(name)) snprintf(out, 48, "cuda:%d", rank);
     if (items == 1 || (planning && ranks == 1)) return true;
     if (items == ranks) return device_item(name, rank, out) == items;
