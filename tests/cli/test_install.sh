@@ -20,6 +20,14 @@ printf '#!/bin/sh\ncase "$*" in *cmocka*) exit 1 ;; esac\nexec pkg-config "$@"\n
 chmod +x "$work/pkg-config-bare"
 cmake -S "$source" -B "$work/bare" -DPKG_CONFIG_EXECUTABLE="$work/pkg-config-bare" >"$work/bare.log" 2>&1 ||
     { say "what tools/install.sh build brings is not enough to build"; tail -n 20 "$work/bare.log"; exit 1; }
+# A jansson that lacks what is called is refused by its version, before anything is compiled.
+mkdir "$work/old"
+printf 'Name: jansson\nDescription: JSON\nVersion: 2.13.1\n' >"$work/old/jansson.pc"
+if PKG_CONFIG_PATH="$work/old" cmake -S "$source" -B "$work/aged" >"$work/aged.log" 2>&1; then
+    say "an old jansson is taken"
+    exit 1
+fi
+grep -q 'jansson>=2.14' "$work/aged.log" || { say "an old jansson is not what is told"; tail -n 20 "$work/aged.log"; exit 1; }
 [ -f "$(find "$prefix" -name hone.1)" ] || { say "the man page is missing"; exit 1; }
 [ "$("$prefix/bin/hone" --version)" = "hone $(pkg-config --modversion hone)" ] || { say "versions differ"; exit 1; }
 
