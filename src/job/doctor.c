@@ -124,10 +124,10 @@ bool job_doctor(struct job *job, struct error *err) {
     ok = ok && bench_shapes(job, shapes, &count, err); /* refused before anything is measured */
     ok = ok && all_devices(job, devices, err);
     if (ok) {
-        job->result =
-            json_pack("{s:s, s:s, s:s, s:i, s:i, s:o, s:s*, s:O}", "version", HONE_VERSION, "system",
-                      machine.system, "cpu", machine.cpu, "cores", machine.cores, "usable_cores",
-                      thread_cores(), "memory", memory_facts(), "store", store, "devices", devices);
+        job->result = json_pack("{s:s, s:s, s:s, s:i, s:i, s:o, s:O}", "version", HONE_VERSION, "system",
+                                machine.system, "cpu", machine.cpu, "cores", machine.cores, "usable_cores",
+                                thread_cores(), "memory", memory_facts(), "devices", devices);
+        if (job->result && store) json_object_put(&job->result, "store", json_text(store));
         ok = job->result || error_no_memory(err, "doctor", 0);
     }
     mem_free(store);

@@ -227,8 +227,9 @@ json_t *recipe_describe(struct recipe *recipe) {
             setting_write(&recipe_rows[i], recipe, &text);
         const char *reason = state->origin == ORIGIN_AUTO ? recipe_rows[i].automatic : state->reason;
         json_t *one = text.failed ? NULL
-                                  : json_pack("{s:s, s:s, s:s*}", "value", text.data ? text.data : "",
-                                              "origin", setting_origin_name(state->origin), "reason", reason);
+                                  : json_pack("{s:s, s:s}", "value", text.data ? text.data : "", "origin",
+                                              setting_origin_name(state->origin));
+        if (one && reason) json_object_put(&one, "reason", json_text(reason));
         if (!one || json_object_set_new(out, recipe_rows[i].name, one) != 0) {
             json_decref(out);
             out = NULL;
