@@ -195,11 +195,26 @@ static bool nesting_ok(const char *text, size_t size) {
     return true;
 }
 
+/* Blanks and comments alone, of which the parser makes no document. */
+static bool is_blank(const char *text, size_t size) {
+    bool comment = false;
+    for (size_t i = 0; i < size; i++) {
+        if (text[i] == '\n')
+            comment = false;
+        else if (text[i] == '#')
+            comment = true;
+        else if (!comment && text[i] != ' ' && text[i] != '\t' && text[i] != '\r')
+            return false;
+    }
+    return true;
+}
+
+/* Lines and columns are counted from 1 there, those of nodes from 0. */
 static void collect_cause(struct fy_diag *diag, struct error *err) {
     void *at = NULL;
     struct fy_diag_error *cause = fy_diag_errors_iterate(diag, &at);
     if (cause && cause->msg)
-        error_why(err, "%s (line %d, column %d)", cause->msg, cause->line + 1, cause->column + 1);
+        error_why(err, "%s (line %d, column %d)", cause->msg, cause->line, cause->column);
 }
 
 static struct fy_document *parse(const char *text, size_t size, const char *name, struct error *err) {
@@ -227,6 +242,7 @@ static bool read_document(struct recipe *recipe, const char *text, size_t size, 
     if (memchr(text, 0, size)) return error_set(err, ERROR_USAGE, "recipe", "%s holds a NUL byte", name);
     if (!nesting_ok(text, size))
         return error_set(err, ERROR_USAGE, "recipe", "%s: nested deeper than %d levels", name, deepest);
+    if (is_blank(text, size)) return error_set(err, ERROR_USAGE, "recipe", "%s holds no settings", name);
     struct fy_document *document = parse(text, size, name, err);
     if (!document) return false;
     struct fy_node *root = fy_document_root(document);
