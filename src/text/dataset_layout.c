@@ -210,7 +210,8 @@ static bool check_given(const struct dataset_columns *columns, const struct data
         if (!columns->given[c] || sample->seen[c]) continue;
         error_set(err, ERROR_INPUT, "data", "%s: no column `%s` in the first %zu rows", reader->path,
                   columns->names[c], sample->rows);
-        return error_why(err, "the columns are %s", sample->columns.size ? sample->columns.data : "none");
+        error_why(err, "the columns are %s", sample->columns.size ? sample->columns.data : "none");
+        return error_fix(err, "Name one of them: --columns %s=COLUMN.", column_names[c]);
     }
     return true;
 }

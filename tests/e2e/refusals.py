@@ -339,6 +339,7 @@ def bad_data_is_refused_by_line():
     refused(["train", "--model", LLAMA, "--data", "good.jsonl", "--output", "out", *FAST], 3, "good.jsonl:1", "chat template", "--chat-template")
     (here / "untrained.jsonl").write_text(TURN.replace('"content":"b"', '"content":"b","weight":0'))
     refused(["train", "--model", QWEN, "--data", "untrained.jsonl", "--output", "out", *FAST], 3, "no row has a token to train")
+    refused(["train", "--model", QWEN, "--data", "good.jsonl", "--columns", "prompt=question", "--output", "out", *FAST], 3, "no column `question`", "the columns are messages", "--columns prompt=COLUMN")
     refused(["train", "--model", QWEN, "--data", "nowhere.jsonl", "--output", "out", *FAST], 3, "nowhere.jsonl", "No such file")
     refused(["train", "--model", QWEN, "--data", here, "--output", "out", *FAST], 3, "directory")
 
