@@ -68,7 +68,7 @@ static void recipe(struct cli *cli, const json_t *event) {
     json_object_foreach(json_object_get(event, "settings"), name, row) {
         const char *origin = json_get_text(row, "origin"), *reason = json_get_text(row, "reason");
         if (strcmp(origin, "given") == 0 || strcmp(origin, "stored") == 0) continue;
-        printf("  %-20s ", name);
+        printf("  %-24s ", name);
         print_text(stdout, json_get_text(row, "value"), false);
         fputs(cli->color ? "  \033[2m(" : "  (", stdout);
         print_text(stdout, *reason ? reason : origin, false);
