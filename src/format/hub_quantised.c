@@ -2,8 +2,9 @@
  *
  *   bitsandbytes  X.weight (u8), X.weight.absmax, .quant_map, .nested_absmax, .nested_quant_map,
  *                 .quant_state.bitsandbytes__nf4 (JSON, as bytes); int8: X.weight (i8), X.SCB,
- * X.weight_format MLX           X.weight (u32), X.scales, X.biases; groups and bits stand in config.json's
- * "quantization"
+ *                 X.weight_format
+ *   MLX           X.weight (u32), X.scales, X.biases (mxfp4: none); groups, bits and mode stand in
+ *                 config.json's "quantization"
  *
  * Sources: transformers' quantizers and bitsandbytes' QuantState.as_dict; mlx_lm/utils.py. */
 #include <stdio.h>
@@ -139,32 +140,48 @@ static bool mlx_type(const struct finding *f, enum dtype *out, struct error *err
     snprintf(name, sizeof name, group == 64 ? "mlx-%lldbit" : "mlx-%lldbit-g%lld", bits % 100, group % 1000);
     if ((!mode || !strcmp(mode, "affine")) && bits < 100 && group < 1000 && dtype_from_name(name, out))
         return true;
+    *out = DTYPE_MLX_MXFP4;
+    if (mode && !strcmp(mode, "mxfp4") && bits == 4 && group == dtype_row(*out)->block) return true;
     snprintf(cause, sizeof cause,
              "is quantised in mode %.20s with %lld bits and groups of %lld, which is not read",
              mode ? mode : "affine", bits, group);
-    return refuse(f, cause, err);
+    refuse(f, cause, err);
+    return error_fix(err,
+                     "Read are affine with 2, 3, 4, 5, 6 or 8 bits and groups of 32, 64 or 128, and mxfp4 "
+                     "with 4 bits and groups of 32.");
 }
 
-static bool read_affine(const struct finding *f, const struct tensor *codes, const struct tensor *scales,
-                        struct error *err) {
+/* A scale for each group of `codes`' rows; the matrix's shape follows. */
+static bool mlx_shape(struct tensor *out, const struct tensor *codes, const struct tensor *scales) {
+    const int64_t group = dtype_row(out->dtype)->block;
+    if (codes->rank != 2 || scales->rank != 2 || codes->dim[0] != scales->dim[0] ||
+        scales->dim[1] > INT64_MAX / group)
+        return false;
+    out->dim[0] = codes->dim[0];
+    out->dim[1] = scales->dim[1] * group;
+    return tensor_set_bytes(out) && out->bytes == codes->bytes;
+}
+
+static bool same_shape(const struct tensor *a, const struct tensor *b) {
+    return a->dtype == b->dtype && a->rank == b->rank && a->dim[0] == b->dim[0] && a->dim[1] == b->dim[1];
+}
+
+static bool read_mlx(const struct finding *f, const struct tensor *codes, const struct tensor *scales,
+                     struct error *err) {
     const struct tensor *offsets = beside(f, module_size(f), ".biases");
     enum dtype dtype;
     if (!mlx_type(f, &dtype, err)) return false;
-    const struct dtype_row *type = dtype_row(dtype);
-    const int64_t group = type->block;
     *f->out = (struct tensor){.name = codes->name, .dtype = dtype, .rank = 2, .data = codes->data};
-    bool plain = scales->dtype == DTYPE_F32 || scales->dtype == DTYPE_F16 || scales->dtype == DTYPE_BF16;
-    bool ok = codes->rank == 2 && scales->rank == 2 && plain && codes->dim[0] == scales->dim[0] && offsets &&
-              offsets->rank == 2 && offsets->dtype == scales->dtype && offsets->dim[0] == scales->dim[0] &&
-              offsets->dim[1] == scales->dim[1] && scales->dim[1] <= INT64_MAX / group;
-    if (ok) {
-        f->out->dim[0] = codes->dim[0];
-        f->out->dim[1] = scales->dim[1] * group;
-        ok = tensor_set_bytes(f->out) && f->out->bytes == codes->bytes;
-    }
     f->out->part[PART_SCALES] = scales;
     f->out->part[PART_OFFSETS] = offsets;
-    return ok || refuse(f, "disagrees with its scales and biases about size or type", err);
+    bool ok = mlx_shape(f->out, codes, scales);
+    if (dtype == DTYPE_MLX_MXFP4)
+        return (ok && scales->dtype == DTYPE_U8 && !offsets) ||
+               refuse(f, "is mxfp4 and disagrees with its scales, a byte for each 32 numbers, or has biases",
+                      err);
+    bool plain = scales->dtype == DTYPE_F32 || scales->dtype == DTYPE_F16 || scales->dtype == DTYPE_BF16;
+    return (ok && plain && offsets && same_shape(offsets, scales)) ||
+           refuse(f, "disagrees with its scales and biases about size or type", err);
 }
 
 bool hub_find_weight(struct hub *hub, const char *name, struct tensor *out, bool *found, struct error *err) {
@@ -180,7 +197,9 @@ bool hub_find_weight(struct hub *hub, const char *name, struct tensor *out, bool
         return error_fix(err, "Quantise the model to nf4, or name the one that it was made from.");
     }
     if (codes->dtype == DTYPE_I8) return read_int8(&f, codes, err);
-    if (codes->dtype == DTYPE_U32 && scales) return read_affine(&f, codes, scales, err);
+    if (codes->dtype == DTYPE_U32)
+        return scales ? read_mlx(&f, codes, scales, err)
+                      : refuse(&f, "is of packed codes and has no scales beside it", err);
     *out = *codes;
     return true;
 }

@@ -94,7 +94,7 @@ const struct setting option_rows[] = {
      .automatic = "as stored; bf16 where that cannot be written, and for random weights",
      .group = "what is written",
      .help = "what weights are stored as: f32, f16, bf16; in GGUF q4_0 … q6_k, iq4_nl, iq4_xs, mxfp4; "
-             "in safetensors nf4, int8; in MLX mlx-4bit …",
+             "in safetensors nf4, int8; in MLX mlx-4bit …, mxfp4",
      .offset = AT(type)},
     {.name = "output",
      .type = SETTING_PATH,

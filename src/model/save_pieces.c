@@ -35,6 +35,8 @@ static const struct piece_row {
     {FORM_AFFINE, PIECE_CODES, "", false, DTYPE_U32},
     {FORM_AFFINE, PIECE_PARTS + PART_SCALES, ".scales", true, DTYPE_BF16},
     {FORM_AFFINE, PIECE_PARTS + PART_OFFSETS, ".biases", true, DTYPE_BF16},
+    {FORM_MICRO, PIECE_CODES, "", false, DTYPE_U32},
+    {FORM_MICRO, PIECE_PARTS + PART_SCALES, ".scales", true, DTYPE_U8},
 };
 enum { piece_count = sizeof pieces / sizeof *pieces };
 
@@ -57,7 +59,7 @@ static void shape_codes(const struct save_item *item, struct tensor *out) {
         out->dim[0] = (item->rows * item->columns + 1) / 2;
         out->dim[1] = 1;
     } else if (out->dtype == DTYPE_U32) {
-        out->dim[1] = item->columns * stored_affine_bits(item->type) / 32;
+        out->dim[1] = item->columns * stored_code_bits(item->type) / 32;
     }
 }
 
@@ -183,21 +185,28 @@ static json_t *bitsandbytes_config(const struct save *save, const struct save_li
     return out;
 }
 
-static json_t *affine_settings(enum dtype dtype) {
-    return json_pack("{s:i, s:i}", "group_size", (int)dtype_row(dtype)->block, "bits",
-                     stored_affine_bits(dtype));
+static bool is_mlx(enum dtype dtype) {
+    return dtype_row(dtype)->form == FORM_AFFINE || dtype_row(dtype)->form == FORM_MICRO;
+}
+
+/* Without a mode it is affine, of a module too where all others have one. */
+static json_t *mlx_settings(enum dtype dtype) {
+    json_t *out =
+        json_pack("{s:i, s:i}", "group_size", (int)dtype_row(dtype)->block, "bits", stored_code_bits(dtype));
+    if (dtype_row(dtype)->form == FORM_MICRO) json_object_put(&out, "mode", json_string("mxfp4"));
+    return out;
 }
 
 /* Modules without scales are floats to mlx-lm; those of another type than the first stand by name. */
-static json_t *affine_config(const struct save_list *list, enum dtype dtype) {
-    json_t *out = affine_settings(dtype);
+static json_t *mlx_config(const struct save_list *list, enum dtype dtype) {
+    json_t *out = mlx_settings(dtype);
     for (size_t i = 0; i < list->count; i++) {
         const struct save_item *item = &list->items[i];
         char name[tensor_max_name];
         if (item->piece != PIECE_CODES || item->type == dtype) continue;
         snprintf(name, sizeof name, "%.*s", (int)(strlen(list->tensors[i].name) - strlen(".weight")),
                  list->tensors[i].name);
-        json_object_put(&out, name, affine_settings(item->type));
+        json_object_put(&out, name, mlx_settings(item->type));
     }
     return out;
 }
@@ -207,13 +216,13 @@ void save_quantisation(const struct save *save, const struct save_list *list, js
     json_object_del(*config, "quantization_config"); /* the source's own */
     json_object_del(*config, "quantization");
     if (dtype == DTYPE_COUNT) return;
-    if (dtype_row(dtype)->form != FORM_AFFINE) {
+    if (!is_mlx(dtype)) {
         json_object_put(config, "quantization_config", bitsandbytes_config(save, list, dtype));
         return;
     }
-    json_t *affine = affine_config(list, dtype);
-    json_object_put(config, "quantization", json_incref(affine)); /* mlx-lm reads the one, hubs the other */
-    json_object_put(config, "quantization_config", affine);
+    json_t *settings = mlx_config(list, dtype);
+    json_object_put(config, "quantization", json_incref(settings)); /* mlx-lm reads the one, hubs the other */
+    json_object_put(config, "quantization_config", settings);
 }
 
 /* ---- the making ---- */

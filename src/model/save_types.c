@@ -45,6 +45,7 @@ const struct save_type save_types[] = {
     AFFINE_BITS(8),
 #undef AFFINE_BITS
 #undef AFFINE
+    {DTYPE_MLX_MXFP4, MLX, 0, DTYPE_BF16, DTYPE_MLX_MXFP4, false},
 };
 const size_t save_type_count = sizeof save_types / sizeof *save_types;
 
@@ -65,6 +66,8 @@ bool save_type_find(const char *name, enum container to, const struct save_type 
     struct buf list = {0};
     enum dtype dtype;
     *out = dtype_from_name(name, &dtype) ? row_of(dtype) : NULL;
+    /* One name for two layouts: GGUF's blocks, and codes and scales apart. */
+    if (*out && dtype == DTYPE_MXFP4 && to == CONTAINER_MLX) *out = row_of(DTYPE_MLX_MXFP4);
     if (holds(*out, to)) return true;
     for (size_t i = 0; i < save_type_count; i++)
         if (holds(&save_types[i], to))

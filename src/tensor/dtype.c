@@ -40,6 +40,7 @@ static const struct dtype_row rows[DTYPE_COUNT] = {
     MLX(6),
     MLX(8),
 #undef MLX
+    [DTYPE_MLX_MXFP4] = {"mlx-mxfp4", 32, 16, true, FORM_MICRO},
 };
 
 const struct dtype_row *dtype_row(enum dtype dtype) { return &rows[dtype]; }

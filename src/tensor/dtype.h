@@ -47,6 +47,7 @@ enum dtype {
     DTYPE_MLX(6),
     DTYPE_MLX(8),
 #undef DTYPE_MLX
+    DTYPE_MLX_MXFP4, /* MLX: nibbles, a level of 16 times the power of two of 32 numbers */
     DTYPE_COUNT
 };
 
@@ -55,7 +56,8 @@ enum dtype_form {
     FORM_BLOCK,  /* by the codes alone: a row codec (rowcodec.h) */
     FORM_LEVELS, /* the rest with what lies apart (stored.h): nf4, */
     FORM_ROWS,   /* int8, */
-    FORM_AFFINE, /* MLX's */
+    FORM_AFFINE, /* MLX's, */
+    FORM_MICRO,  /* MLX's mxfp4 */
 };
 
 struct dtype_row {

@@ -22,6 +22,9 @@ const float nf4_levels[16] = {-1.0f,
                               0.7229568362236023f,
                               1.0f};
 
+const float e2m1_levels[16] = {0.0f,  0.5f,  1.0f,  1.5f,  2.0f,  3.0f,  4.0f,  6.0f,
+                               -0.0f, -0.5f, -1.0f, -1.5f, -2.0f, -3.0f, -4.0f, -6.0f};
+
 struct stored stored_of(const struct tensor *tensor) {
     struct stored out = {.dtype = tensor->dtype,
                          .columns = tensor->rank ? tensor->dim[tensor->rank - 1] : 1,
@@ -54,7 +57,7 @@ static void decode_rows(const struct stored *s, int64_t row, int64_t column, int
 
 static void decode_affine(const struct stored *s, int64_t row, int64_t column, int64_t count, float *out) {
     const int64_t group = dtype_row(s->dtype)->block, groups = s->columns / group;
-    const int bits = stored_affine_bits(s->dtype), mask = (1 << bits) - 1;
+    const int bits = stored_code_bits(s->dtype), mask = (1 << bits) - 1;
     const uint8_t *codes = stored_codes(s, row, column);
     for (int64_t g = 0; g < count / group; g++, codes += group * bits / 8) {
         const int64_t part = row * groups + column / group + g;
@@ -69,11 +72,21 @@ static void decode_affine(const struct stored *s, int64_t row, int64_t column, i
     }
 }
 
+static void decode_micro(const struct stored *s, int64_t row, int64_t column, int64_t count, float *out) {
+    const uint8_t *codes = stored_codes(s, row, column);
+    float scale = 0;
+    for (int64_t i = 0; i < count; i++) {
+        if (i % stored_micro_block == 0) scale = stored_micro_scale(s, row, column + i);
+        out[i] = e2m1_levels[codes[i / 2] >> i % 2 * 4 & 15] * scale;
+    }
+}
+
 void stored_decode(const struct stored *s, int64_t row, int64_t column, int64_t count, float *out) {
     switch (dtype_row(s->dtype)->form) {
     case FORM_LEVELS: decode_levels(s, row, column, count, out); break;
     case FORM_ROWS: decode_rows(s, row, column, count, out); break;
     case FORM_AFFINE: decode_affine(s, row, column, count, out); break;
+    case FORM_MICRO: decode_micro(s, row, column, count, out); break;
     case FORM_BLOCK: rowcodec(s->dtype)->decode(stored_codes(s, row, column), out, count); break;
     }
 }
@@ -115,6 +128,8 @@ bool stored_layout(struct stored_layout *out, enum dtype dtype, int64_t rows, in
     case FORM_AFFINE:
         return place(out, &out->part[PART_SCALES], ".scales", scales, 2, rows, columns / type->block) &&
                place(out, &out->part[PART_OFFSETS], ".biases", scales, 2, rows, columns / type->block);
+    case FORM_MICRO:
+        return place(out, &out->part[PART_SCALES], ".scales", DTYPE_U8, 2, rows, columns / type->block);
     case FORM_BLOCK: break;
     }
     return true;

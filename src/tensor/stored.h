@@ -8,11 +8,16 @@
  *          offsets  f32 [1]
  *      or  scales   f32 [n / 64] alone (without double quantisation)
  *          w = scale · nf4 level; blocks are counted over the flattened matrix, element 2 i is the high
- * nibble int8   scales   f32 [rows]; w = code · scale / 127 mlx    scales, offsets  f32, f16 or bf16 [rows,
- * columns / group]; w = scale · code + offset; a row of codes is a stream of bits, the lowest first
+ *          nibble
+ *   int8   scales   f32 [rows]; w = code · scale / 127
+ *   mlx    scales, offsets  f32, f16 or bf16 [rows, columns / group]; w = scale · code + offset; a row of
+ *          codes is a stream of bits, the lowest first
+ *   mlx-mxfp4  scales  u8 [rows, columns / 32], e; w = 2^(e - 127) · e2m1 level; element 2 i is the low
+ *          nibble. e = 255 is infinity, as to MLX
  *
  * Sources: Dettmers et al. 2023 (QLoRA) and bitsandbytes/functional.py; Dettmers et al. 2022 (LLM.int8());
- * MLX's docs, "quantize". Values equal theirs bit for bit, in f32. */
+ * MLX's docs, "quantize", and its ops.cpp; OCP Microscaling Formats 1.0. Values equal theirs bit for bit, in
+ * f32. */
 #ifndef HONE_TENSOR_STORED_H
 #define HONE_TENSOR_STORED_H
 
@@ -24,7 +29,7 @@ enum {
     nf4_outer_block = 256, /* scales with one factor */
     nf4_scale_levels = 256,
 };
-extern const float nf4_levels[16];
+extern const float nf4_levels[16], e2m1_levels[16];
 
 struct stored_part {
     const void *data; /* any alignment; NULL: there is none */

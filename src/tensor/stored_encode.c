@@ -183,7 +183,7 @@ static void store_number(unsigned char *at, enum dtype dtype, int64_t index, flo
 
 static void encode_affine(const struct stored_encoder *e, int64_t row, int64_t count, const float *source) {
     const enum dtype dtype = e->layout.codes.dtype, parts = e->layout.part[PART_SCALES].dtype;
-    const int group = (int)dtype_row(dtype)->block, bits = stored_affine_bits(dtype);
+    const int group = (int)dtype_row(dtype)->block, bits = stored_code_bits(dtype);
     const float most = (float)((1 << bits) - 1);
     unsigned char *out = e->bytes + e->layout.codes.offset + row * e->columns * bits / 8,
                   *scales = e->bytes + e->layout.part[PART_SCALES].offset,
@@ -203,6 +203,37 @@ static void encode_affine(const struct stored_encoder *e, int64_t row, int64_t c
     }
 }
 
+/* The smallest power of two with which 6, the highest level, reaches the largest number. MLX lets an exponent
+ * below what a byte holds wrap around; here it is the least. */
+static int micro_exponent(const float *x) {
+    int exponent = 0;
+    const float half = frexpf(largest(x, stored_micro_block) / 6.0f, &exponent); /* in [1/2, 1), or 0 */
+    exponent += half > 0 && half <= 0.5f ? 126 : 127;
+    return exponent > 0 ? exponent : 0;
+}
+
+/* The nearest level; of two as near, the one of smaller magnitude, and 0 has no sign. */
+static unsigned micro_code(float v) {
+    static const float middles[7] = {0.25f, 0.75f, 1.25f, 1.75f, 2.5f, 3.5f, 5.0f};
+    unsigned code = 0;
+    for (int m = 0; m < 7; m++) code += fabsf(v) > middles[m];
+    return code && v < 0 ? code | 8 : code;
+}
+
+static void encode_micro(const struct stored_encoder *e, int64_t row, int64_t count, const float *source) {
+    const int64_t first = row * e->columns / stored_micro_block,
+                  blocks = count * e->columns / stored_micro_block;
+    uint8_t *scales = e->bytes + e->layout.part[PART_SCALES].offset + first,
+            *out = e->bytes + e->layout.codes.offset + row * e->columns / 2;
+    for (int64_t b = 0; b < blocks; b++, source += stored_micro_block) {
+        const int exponent = micro_exponent(source);
+        const float scale = ldexpf(1, exponent - 127);
+        scales[b] = (uint8_t)exponent;
+        for (int i = 0; i < stored_micro_block; i += 2)
+            *out++ = (uint8_t)(micro_code(source[i] / scale) | micro_code(source[i + 1] / scale) << 4);
+    }
+}
+
 void stored_encode(const struct stored_encoder *e, int64_t row, int64_t count, const float *source) {
     const enum dtype dtype = e->layout.codes.dtype;
     const struct dtype_row *type = dtype_row(dtype);
@@ -211,6 +242,7 @@ void stored_encode(const struct stored_encoder *e, int64_t row, int64_t count, c
     case FORM_LEVELS: encode_levels(e, row, count, source); break;
     case FORM_ROWS: encode_rows(e, row, count, source); break;
     case FORM_AFFINE: encode_affine(e, row, count, source); break;
+    case FORM_MICRO: encode_micro(e, row, count, source); break;
     case FORM_BLOCK:
         rowcodec(dtype)->encode(source, out + row * e->columns / type->block * type->bytes,
                                 count * e->columns);

@@ -40,7 +40,20 @@ static inline const unsigned char *stored_codes(const struct stored *stored, int
            (row * stored->columns + column) / type->block * type->bytes;
 }
 
-static inline int stored_affine_bits(enum dtype dtype) {
+/* mxfp4: 2^(e - 127) of the block that `column` lies in, subnormal for e = 0; 255 gives infinity. */
+enum { stored_micro_block = 32 };
+static inline float stored_micro_scale(const struct stored *stored, int64_t row, int64_t column) {
+    const uint8_t *scales = stored->part[PART_SCALES].data;
+    const uint32_t e = scales[(row * stored->columns + column) / stored_micro_block];
+    union {
+        uint32_t u;
+        float f;
+    } out = {.u = e ? e << 23 : 0x00400000u};
+    return out.f;
+}
+
+/* Of MLX's types. */
+static inline int stored_code_bits(enum dtype dtype) {
     const struct dtype_row *type = dtype_row(dtype);
     return (int)(type->bytes * 8 / type->block);
 }

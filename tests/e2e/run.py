@@ -310,7 +310,7 @@ def quantised_directories_are_kept_and_their_frozen_weights_too():
     (work / "small.json").write_text(json.dumps(shape))
     rows = GOLDEN / "data/llama-untied/rows.jsonl"
     loss = lambda name: answer("eval", "--model", name, "--data", rows, "--compute", "f32")["loss"]
-    for kind, to in (("nf4", "safetensors"), ("int8", "safetensors"), ("mlx-4bit", "mlx"), ("mlx-8bit-g32", "mlx")):
+    for kind, to in (("nf4", "safetensors"), ("int8", "safetensors"), ("mlx-4bit", "mlx"), ("mlx-8bit-g32", "mlx"), ("mlx-mxfp4", "mlx")):
         first, again, tuned = f"made-{kind}", f"made-again-{kind}", f"made-tuned-{kind}"
         run("convert", "--config", "small.json", "--random-weights", "--to", to, "--type", kind, "--output", first)
         if kind == "mlx-8bit-g32":
@@ -326,7 +326,7 @@ def quantised_directories_are_kept_and_their_frozen_weights_too():
         whole = (work / tuned / "model/model.safetensors").read_bytes()
         header, payload = hostile.split_safetensors(work / tuned / "model/model.safetensors")
         frozen = [n for n in parts[0] if "layers.0." in n]
-        assert len(frozen) > 20 and all(payload[slice(*header[n]["data_offsets"])] == parts[0][n] for n in frozen)
+        assert len(frozen) >= 16 and all(payload[slice(*header[n]["data_offsets"])] == parts[0][n] for n in frozen)
         assert not any(n.endswith((".absmax", ".SCB", ".scales")) for n in header if "layers.1." in n)
         config = json.loads((work / tuned / "model/config.json").read_text())["quantization_config"]
         skipped = ["model.layers.1." + m for m in ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")]

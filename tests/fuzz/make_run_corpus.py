@@ -65,6 +65,10 @@ for width in (2, 3, 4, 5, 6, 8):
 put("quantised", "mlx_f32", mlx(4, 128, scales="F32"))
 put("quantised", "mlx_of_module", mlx(4, 32, settings={"bits": 8, "group_size": 64, "l": {"bits": 4, "group_size": 32}}))
 put("quantised", "mlx_mode", mlx(4, 32, settings={"bits": 4, "group_size": 32, "mode": "mxfp4"}))
+micro = {"bits": 4, "group_size": 32, "mode": "mxfp4"}
+for name, settings, scales in (("mlx_mxfp4", micro, [0, 127, 254, 255]), ("mlx_mxfp4_short", micro, [127, 127]),
+                               ("mlx_mxfp4_of_module", {"bits": 4, "group_size": 64, "l": micro}, [120, 121, 122, 123]), ("mlx_nvfp4", {**micro, "mode": "nvfp4"}, [1] * 4)):
+    put("quantised", name, directory({"quantization": settings}, {"l.weight": ("U32", [2, 8], bytes(range(64))), "l.scales": ("U8", [2, len(scales) // 2], bytes(scales))}))
 put("quantised", "other_method", directory({"quantization_config": {"quant_method": "gptq"}}, {"l.weight": ("F32", [1, 1], floats([1]))}))
 
 

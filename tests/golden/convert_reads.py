@@ -147,6 +147,11 @@ def apart(work):
         arrays = mx.load(str(work / f"mlx-{bits}bit/model.safetensors"))
         read = mx.dequantize(arrays[f"{name}.weight"], arrays[f"{name}.scales"], arrays[f"{name}.biases"], group_size=64, bits=bits)
         check(f"mlx-{bits}bit: error of what MLX reads", float(np.linalg.norm(np.array(read.astype(mx.float32)) - drawn)) / norm, most)
+    if importlib.util.find_spec("mlx"):
+        convert("--config", config, "--random-weights", "--seed", 3, "--to", "mlx", "--type", "mxfp4", "--output", work / "mxfp4")
+        arrays, settings = mx.load(str(work / "mxfp4/model.safetensors")), json.loads((work / "mxfp4/config.json").read_text())["quantization"]
+        read = mx.dequantize(arrays[f"{name}.weight"], arrays[f"{name}.scales"], **settings)
+        check("mxfp4: error of what MLX reads", float(np.linalg.norm(np.array(read.astype(mx.float32)) - drawn)) / norm, 0.13)
     for kind, most in (("nf4", 0.1), ("int8", 0.01)):
         if not importlib.util.find_spec("bitsandbytes"):
             break

@@ -26,6 +26,7 @@ static const char *const models[] = {
     "variants/patterns",    "variants/rslora",
     "variants/some-layers", "variants/some-paths",
     "variants/nf4",         "variants/int8", /* on a quantised base, which the adapter names */
+    "data/llama-mxfp4",                      /* on one that MLX quantised */
     "variants/dora",        "variants/dora-patterns",
     "variants/saved",       "variants/saved-embedding",
     "variants/saved-head",                        /* modules trained whole beside it */

@@ -168,7 +168,7 @@ speed() {
 methods() {
     set -e
     one_b
-    for base in nf4 int8 mlx-4bit; do
+    for base in nf4 int8 mlx-4bit mlx-mxfp4; do
         train 1b 8 none 8 --method qlora --base-type $base | tail -5
         loss_of "$work/run-1b" "1b $base"
     done

@@ -230,10 +230,11 @@ static void trial_do(struct trial *t) {
 }
 
 static const enum dtype stored[] = {
-    DTYPE_F32,      DTYPE_F16,      DTYPE_BF16,     DTYPE_Q4_0,     DTYPE_Q4_1,      DTYPE_Q5_0,
-    DTYPE_Q5_1,     DTYPE_Q8_0,     DTYPE_Q2_K,     DTYPE_Q3_K,     DTYPE_Q4_K,      DTYPE_Q5_K,
-    DTYPE_Q6_K,     DTYPE_IQ4_NL,   DTYPE_IQ4_XS,   DTYPE_MXFP4,    DTYPE_NF4,       DTYPE_INT8,
-    DTYPE_MLX2_G64, DTYPE_MLX3_G32, DTYPE_MLX4_G64, DTYPE_MLX5_G32, DTYPE_MLX6_G128, DTYPE_MLX8_G32};
+    DTYPE_F32,      DTYPE_F16,      DTYPE_BF16,      DTYPE_Q4_0,     DTYPE_Q4_1,
+    DTYPE_Q5_0,     DTYPE_Q5_1,     DTYPE_Q8_0,      DTYPE_Q2_K,     DTYPE_Q3_K,
+    DTYPE_Q4_K,     DTYPE_Q5_K,     DTYPE_Q6_K,      DTYPE_IQ4_NL,   DTYPE_IQ4_XS,
+    DTYPE_MXFP4,    DTYPE_NF4,      DTYPE_INT8,      DTYPE_MLX2_G64, DTYPE_MLX3_G32,
+    DTYPE_MLX4_G64, DTYPE_MLX5_G32, DTYPE_MLX6_G128, DTYPE_MLX8_G32, DTYPE_MLX_MXFP4};
 /* The last two: groups of k that cut the rows of x into other blocks, with AVX-512 and with AVX2. */
 static const int64_t shapes[][3] = {
     {0, 5, 7},       {5, 0, 7},      {3, 4, 0},      {20, 40, 0},    {1, 1, 1},     {1, 37, 65},

@@ -38,7 +38,7 @@ static void weights_are_read_as_they_lie(void **state) {
     static const struct {
         const char *kind;
         size_t count;
-    } kinds[] = {{"bitsandbytes", 4}, {"mlx", 3}};
+    } kinds[] = {{"bitsandbytes", 4}, {"mlx", 3}, {"mlx-mxfp4", 3}};
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
         char path[512];
         struct hub *hub;
@@ -59,6 +59,8 @@ static void weights_are_read_as_they_lie(void **state) {
     }
 }
 
+enum { other_scales = 9 };
+
 /* A directory like `kind` but for one tensor, which is left out or has another name. */
 static const struct {
     const char *kind, *from, *to, *weight, *says;
@@ -74,7 +76,13 @@ static const struct {
     {"bitsandbytes", "c.SCB", NULL, "c.weight", "SCB"},
     {"bitsandbytes", "c.SCB", "c.weight_format", "c.weight", "SCB"},
     {"mlx", "a.biases", NULL, "a.weight", "biases"},
-    {"mlx", "a.scales", "b.scales", "b.weight", "disagrees"},
+    [other_scales] = {"mlx", "a.scales", "b.scales", "b.weight", "disagrees"},
+    {"mlx", "a.scales", NULL, "a.weight", "no scales"},
+    {"mlx-mxfp4", "a.scales", NULL, "a.weight", "no scales"},
+    {"mlx-mxfp4", "b.scales", "a.scales", "a.weight", "mxfp4"},
+    {"mlx-mxfp4", "b.biases", "a.biases", "a.weight", "biases"},
+    {"mlx-mxfp4", "b.weight", "a.weight", "a.weight", "disagrees"},
+    {"mlx-mxfp4", "b.biases", NULL, "b.weight", "biases"},
 };
 
 static void write_damaged(const char *directory, size_t d) {
@@ -106,6 +114,15 @@ static void put_config(const char *directory, const char *text) {
     assert_ok(fs_write_atomic(path, text, strlen(text), &err), &err);
 }
 
+static const char *config_of(const char *kind) {
+    if (!strcmp(kind, "mlx"))
+        return "{\"quantization\":{\"bits\":4,\"group_size\":64,\"b\":{\"bits\":6,\"group_size\":32}}}";
+    if (!strcmp(kind, "mlx-mxfp4"))
+        return "{\"quantization\":{\"bits\":4,\"group_size\":32,\"mode\":\"mxfp4\","
+               "\"b\":{\"bits\":4,\"group_size\":64}}}";
+    return "{\"quantization_config\":{\"quant_method\":\"bitsandbytes\"}}";
+}
+
 static void damaged_weights_are_refused_by_name(void **state) {
     (void)state;
     char *directory = test_directory();
@@ -115,11 +132,7 @@ static void damaged_weights_are_refused_by_name(void **state) {
         struct error err;
         bool found;
         write_damaged(directory, d);
-        put_config(
-            directory,
-            damages[d].kind[0] == 'm'
-                ? "{\"quantization\":{\"bits\":4,\"group_size\":64,\"b\":{\"bits\":6,\"group_size\":32}}}"
-                : "{\"quantization_config\":{\"quant_method\":\"bitsandbytes\"}}");
+        put_config(directory, config_of(damages[d].kind));
         assert_ok(hub_open(&hub, directory, &err), &err);
         if (hub_find_weight(hub, damages[d].weight, &weight, &found, &err))
             fail_msg("%s → %s: read", damages[d].from, damages[d].to);
@@ -138,13 +151,19 @@ static void other_ways_of_quantising_are_refused(void **state) {
     } configs[] = {
         {"{\"quantization_config\":{\"quant_method\":\"gptq\",\"bits\":4}}", "gptq", false},
         {"{\"quantization_config\":{\"bits\":4}}", "quant_method", false},
-        {"{\"quantization\":{\"bits\":4,\"group_size\":32,\"mode\":\"mxfp4\"}}", "mxfp4", true},
+        {"{\"quantization\":{\"bits\":4,\"group_size\":64,\"mode\":\"mxfp4\"}}", "groups of 64", true},
+        {"{\"quantization\":{\"bits\":8,\"group_size\":32,\"mode\":\"mxfp4\"}}", "mxfp4 with 8 bits", true},
+        {"{\"quantization\":{\"bits\":8,\"group_size\":32,\"mode\":\"mxfp8\"}}", "mxfp8", true},
+        {"{\"quantization\":{\"bits\":4,\"group_size\":16,\"mode\":\"nvfp4\"}}", "nvfp4", true},
+        {"{\"quantization\":{\"bits\":4,\"group_size\":64,\"b\":{\"bits\":4,\"group_size\":16,\"mode\":"
+         "\"nvfp4\"}}}",
+         "nvfp4", true},
         {"{\"quantization\":{\"bits\":7,\"group_size\":64}}", "7 bits", true},
         {"{\"quantization\":{\"bits\":-4,\"group_size\":100000000000}}", "-4 bits", true},
         {"{\"quantization\":7}", "0 bits", true},
     };
     char *directory = test_directory();
-    write_damaged(directory, sizeof damages / sizeof *damages - 1);
+    write_damaged(directory, other_scales);
     for (size_t c = 0; c < sizeof configs / sizeof *configs; c++) {
         struct hub *hub;
         struct tensor weight;

@@ -171,7 +171,8 @@ static void types_with_scales_apart_become_several_tensors(void **state) {
         double most;
     } rows[] = {{"nf4", CONTAINER_SAFETENSORS, 0.1},    {"int8", CONTAINER_SAFETENSORS, 0.01},
                 {"mlx-4bit", CONTAINER_MLX, 0.1},       {"mlx-8bit-g32", CONTAINER_MLX, 0.01},
-                {"mlx-3bit-g128", CONTAINER_MLX, 0.24}, {"mlx-2bit", CONTAINER_MLX, 0.5}};
+                {"mlx-3bit-g128", CONTAINER_MLX, 0.24}, {"mlx-2bit", CONTAINER_MLX, 0.5},
+                {"mxfp4", CONTAINER_MLX, 0.13}};
     static const char module[] = "model.layers.0.mlp.up_proj";
     struct scene scene;
     scene_open(&scene, SHAPE(256, 512, 300, ""), "m");

@@ -106,7 +106,7 @@ static void each_case(void (*check)(const struct one *)) {
         check(&one);
         count++;
     }
-    assert_int_equal(count, 15);
+    assert_int_equal(count, 17);
     close_vectors(&v);
 }
 
@@ -190,11 +190,54 @@ static void matrices_encode_as_bitsandbytes_and_mlx_do(void **state) {
     each_case(check_encoding);
 }
 
+/* As mx.dequantize in f32: 0 · ∞ is no number. */
+static void every_scale_of_mxfp4_is_mlxs(void **state) {
+    (void)state;
+    enum { rows = 4, columns = 32 };
+    static const uint8_t scales[rows] = {0, 1, 254, 255};
+    static const float want[rows][3] = {/* of 0.5, 2 and -6 */
+                                        {0x1p-128f, 0x1p-126f, -0x1.8p-125f},
+                                        {0x1p-127f, 0x1p-125f, -0x1.8p-124f},
+                                        {0x1p126f, INFINITY, -INFINITY},
+                                        {INFINITY, INFINITY, -INFINITY}};
+    uint8_t codes[rows][columns / 2] = {{0}};
+    float row[columns];
+    for (int r = 0; r < rows; r++) {
+        codes[r][0] = 4 << 4 | 1;
+        codes[r][1] = 15;
+        const struct stored stored = {.dtype = DTYPE_MLX_MXFP4,
+                                      .columns = columns,
+                                      .codes = codes,
+                                      .part = {[PART_SCALES] = {scales, DTYPE_U8}}};
+        stored_decode(&stored, r, 0, columns, row);
+        assert_memory_equal(row, want[r], sizeof want[r]);
+        assert_true(r < 3 ? row[3] >= 0 && row[3] <= 0 : isnan(row[3]));
+    }
+}
+
+/* MLX lets exponents below those of a byte wrap around to huge ones. */
+static void numbers_too_small_for_mxfp4_keep_the_least_scale(void **state) {
+    (void)state;
+    float source[32] = {0x1p-140f, -0x1p-129f}, row[32];
+    struct stored_layout layout;
+    struct stored_encoder encoder;
+    struct error err;
+    unsigned char bytes[128];
+    assert_true(stored_layout(&layout, DTYPE_MLX_MXFP4, 1, 32, DTYPE_F32) && layout.bytes <= sizeof bytes);
+    assert_ok(stored_encoder_open(&encoder, &layout, bytes, &err), &err);
+    stored_encode(&encoder, 0, 1, source);
+    stored_encoder_finish(&encoder, NULL);
+    struct stored stored = stored_in(&layout, bytes);
+    stored_decode(&stored, 0, 0, 32, row);
+    for (int i = 0; i < 32; i++) assert_true(fabsf(row[i] - source[i]) <= 0x1p-129f);
+}
+
 static void a_layout_needs_whole_blocks(void **state) {
     (void)state;
     struct stored_layout layout;
     assert_false(stored_layout(&layout, DTYPE_NF4, 3, 5, DTYPE_F32));
     assert_false(stored_layout(&layout, DTYPE_MLX4_G64, 3, 96, DTYPE_F32));
+    assert_false(stored_layout(&layout, DTYPE_MLX_MXFP4, 3, 80, DTYPE_F32));
     assert_false(stored_layout(&layout, DTYPE_Q4_K, 3, 128, DTYPE_F32));
     assert_true(stored_layout(&layout, DTYPE_INT8, 3, 5, DTYPE_F32));
     assert_int_equal(layout.bytes, 128);
@@ -205,6 +248,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(matrices_decode_as_bitsandbytes_and_mlx_do),
         cmocka_unit_test(matrices_encode_as_bitsandbytes_and_mlx_do),
+        cmocka_unit_test(every_scale_of_mxfp4_is_mlxs),
+        cmocka_unit_test(numbers_too_small_for_mxfp4_keep_the_least_scale),
         cmocka_unit_test(a_layout_needs_whole_blocks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

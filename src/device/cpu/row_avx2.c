@@ -32,11 +32,11 @@ static inline stored_table table_scaled(const float levels[16], float scale) {
                           _mm256_mul_ps(_mm256_loadu_ps(levels + 8), factor)};
 }
 
-/* Three bits of an index choose in each half of the table, the fourth between them. The high nibble is the
- * first of two. */
-static inline void sixteen_levels(float *out, const uint8_t *codes, const stored_table *table) {
-    __m128i two = _mm_loadl_epi64((const __m128i *)(const void *)codes);
-    __m128i order = _mm_unpacklo_epi8(_mm_srli_epi16(two, 4), two);
+/* Three bits of an index choose in each half of the table, the fourth between them. */
+static inline void sixteen_levels(float *out, const uint8_t *codes, bool low_first,
+                                  const stored_table *table) {
+    __m128i two = _mm_loadl_epi64((const __m128i *)(const void *)codes), high_ones = _mm_srli_epi16(two, 4);
+    __m128i order = low_first ? _mm_unpacklo_epi8(two, high_ones) : _mm_unpacklo_epi8(high_ones, two);
     for (int i = 0; i < 2; i++, order = _mm_srli_si128(order, 8)) {
         __m256i index = _mm256_cvtepu8_epi32(order);
         __m256 low = _mm256_permutevar8x32_ps(table->low, index),

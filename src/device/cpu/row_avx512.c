@@ -29,10 +29,10 @@ static inline __m512 table_scaled(const float levels[16], float scale) {
     return _mm512_mul_ps(_mm512_loadu_ps(levels), _mm512_set1_ps(scale));
 }
 
-/* The high nibble is the first of two. Only four bits of an index count. */
-static inline void sixteen_levels(float *out, const uint8_t *codes, const __m512 *table) {
-    __m128i two = _mm_loadl_epi64((const __m128i *)(const void *)codes);
-    __m128i order = _mm_unpacklo_epi8(_mm_srli_epi16(two, 4), two);
+/* Only four bits of an index count. */
+static inline void sixteen_levels(float *out, const uint8_t *codes, bool low_first, const __m512 *table) {
+    __m128i two = _mm_loadl_epi64((const __m128i *)(const void *)codes), high_ones = _mm_srli_epi16(two, 4);
+    __m128i order = low_first ? _mm_unpacklo_epi8(two, high_ones) : _mm_unpacklo_epi8(high_ones, two);
     _mm512_storeu_ps(out, _mm512_permutexvar_ps(_mm512_cvtepu8_epi32(order), *table));
 }
 

@@ -3,7 +3,7 @@
  *
  *   stored_table                 a type: 16 levels that are scaled already
  *   table_scaled(levels, scale)  makes one
- *   sixteen_levels(out, codes, &table)
+ *   sixteen_levels(out, codes, low_first, &table)    low_first: the low nibble is the first of two
  *   sixteen_bytes(out, codes, scale)
  *   sixteen_affine(out, codes, bits, scale, offset)
  *
@@ -20,7 +20,16 @@ static void load_levels(float *out, const struct stored *s, int64_t row, int64_t
     for (int64_t i = 0; i < count; i += 16) {
         if (i == 0 || (first + i) % nf4_block == 0)
             table = table_scaled(nf4_levels, stored_nf4_scale(s, (first + i) / nf4_block));
-        sixteen_levels(out + i, codes + i / 2, &table);
+        sixteen_levels(out + i, codes + i / 2, false, &table);
+    }
+}
+
+static void load_micro(float *out, const struct stored *s, int64_t row, int64_t column, int64_t count) {
+    const uint8_t *codes = stored_codes(s, row, column);
+    for (int64_t i = 0; i < count; i += stored_micro_block) {
+        const stored_table table = table_scaled(e2m1_levels, stored_micro_scale(s, row, column + i));
+        for (int64_t j = i; j < i + stored_micro_block; j += 16)
+            sixteen_levels(out + j, codes + j / 2, true, &table);
     }
 }
 
@@ -52,7 +61,7 @@ static void load_stored(float *out, const struct stored *s, int64_t row, int64_t
         break;
     case FORM_ROWS: load_bytes(out, s, row, column, done); break;
     case FORM_AFFINE:
-        switch (stored_affine_bits(s->dtype)) {
+        switch (stored_code_bits(s->dtype)) {
         case 2: load_affine(out, s, row, column, count, 2); return;
         case 3: load_affine(out, s, row, column, count, 3); return;
         case 4: load_affine(out, s, row, column, count, 4); return;
@@ -60,6 +69,7 @@ static void load_stored(float *out, const struct stored *s, int64_t row, int64_t
         case 6: load_affine(out, s, row, column, count, 6); return;
         default: load_affine(out, s, row, column, count, 8); return;
         }
+    case FORM_MICRO: load_micro(out, s, row, column, count); return;
     case FORM_BLOCK: done = 0;
     }
     if (done < count) stored_decode(s, row, column + done, count - done, out + done);

@@ -7,7 +7,7 @@
 #include "device/cuda/kernel.cuh"
 #include "tensor/block_scales.h"
 
-/* A matrix as a kernel is given it, with nf4's levels. */
+/* A matrix as a kernel is given it, with the levels of nf4 or MLX's mxfp4. */
 struct weight_view {
     struct matrix matrix;
     int64_t width;
@@ -16,7 +16,7 @@ struct weight_view {
 
 static inline struct weight_view weight_view_of(const struct matrix *matrix, int64_t width) {
     struct weight_view out = {.matrix = *matrix, .width = width};
-    memcpy(out.levels, nf4_levels, sizeof out.levels);
+    memcpy(out.levels, matrix->form == FORM_MICRO ? e2m1_levels : nf4_levels, sizeof out.levels);
     return out;
 }
 
@@ -81,7 +81,7 @@ static __device__ inline float element(enum dtype type, const uint8_t *at, int i
 static __device__ inline void load_levels(float (&levels)[16], const struct weight_view &w) {
     const int8_t *table = w.matrix.codes.type == DTYPE_MXFP4 ? block_e2m1_doubled : block_nonlinear;
     int i = threadIdx.x;
-    if (i < 16) levels[i] = w.matrix.form == FORM_LEVELS ? w.levels[i] : (float)table[i];
+    if (i < 16) levels[i] = w.matrix.form == FORM_BLOCK ? (float)table[i] : w.levels[i];
     __syncthreads();
 }
 
@@ -149,6 +149,27 @@ static __device__ inline lanes<N> affine_numbers(const struct weight_view &w, in
     return out;
 }
 
+/* As stored_micro_scale. */
+static __device__ inline float micro_scale(uint8_t e) {
+    return __uint_as_float(e ? (uint32_t)e << 23 : 0x00400000u);
+}
+
+template <int N>
+static __device__ inline lanes<N> micro_numbers(const struct weight_view &w, const float *levels, int64_t row,
+                                                int64_t column) {
+    lanes<N> out;
+    int64_t at = row * w.width + column;
+    const uint8_t *codes = (const uint8_t *)w.matrix.codes.data + at / 2;
+    float scale = micro_scale(((const uint8_t *)w.matrix.part[PART_SCALES].data)[at / w.matrix.block]);
+    if constexpr (N == 8) {
+        uint32_t eight = *(const uint32_t *)codes;
+        for (int j = 0; j < 8; j++) out.v[j] = levels[eight >> 4 * j & 15] * scale;
+    } else {
+        out.v[0] = levels[*codes >> at % 2 * 4 & 15] * scale;
+    }
+    return out;
+}
+
 /* N numbers of a row, `column` a multiple of N, which is 1, or 8 where 8 divides the width. */
 template <int N>
 static __device__ inline lanes<N> numbers_at(const struct weight_view &w, const float *levels, int64_t row,
@@ -158,6 +179,7 @@ static __device__ inline lanes<N> numbers_at(const struct weight_view &w, const 
     case FORM_LEVELS: return nf4_numbers<N>(w, levels, row * w.width + column);
     case FORM_ROWS: return int8_numbers<N>(w, row, column);
     case FORM_AFFINE: return affine_numbers<N>(w, row, column);
+    case FORM_MICRO: return micro_numbers<N>(w, levels, row, column);
     default: break;
     }
     if (w.matrix.block == 1) return get<N>(codes, row * codes.stride + column);

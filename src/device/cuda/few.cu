@@ -477,6 +477,7 @@ template <class T> static struct tiles_kernel kernel_of(const struct matrix &m, 
     struct tiles_kernel any = kernel_row<T, in_any<T>>();
     if (m.form == FORM_AFFINE) return kernel_of_affine<T>(m.bytes * 8 / m.block);
     if (m.form == FORM_LEVELS) return width % nf4_block ? any : kernel_row<T, in_nf4<T>>();
+    if (m.form == FORM_MICRO) return kernel_row<T, in_micro<T>>();
     if (m.form == FORM_ROWS) return width % 32 ? any : kernel_row<T, in_int8<T>>();
     switch (m.codes.type) {
     case DTYPE_Q4_0: return kernel_row<T, in_nibbles<T, false, false>>();
@@ -529,7 +530,9 @@ template <class T> static void launch_tiles(const struct few_product *f, cudaStr
     if (f->gated.data) l.tiles = (int)(columns / tile);
     l.row_bytes =
         m.form == FORM_BLOCK && m.block == 1 ? m.codes.stride * m.bytes : f->width / m.block * m.bytes;
-    int group = m.form == FORM_LEVELS ? (int)nf4_block : m.form == FORM_AFFINE ? m.block : 0;
+    int group = m.form == FORM_LEVELS                             ? (int)nf4_block
+                : m.form == FORM_AFFINE || m.form == FORM_MICRO ? m.block
+                                                                : 0;
     l.group = group ? (int)log2(group) : 30;
     l.groups = group ? l.width / group : 1;
     for (int p = 0; p < 2; p++) {

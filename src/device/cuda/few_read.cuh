@@ -279,6 +279,22 @@ template <class T> struct in_nf4 {
     }
 };
 
+/* MLX's: a byte for each 32 is the scale's exponent; the low nibble comes first. */
+template <class T> struct in_micro {
+    static constexpr int run = 32, columns = 256, bytes = 128, unit = 16, apart = 1;
+    static __device__ void take(uint4 (&to)[4], const stored_columns &c, int i) {
+        uint32_t words[4];
+        whole_words(words, c.codes + i / 2);
+        float scale = micro_scale(c.scales[i / 32]);
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+            lanes<8> x;
+            for (int j = 0; j < 8; j++) x.v[j] = c.levels[words[e] >> 4 * j & 15] * scale;
+            to[e] = rounded<T>(x);
+        }
+    }
+};
+
 template <class T> struct in_int8 {
     static constexpr int run = 32, columns = 128, bytes = 128, unit = 32, apart = 1;
     static __device__ void take(uint4 (&to)[4], const stored_columns &c, int i) {

@@ -48,6 +48,13 @@ def affine(name, source, bits, group, dtype):
     return stored, {f"{name}.weight": torch.from_numpy(np.array(decoded))}
 
 
+def micro(name, source):
+    codes, scales = mx.quantize(mx.array(source.numpy()), group_size=32, bits=4, mode="mxfp4")
+    decoded = mx.dequantize(codes, scales, group_size=32, bits=4, mode="mxfp4", dtype=mx.float32)
+    stored = {f"{name}.weight": torch.from_numpy(np.array(codes)), f"{name}.scales": torch.from_numpy(np.array(scales))}
+    return stored, {f"{name}.weight": torch.from_numpy(np.array(decoded))}
+
+
 def plain(name, source):
     return {f"{name}.weight": source}, {f"{name}.weight": source}
 
@@ -65,3 +72,6 @@ write("bitsandbytes", {"quantization_config": {"quant_method": "bitsandbytes", "
 groups = {"group_size": 64, "bits": 4, "mode": "affine", "b": {"group_size": 32, "bits": 6}, "c": False}
 write("mlx", {"quantization": groups, "quantization_config": groups},
       [affine("a", matrix(4, 128), 4, 64, mx.bfloat16), affine("b", matrix(3, 96), 6, 32, mx.float16), plain("c", matrix(2, 6))])
+micros = {"group_size": 32, "bits": 4, "mode": "mxfp4", "b": {"group_size": 64, "bits": 4}, "c": False}  # without a mode it is affine
+write("mlx-mxfp4", {"quantization": micros, "quantization_config": micros},
+      [micro("a", matrix(5, 96)), affine("b", matrix(4, 128), 4, 64, mx.bfloat16), plain("c", matrix(2, 6))])

@@ -47,8 +47,8 @@ def int8(name, rows, columns):
 
 
 def to_torch(array):
-    if array.dtype == mx.uint32:
-        return torch.from_numpy(np.array(array).view(np.int32).copy())
+    if array.dtype in (mx.uint32, mx.uint8):
+        return torch.from_numpy(np.array(array).view(np.int32 if array.dtype == mx.uint32 else np.uint8).copy())
     return torch.from_numpy(np.array(array.astype(mx.float32))).to({mx.bfloat16: torch.bfloat16, mx.float16: torch.float16}.get(array.dtype, torch.float32))
 
 
@@ -60,11 +60,26 @@ def affine(name, rows, columns, bits, group, dtype=mx.float32):
     return {f"{name}.{k}": to_torch(v) for k, v in out.items()}
 
 
+def micro(name, rows, columns, dtype=mx.float32):
+    """A row of numbers in the middle between two levels, and rows around the numbers where the next power of two is taken, of every size."""
+    values = matrix(rows, columns)
+    values[2, :16] = [6, 0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5, -0.25, -0.75, -1.25, -1.75, -2.5, -3.5, -5, -0.1]
+    edges = (6 * 2.0 ** np.linspace(-120, 120, 4 * columns // 32).round()).astype(np.float32)
+    values[4:8] *= np.float32(1e-38)
+    values[4:8, ::32] = (edges.view(np.int32) + np.arange(len(edges), dtype=np.int32) % 3 - 1).view(np.float32).reshape(4, -1)
+    source = mx.array(values).astype(dtype)
+    codes, scales = mx.quantize(source, group_size=32, bits=4, mode="mxfp4")
+    decoded = mx.dequantize(codes, scales, group_size=32, bits=4, mode="mxfp4", dtype=mx.float32)
+    out = {"source": source.astype(mx.float32), "codes": codes, "scales": scales, "decoded": decoded}
+    return {f"{name}.{k}": to_torch(v) for k, v in out.items()}
+
+
 tensors = nf4("nf4", 40, 96) | nf4("nf4 outer", 68, 248) | nf4("nf4 short", 5, 50) | nf4("nf4 plain", 3, 128, nested=False) | int8("int8", 5, 50)
 for bits in (2, 3, 4, 5, 6, 8):
     tensors |= affine(f"mlx-{bits}bit", 3, 128, bits, 64)
 tensors |= affine("mlx-3bit-g32", 3, 96, 3, 32) | affine("mlx-4bit-g128", 3, 256, 4, 128)
 tensors |= affine("mlx-4bit bf16", 3, 128, 4, 64, mx.bfloat16) | affine("mlx-4bit f16", 3, 128, 4, 64, mx.float16)
+tensors |= micro("mlx-mxfp4", 9, 192) | micro("mlx-mxfp4 bf16", 9, 96, mx.bfloat16)
 out = sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).parent / "stored.safetensors"
 save_file(tensors, out)
 for name, value in tensors.items():
