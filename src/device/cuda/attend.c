@@ -11,7 +11,8 @@ static struct attention attention_of(const struct call *call) {
                               .heads = a->heads,
                               .kv_heads = a->kv_heads,
                               .head_dim = a->head_dim,
-                              .scale = a->scale};
+                              .scale = a->scale,
+                              .processors = call->device->processors};
 }
 
 static bool on_warpgroups(const struct call *call, const struct attention *a) {
@@ -24,9 +25,11 @@ static bool attention(struct call *call, struct error *err) {
     (void)err;
     a.y = array_of(&call->out[0]);
     a.lse = call->out[1].data;
-    if (on_warpgroups(call, &a))
-        cuda_wgmma(&a, call->stream);
-    else if (cuda_flash_serves(a.q.type, a.head_dim))
+    if (on_warpgroups(call, &a)) {
+        a.counters = call_scratch(call, sizeof *a.counters);
+        if (cuda_wgmma(&a, call->stream)) return true;
+    }
+    if (cuda_flash_serves(a.q.type, a.head_dim))
         cuda_flash(&a, call->stream);
     else
         cuda_attention(&a, call->stream);
@@ -36,7 +39,12 @@ static bool attention(struct call *call, struct error *err) {
 /* Sums of dq and counters (attention_grad_wgmma.cu). */
 static size_t wgmma_bytes(int64_t rows, const struct attributes *a) {
     return cuda_round(cuda_wgmma_sums_bytes(rows, a->heads, a->head_dim)) +
-           cuda_round(cuda_wgmma_added_bytes(rows, a->heads, a->head_dim));
+           cuda_round(cuda_wgmma_counters_bytes(rows, a->heads, a->head_dim));
+}
+
+static size_t workspace(const struct graph *graph, const struct node *node) {
+    bool counts = cuda_wgmma_serves(graph->values[node->input[0]].dtype, node->attributes.head_dim);
+    return counts ? cuda_round(sizeof(int)) : 0;
 }
 
 static size_t grad_workspace(const struct graph *graph, const struct node *node) {
@@ -69,7 +77,7 @@ static bool attention_grad(struct call *call, struct error *err) {
     }
     if (on_warpgroups(call, &a)) {
         a.dq_sums = call_scratch(call, cuda_wgmma_sums_bytes(a.tokens, a.heads, a.head_dim));
-        a.added = call_scratch(call, cuda_wgmma_added_bytes(a.tokens, a.heads, a.head_dim));
+        a.counters = call_scratch(call, cuda_wgmma_counters_bytes(a.tokens, a.heads, a.head_dim));
         if (cuda_wgmma_grad(&a, call->stream)) return true;
     }
     cuda_attention_grad(&a, call->stream);
@@ -151,7 +159,7 @@ static bool cache_attention(struct call *call, struct error *err) {
 }
 
 const struct cuda_kernel cuda_kernels_attention[] = {
-    {OP_ATTENTION, attention, NULL, NULL},
+    {OP_ATTENTION, attention, workspace, NULL},
     {OP_ATTENTION_GRAD, attention_grad, grad_workspace, NULL},
     {OP_CACHE_ATTENTION, cache_attention, cache_workspace, NULL},
     {.run = NULL},

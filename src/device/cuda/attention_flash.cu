@@ -149,7 +149,7 @@ static __global__ void __launch_bounds__(threads, 2)
     load_tile<D, keys, threads>(v_tile, a.v, first, a.tokens, column);
     copies_commit();
     uint32_t q[held ? M : 1][D / 16][4];
-    float out[M][D / 8][4] = {}, most[M][2], sum[M][2] = {}, c = a.scale * log2_e;
+    float out[M][D / 8][4] = {}, most[M][2], sum[M][2] = {}, keep[M][2], c = a.scale * log2_e;
     for (int m = 0; m < M; m++) most[m][0] = most[m][1] = -INFINITY;
     auto left = [&](uint32_t(&f)[4], int m, int k) {
         if constexpr (held) {
@@ -177,19 +177,14 @@ static __global__ void __launch_bounds__(threads, 2)
             float s[M][keys / 8][4] = {};
             times_rows<T, D>(s, left, k_now);
             if (j0 + keys - 1 > mine.first || j0 < mine.late) hide(s, mine, j0);
-            soften<D>(s, out, most, sum, c);
+            soften(s, most, sum, keep, c);
+            scale_rows(out, keep);
             times_columns<T, D, D>(out, s, v_now);
         }
         __syncthreads();
     }
     float factor[M][2];
-    for (int m = 0; m < M; m++)
-        for (int r = 0; r < 2; r++) {
-            sum[m][r] = quad_sum(sum[m][r]);
-            factor[m][r] = 1 / sum[m][r];
-            if (a.lse && threadIdx.x % 4 == 0 && mine.row[m][r] < a.tokens)
-                a.lse[(int64_t)mine.row[m][r] * a.heads + h] = most[m][r] * a.scale + logf(sum[m][r]);
-        }
+    finish_rows(a, mine, h, factor, most, sum);
     write_tile<D>(a.y, out, mine, a.tokens, (int64_t)h * D, factor);
 }
 

@@ -80,10 +80,11 @@ struct step_cursor {
     }
 };
 
-/* Scores of 64 rows from t0, a key a row: -∞ where a row does not see a key. */
-static __device__ inline void hide_rows(float (&s)[8][4], const int *start, int t0, int key) {
+/* Scores of rows from t0 on, a key a row: -∞ where a row does not see a key. */
+template <int N>
+static __device__ inline void hide_rows(float (&s)[N][4], const int *start, int t0, int key) {
 #pragma unroll
-    for (int n = 0; n < 8; n++)
+    for (int n = 0; n < N; n++)
 #pragma unroll
         for (int e = 0; e < 4; e++) {
             int at = n * 8 + threadIdx.x % 4 * 2 + e % 2, j = key + e / 2 * 8;
@@ -93,9 +94,9 @@ static __device__ inline void hide_rows(float (&s)[8][4], const int *start, int 
 }
 
 /* Scores become weights p = exp(scale s - lse). */
-static __device__ inline void weigh(float (&s)[8][4], const float *lse, float c) {
+template <int N> static __device__ inline void weigh(float (&s)[N][4], const float *lse, float c) {
 #pragma unroll
-    for (int n = 0; n < 8; n++) {
+    for (int n = 0; n < N; n++) {
         const float2 two = *(const float2 *)&lse[n * 8 + threadIdx.x % 4 * 2];
         const float shift[2] = {-two.x * log2_e, -two.y * log2_e};
         for (int e = 0; e < 4; e++) s[n][e] = exp2_of(fmaf(s[n][e], c, shift[e % 2]));
@@ -103,21 +104,24 @@ static __device__ inline void weigh(float (&s)[8][4], const float *lse, float c)
 }
 
 /* Weights become ds = p (dp - delta). */
-static __device__ inline void slope(float (&p)[8][4], const float (&dp)[8][4], const float *delta) {
+template <int N>
+static __device__ inline void slope(float (&p)[N][4], const float (&dp)[N][4], const float *delta) {
 #pragma unroll
-    for (int n = 0; n < 8; n++) {
+    for (int n = 0; n < N; n++) {
         const float2 two = *(const float2 *)&delta[n * 8 + threadIdx.x % 4 * 2];
         for (int e = 0; e < 4; e++) p[n][e] *= dp[n][e] - (e % 2 ? two.y : two.x);
     }
 }
 
-/* Fragments [64 keys, 64 rows] of a warpgroup to its keys of a panel [keys, 64 rows]. */
-static __device__ inline void store_panel(unsigned panel, const uint32_t (&f)[4][4], int group) {
+/* Fragments [64 keys, 16 K rows] of a warpgroup to its keys of panels [keys, 64 rows]. */
+template <int K>
+static __device__ inline void store_panels(unsigned panel, const uint32_t (&f)[K][4], int group) {
     int lane = threadIdx.x % 32, key = (int)threadIdx.x % 128 / 32 * 16 + lane % 16;
     unsigned row = panel + (side * group + key) * panel_row;
 #pragma unroll
-    for (int k = 0; k < 4; k++)
-        put_matrices(row + ((2 * k + lane / 16) ^ key % 8) * 16, f[k][0], f[k][1], f[k][2], f[k][3]);
+    for (int k = 0; k < K; k++)
+        put_matrices(row + k / 4 * keys * panel_row + ((2 * (k % 4) + lane / 16) ^ key % 8) * 16, f[k][0],
+                     f[k][1], f[k][2], f[k][3]);
 }
 
 /* ---- sums in memory ---- */
@@ -172,21 +176,6 @@ static __device__ inline unsigned again(unsigned x) {
     asm volatile("mov.u32 %0, %0;" : "+r"(x));
     return x;
 }
-static __device__ inline void copy4(void *to, const void *from, bool there) {
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;\n" ::"r"(shared_address(to)), "l"(from),
-                 "r"(there ? 4 : 0));
-}
-/* Arrives when this thread's copies are there. */
-static __device__ inline void copies_arrive(unsigned barrier) {
-    asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];\n" ::"r"(barrier) : "memory");
-}
-static __device__ inline void named_arrive(int barrier, int count) {
-    asm volatile("bar.arrive %0, %1;\n" ::"r"(barrier), "r"(count) : "memory");
-}
-static __device__ inline void named_sync(int barrier, int count) {
-    asm volatile("bar.sync %0, %1;\n" ::"r"(barrier), "r"(count) : "memory");
-}
-
 template <class T, int D> struct block {
     using step = step_of<D>;
     static constexpr int rows = step::rows, halves = step::halves;
@@ -220,7 +209,7 @@ template <class T, int D> struct block {
         return ds_tiles + 2 * step::ds_bytes + i % step::sums_tiles * sums_bytes;
     }
     __device__ int *added(const step_cursor &at) const {
-        return &a.added[1 + (int64_t)(at.t0 / rows) * a.heads + at.head];
+        return &a.counters[1 + (int64_t)(at.t0 / rows) * a.heads + at.head];
     }
     __device__ float *sums(const step_cursor &at) const {
         return a.dq_sums + ((int64_t)(at.t0 / rows) * a.heads + at.head) * tile_sums;
@@ -257,15 +246,16 @@ template <class T, int D> __device__ inline void block<T, D>::fetch_all() const 
             }
         }
         row_facts<rows> &to = shared.facts[at.stage];
+#pragma unroll 1 /* this warp has few registers, and time */
         for (int r = lane; r < rows; r += 32) {
             int64_t t = at.t0 + r, item = t * a.heads + at.head;
-            copy4(&to.lse[r], a.lse + item, t < a.tokens);
-            copy4(&to.delta[r], a.delta + item, t < a.tokens);
-            copy4(&to.start[r], a.ranges.start + t, t < a.tokens);
+            bool there = t < a.tokens;
+            to.lse[r] = there ? a.lse[item] : 0;
+            to.delta[r] = there ? a.delta[item] : 0;
+            to.start[r] = there ? a.ranges.start[t] : 0;
         }
-        copies_arrive(full);
+        barrier_arrive(full);
     }
-    copies_wait<0>();
 }
 
 template <class T, int D> __device__ inline void block<T, D>::keep_turns(int mine) const {
@@ -302,15 +292,13 @@ template <class T, int D> __device__ inline void block<T, D>::multiply() const {
     int mine = (int)threadIdx.x % 128 / 32 * 16 + (int)threadIdx.x % 32 / 4, key = group_first + mine;
     unsigned k_mine = k_tile + group * side * panel_row, v_mine = k_mine + step::key_bytes;
     float dk[1][D / 8][4] = {}, dv[1][D / 8][4] = {}, c = a.scale * log2_e;
-    float s[halves][8][4], dq[1][8][4];
+    float s[rows / 8][4], dq[1][8][4];
     int lasts = 0;
     const float factor[1][2] = {{a.scale, a.scale}};
     auto scores = [&](const step_cursor &at) {
         barrier_wait(shared_address(&shared.full[at.stage]), at.parity);
         wgmma_begin();
-#pragma unroll
-        for (int u = 0; u < halves; u++)
-            scores_of<T, D, keys>(s[u], again(k_mine), q(at.stage) + u * side * panel_row);
+        scores_of<T, D, keys>(s, again(k_mine), q(at.stage));
         wgmma_commit();
     };
     /* After scores: what the step adds to dk and dv; ds in shared memory. */
@@ -318,46 +306,33 @@ template <class T, int D> __device__ inline void block<T, D>::multiply() const {
         const row_facts<rows> &fact = shared.facts[at.stage];
         int late = at.t0 + rows <= a.tokens ? rows - 1 : (int)a.tokens - 1 - at.t0;
         bool edge = at.t0 < group_last || fact.start[late] > group_first;
-        float dp[halves][8][4];
-        uint32_t p[halves][4][4], ds[halves][4][4];
+        float dp[rows / 8][4];
+        uint32_t p[rows / 16][4], ds[rows / 16][4];
         wgmma_begin();
-#pragma unroll
-        for (int u = 0; u < halves; u++)
-            scores_of<T, D, keys>(dp[u], again(v_mine), dy(at.stage) + u * side * panel_row);
+        scores_of<T, D, keys>(dp, again(v_mine), dy(at.stage));
         wgmma_commit();
         wgmma_wait<1>();
-#pragma unroll
-        for (int u = 0; u < halves; u++) {
-            wgmma_take(s[u]);
-            if (edge) hide_rows(s[u], fact.start + u * side, at.t0 + u * side, key);
-            weigh(s[u], fact.lse + u * side, c);
-            round_sums<T>(p[u], s[u]);
-        }
+        wgmma_take(s);
+        if (edge) hide_rows(s, fact.start, at.t0, key);
+        weigh(s, fact.lse, c);
+        round_sums<T>(p, s);
         wgmma_wait<0>();
+        wgmma_take(dp);
         wgmma_begin();
-#pragma unroll
-        for (int u = 0; u < halves; u++) {
-            wgmma_take(dp[u]);
-            add_columns<T, D>(dv[0], p[u], dy(at.stage) + u * side * panel_row);
-        }
+        add_columns<T, D>(dv[0], p, dy(at.stage));
         wgmma_commit();
-#pragma unroll
-        for (int u = 0; u < halves; u++) {
-            slope(s[u], dp[u], fact.delta + u * side);
-            round_sums<T>(ds[u], s[u]);
-        }
+        slope(s, dp, fact.delta);
+        round_sums<T>(ds, s);
         wgmma_begin();
-#pragma unroll
-        for (int u = 0; u < halves; u++) add_columns<T, D>(dk[0], ds[u], q(at.stage) + u * side * panel_row);
+        add_columns<T, D>(dk[0], ds, q(at.stage));
         wgmma_commit();
-#pragma unroll
-        for (int u = 0; u < halves; u++) store_panel(ds_tile + u * keys * panel_row, ds[u], group);
+        store_panels(ds_tile, ds, group);
         writes_to_wgmma();
         wgmma_wait<0>();
         wgmma_take(dk[0]);
         wgmma_take(dv[0]);
         named_sync(bar_stored, multipliers);
-        if (threadIdx.x % 32 == 0) barrier_arrive(shared_address(&shared.empty[at.stage]));
+        barrier_arrive(shared_address(&shared.empty[at.stage]));
     };
     /* Of dq a warpgroup makes 64 columns, or 64 rows where these are all columns. */
     auto rows_part = [&](unsigned ds_tile) {
@@ -425,23 +400,23 @@ static __global__ void __launch_bounds__(threads, 1) gradient(const __grid_const
     int parts = threadIdx.x < 32 ? parts_of(args.a) : 0;
     if (!threadIdx.x) {
         shared.parts = parts;
-        shared.number = atomicAdd(&args.a.added[0], 1);
+        shared.number = atomicAdd(&args.a.counters[0], 1);
         for (int s = 0; s < stages; s++) {
             barrier_init(shared_address(&shared.full[s]), 1 + 32);
-            barrier_init(shared_address(&shared.empty[s]), multipliers / 32);
+            barrier_init(shared_address(&shared.empty[s]), multipliers);
         }
         barrier_init(shared_address(&shared.keys_there), 1);
         for (int k = 0; k < 2; k++) barrier_init(shared_address(&shared.sums_free[k]), 1);
         for (int k = 0; k < keepers; k++) barrier_init(shared_address(&shared.turn_come[k]), 1);
-        asm volatile("fence.mbarrier_init.release.cluster;\n" ::: "memory");
+        barriers_ready();
     }
     __syncthreads();
     block<T, D> b(args, shared, shared_address(memory));
     if (threadIdx.x < multipliers) {
-        asm volatile("setmaxnreg.inc.sync.aligned.u32 240;\n");
+        more_registers<240>();
         b.multiply();
     } else {
-        asm volatile("setmaxnreg.dec.sync.aligned.u32 24;\n");
+        fewer_registers<24>();
         if (threadIdx.x / 32 == fetcher) b.fetch_all();
         if (int k = (int)threadIdx.x / 32 - keeper; k >= 0 && k < keepers) b.keep_turns(k);
     }
@@ -467,7 +442,7 @@ template <int D> static __global__ void deltas(struct attention a, int64_t count
     int64_t thread = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, item = thread / parts,
             t = item / a.heads, h = item % a.heads;
     float sum = 0;
-    if (thread < counters) a.added[thread] = 0;
+    if (thread < counters) a.counters[thread] = 0;
     if (t < a.tokens) {
         int64_t column = h * D + threadIdx.x % parts * 8;
         lanes<8> dy = get<8>(a.dy, t * a.dy.stride + column), y = get<8>(a.y, t * a.y.stride + column);
@@ -502,7 +477,7 @@ template <class T> static bool run_width(const struct attention &a, cudaStream_t
 size_t cuda_wgmma_sums_bytes(int64_t tokens, int heads, int head_dim) {
     return (size_t)row_tiles(tokens, heads, head_dim) * sums_bytes;
 }
-size_t cuda_wgmma_added_bytes(int64_t tokens, int heads, int head_dim) {
+size_t cuda_wgmma_counters_bytes(int64_t tokens, int heads, int head_dim) {
     return (size_t)(1 + row_tiles(tokens, heads, head_dim)) * sizeof(int);
 }
 

@@ -68,11 +68,11 @@ template <int M> struct ones {
     }
 };
 
-/* Scores of a tile of keys that begins at j0: weights in their place, and what was summed before scaled to
- * the new maximum. c: scale · log2 e. */
-template <int D, int M, int N>
-static __device__ inline void soften(float (&s)[M][N][4], float (&out)[M][D / 8][4], float (&most)[M][2],
-                                     float (&sum)[M][2], float c) {
+/* Scores of a tile of keys become weights; `keep`: by which what was summed before is scaled to the new
+ * maximum. c: scale · log2 e. */
+template <int M, int N>
+static __device__ inline void soften(float (&s)[M][N][4], float (&most)[M][2], float (&sum)[M][2],
+                                     float (&keep)[M][2], float c) {
 #pragma unroll
     for (int m = 0; m < M; m++)
 #pragma unroll
@@ -81,20 +81,39 @@ static __device__ inline void soften(float (&s)[M][N][4], float (&out)[M][D / 8]
 #pragma unroll
             for (int n = 0; n < N; n++) top = fmaxf(top, fmaxf(s[m][n][2 * r], s[m][n][2 * r + 1]));
             top = quad_max(top);
-            float shift = top == -INFINITY ? 0 : top * c, keep = exp2_of(fmaf(most[m][r], c, -shift));
+            float shift = top == -INFINITY ? 0 : top * c;
+            keep[m][r] = exp2_of(fmaf(most[m][r], c, -shift));
             most[m][r] = top;
-            sum[m][r] *= keep;
+            sum[m][r] *= keep[m][r];
 #pragma unroll
             for (int n = 0; n < N; n++)
                 for (int e = 2 * r; e < 2 * r + 2; e++) {
                     s[m][n][e] = exp2_of(fmaf(s[m][n][e], c, -shift));
                     sum[m][r] += s[m][n][e];
                 }
+        }
+}
+template <int M, int N>
+static __device__ inline void scale_rows(float (&x)[M][N][4], const float (&factor)[M][2]) {
 #pragma unroll
-            for (int n = 0; n < D / 8; n++) {
-                out[m][n][2 * r] *= keep;
-                out[m][n][2 * r + 1] *= keep;
-            }
+    for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int n = 0; n < N; n++)
+            for (int e = 0; e < 4; e++) x[m][n][e] *= factor[m][e / 2];
+}
+
+/* After the last tile: the factor of a thread's sums, and what its rows' softmax comes to. */
+template <int M>
+static __device__ inline void finish_rows(const struct attention &a, const own_rows<M> &mine, int h,
+                                          float (&factor)[M][2], const float (&most)[M][2],
+                                          const float (&sum)[M][2]) {
+#pragma unroll
+    for (int m = 0; m < M; m++)
+        for (int r = 0; r < 2; r++) {
+            float all = quad_sum(sum[m][r]);
+            factor[m][r] = 1 / all;
+            if (a.lse && threadIdx.x % 4 == 0 && mine.row[m][r] < a.tokens)
+                a.lse[(int64_t)mine.row[m][r] * a.heads + h] = most[m][r] * a.scale + logf(all);
         }
 }
 

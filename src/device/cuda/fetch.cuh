@@ -12,6 +12,10 @@
 static __device__ inline void barrier_init(unsigned barrier, int count) {
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;\n" ::"r"(barrier), "r"(count) : "memory");
 }
+/* After barriers are made: copies may count on them. */
+static __device__ inline void barriers_ready() {
+    asm volatile("fence.mbarrier_init.release.cluster;\n" ::: "memory");
+}
 /* Waits for the end of the phase of this parity. */
 static __device__ inline void barrier_wait(unsigned barrier, int parity) {
     asm volatile("{\n.reg .pred done;\nagain:\n"
@@ -37,6 +41,12 @@ static __device__ inline void fetch(unsigned to, const CUtensorMap *map, int col
                  : "memory");
 }
 
+/* A box of shared memory to memory; what lies past the end of the array is left out. */
+static __device__ inline void store(const CUtensorMap *map, int column, int row, unsigned from) {
+    asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%0, {%1, %2}], [%3];\n" ::"l"(map),
+                 "r"(column), "r"(row), "r"(from)
+                 : "memory");
+}
 /* Copies from shared memory to memory that this thread began since the last commit are a group. */
 static __device__ inline void stores_commit() { asm volatile("cp.async.bulk.commit_group;\n" ::: "memory"); }
 /* The shared memory of all but the last N may be written again. */
@@ -44,6 +54,33 @@ template <int N> static __device__ inline void stores_read() {
     asm volatile("cp.async.bulk.wait_group.read %0;\n" ::"n"(N) : "memory");
 }
 static __device__ inline void stores_done() { asm volatile("cp.async.bulk.wait_group 0;\n" ::: "memory"); }
+
+/* Which of N places that are used in turn, and the parity of its barriers' phase. */
+template <int N> struct ring_place {
+    int index = 0, parity = 0;
+    __device__ void next() {
+        if (++index == N) {
+            index = 0;
+            parity ^= 1;
+        }
+    }
+};
+
+/* Barriers by number: `count` threads come, of which those that arrive do not wait. */
+static __device__ inline void named_arrive(int barrier, int count) {
+    asm volatile("bar.arrive %0, %1;\n" ::"r"(barrier), "r"(count) : "memory");
+}
+static __device__ inline void named_sync(int barrier, int count) {
+    asm volatile("bar.sync %0, %1;\n" ::"r"(barrier), "r"(count) : "memory");
+}
+
+/* How many registers a thread of this warpgroup has from here on. */
+template <int N> static __device__ inline void more_registers() {
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;\n" ::"n"(N));
+}
+template <int N> static __device__ inline void fewer_registers() {
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;\n" ::"n"(N));
+}
 
 #else /* compiled for other GPUs, never launched there */
 

@@ -292,7 +292,8 @@ struct attention {
     float *delta;      /* [T, H] scratch of the gradient */
     struct array dy16; /* dy in q's type: itself, or scratch [T, H·d]; absent: not on tensor cores */
     float *dq_sums;    /* scratch of cuda_wgmma_grad: dq in the making */
-    int *added;        /* scratch of it: blocks that have begun, and how many have added to each tile of dq */
+    int *counters;  /* scratch of these two: blocks or tiles begun; how many have added to each tile of dq */
+    int processors; /* of the GPU */
 };
 /* Head widths up to 256. */
 void cuda_attention(const struct attention *a, cudaStream_t stream);
@@ -303,14 +304,14 @@ void cuda_flash(const struct attention *a, cudaStream_t stream);
 void cuda_flash_grad(const struct attention *a, cudaStream_t stream);
 /* A GPU of capability 9.0, and a module with code for it alone (9.0a). */
 bool cuda_is_hopper(int major, int minor);
-/* The same on such a GPU for some widths; dy16, dq_sums and added are there in the gradient. */
+/* The same on such a GPU for some widths; counters are there, and in the gradient dy16 and dq_sums. */
 bool cuda_wgmma_serves(enum dtype type, int head_dim);
-void cuda_wgmma(const struct attention *a, cudaStream_t stream);
-/* What dq_sums and added take. */
-size_t cuda_wgmma_sums_bytes(int64_t tokens, int heads, int head_dim);
-size_t cuda_wgmma_added_bytes(int64_t tokens, int heads, int head_dim);
-/* False: the arrays lie askew for it, nothing was started. */
+/* False, of both: the arrays lie askew for it, nothing was started. */
+bool cuda_wgmma(const struct attention *a, cudaStream_t stream);
 bool cuda_wgmma_grad(const struct attention *a, cudaStream_t stream);
+/* What dq_sums and counters take in the gradient. */
+size_t cuda_wgmma_sums_bytes(int64_t tokens, int heads, int head_dim);
+size_t cuda_wgmma_counters_bytes(int64_t tokens, int heads, int head_dim);
 
 struct cache_attention {
     struct array q, k, v, y;

@@ -23,38 +23,24 @@ static __device__ inline unsigned shared_tiles() {
     return (shared_address(memory) + 1023) & ~1023u;
 }
 
-/* D columns, `rows` rows from `first` on; rows past the end are zero. All threads of the block call it, as
- * many load as make whole groups of eight rows. */
-template <int D, int rows, int threads>
-static __device__ inline void load_panels(unsigned tile, const struct array &x, int first, int64_t tokens,
-                                          int64_t column) {
-    constexpr int chunks = D / 8, loaders = threads < 256 ? 128 : 256, step = loaders / chunks;
-    if (threadIdx.x >= loaders) return;
-    int r = threadIdx.x / chunks, c = threadIdx.x % chunks, left = (int)tokens - first - r;
-    unsigned to = tile + c / 8 * rows * panel_row + r * panel_row + (c % 8 ^ r % 8) * 16;
-    const number16 *from = (const number16 *)x.data + (first + r) * x.stride + column + c * 8;
-#pragma unroll
-    for (int k = 0; k < rows / step; k++) {
-        copy16(to + k * step * panel_row, from, k * step < left);
-        from += step * x.stride;
-    }
-}
-
 /* Where an operand lies, for the unit: groups of eight rows are 1,024 bytes apart. */
 static __device__ inline uint64_t describe(unsigned at) {
     return (uint64_t)1 << 62 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)1 << 16 | (at & 0x3ffff) >> 4;
 }
 
 #define SUMS_OF(d, n) "+f"(d[n][0]), "+f"(d[n][1]), "+f"(d[n][2]), "+f"(d[n][3])
-#define SUMS(d)                                                                                              \
-    SUMS_OF(d, 0), SUMS_OF(d, 1), SUMS_OF(d, 2), SUMS_OF(d, 3), SUMS_OF(d, 4), SUMS_OF(d, 5), SUMS_OF(d, 6), \
-        SUMS_OF(d, 7)
-#define WGMMA(type, set, rest)                                                                             \
-    "{\n.reg .pred adds;\nsetp.ne.b32 adds, " set ", 0;\n"                                                 \
-    "wgmma.mma_async.sync.aligned.m64n64k16.f32." type "." type                                            \
-    " {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, "                                                      \
-    "%11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, " \
-    "%31}, " rest ";\n}\n"
+#define SUMS(d, n)                                                                             \
+    SUMS_OF(d, n), SUMS_OF(d, n + 1), SUMS_OF(d, n + 2), SUMS_OF(d, n + 3), SUMS_OF(d, n + 4), \
+        SUMS_OF(d, n + 5), SUMS_OF(d, n + 6), SUMS_OF(d, n + 7)
+#define NAMES_0                                                                                  \
+    "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, " \
+    "%20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define NAMES_32                                                                       \
+    "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
+    "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define WGMMA(type, columns, names, set, rest)             \
+    "{\n.reg .pred adds;\nsetp.ne.b32 adds, " set ", 0;\n" \
+    "wgmma.mma_async.sync.aligned.m64n" columns "k16.f32." type "." type " {" names "}, " rest ";\n}\n"
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
@@ -85,24 +71,36 @@ static __device__ inline void put_matrices(unsigned to, uint32_t a, uint32_t b, 
 template <class T, int across>
 static __device__ inline void wgmma_shared(float (*d)[4], uint64_t left, uint64_t right, bool adds) {
     if constexpr (is_bf16<T>)
-        asm volatile(WGMMA("bf16", "%34", "%32, %33, adds, 1, 1, %35, %35")
-                     : SUMS(d)
+        asm volatile(WGMMA("bf16", "64", NAMES_0, "%34", "%32, %33, adds, 1, 1, %35, %35")
+                     : SUMS(d, 0)
                      : "l"(left), "l"(right), "r"((int)adds), "n"(across));
     else
-        asm volatile(WGMMA("f16", "%34", "%32, %33, adds, 1, 1, %35, %35")
-                     : SUMS(d)
+        asm volatile(WGMMA("f16", "64", NAMES_0, "%34", "%32, %33, adds, 1, 1, %35, %35")
+                     : SUMS(d, 0)
                      : "l"(left), "l"(right), "r"((int)adds), "n"(across));
+}
+/* The same of sums [64, 128]: left · rightᵀ, 16 columns of their rows. */
+template <class T>
+static __device__ inline void wgmma_shared_wide(float (*d)[4], uint64_t left, uint64_t right, bool adds) {
+    if constexpr (is_bf16<T>)
+        asm volatile(WGMMA("bf16", "128", NAMES_0 ", " NAMES_32, "%66", "%64, %65, adds, 1, 1, 0, 0")
+                     : SUMS(d, 0), SUMS(d, 8)
+                     : "l"(left), "l"(right), "r"((int)adds));
+    else
+        asm volatile(WGMMA("f16", "128", NAMES_0 ", " NAMES_32, "%66", "%64, %65, adds, 1, 1, 0, 0")
+                     : SUMS(d, 0), SUMS(d, 8)
+                     : "l"(left), "l"(right), "r"((int)adds));
 }
 /* The left operand in registers, the right one 16 rows of shared memory: d += left · right. */
 template <class T>
 static __device__ inline void wgmma_columns(float (*d)[4], const uint32_t (&left)[4], uint64_t right) {
     if constexpr (is_bf16<T>)
-        asm volatile(WGMMA("bf16", "%37", "{%32, %33, %34, %35}, %36, adds, 1, 1, 1")
-                     : SUMS(d)
+        asm volatile(WGMMA("bf16", "64", NAMES_0, "%37", "{%32, %33, %34, %35}, %36, adds, 1, 1, 1")
+                     : SUMS(d, 0)
                      : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "l"(right), "r"(1));
     else
-        asm volatile(WGMMA("f16", "%37", "{%32, %33, %34, %35}, %36, adds, 1, 1, 1")
-                     : SUMS(d)
+        asm volatile(WGMMA("f16", "64", NAMES_0, "%37", "{%32, %33, %34, %35}, %36, adds, 1, 1, 1")
+                     : SUMS(d, 0)
                      : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "l"(right), "r"(1));
 }
 
@@ -114,6 +112,7 @@ static __device__ inline void wgmma_commit() {}
 template <int N> static __device__ inline void wgmma_wait() {}
 template <class T, int across>
 static __device__ inline void wgmma_shared(float (*)[4], uint64_t, uint64_t, bool) {}
+template <class T> static __device__ inline void wgmma_shared_wide(float (*)[4], uint64_t, uint64_t, bool) {}
 template <class T>
 static __device__ inline void wgmma_columns(float (*)[4], const uint32_t (&)[4], uint64_t) {}
 
@@ -125,33 +124,38 @@ template <int N> static __device__ inline void wgmma_take(float (&d)[N][4]) {
     for (int n = 0; n < N; n++) asm volatile("" : SUMS_OF(d, n)::"memory");
 }
 
-/* sums [64, 64] = left [64, D] right [64, D]ᵀ; panels of `left_rows` and 64 rows. */
-template <class T, int D, int left_rows>
-static __device__ inline void scores_of(float (&sums)[8][4], unsigned left, unsigned right) {
+/* sums [64, 8 N] = left [64, D] right [8 N, D]ᵀ, N 8 or 16; panels of `left_rows` and 8 N rows. */
+template <class T, int D, int left_rows, int N>
+static __device__ inline void scores_of(float (&sums)[N][4], unsigned left, unsigned right) {
 #pragma unroll
-    for (int k = 0; k < D / 16; k++)
-        wgmma_shared<T, 0>(sums, describe(left + k / 4 * left_rows * panel_row + k % 4 * step_right),
-                           describe(right + k / 4 * 64 * panel_row + k % 4 * step_right), k > 0);
+    for (int k = 0; k < D / 16; k++) {
+        uint64_t a = describe(left + k / 4 * left_rows * panel_row + k % 4 * step_right),
+                 b = describe(right + k / 4 * 8 * N * panel_row + k % 4 * step_right);
+        if constexpr (N == 16)
+            wgmma_shared_wide<T>(sums, a, b, k > 0);
+        else
+            wgmma_shared<T, 0>(sums, a, b, k > 0);
+    }
 }
 
-/* Fragments of a left operand [64, 64] from sums. */
-template <class T>
-static __device__ inline void round_sums(uint32_t (&fragments)[4][4], const float (&sums)[8][4]) {
+/* Fragments of a left operand [64, 8 N] from sums. */
+template <class T, int N>
+static __device__ inline void round_sums(uint32_t (&fragments)[N / 2][4], const float (&sums)[N][4]) {
 #pragma unroll
-    for (int k = 0; k < 4; k++)
+    for (int k = 0; k < N / 2; k++)
         for (int i = 0; i < 4; i++)
             fragments[k][i] = two_of<T>(sums[2 * k + i / 2][i % 2 * 2], sums[2 * k + i / 2][i % 2 * 2 + 1]);
 }
 
-/* out [64, D] += left [64, 64] right [64, D] */
-template <class T, int D>
-static __device__ inline void add_columns(float (&out)[D / 8][4], const uint32_t (&left)[4][4],
+/* out [64, D] += left [64, 16 K] right [16 K, D], panels of 16 K rows */
+template <class T, int D, int K>
+static __device__ inline void add_columns(float (&out)[D / 8][4], const uint32_t (&left)[K][4],
                                           unsigned right) {
 #pragma unroll
-    for (int k = 0; k < 4; k++)
+    for (int k = 0; k < K; k++)
 #pragma unroll
         for (int p = 0; p < D / 64; p++)
-            wgmma_columns<T>(&out[p * 8], left[k], describe(right + p * 64 * panel_row + k * step_down));
+            wgmma_columns<T>(&out[p * 8], left[k], describe(right + p * 16 * K * panel_row + k * step_down));
 }
 
 #endif

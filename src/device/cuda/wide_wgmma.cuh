@@ -66,47 +66,22 @@ static __device__ inline void fetch_both(unsigned to, const CUtensorMap *map, in
         "l"(map), "r"(column), "r"(row), "r"(barrier), "h"((uint16_t)3)
         : "memory");
 }
-/* A box of shared memory to memory; what lies past the end of the array is left out. */
-static __device__ inline void store(const CUtensorMap *map, int column, int row, unsigned from) {
-    asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%0, {%1, %2}], [%3];\n" ::"l"(map),
-                 "r"(column), "r"(row), "r"(from)
-                 : "memory");
-}
-static __device__ inline void group_sync(int barrier) {
-    asm volatile("bar.sync %0, 128;\n" ::"r"(barrier) : "memory");
-}
-
-#define SUMS_8(d, n)                                                                           \
-    SUMS_OF(d, n), SUMS_OF(d, n + 1), SUMS_OF(d, n + 2), SUMS_OF(d, n + 3), SUMS_OF(d, n + 4), \
-        SUMS_OF(d, n + 5), SUMS_OF(d, n + 6), SUMS_OF(d, n + 7)
-
 /* sums [64, 256] (+)= left [64, 16] right [256, 16]ᵀ */
 static __device__ inline void multiply(float (&d)[32][4], uint64_t left, uint64_t right, int adds) {
     asm volatile(
         "{\n.reg .pred adds;\nsetp.ne.b32 adds, %130, 0;\n"
         "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 {"
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-        "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
-        "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, "
+        NAMES_0 ", " NAMES_32 ", "
         "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "
         "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "
         "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, "
         "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
         "}, %128, %129, adds, 1, 1, 0, 0;\n}\n"
-        : SUMS_8(d, 0), SUMS_8(d, 8), SUMS_8(d, 16), SUMS_8(d, 24)
+        : SUMS(d, 0), SUMS(d, 8), SUMS(d, 16), SUMS(d, 24)
         : "l"(left), "l"(right), "r"(adds));
 }
 
-struct cursor { /* the stage at hand, and the parity of its phase */
-    int stage = 0, parity = 0;
-    __device__ void next() {
-        if (++stage == stages) {
-            stage = 0;
-            parity ^= 1;
-        }
-    }
-};
+using cursor = ring_place<stages>; /* the stage at hand */
 
 /* Pairs of tiles of a cluster. Those at work at a time are of a band of eight pairs of rows, and of about as
  * many columns: so both operands are read from the cache. */
@@ -126,8 +101,8 @@ static __device__ inline void fetch_all(const product &p, unsigned base, unsigne
     each_tile(p, [&](int pair, int column_tile) {
         int row = (pair * 2 + rank) * tile_m, column = column_tile * tile_n + rank * tile_n / 2;
         for (int step = 0; step < p.steps; step++, at.next()) {
-            unsigned to = base + at.stage * stage_bytes, barrier = full + at.stage * 8;
-            barrier_wait(empty + at.stage * 8, at.parity ^ 1);
+            unsigned to = base + at.index * stage_bytes, barrier = full + at.index * 8;
+            barrier_wait(empty + at.index * 8, at.parity ^ 1);
             barrier_expect(barrier, stage_bytes);
             fetch(to, &p.x, step * tile_k, row, barrier);
             fetch_both(to + x_bytes + rank * w_bytes / 2, &p.w, step * tile_k, column, barrier);
@@ -153,9 +128,9 @@ static __device__ inline void multiply_all(const product &p, Epilogue &epilogue,
         epilogue.begin(place);
         int before = 0;
         for (int step = 0; step < p.steps; step++, at.next()) {
-            unsigned x = base + at.stage * stage_bytes + group * 64 * panel_row,
-                     w = base + at.stage * stage_bytes + x_bytes;
-            barrier_wait(full + at.stage * 8, at.parity);
+            unsigned x = base + at.index * stage_bytes + group * 64 * panel_row,
+                     w = base + at.index * stage_bytes + x_bytes;
+            barrier_wait(full + at.index * 8, at.parity);
             wgmma_begin();
 #pragma unroll
             for (int k = 0; k < 4; k++)
@@ -165,7 +140,7 @@ static __device__ inline void multiply_all(const product &p, Epilogue &epilogue,
                 wgmma_wait<1>();
                 release(before);
             }
-            before = at.stage;
+            before = at.index;
         }
         wgmma_wait<0>();
         wgmma_take(sums);
@@ -187,14 +162,14 @@ static __global__ void __cluster_dims__(2, 1, 1) __launch_bounds__(threads, 1)
             barrier_init(full + s * 8, 1);
             barrier_init(empty + s * 8, 16); /* warps of both blocks */
         }
-        asm volatile("fence.mbarrier_init.release.cluster;\n" ::: "memory");
+        barriers_ready();
     }
     pair_sync();
     if (threadIdx.x < 128) {
-        asm volatile("setmaxnreg.dec.sync.aligned.u32 40;\n");
+        fewer_registers<40>();
         if (!threadIdx.x) fetch_all(p, base, full, empty);
     } else {
-        asm volatile("setmaxnreg.inc.sync.aligned.u32 232;\n");
+        more_registers<232>();
         Epilogue epilogue = given;
         multiply_all(p, epilogue, base, full, empty);
     }
@@ -213,7 +188,7 @@ static __device__ inline bool is_leader() { return threadIdx.x % 128 == 0; }
 /* What was written to a quarter goes to memory. */
 static __device__ inline void store_quarter(const place &place, const CUtensorMap *map, int q) {
     writes_to_wgmma();
-    group_sync(place.barrier);
+    named_sync(place.barrier, 128);
     if (is_leader()) {
         store(map, place.column + q * 64, place.row, place.staging + q % 2 * quarter_bytes);
         stores_commit();
@@ -226,7 +201,7 @@ static __device__ inline void store_bf16(const place &place, const CUtensorMap *
 #pragma unroll
     for (int q = 0; q < 4; q++) {
         if (is_leader()) stores_read<1>();
-        group_sync(place.barrier);
+        named_sync(place.barrier, 128);
 #pragma unroll
         for (int j = 0; j < 8; j += 2) {
             int at = q * 8 + j;
