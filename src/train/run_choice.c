@@ -19,6 +19,7 @@ enum {
 };
 
 static const double slack = 1.03; /* an estimate is no closer */
+static const double modesty = 1.1;
 /* What copying beside the computing adds to a step: measured 0 to 3 %; so much that it is not taken where the
  * same without it fits. */
 static const double copying = 1.04;
@@ -141,17 +142,29 @@ bool run_choice_cost(struct run_choice *choice, const struct engine *engine,
     return true;
 }
 
-const struct run_choice *run_choices_best(const struct run_choices *choices) {
-    const struct run_choice *best = NULL;
+static double least_cost(const struct run_choices *choices, bool modest) {
     double least = INFINITY;
-    for (int i = 0; i < choices->count; i++)
-        if (choices->items[i].fits && choices->items[i].cost < least) least = choices->items[i].cost;
     for (int i = 0; i < choices->count; i++) {
         const struct run_choice *choice = &choices->items[i];
-        if (!choice->fits || choice->cost > least * slack) continue;
+        if (choice->fits && (choice->modest || !modest) && choice->cost < least) least = choice->cost;
+    }
+    return least;
+}
+
+static const struct run_choice *best_of(const struct run_choices *choices, bool modest) {
+    const struct run_choice *best = NULL;
+    double least = least_cost(choices, modest);
+    for (int i = 0; i < choices->count; i++) {
+        const struct run_choice *choice = &choices->items[i];
+        if (!choice->fits || (modest && !choice->modest) || choice->cost > least * slack) continue;
         if (!best || choice->bytes < best->bytes ||
             (choice->bytes == best->bytes && choice->cost < best->cost))
             best = choice;
     }
     return best;
+}
+
+const struct run_choice *run_choices_best(const struct run_choices *choices) {
+    const struct run_choice *best = best_of(choices, false), *modest = best_of(choices, true);
+    return modest && modest->cost <= least_cost(choices, false) * modesty ? modest : best;
 }

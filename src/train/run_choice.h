@@ -16,6 +16,7 @@ struct run_choice {
     double cost;        /* of a typical step, in flops of its products' time; to compare, not to tell */
     uint64_t bytes;     /* of the device, less what the process holds besides */
     bool fits;
+    bool modest; /* takes so little that other programs need not make room for it */
 };
 
 struct run_choices {
@@ -36,8 +37,9 @@ void run_choices_list(struct run_choices *out, struct recipe *recipe, const stru
 bool run_choice_cost(struct run_choice *choice, const struct engine *engine,
                      const struct engine_program *train, enum dtype compute, const struct examples *examples,
                      int64_t batch_size, struct error *err);
-/* Of those that fit and are within 3 % of the fastest, the smallest in bytes, the faster of equals; NULL:
- * none fits. */
+/* Of those that fit and are within 3 % of the fastest, the smallest in bytes, the faster of equals; instead
+ * of one that is not modest, the best of those that are, where that is at most a tenth slower than the
+ * fastest of all. NULL: none fits. */
 const struct run_choice *run_choices_best(const struct run_choices *choices);
 
 #endif

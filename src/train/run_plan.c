@@ -310,6 +310,10 @@ static bool name_method(struct run_plan *plan, struct recipe *recipe, struct err
     return ok || error_no_memory(err, "plan", 0);
 }
 
+/* What a run takes in all, its files too, where nobody gave it --memory and it shares the machine's with other
+ * programs, unless more makes it much faster (run_choice.h). `process` stands for what is measured anew. */
+enum { modest_bytes = 1 << 30, modest_process = 48 << 20 };
+
 /* What choices are weighed with. */
 struct scales {
     const struct recipe *recipe;
@@ -342,6 +346,8 @@ static bool weigh(struct scales *scales, struct run_choice *choice, struct error
                  (recipe->recompute_span || choice->span == run_choice_most_span(scales->inputs));
     bool room = asked || choice->keep != GRAPH_KEEP_OFFLOADED || !scales->host || plan.host <= scales->host;
     choice->fits = plan.peak <= scales->budget && room;
+    choice->modest = !recipe->memory && !scales->ops->memory &&
+                     choice->bytes + plan.mapped <= modest_bytes - modest_process;
     if (!scales->smallest.peak || plan.peak < scales->smallest.peak) scales->smallest = plan;
     return true;
 }
@@ -429,7 +435,10 @@ bool run_plan_build(struct run_plan *out, struct run_programs *programs, struct 
     out->micro_batch_tokens = best->tokens;
     out->segments = sizes_of(best, recipe).segments;
     set_work(out, programs, recipe, inputs, measure(inputs, out, ops, device));
-    snprintf(reason, sizeof reason, "fastest plan within %s", text_bytes(scales.budget, amount));
+    if (best->modest)
+        snprintf(reason, sizeof reason, "at most a tenth slower than the fastest plan, within 1 GiB");
+    else
+        snprintf(reason, sizeof reason, "fastest plan within %s", text_bytes(scales.budget, amount));
     if (resolve(recipe, out, reason, err) && add_recorded(out, programs, recipe, inputs, scales.budget, err))
         return true;
     run_programs_release(programs);

@@ -47,6 +47,23 @@ static void what_does_not_fit_sets_no_pace(void **state) {
     assert_int_equal(taken(items, 1), 0);
 }
 
+/* A modest one is taken where it is at most a tenth slower than the fastest of all, the smallest within 3 %
+ * of the modest ones. */
+static void what_other_programs_need_not_make_room_for_may_be_a_tenth_slower(void **state) {
+    (void)state;
+    struct run_choice items[] = {
+        {.tokens = 2048, .cost = 100, .bytes = 90, .fits = true},
+        {.tokens = 1024, .cost = 107, .bytes = 50, .fits = true, .modest = true},
+        {.tokens = 512, .cost = 109, .bytes = 30, .fits = true, .modest = true},
+        {.tokens = 256, .cost = 130, .bytes = 20, .fits = true, .modest = true},
+    };
+    assert_int_equal(taken(items, 4), 512);
+    items[2].cost = 112;
+    assert_int_equal(taken(items, 4), 1024);
+    items[1].fits = false;
+    assert_int_equal(taken(items, 4), 2048);
+}
+
 static bool has_memory(struct device *device, struct device_memory *out, struct error *err) {
     (void)device, (void)out, (void)err;
     return true;
@@ -108,6 +125,7 @@ int main(void) {
         cmocka_unit_test(the_smallest_within_three_per_cent_of_the_fastest_is_taken),
         cmocka_unit_test(what_lies_within_three_per_cent_of_a_slower_one_is_not),
         cmocka_unit_test(what_does_not_fit_sets_no_pace),
+        cmocka_unit_test(what_other_programs_need_not_make_room_for_may_be_a_tenth_slower),
         cmocka_unit_test(the_hosts_memory_is_taken_unasked_and_a_disk_is_not),
         cmocka_unit_test(no_more_layers_go_together_than_there_are),
     };
