@@ -310,8 +310,9 @@ static bool name_method(struct run_plan *plan, struct recipe *recipe, struct err
     return ok || error_no_memory(err, "plan", 0);
 }
 
-/* What a run takes in all, its files too, where nobody gave it --memory and it shares the machine's with other
- * programs, unless more makes it much faster (run_choice.h). `process` stands for what is measured anew. */
+/* What a run takes in all, its files too, where nobody gave it --memory and it shares the machine's with
+ * other programs, unless more makes it much faster (run_choice.h). `process` stands for what is measured
+ * anew. */
 enum { modest_bytes = 1 << 30, modest_process = 48 << 20 };
 
 /* What choices are weighed with. */

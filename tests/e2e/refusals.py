@@ -463,6 +463,7 @@ def unknown_out_of_range_and_conflicting_settings_are_refused():
             (["generate", "--model", LLAMA], "--prompt"), (["generate", "--model", LLAMA, "--prompt", "a", "--batch", "b"], "exclude"),
             (["generate", "--model", LLAMA, "--prompt", "a", "--top-p", "2"], "top-p"), (["eval", "--model", LLAMA], "--data"),
             (["plan", *BARE[1:5], "--device", "cpu,"], 'no device ""'), (["plan", *BARE[1:5], "--device", "cpu,cpu,gpu"], 'no device "gpu"'),
+            (["plan", *BARE[1:5], "--device", "cuda:0,0"], "names cuda:0 twice"), (["plan", *BARE[1:5], "--device", "cuda:1,2,cuda:1"], "names cuda:1 twice"),
             (["eval", "--model", LLAMA, "--data", LLAMA / "rows.jsonl", "--device", "cpu,cpu"], "several are for hone train"),
             (["pull", LLAMA, "--name", "Not A Name"], "Not A Name"), (["data", "check"], "rows.jsonl")]
     for arguments, mention in rows:
