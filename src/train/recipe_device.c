@@ -34,16 +34,24 @@ static bool one_each(const char *name) {
     return ops && !strcmp(ops->name, "cuda") && (!strcmp(name, "cuda") || !strcmp(name, "auto"));
 }
 
-/* A GPU has room for one process of a run (NCCL refuses a second); its kind alone is the first one. */
-static bool check_twice(const char *list, int item, const char *name, struct error *err) {
-    char other[48];
-    if (strncmp(name, "cuda", 4) != 0) return true;
-    for (int i = 0; i < item; i++) {
-        device_item(list, i, other);
-        const char *index = strchr(name, ':'), *its = strchr(other, ':');
-        if (strncmp(other, "cuda", 4) != 0 || strcmp(index ? index : ":0", its ? its : ":0") != 0) continue;
-        error_set(err, ERROR_USAGE, "train", "--device %s names %s twice", list, name);
-        return error_fix(err, "Give each process a GPU of its own, as in cuda:0,1.");
+/* Its number, where the device is a GPU; the kind alone is the first one. */
+static const char *gpu_number(const char *name) {
+    const char *number = strchr(name, ':');
+    return strncmp(name, "cuda", 4) != 0 ? NULL : number ? number + 1 : "0";
+}
+
+/* A GPU has room for one process of a run: NCCL refuses a second. */
+static bool check_twice(const char *list, int items, struct error *err) {
+    char name[48], other[48];
+    for (int i = 1; i < items; i++) {
+        device_item(list, i, name);
+        const char *number = gpu_number(name);
+        for (int j = 0; number && j < i; j++) {
+            device_item(list, j, other);
+            if (!gpu_number(other) || strcmp(number, gpu_number(other)) != 0) continue;
+            error_set(err, ERROR_USAGE, "train", "--device %s names %s twice", list, name);
+            return error_fix(err, "Give each process a GPU of its own, as in cuda:0,1.");
+        }
     }
     return true;
 }
@@ -51,9 +59,10 @@ static bool check_twice(const char *list, int item, const char *name, struct err
 /* A plan is of the first device alone, and a run of all: neither begins where one of them is none. */
 static bool check_items(const char *list, int items, struct error *err) {
     char name[48];
+    if (!check_twice(list, items, err)) return false;
     for (int i = 0; i < items; i++) {
         device_item(list, i, name);
-        if (!check_twice(list, i, name, err) || !device_find(name, err)) return false;
+        if (!device_find(name, err)) return false;
     }
     return true;
 }
