@@ -2,23 +2,35 @@
  * nothing, so that gradients and loss stay zero and no bit of the run changes.
  *
  * A micro-batch of n tokens takes a + b n seconds (a: weights are decoded once, whatever n); a small and a
- * large one give both. Evaluation takes its own time for each token. */
+ * large one give both, or, where examples are too long for a small one, the large one and what its device
+ * says of a. Evaluation takes its own time for each token. */
 #include "base/mem.h"
 #include "base/thread.h"
 #include "train/run_internal.h"
 
 /* Seconds that the larger of the two may take, by the first estimate; as many tokens are taken. */
-static const double large_seconds = 0.5;
-enum { least_tokens = 16, small_share = 6, repeats = 3, save_bytes_per_second = 300 << 20 };
+static const double large_seconds = 0.25;
+/* A batch is run again until so much time is gone: a run begins within two seconds. */
+static const double enough_seconds = 0.4;
+enum { least_tokens = 16, small_share = 6, repeats = 3, least_apart = 3, save_bytes_per_second = 300 << 20 };
 /* An example that alone takes so many times as long is not rehearsed. */
-static const double too_long = 4;
+static const double too_long = 2.5;
 
 struct rehearsal {
     struct run *run;
     size_t next; /* example */
 };
 
-/* Fills the batch with at least `tokens` tokens of examples from all over the data, as far as they fit. */
+/* The shortest example, where all are long. */
+static const struct example *shortest(const struct examples *train) {
+    const struct example *out = &train->items[0];
+    for (size_t i = 1; i < train->count; i++)
+        if (train->items[i].count < out->count) out = &train->items[i];
+    return out;
+}
+
+/* Fills the batch with at least `tokens` tokens of examples from all over the data, as far as they fit and
+ * make no more than twice as many. */
 static int64_t fill(struct rehearsal *r, int64_t tokens) {
     const struct examples *train = &r->run->inputs.train;
     struct batch *batch = &r->run->batch;
@@ -27,8 +39,10 @@ static int64_t fill(struct rehearsal *r, int64_t tokens) {
     for (size_t tried = 0; tried < train->count && batch->binding.tokens < tokens; tried++) {
         const struct example *example = &train->items[r->next % train->count];
         r->next += step;
-        if (batch_fits(batch, example)) batch_add(batch, example, 0);
+        if (batch->binding.tokens + (int64_t)example->count <= 2 * tokens && batch_fits(batch, example))
+            batch_add(batch, example, 0);
     }
+    if (!batch->binding.tokens && train->count) batch_add(batch, shortest(train), 0);
     batch->binding.inputs[INPUT_RANDOM] = batch->random;
     batch->binding.stop = r->run->host->stop;
     return batch->binding.tokens;
@@ -38,8 +52,9 @@ static int64_t fill(struct rehearsal *r, int64_t tokens) {
 static bool time_batch(struct run *run, const struct engine_program *program, int times, double *out,
                        struct error *err) {
     const struct device_ops *ops = run->programs.engine.ops;
+    double begin = clock_seconds();
     *out = 1e30;
-    for (int i = 0; i < times; i++) {
+    for (int i = 0; i < times && (!i || clock_seconds() - begin < enough_seconds); i++) {
         double start = clock_seconds();
         if (!ops->run(program->program, &run->batch.binding, err) ||
             (ops->finish && !ops->finish(program->program, err)))
@@ -89,6 +104,17 @@ static bool set_seconds(struct run *run, double fixed, double per_token, double 
     return true;
 }
 
+/* Of the seconds that the batch took, those that any other would have taken too. */
+static double fixed_part(const struct run *run, double seconds) {
+    const struct engine *engine = &run->programs.engine;
+    const struct binding *held = &run->batch.binding;
+    const struct engine_program *train = &run->programs.train;
+    const int64_t counts[COUNT_KINDS] = {0, held->tokens, held->targets, held->segments, held->segments + 1};
+    if (!engine->ops->fixed_flops) return 0;
+    double fixed = engine->ops->fixed_flops(engine->device, &train->built.graph, counts, run->plan.compute);
+    return seconds * fixed / (fixed + program_flops(train, counts));
+}
+
 static bool rehearse(struct run *run, struct error *err) {
     struct rehearsal r = {.run = run};
     double small, large, scored, rate = (double)run->plan.tokens / (run->plan.seconds + 1e-9);
@@ -105,9 +131,10 @@ static bool rehearse(struct run *run, struct error *err) {
     if (!time_batch(run, train, repeats, &large, err) ||
         !time_batch(run, &run->programs.score, 2, &scored, err))
         return false;
-    double slope = many > few ? (large - small) / (double)(many - few) : 0, even = large / (double)many;
-    if (slope <= 0 || slope > even) slope = even; /* too close to tell apart */
-    return set_seconds(run, large - slope * (double)many, slope, scored / (double)many, err);
+    double fixed = fixed_part(run, large);
+    if (many > least_apart * few) fixed = large - (large - small) / (double)(many - few) * (double)many;
+    if (fixed < 0 || fixed >= large) fixed = 0; /* too close to tell apart */
+    return set_seconds(run, fixed, (large - fixed) / (double)many, scored / (double)many, err);
 }
 
 /* A weight of nothing is no number where it meets an infinity: what gathered is thrown away. */

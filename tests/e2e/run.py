@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import pathlib
+import resource
 import signal
 import subprocess
 import sys
@@ -100,6 +101,17 @@ def eight_rows_of_up_to_1024_tokens_take_at_most_a_gibibyte():
         plan = answer("plan", "--model", "tiny", "--data", "long.jsonl", "--max-length", "1024", "--batch-size", "8", "--compute", compute)
         assert plan["tokens"] >= 3 * 16 * min(size, 1024), plan["tokens"]  # rows of 1,000 words are full
         assert plan["peak_bytes"] + plan["mapped_bytes"] <= 1 << 30, (size, compute, plan["peak_bytes"], plan["mapped_bytes"])
+
+
+@case
+def a_plan_is_told_soon_where_a_row_is_long():
+    words = [w for line in open(data / "train.jsonl") for w in json.loads(line)["messages"][-1]["content"].split()]
+    rows = [" ".join(words[i * 101:i * 101 + (1000 if i == 9 else 60)]) for i in range(61)]  # the ninth is the second that is looked at
+    (work / "one-long.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in rows))
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    answer("plan", "--model", "tiny", "--data", "one-long.jsonl")
+    taken = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
+    assert taken < 12, taken
 
 
 @case
