@@ -14,6 +14,14 @@ static int64_t bound_count(const struct binding *binding, const struct value *va
     }
 }
 
+void binding_counts(const struct binding *binding, int64_t counts[COUNT_KINDS]) {
+    counts[COUNT_FIXED] = 0;
+    counts[COUNT_TOKENS] = binding->tokens;
+    counts[COUNT_TARGETS] = binding->targets;
+    counts[COUNT_SEGMENTS] = binding->segments;
+    counts[COUNT_SEGMENTS_AND_ONE] = binding->segments + 1;
+}
+
 struct operand operand_bound(const struct value *value, const struct binding *binding) {
     struct operand operand = {.dtype = value->dtype, .rank = value->rank};
     memcpy(operand.dim, value->dim, sizeof operand.dim);

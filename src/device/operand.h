@@ -14,6 +14,8 @@ struct operand {
     struct stored_part part[tensor_parts]; /* of a weight whose scales lie apart (tensor/stored.h) */
 };
 
+/* How many rows of each kind a run has. */
+void binding_counts(const struct binding *binding, int64_t counts[COUNT_KINDS]);
 /* Everything but where it lies. */
 struct operand operand_bound(const struct value *value, const struct binding *binding);
 /* Where a run of a program stands: at a node, and at which rows of tokens where the node is of a loop. */

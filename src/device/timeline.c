@@ -1,11 +1,12 @@
 #include "device/timeline.h"
 
 #include "base/mem.h"
+#include "device/operand.h"
 
 static double flops_of(const struct graph *graph, const struct binding *binding, int node) {
-    const int64_t counts[COUNT_KINDS] = {0, binding->tokens, binding->targets, binding->segments,
-                                         binding->segments + 1};
     const struct op_row *row = op_row(graph->nodes[node].op);
+    int64_t counts[COUNT_KINDS];
+    binding_counts(binding, counts);
     return row->flops ? row->flops(graph, &graph->nodes[node], counts) : 0;
 }
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "device/operand.h"
 #include "tensor/rowcodec.h"
 
 struct watch {
@@ -166,14 +167,10 @@ static bool watch_open(struct watch *w, struct error *err) {
 
 bool finite_watch(struct nonfinite *out, struct engine *engine, struct engine_program *program,
                   const struct binding *binding, struct error *err) {
-    struct watch w = {
-        .engine = engine,
-        .program = program,
-        .binding = binding,
-        .found = out,
-        .counts = {0, binding->tokens, binding->targets, binding->segments, binding->segments + 1}};
+    struct watch w = {.engine = engine, .program = program, .binding = binding, .found = out};
     struct binding watched = *binding;
     *out = (struct nonfinite){.row = -1};
+    binding_counts(binding, w.counts);
     if (!watch_open(&w, err)) return false;
     watched.leave = NULL;
     watched.after = look_after;

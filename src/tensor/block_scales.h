@@ -21,6 +21,15 @@ static inline ANYWHERE float block_mxfp4_scale(uint8_t e) {
     return out.f;
 }
 
+/* 2^(e - 127), subnormal for e = 0; 255 gives infinity. */
+static inline ANYWHERE float block_e8m0_scale(uint8_t e) {
+    union {
+        uint32_t u;
+        float f;
+    } out = {.u = e ? (uint32_t)e << 23 : 0x00400000u};
+    return out.f;
+}
+
 static inline ANYWHERE int block_iq4_xs_scale(const uint8_t *at, int group) {
     return ((at[4 + group / 2] >> 4 * (group % 2) & 15) | (at[2 + group / 4] >> 2 * (group % 4) & 3) << 4) -
            32;

@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "tensor/block_scales.h"
 #include "tensor/stored.h"
 
 /* Of f32, f16 or bf16, at any address. */
@@ -40,16 +41,11 @@ static inline const unsigned char *stored_codes(const struct stored *stored, int
            (row * stored->columns + column) / type->block * type->bytes;
 }
 
-/* mxfp4: 2^(e - 127) of the block that `column` lies in, subnormal for e = 0; 255 gives infinity. */
+/* mxfp4: of the block that `column` lies in. */
 enum { stored_micro_block = 32 };
 static inline float stored_micro_scale(const struct stored *stored, int64_t row, int64_t column) {
     const uint8_t *scales = stored->part[PART_SCALES].data;
-    const uint32_t e = scales[(row * stored->columns + column) / stored_micro_block];
-    union {
-        uint32_t u;
-        float f;
-    } out = {.u = e ? e << 23 : 0x00400000u};
-    return out.f;
+    return block_e8m0_scale(scales[(row * stored->columns + column) / stored_micro_block]);
 }
 
 /* Of MLX's types. */

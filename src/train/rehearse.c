@@ -6,6 +6,7 @@
  * says of a. Evaluation takes its own time for each token. */
 #include "base/mem.h"
 #include "base/thread.h"
+#include "device/operand.h"
 #include "train/run_internal.h"
 
 /* Seconds that the larger of the two may take, by the first estimate; as many tokens are taken. */
@@ -107,10 +108,10 @@ static bool set_seconds(struct run *run, double fixed, double per_token, double 
 /* Of the seconds that the batch took, those that any other would have taken too. */
 static double fixed_part(const struct run *run, double seconds) {
     const struct engine *engine = &run->programs.engine;
-    const struct binding *held = &run->batch.binding;
     const struct engine_program *train = &run->programs.train;
-    const int64_t counts[COUNT_KINDS] = {0, held->tokens, held->targets, held->segments, held->segments + 1};
+    int64_t counts[COUNT_KINDS];
     if (!engine->ops->fixed_flops) return 0;
+    binding_counts(&run->batch.binding, counts);
     double fixed = engine->ops->fixed_flops(engine->device, &train->built.graph, counts, run->plan.compute);
     return seconds * fixed / (fixed + program_flops(train, counts));
 }

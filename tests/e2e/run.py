@@ -93,11 +93,17 @@ def plan_is_the_sum_of_its_parts():
     assert plan["flops"] > 0 and plan["seconds"] > 0, plan
 
 
+def write_texts(name, sizes, apart):
+    """A row of so many words of the data's answers for each size, beginning `apart` words after the one before."""
+    words = [w for line in open(data / "train.jsonl") for w in json.loads(line)["messages"][-1]["content"].split()]
+    texts = (" ".join(words[i * apart:i * apart + size]) for i, size in enumerate(sizes))
+    (work / name).write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+
+
 @case
 def eight_rows_of_up_to_1024_tokens_take_at_most_a_gibibyte():
-    words = [w for line in open(data / "train.jsonl") for w in json.loads(line)["messages"][-1]["content"].split()]
     for size, compute in ((1000, "f32"), (1000, "bf16"), (700, "f32"), (500, "f32"), (350, "f32"), (120, "f32")):
-        (work / "long.jsonl").write_text("".join(json.dumps({"text": " ".join(words[i * 701:i * 701 + size])}) + "\n" for i in range(16)))
+        write_texts("long.jsonl", [size] * 16, 701)
         plan = answer("plan", "--model", "tiny", "--data", "long.jsonl", "--max-length", "1024", "--batch-size", "8", "--compute", compute)
         assert plan["tokens"] >= 3 * 16 * min(size, 1024), plan["tokens"]  # rows of 1,000 words are full
         assert plan["peak_bytes"] + plan["mapped_bytes"] <= 1 << 30, (size, compute, plan["peak_bytes"], plan["mapped_bytes"])
@@ -105,9 +111,7 @@ def eight_rows_of_up_to_1024_tokens_take_at_most_a_gibibyte():
 
 @case
 def a_plan_is_told_soon_where_a_row_is_long():
-    words = [w for line in open(data / "train.jsonl") for w in json.loads(line)["messages"][-1]["content"].split()]
-    rows = [" ".join(words[i * 101:i * 101 + (1000 if i == 9 else 60)]) for i in range(61)]  # the ninth is the second that is looked at
-    (work / "one-long.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in rows))
+    write_texts("one-long.jsonl", [1000 if i == 9 else 60 for i in range(61)], 101)  # row 9 is the second that is looked at
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     answer("plan", "--model", "tiny", "--data", "one-long.jsonl")
     taken = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before

@@ -67,16 +67,13 @@ template <int rows> struct shared_part {
 struct step_cursor {
     int rows, heads_from, heads_to; /* rows: of a step */
     int t0, head;
-    int stage = 0, parity = 0;
+    ring_place<stages> stage;
     __device__ void next() {
         if (++head == heads_to) {
             head = heads_from;
             t0 -= rows;
         }
-        if (++stage == stages) {
-            stage = 0;
-            parity ^= 1;
-        }
+        stage.next();
     }
 };
 
@@ -236,16 +233,16 @@ template <class T, int D> __device__ inline void block<T, D>::fetch_all() const 
     }
     step_cursor at = first;
     for (int i = 0; i < count; i++, at.next()) {
-        unsigned full = shared_address(&shared.full[at.stage]);
-        barrier_wait(shared_address(&shared.empty[at.stage]), at.parity ^ 1);
+        unsigned full = shared_address(&shared.full[at.stage.index]);
+        barrier_wait(shared_address(&shared.empty[at.stage.index]), at.stage.parity ^ 1);
         if (!lane) {
             barrier_expect(full, 2 * step::row_bytes);
             for (int p = 0; p < D / 64; p++) {
-                fetch(q(at.stage) + p * rows * panel_row, &args.q, at.head * D + p * 64, at.t0, full);
-                fetch(dy(at.stage) + p * rows * panel_row, &args.dy, at.head * D + p * 64, at.t0, full);
+                fetch(q(at.stage.index) + p * rows * panel_row, &args.q, at.head * D + p * 64, at.t0, full);
+                fetch(dy(at.stage.index) + p * rows * panel_row, &args.dy, at.head * D + p * 64, at.t0, full);
             }
         }
-        row_facts<rows> &to = shared.facts[at.stage];
+        row_facts<rows> &to = shared.facts[at.stage.index];
 #pragma unroll 1 /* this warp has few registers, and time */
         for (int r = lane; r < rows; r += 32) {
             int64_t t = at.t0 + r, item = t * a.heads + at.head;
@@ -296,20 +293,20 @@ template <class T, int D> __device__ inline void block<T, D>::multiply() const {
     int lasts = 0;
     const float factor[1][2] = {{a.scale, a.scale}};
     auto scores = [&](const step_cursor &at) {
-        barrier_wait(shared_address(&shared.full[at.stage]), at.parity);
+        barrier_wait(shared_address(&shared.full[at.stage.index]), at.stage.parity);
         wgmma_begin();
-        scores_of<T, D, keys>(s, again(k_mine), q(at.stage));
+        scores_of<T, D, keys>(s, again(k_mine), q(at.stage.index));
         wgmma_commit();
     };
     /* After scores: what the step adds to dk and dv; ds in shared memory. */
     auto keys_part = [&](const step_cursor &at, unsigned ds_tile) {
-        const row_facts<rows> &fact = shared.facts[at.stage];
+        const row_facts<rows> &fact = shared.facts[at.stage.index];
         int late = at.t0 + rows <= a.tokens ? rows - 1 : (int)a.tokens - 1 - at.t0;
         bool edge = at.t0 < group_last || fact.start[late] > group_first;
         float dp[rows / 8][4];
         uint32_t p[rows / 16][4], ds[rows / 16][4];
         wgmma_begin();
-        scores_of<T, D, keys>(dp, again(v_mine), dy(at.stage));
+        scores_of<T, D, keys>(dp, again(v_mine), dy(at.stage.index));
         wgmma_commit();
         wgmma_wait<1>();
         wgmma_take(s);
@@ -319,12 +316,12 @@ template <class T, int D> __device__ inline void block<T, D>::multiply() const {
         wgmma_wait<0>();
         wgmma_take(dp);
         wgmma_begin();
-        add_columns<T, D>(dv[0], p, dy(at.stage));
+        add_columns<T, D>(dv[0], p, dy(at.stage.index));
         wgmma_commit();
         slope(s, dp, fact.delta);
         round_sums<T>(ds, s);
         wgmma_begin();
-        add_columns<T, D>(dk[0], ds, q(at.stage));
+        add_columns<T, D>(dk[0], ds, q(at.stage.index));
         wgmma_commit();
         store_panels(ds_tile, ds, group);
         writes_to_wgmma();
@@ -332,7 +329,7 @@ template <class T, int D> __device__ inline void block<T, D>::multiply() const {
         wgmma_take(dk[0]);
         wgmma_take(dv[0]);
         named_sync(bar_stored, multipliers);
-        barrier_arrive(shared_address(&shared.empty[at.stage]));
+        barrier_arrive(shared_address(&shared.empty[at.stage.index]));
     };
     /* Of dq a warpgroup makes 64 columns, or 64 rows where these are all columns. */
     auto rows_part = [&](unsigned ds_tile) {

@@ -149,18 +149,13 @@ static __device__ inline lanes<N> affine_numbers(const struct weight_view &w, in
     return out;
 }
 
-/* As stored_micro_scale. */
-static __device__ inline float micro_scale(uint8_t e) {
-    return __uint_as_float(e ? (uint32_t)e << 23 : 0x00400000u);
-}
-
 template <int N>
 static __device__ inline lanes<N> micro_numbers(const struct weight_view &w, const float *levels, int64_t row,
                                                 int64_t column) {
     lanes<N> out;
     int64_t at = row * w.width + column;
     const uint8_t *codes = (const uint8_t *)w.matrix.codes.data + at / 2;
-    float scale = micro_scale(((const uint8_t *)w.matrix.part[PART_SCALES].data)[at / w.matrix.block]);
+    float scale = block_e8m0_scale(((const uint8_t *)w.matrix.part[PART_SCALES].data)[at / w.matrix.block]);
     if constexpr (N == 8) {
         uint32_t eight = *(const uint32_t *)codes;
         for (int j = 0; j < 8; j++) out.v[j] = levels[eight >> 4 * j & 15] * scale;

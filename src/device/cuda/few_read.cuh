@@ -285,7 +285,7 @@ template <class T> struct in_micro {
     static __device__ void take(uint4 (&to)[4], const stored_columns &c, int i) {
         uint32_t words[4];
         whole_words(words, c.codes + i / 2);
-        float scale = micro_scale(c.scales[i / 32]);
+        float scale = block_e8m0_scale(c.scales[i / 32]);
 #pragma unroll
         for (int e = 0; e < 4; e++) {
             lanes<8> x;
