@@ -153,11 +153,12 @@ const char *text_bytes(uint64_t bytes, char out[32]) {
 bool text_parse_bytes(const char *text, uint64_t *bytes) {
     static const char letters[] = "KMGT";
     char *end;
-    if (*text < '0' || *text > '9') return false;
+    if (*text < '0' || *text > '9' || strpbrk(text, "xX")) return false;
     double value = strtod(text, &end);
     if (!isfinite(value) || value < 0) return false;
     double factor = 1;
-    const char *letter = *end ? strchr(letters, *end & ~0x20) : NULL;
+    int upper = *end & ~0x20; /* 0 at the end, and of a space: strchr would find the letters' own end */
+    const char *letter = upper ? strchr(letters, upper) : NULL;
     if (letter) {
         for (long i = letter - letters; i >= 0; i--) factor *= 1024;
         end++;

@@ -1,6 +1,7 @@
 /* Text helpers: where a character is torn, and where a text is cut. */
 #include "support/test.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 #include "base/text.h"
@@ -48,10 +49,41 @@ static void a_cut_text_ends_with_a_whole_word_and_an_ellipsis(void **state) {
     }
 }
 
+static void a_size_is_a_number_and_its_unit_and_nothing_else(void **state) {
+    (void)state;
+    static const struct {
+        const char *text;
+        uint64_t bytes;
+    } sizes[] = {{"0", 0},
+                 {"512", 512},
+                 {"512B", 512},
+                 {"1k", 1024},
+                 {"2KiB", 2048},
+                 {"1.5m", 1572864},
+                 {"4G", UINT64_C(4) << 30},
+                 {"4GiB", UINT64_C(4) << 30},
+                 {"4gb", UINT64_C(4) << 30},
+                 {"1TiB", UINT64_C(1) << 40},
+                 {"1e3", 1000}};
+    static const char *const none[] = {"",      "B",    "-1",    "+1",  " 1",   "1 ",    "4 GiB",
+                                       "512 B", "0x10", "0x",    "4P",  "4KK",  "4iB",   "4Bi",
+                                       "4GiBs", "nan",  "1e300", "inf", "9e18", "9e6TiB"};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        uint64_t bytes = 1;
+        assert_true(text_parse_bytes(sizes[i].text, &bytes));
+        assert_int_equal(bytes, sizes[i].bytes);
+    }
+    for (size_t i = 0; i < sizeof none / sizeof *none; i++) {
+        uint64_t bytes = 1;
+        if (text_parse_bytes(none[i], &bytes)) fail_msg("\"%s\" is read as %" PRIu64, none[i], bytes);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_beginning_of_a_character_is_told),
         cmocka_unit_test(a_cut_text_ends_with_a_whole_word_and_an_ellipsis),
+        cmocka_unit_test(a_size_is_a_number_and_its_unit_and_nothing_else),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
