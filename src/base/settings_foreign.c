@@ -30,6 +30,7 @@ static const char optimizer_values[] =
     "paged_adamw_8bit=adamw8bit";
 static const char yes_block[] = "true=block,1=block,unsloth=block,false=none,0=none";
 static const char yes_bf16[] = "true=bf16,1=bf16,false=f32,0=f32";
+static const char yes_f16[] = "true=f16,1=f16,false=f32,0=f32";
 static const struct foreign names[] = {
     {"r", "lora-rank", NULL, NULL},
     {"rank", "lora-rank", NULL, NULL},
@@ -129,17 +130,16 @@ static const struct foreign names[] = {
     {"use_gradient_checkpointing", "recompute", yes_block, NULL},
     {"grad_checkpoint", "recompute", yes_block, NULL},
     {"bf16", "compute", yes_bf16, NULL},
-    {"fp16", "compute", "", "Products are made in f32 or bf16."},
-    {"load_in_4bit", NULL, NULL,
-     "Frozen weights stay in the type of the model's file: name a GGUF of that type."},
-    {"load_in_8bit", NULL, NULL,
-     "Frozen weights stay in the type of the model's file: name a GGUF of that type."},
+    {"fp16", "compute", yes_f16, NULL},
+    {"load_in_4bit", "base-type", "true=nf4,1=nf4,false=as-stored,0=as-stored", NULL},
+    {"load_in_8bit", "base-type", "true=int8,1=int8,false=as-stored,0=as-stored", NULL},
     {"optim", "optimizer", optimizer_values, NULL},
     {"logging_steps", NULL, NULL, "Every step is written to events.jsonl: leave it out."},
     {"steps_per_report", NULL, NULL, "Every step is written to events.jsonl: leave it out."},
     {"per_device_eval_batch_size", NULL, NULL, "Held-out rows are packed as the others are: leave it out."},
-    {"dtype", "compute", "bfloat16=bf16,bf16=bf16,float32=f32,fp32=f32,f32=f32", NULL},
-    {"torch_dtype", "compute", "bfloat16=bf16,float32=f32,auto=auto", NULL},
+    {"dtype", "compute", "bfloat16=bf16,bf16=bf16,float16=f16,fp16=f16,f16=f16,float32=f32,fp32=f32,f32=f32",
+     NULL},
+    {"torch_dtype", "compute", "bfloat16=bf16,float16=f16,float32=f32,auto=auto", NULL},
     {"random_seed", "seed", NULL, NULL},
     {"data_seed", "seed", NULL, NULL},
     {"num_threads", "threads", NULL, NULL},

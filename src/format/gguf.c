@@ -177,8 +177,9 @@ static bool read_type(struct cursor *cursor, struct tensor *tensor) {
                          shown.text, type);
     error_set(cursor->err, ERROR_INPUT, "gguf", "%s: tensor %s has type %s, which hone does not read",
               cursor->gguf->path, shown.text, row->name);
-    return error_fix(cursor->err,
-                     "Use a file of the same model in f32, f16, bf16, q8_0, q5_1, q5_0, q4_1 or q4_0.");
+    return error_fix(
+        cursor->err,
+        "Use a file of the same model in another type, such as bf16, q8_0, q4_k, iq4_xs or q2_k.");
 }
 
 /* Fills one tensor; *offset: from the start of the data section. */

@@ -218,6 +218,34 @@ static void resume_takes_stored_values_and_refuses_changed_ones(void **state) {
     json_decref(changed);
 }
 
+static void what_another_tool_calls_a_setting_is_told_in_words_that_are_taken(void **state) {
+    (void)state;
+    static const struct {
+        const char *name, *value, *ours, *taken;
+    } cases[] = {{"fp16", "true", "compute", "f16"},
+                 {"bf16", "false", "compute", "f32"},
+                 {"torch_dtype", "float16", "compute", "f16"},
+                 {"load_in_4bit", "true", "base-type", "nf4"},
+                 {"load_in_8bit", "true", "base-type", "int8"},
+                 {"load_in_8bit", "false", "base-type", "as-stored"},
+                 {"gradient_checkpointing", "true", "recompute", "block"},
+                 {"optim", "paged_adamw_8bit", "optimizer", "adamw8bit"},
+                 {"lr_scheduler_type", "cosine_with_restarts", "schedule", "cosine-restarts"},
+                 {"excess_length_strategy", "raise", "overlength", "refuse"},
+                 {"train_on_inputs", "1", "train-on", "all"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct recipe r;
+        struct error err;
+        char remedy[128];
+        open_recipe(&r);
+        assert_false(recipe_set(&r, USE_TRAIN, cases[i].name, cases[i].value, &err));
+        snprintf(remedy, sizeof remedy, "Here it is --%s %s.", cases[i].ours, cases[i].taken);
+        assert_string_equal(err.fix, remedy);
+        assert_ok(recipe_set(&r, USE_TRAIN, cases[i].ours, cases[i].taken, &err), &err);
+        recipe_release(&r);
+    }
+}
+
 static void learning_rate_follows_the_width(void **state) {
     (void)state;
     /* 5e-4 · (2000/hidden)^p by hand: 576 → 2.643…, 4096 llama → 0.5713…, 4096 qwen → 0.9460… */
@@ -294,6 +322,7 @@ int main(void) {
         cmocka_unit_test(conflicts_are_named),
         cmocka_unit_test(resume_takes_stored_values_and_refuses_changed_ones),
         cmocka_unit_test(the_setting_names_every_optimizer_of_the_table),
+        cmocka_unit_test(what_another_tool_calls_a_setting_is_told_in_words_that_are_taken),
         cmocka_unit_test(learning_rate_follows_the_width),
         cmocka_unit_test(every_value_has_its_origin_and_reason),
     };
