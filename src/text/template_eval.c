@@ -198,7 +198,7 @@ static bool python_item(struct jinja *j, struct jinja_value object, struct jinja
     if (index < 0 || (uint64_t)index >= length) return true;
     *found = true;
     if (object.kind == JINJA_TEXT) return jinja_text_at(j, object.text, (size_t)index, out);
-    *out = object.kind == JINJA_RANGE ? jinja_int(object.range->start + index * object.range->step)
+    *out = object.kind == JINJA_RANGE ? jinja_int(jinja_range_item(object.range, (size_t)index))
                                       : object.list->items[index];
     return true;
 }
@@ -250,12 +250,22 @@ static bool slice_list(struct jinja *j, struct jinja_value object, int64_t start
     return true;
 }
 
+/* The number at a place from -1 to the count: one of the two ends lies beyond the range, and may not fit. */
+static bool range_place(const struct jinja_range *range, int64_t place, int64_t *out) {
+    int64_t last = (int64_t)range->count - 1, inside = place > last ? last : place, beyond;
+    if (inside < 0) inside = 0;
+    return !__builtin_mul_overflow(place - inside, range->step, &beyond) &&
+           !__builtin_add_overflow(jinja_range_item(range, (size_t)inside), beyond, out);
+}
+
 static bool slice_range(struct jinja *j, const struct jinja_range *from, int64_t start, int64_t stop,
                         int64_t step, size_t count, struct jinja_value *out) {
     struct jinja_range *range = jinja_alloc(j, sizeof *range);
     if (!range) return false;
-    *range = (struct jinja_range){from->start + start * from->step, from->start + stop * from->step,
-                                  from->step * step, count};
+    *range = (struct jinja_range){.count = count};
+    if (__builtin_mul_overflow(from->step, step, &range->step) || !range_place(from, start, &range->start) ||
+        !range_place(from, stop, &range->stop))
+        return jinja_fail(j, "the integer is too large (64 bits)");
     *out = (struct jinja_value){.kind = JINJA_RANGE, .range = range};
     return true;
 }

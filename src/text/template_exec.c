@@ -167,8 +167,8 @@ static bool bind_rest(struct jinja *j, const struct jinja_macro *macro, const st
         const struct jinja_text *name = args->named[i].name.text;
         if (taken[i]) continue;
         if (!rest)
-            return jinja_fail(j, "the macro takes no keyword argument '%.*s'", (int)(name->size & 63),
-                              name->bytes);
+            return jinja_fail(j, "the macro takes no keyword argument '%.*s'",
+                              (int)(name->size < 64 ? name->size : 64), name->bytes);
         if (!jinja_dict_set(j, rest, args->named[i].name, args->named[i].value)) return false;
     }
     size_t extra = args->count > s->count ? args->count - s->count : 0;

@@ -321,6 +321,21 @@ static double round_common(double value, int64_t digits) {
     return nearbyint(value / scale) * scale;
 }
 
+/* An integer to `places` >= 1 zeros at its end, halves to even. */
+static bool round_int(struct jinja *j, int64_t value, int64_t places, struct jinja_value *out) {
+    bool negative = value < 0;
+    uint64_t size = negative ? 0 - (uint64_t)value : (uint64_t)value, unit = 1;
+    *out = jinja_int(0);
+    if (places > 19) return true; /* more than twice as large as any of 64 bits */
+    for (int64_t i = 0; i < places; i++) unit *= 10;
+    uint64_t rest = size % unit, up = unit - rest;
+    size -= rest;
+    if (rest > up || (rest == up && size / unit % 2)) size += unit;
+    if (size > (uint64_t)INT64_MAX + negative) return jinja_fail(j, "the integer is too large (64 bits)");
+    *out = jinja_int(negative ? (int64_t)(0 - size) : (int64_t)size);
+    return true;
+}
+
 FILTER(run_round) { /* precision, method */
     int64_t precision;
     struct jinja_value v = c->self, method = c->a[1];
@@ -335,10 +350,8 @@ FILTER(run_round) { /* precision, method */
         *out = jinja_int(jinja_number_int(v));
         return true;
     }
-    if (common && jinja_is_int(v)) {
-        *out = jinja_int(precision < -18 ? 0 : (int64_t)round_common(jinja_number_real(v), precision));
-        return true;
-    }
+    if (common && jinja_is_int(v))
+        return round_int(j, jinja_number_int(v), precision < -20 ? 20 : -precision, out);
     double value = jinja_number_real(v), scale = pow(10, (double)precision);
     if (common)
         *out = jinja_real(round_common(value, precision));

@@ -498,9 +498,14 @@ bool jinja_contains(struct jinja *j, struct jinja_value item, struct jinja_value
 bool jinja_length(struct jinja *j, struct jinja_value value, size_t *out);
 bool jinja_is_iterable(struct jinja_value value);
 bool jinja_seq_open(struct jinja *j, struct jinja_value value, struct jinja_seq *seq);
+/* The number at a place of a range. Its product with the step may have more than 64 bits where the sum has
+ * not. */
+static inline int64_t jinja_range_item(const struct jinja_range *range, size_t place) {
+    return (int64_t)((uint64_t)range->start + (uint64_t)place * (uint64_t)range->step);
+}
 static inline struct jinja_value jinja_seq_item(const struct jinja_seq *seq, size_t i) {
     if (seq->list) return seq->list->items[seq->first + i];
-    return jinja_int(seq->range->start + (int64_t)i * seq->range->step);
+    return jinja_int(jinja_range_item(seq->range, i));
 }
 bool jinja_list_of(struct jinja *j, struct jinja_value value, struct jinja_list **out);
 bool jinja_sort(struct jinja *j, struct jinja_value *keys, struct jinja_value *items, size_t count,

@@ -103,6 +103,16 @@ static void errors_name_the_template_the_line_and_the_cause(void **state) {
          "case:2: Jinja2's filter 'urlize' is not available in chat templates here"},
         {"{% include 'x' %}", "case:1: the tag 'include' is not available in chat templates"},
         {"{{ 9223372036854775807 + 1 }}", "case:1: the integer is too large (64 bits)"},
+        {"{{ 9223372036854775807|round(-1) }}", "case:1: the integer is too large (64 bits)"},
+        {"{{ 5000000000000000001|round(-19) }}", "case:1: the integer is too large (64 bits)"},
+        {"{{ range(0, 9000000000000000000, 4000000000000000000)[::3] }}",
+         "case:1: the integer is too large (64 bits)"},
+        {"{{ range(0, 9000000000000000000, 4000000000000000000)[1:] }}",
+         "case:1: the integer is too large (64 bits)"},
+        {"{% macro m() %}{% endmacro %}{{ "
+         "m(a1234567890123456789012345678901234567890123456789012345678901234=1) }}",
+         "case:1: the macro takes no keyword argument "
+         "'a123456789012345678901234567890123456789012345678901234567890123'"},
         {"{% macro m() %}\n{{ x.y }}{% endmacro %}\n\n{{ m() }}", "case:2: 'x' is undefined"},
         {"{{ [].append(1) }}", "case:1: access to this attribute is unsafe"},
         {"{{ 'a", "case:1: unexpected char ' (a string without end)"},
