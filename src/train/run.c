@@ -203,6 +203,7 @@ bool run_read(struct run *run, struct recipe *recipe, const struct trainer_host 
     run->host = host;
     run->lock = -1;
     run->saved_at = -1;
+    run->standing = SIZE_MAX; /* until it is made, whatever is there stays */
     run->progress = first_progress;
     run->changed = json_array();
     run->warnings = json_array();
@@ -255,14 +256,23 @@ static const char *offload_directory(const struct run *run) {
     return "/var/tmp";
 }
 
-/* Room for the checkpoints that stand at once, the best one among them, one that is being written, and the
- * result, beside what is offloaded there; those of a resumed run stand. */
+/* Checkpoints that stand at once: those that are kept and the best one, but no more than the run can make,
+ * which are those that are due, the last step's, a stop's, and with early stopping one of each evaluation. */
+static uint64_t most_checkpoints(const struct run *run) {
+    const struct recipe *recipe = run->recipe;
+    int64_t made = run->plan.steps / recipe->save_every + 2;
+    if (recipe->early_stopping) made += run->plan.steps / recipe->eval_every + 1;
+    return (uint64_t)(recipe->keep + 1 < made ? recipe->keep + 1 : made);
+}
+
+/* Room for the checkpoints that stand at once, one that is being written, and the result, beside what is
+ * offloaded there; those of a resumed run stand. */
 static bool check_disk(struct run *run, struct error *err) {
-    const uint64_t one = checkpoint_bytes(&run->programs.engine);
-    uint64_t free_bytes, keep = (uint64_t)run->recipe->keep, there = 0;
+    const uint64_t one = checkpoint_bytes(&run->programs.engine), most = most_checkpoints(run);
+    uint64_t free_bytes, there = 0;
     if (run->resumed && !checkpoint_count(run->recipe->output, &there, err)) return false;
     uint64_t need =
-        one * (there > keep ? 1 : keep + 2 - there) + checkpoint_result_bytes(&run->programs.engine);
+        one * (there < most ? most - there + 1 : 1) + checkpoint_result_bytes(&run->programs.engine);
     char have[32], want[32];
     if (offload_directory(run) == run->recipe->output) need += run->plan.offloaded;
     if (!fs_free_bytes(run->recipe->output, &free_bytes, err)) return false;

@@ -15,6 +15,7 @@ import re
 import resource
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -509,6 +510,13 @@ def a_directory_that_is_not_empty_is_refused():
     (here / "empty").mkdir()
     refused([*TRAIN, "--output", "empty", "--memory", "1KiB"], 4, "--memory")
     refused([*TRAIN, "--output", "a/b/c", "--memory", "1KiB"], 4, "--memory")
+    shutil.copytree(LLAMA, here / "infinite")  # refused before the run's directory is made
+    weights = bytearray((here / "infinite/model.safetensors").read_bytes())
+    weights[-4:] = struct.pack("<f", math.inf)
+    (here / "infinite/model.safetensors").write_bytes(weights)
+    (here / "outer/inner").mkdir(parents=True)
+    for output in ("empty", "outer/inner", here / "outer/inner", "outer/inner/new"):
+        refused(["train", "--model", "infinite", "--data", LLAMA / "rows.jsonl", *FAST, "--method", "full", "--output", output], 3, "infinity")
     (here / "killed").mkdir()  # as a kill before the first step leaves it
     (here / "killed/.lock").touch()
     (here / "killed/recipe.yaml.partial-1").touch()
@@ -710,6 +718,16 @@ def a_full_disk_refuses_the_start():
         refused([*TRAIN, "--output", "disk/run"], 4, "disk/run", code="disk")
         (here / "in.jsonl").write_text('{"prompt":"a"}\n')
         refused(["generate", "--model", LLAMA, *FAST, "--batch", "in.jsonl", "--output", "disk/out.jsonl", "--max-tokens", "1"], 4, "disk/out.jsonl", code="disk")
+
+
+@case
+def a_disk_needs_room_for_no_more_checkpoints_than_a_run_makes():
+    with Disk(4096) as disk:
+        if not disk.mounted:
+            return print("      skipped: no mounts here")
+        refused([*TRAIN, "--max-steps", "60", "--save-every", "1", "--keep", "50", "--output", "disk/run"], 4, "disk/run", "Free space", code="disk")
+        done(*TRAIN, "--max-steps", "3", "--save-every", "1", "--keep", "1000000", "--output", "disk/run")
+        assert len(list((here / "disk/run/checkpoints").iterdir())) == 3
 
 
 @case
