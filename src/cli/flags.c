@@ -59,7 +59,8 @@ struct parser {
     void *user;
     struct hone_error *err;
     struct seen {
-        char name[64], value[64];
+        char name[64];
+        const char *value; /* of the command line */
     } seen[96];
     size_t seen_count;
 };
@@ -68,15 +69,14 @@ struct parser {
 static bool note_once(struct parser *parser, const char *name, const char *value) {
     char what[160];
     for (size_t i = 0; i < parser->seen_count; i++) {
-        if (strcmp(parser->seen[i].name, name) != 0 || strncmp(parser->seen[i].value, value, 63) == 0)
-            continue;
+        if (strcmp(parser->seen[i].name, name) != 0 || strcmp(parser->seen[i].value, value) == 0) continue;
         snprintf(what, sizeof what, "--%s is given twice, with different values", name);
         return cli_refuse(parser->err, parser->command->name, what, "Give it once.");
     }
     if (parser->seen_count < sizeof parser->seen / sizeof *parser->seen) {
         struct seen *one = &parser->seen[parser->seen_count++];
         snprintf(one->name, sizeof one->name, "%.63s", name);
-        snprintf(one->value, sizeof one->value, "%.63s", value);
+        one->value = value;
     }
     return true;
 }
