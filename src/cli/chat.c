@@ -74,19 +74,24 @@ static bool goes_on(struct chat *chat, struct hone_error *err) {
     return true;
 }
 
+static bool refuse_line(struct chat *chat, const char *what, struct hone_error *err) {
+    cli_refuse(err, "chat", what, "");
+    err->code = HONE_INPUT;
+    return goes_on(chat, err);
+}
+
 /* One line of the user: a turn, or a word that begins with a slash. False ends the conversation. */
-static bool turn(struct chat *chat, char *line, struct hone_error *err) {
+static bool turn(struct chat *chat, char *line, size_t size, struct hone_error *err) {
+    chat->cli->streamed = false;
+    if (memchr(line, '\0', size)) return refuse_line(chat, "that line holds a NUL character", err);
     line[strcspn(line, "\r\n")] = '\0';
     if (strcmp(line, "/exit") == 0 || strcmp(line, "/quit") == 0) return false;
     if (strcmp(line, "/new") == 0) json_array_clear(chat->messages);
     if (strcmp(line, "/help") == 0) fputs(words, stderr);
     if (!line[strspn(line, " \t")] || strcmp(line, "/new") == 0 || strcmp(line, "/help") == 0) return true;
     json_t *message = json_pack("{s:s, s:s}", "role", "user", "content", line);
-    chat->cli->streamed = false;
     if (json_array_append_new(chat->messages, message) == 0) return answer(chat, err) || goes_on(chat, err);
-    cli_refuse(err, "chat", "that line is not valid UTF-8", "");
-    err->code = HONE_INPUT;
-    return goes_on(chat, err);
+    return refuse_line(chat, "that line is not valid UTF-8", err);
 }
 
 static void warn(const struct hone_session *session) {
@@ -101,7 +106,8 @@ static int converse(struct chat *chat) {
     if (chat->cli->terminal && !chat->cli->json) fputs(words, stderr);
     for (;;) {
         if (chat->cli->terminal && !chat->cli->json) fputs("> ", stderr);
-        if (getline(&line, &capacity, stdin) < 0 || !turn(chat, line, &err)) break;
+        ssize_t size = getline(&line, &capacity, stdin);
+        if (size < 0 || !turn(chat, line, (size_t)size, &err)) break;
     }
     free(line);
     return hone_exit_status(err.code);

@@ -57,11 +57,34 @@ bool talk_prompt(struct talk *out, const char *prompt, struct error *err) {
     return out->messages || error_no_memory(err, "generate", strlen(prompt));
 }
 
+/* A list, or its JSON as rows of data have it; null, an empty list or an empty text: none. */
+static bool take_tools(struct talk *out, const json_t *tools, const char *name, struct error *err) {
+    json_t *read = NULL;
+    if (json_string_length(tools) &&
+        !json_read(&read, json_string_value(tools), json_string_length(tools), name, 1, err))
+        return false;
+    const json_t *list = read ? read : tools;
+    bool none = !list || json_is_null(list) || json_is_string(list), ok = none || json_is_array(list);
+    if (!ok) {
+        error_set(err, ERROR_INPUT, "generate", "%.200s: \"tools\" is no list", name);
+        error_fix(err, "Write a list of {\"type\":\"function\",\"function\":…} objects, or leave it out.");
+    } else if (json_array_size(list)) {
+        out->tools = json_deep_copy(list);
+        ok = out->tools || error_no_memory(err, "generate", 0);
+    }
+    json_decref(read);
+    return ok;
+}
+
 bool talk_value(struct talk *out, const json_t *value, const char *name, struct error *err) {
     const json_t *messages = json_is_array(value) ? value : json_object_get(value, "messages");
     const json_t *prompt = messages ? NULL : json_object_get(value, "prompt");
+    const char *text = json_string_value(prompt);
     memset(out, 0, sizeof *out);
-    if (json_is_string(prompt)) return talk_prompt(out, json_string_value(prompt), err);
+    if (text && strlen(text) != json_string_length(prompt))
+        return error_set(err, ERROR_INPUT, "generate", "%.200s: \"prompt\" holds a NUL character", name);
+    if (text)
+        return talk_prompt(out, text, err) && take_tools(out, json_object_get(value, "tools"), name, err);
     if (prompt) {
         error_set(err, ERROR_INPUT, "generate", "%.200s: \"prompt\" is no text", name);
         return error_fix(err, "Write it in quotation marks.");
@@ -76,9 +99,7 @@ bool talk_value(struct talk *out, const json_t *value, const char *name, struct 
         snprintf(err->where, sizeof err->where, "generate");
         return error_about(err, name);
     }
-    const json_t *tools = json_object_get(value, "tools");
-    out->tools = json_is_array(tools) ? json_deep_copy(tools) : NULL;
-    return out->tools || !json_is_array(tools) || error_no_memory(err, "generate", 0);
+    return take_tools(out, json_object_get(value, "tools"), name, err);
 }
 
 void talk_release(struct talk *talk) {

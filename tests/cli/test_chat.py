@@ -104,6 +104,9 @@ def a_pipe_ends_at_the_first_turn_that_fails():
     lines = done.stdout.splitlines()
     assert done.returncode == 3 and len(lines) == 2 and lines[0].startswith(b'{"text":'), done
     assert b'"code":"input"' in lines[1] and b"UTF-8" in lines[1] and done.stderr == b"", done
+    done = subprocess.run(command, env=environment, input=b"a\nb\0b\nc\n", capture_output=True)
+    lines = done.stdout.splitlines()
+    assert done.returncode == 3 and len(lines) == 2 and b"NUL" in lines[1], done
 
 
 for test in (a_prompt_that_is_too_long_leaves_the_conversation_standing, words_and_blank_lines_are_no_turns,
