@@ -95,6 +95,7 @@ static void bad_yaml_is_refused_with_its_line(void **state) {
         {"model: \"a\\0b\"\n", "NUL"},
         {"model: \xff\n", "invalid UTF-8 at byte 7"},
         {"<<: {a: 1}\n", "r.yaml:1"},
+        {"template_clock: 1e300\n", "template-clock: 1e300 is out of range"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct recipe r;
