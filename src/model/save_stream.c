@@ -129,8 +129,10 @@ bool save_read_row(const struct save_stream *stream, const struct save_item *ite
     const struct save *save = stream->save;
     const struct tensor *tensor = &save->model->weights[item->weight];
     int64_t hub = hub_row(stream, item, r);
-    bool made = save->row && save->row(save->user, item->weight, hub, line);
-    if (!made && !tensor->rank) {
+    /* A tensor that the model does not hold is computed of its configuration, whoever makes the others' rows.
+     */
+    bool made = tensor->rank && save->row && save->row(save->user, item->weight, hub, line);
+    if (!tensor->rank) {
         rope_factors(&save->model->config, line);
     } else if (!made) {
         struct stored stored = stored_of(tensor);

@@ -253,6 +253,26 @@ static void threads_leave_the_bits_alone(void **state) {
     scene_close(&scene);
 }
 
+/* Llama 3's divisors stand in a GGUF file as a tensor of their own, beside weights that are drawn too. */
+static void drawn_models_have_the_divisors_of_their_scaling(void **state) {
+    (void)state;
+    struct scene scene;
+    struct error err;
+    struct gguf *gguf;
+    float want[4];
+    scene_open(&scene,
+               SHAPE(16, 32, 300,
+                     ", \"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 1, "
+                     "\"high_freq_factor\": 4, \"original_max_position_embeddings\": 64}"),
+               "m.gguf");
+    json_decref(save_as(&scene, CONTAINER_GGUF, "f32"));
+    rope_factors(&scene.model->config, want);
+    assert_ok(gguf_open(&gguf, scene.path, &err), &err);
+    assert_memory_equal(gguf_find_tensor(gguf, "rope_freqs.weight")->data, want, sizeof want);
+    gguf_close(&gguf);
+    scene_close(&scene);
+}
+
 /* The largest tensor takes 96 MiB as f32; what writing takes beside what was there before is far from twice
  * it. */
 static void memory_does_not_grow_with_the_model(void **state) {
@@ -514,6 +534,7 @@ int main(void) {
         cmocka_unit_test(types_with_scales_apart_become_several_tensors),
         cmocka_unit_test(rows_that_blocks_do_not_divide_fall_back),
         cmocka_unit_test(threads_leave_the_bits_alone),
+        cmocka_unit_test(drawn_models_have_the_divisors_of_their_scaling),
         cmocka_unit_test(memory_does_not_grow_with_the_model),
         cmocka_unit_test(large_models_get_shards_and_an_index),
         cmocka_unit_test(divisors_tell_the_scaling_that_made_them),
