@@ -20,6 +20,10 @@
 enum { guard = 64, most_threads = 4 };
 
 static struct pool *pools[most_threads];
+/* Scratch of every run, grown as needed: fresh pages for each would take most of this test's time under
+ * AddressSanitizer. */
+static unsigned char *scratch_place;
+static size_t scratch_bytes;
 
 /* What an element must be, and the sums that bound its error. */
 struct expected {
@@ -113,14 +117,24 @@ static void trial_close(struct trial *t) {
     mem_free(t->addend_value);
 }
 
+/* size bytes, aligned to 64, that end (but for the alignment) where the allocation does. */
+static unsigned char *scratch_of(size_t size) {
+    if (size + 64 > scratch_bytes) {
+        mem_free(scratch_place);
+        scratch_bytes = size + 64;
+        scratch_place = mem_alloc(scratch_bytes);
+        assert_non_null(scratch_place);
+    }
+    return (unsigned char *)((uintptr_t)(scratch_place + scratch_bytes - size) & ~(uintptr_t)63);
+}
+
 static unsigned char *trial_run(const struct trial *t, const struct cpu_gemm *row, int threads) {
     struct gemm g = t->gemm;
     size_t scratch = row->workspace(g.form, g.m, g.n, g.k, g.w_type, threads);
-    unsigned char *y = mem_alloc(t->y_bytes + 2 * guard), *block = mem_alloc(scratch + 64 + guard);
-    assert_true(y && block);
+    unsigned char *y = mem_alloc(t->y_bytes + 2 * guard), *workspace = scratch_of(scratch + guard);
+    assert_non_null(y);
     memset(y, 0xa5, t->y_bytes + 2 * guard);
-    memset(block, 0xa5, scratch + 64 + guard);
-    unsigned char *workspace = (unsigned char *)(((uintptr_t)block + 63) & ~(uintptr_t)63);
+    memset(workspace, 0xa5, scratch + guard);
     g.y = y + guard;
     g.addend = t->with_addend ? t->addend : NULL;
     if (t->y_is_addend) {
@@ -133,7 +147,6 @@ static unsigned char *trial_run(const struct trial *t, const struct cpu_gemm *ro
             fail_msg("%s wrote around y", row->name);
         if (workspace[scratch + (size_t)i] != 0xa5) fail_msg("%s wrote behind its workspace", row->name);
     }
-    mem_free(block);
     return y;
 }
 
@@ -384,6 +397,7 @@ static int open_pools(void **state) {
 static int close_pools(void **state) {
     (void)state;
     for (int i = 0; i < most_threads; i++) pool_close(&pools[i]);
+    mem_free(scratch_place);
     return 0;
 }
 
