@@ -23,6 +23,7 @@
 namespace {
 
 enum { side = 64, groups = 2, keys = side * groups, stages = 2, keepers = 2 };
+enum { long_row = 8192, very_long_row = 131072 };
 enum { multipliers = 128 * groups, threads = multipliers + 128, fetcher = groups * 4, keeper };
 enum {
     bar_stored = 1,
@@ -58,7 +59,7 @@ template <int rows> struct alignas(16) row_facts {
 template <int rows> struct shared_part {
     row_facts<rows> facts[stages];
     uint64_t full[stages], empty[stages], keys_there, sums_free[2], turn_come[keepers];
-    int turn[keepers], number, parts;
+    int number, parts, together;
 };
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -186,9 +187,10 @@ template <class T, int D> struct block {
 
     __device__ block(const arguments &given, shared_part<rows> &part, unsigned from)
         : args(given), a(given.a), shared(part) {
-        int group = a.heads / a.kv_heads, number = part.number;
-        int tile = number / a.kv_heads, tiles_of_keys = (int)((a.tokens + keys - 1) / keys);
-        kv = number % a.kv_heads;
+        int group = a.heads / a.kv_heads, tiles_of_keys = (int)((a.tokens + keys - 1) / keys);
+        int tile = part.number / part.together, some = tile / tiles_of_keys;
+        kv = some * part.together + part.number % part.together;
+        tile -= some * tiles_of_keys;
         j0 = (tile % part.parts * (tiles_of_keys / part.parts) + tile / part.parts) * keys;
         int last_key = j0 + keys < a.tokens ? j0 + keys - 1 : (int)a.tokens - 1;
         int tiles = (a.ranges.end[last_key] - j0 + rows - 1) / rows;
@@ -212,6 +214,8 @@ template <class T, int D> struct block {
         return a.dq_sums + ((int64_t)(at.t0 / rows) * a.heads + at.head) * tile_sums;
     }
     __device__ bool is_last(const step_cursor &at) const { return at.t0 < j0 + keys; }
+    /* How many blocks add to a step's sums before this one. */
+    __device__ int turn(const step_cursor &at) const { return j0 / keys - a.ranges.start[at.t0] / keys; }
 
     /* A warp: keys, then the rows of each step where the stage is free. */
     __device__ void fetch_all() const;
@@ -260,26 +264,23 @@ template <class T, int D> __device__ inline void block<T, D>::keep_turns(int min
     step_cursor at = first;
     for (int i = 0; i < count; i++, at.next()) {
         if (i % keepers != mine) continue;
-        int turn = j0 / keys - a.ranges.start[at.t0] / keys;
-        bool last = is_last(at);
+        const int before = turn(at);
+        const bool last = is_last(at);
         if (!lane) {
-            while (read_acquire(added(at)) < turn) {
+            while (read_acquire(added(at)) < before) {
             }
             copies_fence();
-            if (last) {
-                shared.turn[mine] = turn;
-                barrier_arrive(shared_address(&shared.turn_come[mine]));
-            }
+            if (last) barrier_arrive(shared_address(&shared.turn_come[mine]));
         }
         __syncwarp();
         named_sync(bar_added + mine, multipliers + 32);
         if (!lane && !last) {
-            send_sums(sums(at), sums_tile(i), turn);
+            send_sums(sums(at), sums_tile(i), before);
             stores_read<0>();
             barrier_arrive(shared_address(&shared.sums_free[i % step::sums_tiles]));
             stores_done();
             copies_fence();
-            write_release(added(at), turn + 1);
+            write_release(added(at), before + 1);
         }
     }
 }
@@ -350,7 +351,7 @@ template <class T, int D> __device__ inline void block<T, D>::multiply() const {
             writes_to_wgmma();
         } else {
             barrier_wait(shared_address(&shared.turn_come[i % keepers]), lasts++ / keepers & 1);
-            if (shared.turn[i % keepers]) join_sums(dq[0], (const float4 *)sums(at) + threadIdx.x);
+            if (turn(at)) join_sums(dq[0], (const float4 *)sums(at) + threadIdx.x);
             int row = at.t0 + group % halves * side + mine;
             write_tile<side>(a.dq, dq, own_rows<1>{.row = {{row, row + 8}}}, a.tokens,
                              (int64_t)at.head * D + group / halves * side, factor);
@@ -390,13 +391,26 @@ static __device__ inline int parts_of(const struct attention &a) {
     return (begins & 15) == 15 ? 4 : begins & 4 ? 2 : 1;
 }
 
+/* Blocks that step over the same rows at about the same time find them, and their sums, in the second cache:
+ * where rows are long, few heads of keys are gone through at once, and many blocks have the same one. Where
+ * they are short, they would wait for one another. The longest of some segments tells, so of 32 times long_row
+ * every long one is found. By the first warp. */
+static __device__ inline int heads_together(const struct attention &a) {
+    int64_t row = (a.tokens - 1) * (threadIdx.x + 1) / 32;
+    int length = a.ranges.end[row] - a.ranges.start[row];
+    if (__any_sync(~0u, length >= very_long_row)) return 1;
+    return __any_sync(~0u, length >= long_row) ? (a.kv_heads % 2 ? 1 : 2) : a.kv_heads;
+}
+
 template <class T, int D>
 static __global__ void __launch_bounds__(threads, 1) gradient(const __grid_constant__ arguments args) {
     extern __shared__ __align__(1024) unsigned char memory[]; /* tiles, then what else is shared */
     auto &shared = *(shared_part<step_of<D>::rows> *)(memory + step_of<D>::tile_bytes);
     int parts = threadIdx.x < 32 ? parts_of(args.a) : 0;
+    int together = threadIdx.x < 32 ? heads_together(args.a) : 0;
     if (!threadIdx.x) {
         shared.parts = parts;
+        shared.together = together;
         shared.number = atomicAdd(&args.a.counters[0], 1);
         for (int s = 0; s < stages; s++) {
             barrier_init(shared_address(&shared.full[s]), 1 + 32);
