@@ -10,6 +10,7 @@ that was done twice the later line counts) and what ended the run must be those 
 Each run is killed 4 times, with HONE_TEST_LONG 16 times, which makes more than 200 of all cases; HONE_TEST_KILLS=N: N times."""
 import hashlib
 import json
+import math
 import os
 import pathlib
 import random
@@ -48,10 +49,14 @@ def finish(process, what):
     assert process.returncode == 0, f"{what}: status {process.returncode}: {error.decode(errors='replace')[-500:]}"
 
 
+def lines(directory):
+    return map(json.loads, (work / directory / "events.jsonl").read_text().splitlines())
+
+
 def told(directory):
     """The last word on each step: its loss and rate, the held-out loss, the end."""
     words = {}
-    for event in map(json.loads, (work / directory / "events.jsonl").read_text().splitlines()):
+    for event in lines(directory):
         facts = {k: event.get(k) for k in ("loss", "learning_rate", "gradient_norm", "best_step", "best_loss", "evaluations", "result_step", "eval_loss")}
         if event["event"] in ("step", "eval", "early_stop", "done"):
             words[event["event"], event["step"]] = facts
@@ -213,6 +218,24 @@ def the_edges_of_epochs_go_on_with_the_same_bits():
     """An epoch's last step has fewer rows; saved and measured where epochs end, and only there."""
     for batch, every in ((5, 2), (3, 3)):
         survives(f"epochs-{batch}", "--batch-size", batch, "--max-steps", 30, "--save-every", every, "--eval-every", every)
+        assert len(list((work / f"epochs-{batch}/checkpoints").iterdir())) == 2  # what --keep says by itself
+    rows = len((LLAMA / "rows.jsonl").read_text().splitlines())
+    steps = math.ceil((rows - round(0.3 * rows)) / 3)  # of an epoch
+    tokens = [event["tokens"] for event in lines("epochs-3-whole") if event["event"] == "step"]
+    epochs = [tuple(tokens[at:at + steps]) for at in range(0, len(tokens) - steps + 1, steps)]
+    assert len(set(map(sum, epochs))) == 1 and len(set(epochs)) > len(epochs) / 2, epochs  # each example once, in another order each time
+
+
+def rule_of_early_stopping(losses, patience, threshold):
+    """The last step, how many evaluations were no improvement by then, and the best step."""
+    best, best_step, stale = math.inf, 0, 0
+    for step, loss in losses:
+        stale = 0 if loss < best - threshold else stale + 1
+        if loss < best:
+            best, best_step = loss, step
+        if stale == patience:
+            return step, stale, best_step
+    raise AssertionError("it has not stopped")
 
 
 @case
@@ -225,6 +248,9 @@ def early_stopping_ends_at_the_same_step_with_the_same_result():
     assert len(stops) == 1 and done[0]["result_step"] == stops[0]["best_step"], (stops, done)
     best = json.loads((work / f"stopping/checkpoints/step-{stops[0]['best_step']:08d}/state.json").read_text())
     assert best["eval_loss"] == stops[0]["best_loss"] == min(f["loss"] for (e, _), f in ends.items() if e == "eval"), (best, stops)
+    losses = sorted((step, facts["loss"]) for (event, step), facts in ends.items() if event == "eval")
+    last, stale, best_step = rule_of_early_stopping(losses, 6, 0.01)
+    assert (losses[-1][0], stops[0]["evaluations"], stops[0]["best_step"]) == (last, stale, best_step), (losses, stops)
     # From the checkpoint before the last: its patience is nearly out already.
     shutil.rmtree(sorted((work / "stopping/checkpoints").iterdir())[-1])
     finish(start("stopping", flags), "stopping")
