@@ -89,7 +89,7 @@ static int without_start(struct builder *b, int module, int x, int y, enum dtype
     int down[6] = {x, state_value(b, start->a, false), -1, -1, -1, -1};
     int h = emit1(b, OP_LINEAR, down, &plain, DTYPE_F32, "start_down");
     int up[6] = {h, state_value(b, start->b, false), -1, y, -1, -1};
-    return emit1(b, OP_LINEAR, up, &scaled, dtype, "start_up");
+    return emit1(b, OP_LINEAR, up, &scaled, dtype, modules[module].target);
 }
 
 static int norms_value(struct builder *b, int module) {
@@ -130,14 +130,14 @@ static void projections(struct builder *b, int module, int count, enum weight_ro
     for (int i = 0; i < count; i++) {
         if (!part_of(b, module + i, PART_LORA_A)) continue;
         int down[6] = {x_dropped[i], part_value(b, module + i, PART_LORA_A), -1, -1, -1, -1};
-        h[i] = emit1(b, OP_LINEAR, down, &plain, DTYPE_F32, "lora_down");
+        h[i] = emit1(b, OP_LINEAR, down, &plain, DTYPE_F32, modules[module + i].low);
     }
     for (int i = 0; i < count; i++) {
         if (!part_of(b, module + i, PART_LORA_A)) continue;
         size_t part = (size_t)(b->layer * module_count + module + i);
         struct attributes scaled = product(b, method_scale(&b->state->method, part));
         int up[6] = {h[i], part_value(b, module + i, PART_LORA_B), -1, y[i], -1, -1};
-        y[i] = emit1(b, OP_LINEAR, up, &scaled, dora ? b->state->compute : dtype, "lora_up");
+        y[i] = emit1(b, OP_LINEAR, up, &scaled, dora ? b->state->compute : dtype, modules[module + i].target);
         y[i] = without_start(b, module + i, x, y[i], dtype);
     }
     for (int i = 0; i < count && dora; i++)
@@ -200,8 +200,8 @@ static bool outer_pair(struct builder *b, int module, int x, int *low, int *up) 
     if (!part_of(b, module, PART_LORA_A)) return false;
     int a = part_value(b, module, PART_LORA_A);
     const int down[6] = {x, a, -1, -1, -1, -1}, look_up[2] = {a, x};
-    *low = module == MODULE_HEAD ? emit1(b, OP_LINEAR, down, &plain, DTYPE_F32, "lora_down")
-                                 : emit1(b, OP_EMBEDDING, look_up, NULL, DTYPE_F32, "lora_down");
+    *low = module == MODULE_HEAD ? emit1(b, OP_LINEAR, down, &plain, DTYPE_F32, modules[module].low)
+                                 : emit1(b, OP_EMBEDDING, look_up, NULL, DTYPE_F32, modules[module].low);
     *up = part_value(b, module, PART_LORA_B);
     return true;
 }
@@ -214,7 +214,7 @@ static double outer_scale(const struct builder *b, int module) {
 static int outer_sum(struct builder *b, int module, int low, int up, int addend) {
     struct attributes scaled = product(b, outer_scale(b, module));
     int inputs[6] = {low, up, -1, addend, -1, -1};
-    return emit1(b, OP_LINEAR, inputs, &scaled, DTYPE_F32, "lora_up");
+    return emit1(b, OP_LINEAR, inputs, &scaled, DTYPE_F32, modules[module].target);
 }
 
 /* In training, NEFTune's noise on the embeddings. */

@@ -5,15 +5,15 @@
 static const struct family *const families[] = {&family_llama, &family_qwen2};
 
 const struct module_name modules[module_kinds] = {
-    {WEIGHT_Q, "q_proj", "model.layers.%d.self_attn.q_proj"},
-    {WEIGHT_K, "k_proj", "model.layers.%d.self_attn.k_proj"},
-    {WEIGHT_V, "v_proj", "model.layers.%d.self_attn.v_proj"},
-    {WEIGHT_O, "o_proj", "model.layers.%d.self_attn.o_proj"},
-    {WEIGHT_GATE, "gate_proj", "model.layers.%d.mlp.gate_proj"},
-    {WEIGHT_UP, "up_proj", "model.layers.%d.mlp.up_proj"},
-    {WEIGHT_DOWN, "down_proj", "model.layers.%d.mlp.down_proj"},
-    [MODULE_EMBEDDING] = {WEIGHT_EMBEDDING, "embed_tokens", "model.embed_tokens"},
-    [MODULE_HEAD] = {WEIGHT_HEAD, "lm_head", "lm_head"},
+    {WEIGHT_Q, "q_proj", "model.layers.%d.self_attn.q_proj", "q_proj.lora_A"},
+    {WEIGHT_K, "k_proj", "model.layers.%d.self_attn.k_proj", "k_proj.lora_A"},
+    {WEIGHT_V, "v_proj", "model.layers.%d.self_attn.v_proj", "v_proj.lora_A"},
+    {WEIGHT_O, "o_proj", "model.layers.%d.self_attn.o_proj", "o_proj.lora_A"},
+    {WEIGHT_GATE, "gate_proj", "model.layers.%d.mlp.gate_proj", "gate_proj.lora_A"},
+    {WEIGHT_UP, "up_proj", "model.layers.%d.mlp.up_proj", "up_proj.lora_A"},
+    {WEIGHT_DOWN, "down_proj", "model.layers.%d.mlp.down_proj", "down_proj.lora_A"},
+    [MODULE_EMBEDDING] = {WEIGHT_EMBEDDING, "embed_tokens", "model.embed_tokens", "embed_tokens.lora_A"},
+    [MODULE_HEAD] = {WEIGHT_HEAD, "lm_head", "lm_head", "lm_head.lora_A"},
 };
 
 const struct family *family_find(const char *architecture, const char *path, struct error *err) {

@@ -81,6 +81,7 @@ struct module_name {
     enum weight_role role;
     const char *target; /* "q_proj" */
     const char *path;   /* "model.layers.%d.self_attn.q_proj" */
+    const char *low;    /* what an adapter's first matrix makes of the input: "q_proj.lora_A" */
 };
 enum { module_count = 7 };
 /* And the two that stand once, outside the layers. */

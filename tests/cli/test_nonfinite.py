@@ -109,6 +109,16 @@ def an_overflow_inside_is_named():
         assert "glu of layer 1" in told and saved(f"overflow-{device}") == [], told
 
 
+def a_product_is_named_by_its_module_whatever_is_folded_into_it():
+    """An adapter's product is a part of the base weight's."""
+    path = model("product", {"model.layers.1.mlp.up_proj.weight": lambda i, x: x * 1e38})
+    for name, more in (("plain", []), ("dora", ["--method", "dora"]), ("full", ["--method", "full"])):
+        told = train(path, f"product-{name}", *more, status=1)
+        event, = events(f"product-{name}", "nonfinite")
+        assert (event["operation"], event["layer"], event["value"], event["cause"]) == ("linear", 1, "up_proj", None), event
+        assert "(forward pass, up_proj)" in told, told
+
+
 def bad_token():
     """The embedding of a token that few rows have; the head is another matrix."""
     config = json.loads((tiny / "config.json").read_text())
@@ -319,7 +329,7 @@ def an_adapter_that_is_no_number_is_named():
 
 try:
     for case in (a_weight_that_is_no_number_is_named_whatever_the_policy, a_complete_model_is_not_begun_with_a_weight_that_is_no_number,
-                 an_overflow_inside_is_named, processes_that_share_a_run_decide_alike, skipping_leaves_the_step_out_and_nothing_else, skipping_ends_when_nothing_else_happens,
+                 an_overflow_inside_is_named, a_product_is_named_by_its_module_whatever_is_folded_into_it, processes_that_share_a_run_decide_alike, skipping_leaves_the_step_out_and_nothing_else, skipping_ends_when_nothing_else_happens,
                  rolling_back_halves_the_rate_until_it_holds,
                  rolling_back_goes_further_each_time_that_a_step_is_not_passed, stopped_on_the_way_it_goes_back_to_the_same_place, rolling_back_ends_when_it_does_not_help,
                  rolling_back_takes_what_a_stop_saved_where_all_others_are_damaged, a_state_that_the_update_broke_is_not_saved,
