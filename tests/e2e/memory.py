@@ -67,6 +67,23 @@ def a_plan_that_does_not_fit_says_so_in_its_row():
 
 
 @case
+def what_a_refusal_names_is_enough():
+    train = ["--model", TINY, "--data", TINY / "rows.jsonl", "--batch-size", "4", "--max-steps", "1", "--compute", "f32"]
+    full, wide = [*train, "--method", "full"], [*train, "--micro-batch-tokens", "20000"]
+    told = run("plan", *full, "--memory", "1MiB", status=4).stderr
+    least, offloaded = re.search(r"Give at least --memory (\w+), or --memory (\w+) with --offload-optimizer\.", told).groups()
+    run("train", *full, "--memory", least, "--output", "least")
+    run("train", *full, "--memory", offloaded, "--offload-optimizer", "--output", "least-offloaded")
+    told = run("plan", *full, "--memory", "1MiB", "--recompute", "offload", "--offload-optimizer", status=4).stderr
+    assert "--lora-rank" not in told, told
+    # A micro-batch of more than the longest example was asked for.
+    told = run("plan", *wide, "--memory", "40MiB", status=4).stderr
+    fewer, more = re.search(r"a micro-batch has 20000 tokens. Try --micro-batch-tokens (\d+), or --memory (\w+)\.", told).groups()
+    run("train", *wide, "--memory", more, "--output", "wide")
+    run("train", *train, "--micro-batch-tokens", fewer, "--memory", "40MiB", "--output", "fewer")
+
+
+@case
 def a_run_of_another_plan_is_told_apart():
     done = run("plan", *TRAIN, "--micro-batch-tokens", "700", "--compare", "--run", "block", "--json")
     assert "another plan" in done.stderr and "measured_peak_bytes" not in done.stdout, done.stderr
