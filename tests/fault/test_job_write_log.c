@@ -131,6 +131,23 @@ static void check_read(const struct scene *scene, const char *output, const stru
     if (ended) scene_check(scene, output, place->when);
 }
 
+/* No checkpoint is ahead of its log: what is told of a step was synced before the checkpoint was. */
+static void check_told(const char *output, const struct promises *promises, const struct place *place) {
+    long saved = 0;
+    struct buf text = {0};
+    struct error err;
+    char *path = fs_join(output, "events.jsonl"), step[64];
+    for (size_t i = 0; i < promises->count && promises->saves[i].at <= place->steps; i++)
+        saved = promises->saves[i].step;
+    if (saved) assert_ok(fs_read(path, 0, &text, &err), &err);
+    for (long s = 1; s <= saved; s++) {
+        snprintf(step, sizeof step, "\"step\":%ld,\"loss\"", s);
+        if (!strstr(text.data, step)) fail_msg("%s: the log does not tell of step %ld", place->when, s);
+    }
+    buf_release(&text);
+    mem_free(path);
+}
+
 static void try_place(const struct scene *scene, const struct promises *promises, struct place *place,
                       bool finish) {
     struct hone_error err;
@@ -139,6 +156,7 @@ static void try_place(const struct scene *scene, const struct promises *promises
     describe(place);
     disk_log_lay(place->steps, place->loss, place->seed, root);
     scene_check_whole(scene, output, place->when);
+    check_told(output, promises, place);
     check_read(scene, output, promises, place);
     if (finish) {
         if (!scene_train(scene, output, NULL, NULL, &err))

@@ -134,6 +134,26 @@ static bool count_bytes(void *user, const char *text, size_t size) {
     return true;
 }
 
+/* The cache of keys and values has no place for a token more. */
+static void an_answer_ends_where_the_context_does(void **state) {
+    (void)state;
+    struct hone_session *session;
+    struct hone_error err;
+    char *json;
+    if (!hone_session_open(&session, tiny_model, NULL,
+                           "{\"device\":\"ref\",\"max-tokens\":1000,\"context\":24}", &err))
+        fail_msg("%s", err.what);
+    if (!hone_session_generate(session, "a", NULL, NULL, NULL, &json, &err)) fail_msg("%s", err.what);
+    json_t *answer = json_loads(json, 0, NULL);
+    assert_string_equal(json_string_value(json_object_get(answer, "finish_reason")), "length");
+    assert_int_equal(json_integer_value(json_object_get(answer, "prompt_tokens")) +
+                         json_integer_value(json_object_get(answer, "generated_tokens")),
+                     24);
+    json_decref(answer);
+    hone_free(json);
+    hone_session_close(&session);
+}
+
 static void a_session_answers_and_stays_usable(void **state) {
     (void)state;
     static const struct {
@@ -315,6 +335,7 @@ int main(void) {
         cmocka_unit_test(every_code_has_its_exit_status),
         cmocka_unit_test(text_of_strangers_is_escaped),
         cmocka_unit_test(settings_are_listed_for_each_command),
+        cmocka_unit_test(an_answer_ends_where_the_context_does),
         cmocka_unit_test(a_session_answers_and_stays_usable),
         cmocka_unit_test(what_is_null_and_must_not_be_is_refused),
         cmocka_unit_test(a_job_takes_no_settings_once_it_runs),

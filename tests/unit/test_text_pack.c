@@ -24,6 +24,19 @@ static void an_order_is_a_permutation_that_seed_and_epoch_choose(void **state) {
     assert_int_equal(other[0], 0);
 }
 
+/* Of three, each of the six orders as often as another: 1,000 of 6,000, within five times √(6000 · 5/36). */
+static void every_order_is_as_likely(void **state) {
+    (void)state;
+    int drawn[27] = {0};
+    for (uint64_t seed = 0; seed < 6000; seed++) {
+        uint32_t order[3];
+        pack_order(order, 3, seed, 0, true);
+        drawn[order[0] * 9 + order[1] * 3 + order[2]]++;
+    }
+    for (int i = 0; i < 27; i++) assert_true(!drawn[i] || (drawn[i] > 855 && drawn[i] < 1145));
+    assert_true(drawn[5] && drawn[7] && drawn[11] && drawn[15] && drawn[19] && drawn[21]);
+}
+
 static void lay(struct pack_layout *out, const uint32_t *lengths, size_t count, size_t capacity,
                 struct arena *arena) {
     struct example *examples = arena_array(arena, count + 1, sizeof *examples);
@@ -147,6 +160,7 @@ static void a_step_is_shared_out(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_order_is_a_permutation_that_seed_and_epoch_choose),
+        cmocka_unit_test(every_order_is_as_likely),
         cmocka_unit_test(every_example_is_laid_once_and_nothing_overflows),
         cmocka_unit_test(micro_batches_are_few_and_balanced),
         cmocka_unit_test(an_example_that_fits_nowhere_is_refused),

@@ -40,7 +40,32 @@ static void marks_are_ordered_and_composed(void **state) {
     normalized_release(&out);
 }
 
+/* What is trained is found by where a token begins in the text as it was given. */
+static void tokens_of_composed_text_begin_where_the_text_does(void **state) {
+    (void)state;
+    static const char json[] = "{\"added_tokens\":[{\"id\":4,\"content\":\"<s>\",\"special\":true}],"
+                               "\"normalizer\":{\"type\":\"NFC\"},"
+                               "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false},"
+                               "\"decoder\":{\"type\":\"ByteLevel\"},"
+                               "\"model\":{\"type\":\"BPE\",\"vocab\":{\"\u00c3\":0,\"\u00a9\":1,\"x\":2,"
+                               "\"\u0127\":3},\"merges\":[]}}";
+    static const char text[] = "<s>e\u0301x<s>A\u030a"; /* composed: e9 and c5, of two bytes each */
+    static const int32_t ids[] = {4, 0, 1, 2, 4, 0, 3};
+    static const uint32_t starts[] = {0, 3, 3, 6, 7, 10, 10};
+    struct tokenizer *tokenizer;
+    struct tokens tokens = {0};
+    struct error err;
+    assert_ok(tokenizer_open_json(&tokenizer, json, strlen(json), NULL, 0, &err), &err);
+    assert_ok(tokenizer_encode(tokenizer, text, strlen(text), true, &tokens, &err), &err);
+    assert_int_equal(tokens.count, sizeof ids / sizeof *ids);
+    assert_memory_equal(tokens.ids, ids, sizeof ids);
+    assert_memory_equal(tokens.starts, starts, sizeof starts);
+    tokens_release(&tokens);
+    tokenizer_close(&tokenizer);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(marks_are_ordered_and_composed)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(marks_are_ordered_and_composed),
+                                       cmocka_unit_test(tokens_of_composed_text_begin_where_the_text_does)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
