@@ -6,7 +6,10 @@
 #include "base/mem.h"
 #include "base/thread.h"
 
-enum { most_boards = 1000 }; /* TensorBoard files of one second */
+enum {
+    most_boards = 1000,    /* TensorBoard files of one second */
+    most_waiting = 1 << 20 /* bytes of lines that a full disk refused */
+};
 
 /* Bytes up to and including the last newline: what a torn write left behind is cut. */
 static bool whole_lines(const char *path, uint64_t *out, struct error *err) {
@@ -42,10 +45,19 @@ static bool open_board(struct events *events, const char *directory, struct erro
     return ok;
 }
 
+/* What was refused before, in its order; it stays where the disk has no room yet. */
+static bool write_waiting(struct events *events, struct error *err) {
+    if (!fs_appender_write(&events->file, events->waiting.data, events->waiting.size, err)) return false;
+    buf_clear(&events->waiting);
+    events->disk_failed = false;
+    return true;
+}
+
 bool events_open(struct events *out, const char *directory, void (*listen)(void *user, const char *line),
                  void *user, struct error *err) {
     uint64_t keep;
     memset(out, 0, sizeof *out);
+    buf_init(&out->waiting, most_waiting);
     out->file.fd = -1;
     out->listen = listen;
     out->user = user;
@@ -59,6 +71,9 @@ bool events_open(struct events *out, const char *directory, void (*listen)(void 
 }
 
 void events_close(struct events *events) {
+    struct error ignored;
+    if (events->waiting.size && events->file.fd >= 0) write_waiting(events, &ignored);
+    buf_release(&events->waiting);
     fs_appender_close(&events->file);
     if (events->board_open) tfevents_close(&events->board);
     events->board_open = false;
@@ -80,9 +95,20 @@ static void disk_failure(struct events *events, const struct error *cause) {
     buf_release(&out);
 }
 
+static void write_line(struct events *events, const struct buf *line) {
+    struct error cause;
+    bool waits = events->waiting.size > 0,
+         ok = (!waits || write_waiting(events, &cause)) &&
+              fs_appender_write(&events->file, line->data, line->size, &cause);
+    if (ok) return;
+    disk_failure(events, &cause);
+    if (line->size <= most_waiting - events->waiting.size)
+        buf_append(&events->waiting, line->data, line->size);
+    events->waiting.failed = false; /* without memory this line alone is lost */
+}
+
 bool events_emit(struct events *events, const char *name, json_t *fields, struct error *err) {
     struct buf line = {0};
-    struct error cause;
     json_t *event = json_pack("{s:s, s:i, s:f, s:I}", "event", name, "version", event_version, "time",
                               clock_unix(), "step", (json_int_t)events->step);
     bool ok = event && fields && json_object_update(event, fields) == 0;
@@ -91,7 +117,7 @@ bool events_emit(struct events *events, const char *name, json_t *fields, struct
     if (ok && events->listen) events->listen(events->user, line.data);
     if (ok && events->file.fd >= 0) {
         buf_byte(&line, '\n');
-        if (!fs_appender_write(&events->file, line.data, line.size, &cause)) disk_failure(events, &cause);
+        write_line(events, &line);
     }
     buf_release(&line);
     json_decref(event);

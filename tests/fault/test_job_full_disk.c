@@ -43,14 +43,16 @@ static const struct scene_run stopping = {
 };
 
 struct full_disk {
-    const char *path; /* what is below cannot be written */
+    const char *path, *also; /* what is below cannot be written */
+    int most;                /* it has room again after so many calls; 0: never */
     int refused;
 };
 
 static int fail_below(void *user, const char *call, const char *path) {
     struct full_disk *disk = user;
     bool writes = !strcmp(call, "write") || !strcmp(call, "fsync");
-    if (!writes || !strstr(path, disk->path)) return 0;
+    if (!writes || (disk->most && disk->refused == disk->most)) return 0;
+    if (!strstr(path, disk->path) && !(disk->also && strstr(path, disk->also))) return 0;
     disk->refused++;
     return ENOSPC;
 }
@@ -74,6 +76,22 @@ static void a_save_that_fails_on_the_way_is_told_and_made_up_for(void **state) {
     scene_check(&scene, scene.output, "after a save that failed");
     assert_int_equal(scene_count_events(scene.output, "\"event\":\"save_failed\""), 1);
     assert_int_equal(scene_count_events(scene.output, "\"event\":\"checkpoint\""), 2);
+    scene_close(&scene);
+}
+
+/* On a disk that is full the events find no room either. */
+static void events_that_find_no_room_are_written_later(void **state) {
+    (void)state;
+    struct scene scene;
+    struct hone_error err;
+    scene_open(&scene, &lora, "ref");
+    struct full_disk disk = {.path = "checkpoints/step-00000001", .also = "/events.jsonl", .most = 6};
+    if (!train_on_full_disk(&scene, &disk, &err)) fail_msg("%s: %s", err.where, err.what);
+    assert_int_equal(disk.refused, disk.most);
+    scene_check(&scene, scene.output, "after a disk that was full");
+    assert_int_equal(scene_count_events(scene.output, "\"event\":\"plan\""), 1);
+    assert_int_equal(scene_count_events(scene.output, "\"event\":\"save_failed\""), 1);
+    assert_int_equal(scene_count_events(scene.output, "\"event\":\"step\""), 3);
     scene_close(&scene);
 }
 
@@ -185,6 +203,7 @@ static void without_any_save_the_run_ends_and_can_go_on(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_save_that_fails_on_the_way_is_told_and_made_up_for),
+        cmocka_unit_test(events_that_find_no_room_are_written_later),
         cmocka_unit_test(a_last_save_that_fails_is_exit_4_and_resumable),
         cmocka_unit_test(the_best_is_the_best_that_was_saved),
         cmocka_unit_test(without_any_save_the_run_ends_and_can_go_on),
