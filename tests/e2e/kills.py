@@ -223,6 +223,10 @@ def the_edges_of_epochs_go_on_with_the_same_bits():
     steps = math.ceil((rows - round(0.3 * rows)) / 3)  # of an epoch
     tokens = [event["tokens"] for event in lines("epochs-3-whole") if event["event"] == "step"]
     epochs = [tuple(tokens[at:at + steps]) for at in range(0, len(tokens) - steps + 1, steps)]
+    evals = [event for event in lines("epochs-3-whole") if event["event"] == "eval"]
+    assert {event["examples"] for event in evals} == {round(0.3 * rows)} and len({event["supervised_tokens"] for event in evals}) == 1, evals
+    last = json.loads((work / "epochs-3-whole/checkpoints/step-00000030/state.json").read_text())
+    assert last["tokens"] == sum(tokens) == [event["tokens"] for event in lines("epochs-3-whole") if event["event"] == "done"][0], last
     assert len(set(map(sum, epochs))) == 1 and len(set(epochs)) > len(epochs) / 2, epochs  # each example once, in another order each time
 
 
@@ -248,6 +252,7 @@ def early_stopping_ends_at_the_same_step_with_the_same_result():
     assert len(stops) == 1 and done[0]["result_step"] == stops[0]["best_step"], (stops, done)
     best = json.loads((work / f"stopping/checkpoints/step-{stops[0]['best_step']:08d}/state.json").read_text())
     assert best["eval_loss"] == stops[0]["best_loss"] == min(f["loss"] for (e, _), f in ends.items() if e == "eval"), (best, stops)
+    assert done[0]["loss"] == ends["step", done[0]["result_step"]]["loss"] and done[0]["eval_loss"] == stops[0]["best_loss"], done
     losses = sorted((step, facts["loss"]) for (event, step), facts in ends.items() if event == "eval")
     last, stale, best_step = rule_of_early_stopping(losses, 6, 0.01)
     assert (losses[-1][0], stops[0]["evaluations"], stops[0]["best_step"]) == (last, stale, best_step), (losses, stops)
