@@ -148,6 +148,16 @@ def a_rate_that_is_not_given_follows_the_optimizer_and_the_method():
 
 
 @case
+def an_epoch_ends_with_a_step_of_what_is_left_and_none_more():
+    rows = len((TINY / "rows.jsonl").read_text().splitlines())
+    for batch, epochs in ((rows // 3, 2), (rows // 3 + 1, 2), (rows, 1), (rows + 4, 3), (1, 1)):
+        plan = answer("plan", "--model", TINY, "--data", TINY / "rows.jsonl", "--batch-size", batch, "--epochs", epochs, "--device", "ref", "--threads", "1")
+        assert plan["steps"] == -(-rows // batch) * epochs, (batch, epochs, plan["steps"])
+    least = answer("plan", "--model", TINY, "--data", TINY / "rows.jsonl", "--batch-size", "1", "--max-steps", "3", "--device", "ref", "--threads", "1")
+    assert least["steps"] == 3, least
+
+
+@case
 def flags_that_do_not_go_together_are_refused():
     assert "--compare" in run("plan", *TRAIN, "--run", "block", status=2).stderr
     assert "--profile" in run("plan", *TRAIN, "--compare", "--profile", status=2).stderr
