@@ -183,6 +183,15 @@ def skipping_ends_when_nothing_else_happens():
     assert len(events("bad", "nonfinite")) == 11 and "10 steps in a row" in told, told
 
 
+def steps_that_are_skipped_now_and_then_end_nothing():
+    """It is those in a row that do: 12 of 24, with a good one behind each."""
+    path = bad_token()
+    rows = work / "mixed.jsonl"
+    rows.write_text('{"prompt": "a", "completion": "Straße"}\n{"prompt": "a", "completion": "b"}\n' * 12)
+    train(path, "mixed", "--nan-policy", "skip", "--data", rows, "--no-shuffle", None, "--batch-size", "1", "--max-steps", "24")
+    assert len(events("mixed", "nonfinite")) == 12 and len(events("mixed", "step")) == 12
+
+
 def steep():
     """What the last down_proj reads is 2¹²⁰ times as large, and its weights are as much smaller: the adapter's own product
     overflows at a high learning rate, and at a part of it does not."""
@@ -329,7 +338,7 @@ def an_adapter_that_is_no_number_is_named():
 
 try:
     for case in (a_weight_that_is_no_number_is_named_whatever_the_policy, a_complete_model_is_not_begun_with_a_weight_that_is_no_number,
-                 an_overflow_inside_is_named, a_product_is_named_by_its_module_whatever_is_folded_into_it, processes_that_share_a_run_decide_alike, skipping_leaves_the_step_out_and_nothing_else, skipping_ends_when_nothing_else_happens,
+                 an_overflow_inside_is_named, a_product_is_named_by_its_module_whatever_is_folded_into_it, processes_that_share_a_run_decide_alike, skipping_leaves_the_step_out_and_nothing_else, skipping_ends_when_nothing_else_happens, steps_that_are_skipped_now_and_then_end_nothing,
                  rolling_back_halves_the_rate_until_it_holds,
                  rolling_back_goes_further_each_time_that_a_step_is_not_passed, stopped_on_the_way_it_goes_back_to_the_same_place, rolling_back_ends_when_it_does_not_help,
                  rolling_back_takes_what_a_stop_saved_where_all_others_are_damaged, a_state_that_the_update_broke_is_not_saved,
