@@ -252,6 +252,26 @@ static bool recognise_container(struct dataset_reader *reader, struct error *err
     return true;
 }
 
+/* A row's fields are kept by name: the second of one name would stand in the place of the first. */
+static bool check_names(const struct dataset_reader *reader, struct error *err) {
+    const struct csv_record *header = &reader->header;
+    json_t *seen = json_object();
+    bool ok = seen || error_no_memory(err, "data", header->count);
+    for (size_t i = 0; ok && i < header->count; i++) {
+        size_t size;
+        const char *name = csv_field(header, i, &size);
+        const json_t *first = json_object_getn(seen, name, size);
+        if (first)
+            ok = error_set(err, ERROR_INPUT, "data",
+                           "%s:1: the header has two columns of one name (%zu and %zu)", reader->path,
+                           (size_t)json_integer_value(first) + 1, i + 1);
+        else if (json_object_setn_new_nocheck(seen, name, size, json_integer((json_int_t)i)) != 0)
+            ok = error_no_memory(err, "data", size);
+    }
+    json_decref(seen);
+    return ok;
+}
+
 static bool read_header(struct dataset_reader *reader, struct error *err) {
     struct csv_record *header = &reader->header;
     reader->csv = (struct csv){.text = reader->text,
@@ -272,20 +292,13 @@ static bool read_header(struct dataset_reader *reader, struct error *err) {
         return error_why(err, "%s", header->broken);
     }
     for (size_t i = 0; i < header->count; i++) {
-        size_t size, other_size;
+        size_t size;
         const char *name = csv_field(header, i, &size);
         if (memchr(name, '\0', size))
             return error_set(err, ERROR_INPUT, "data", "%s:1: column %zu has a NUL in its name", reader->path,
                              i + 1);
-        for (size_t j = i < 64 ? 0 : i; j < i; j++) {
-            const char *other = csv_field(header, j, &other_size);
-            if (size == other_size && !memcmp(name, other, size))
-                return error_set(err, ERROR_INPUT, "data",
-                                 "%s:1: the header has two columns of one name (%zu and %zu)", reader->path,
-                                 j + 1, i + 1);
-        }
     }
-    return true;
+    return check_names(reader, err);
 }
 
 /* Files that people have and that are not text: what they begin with, and what makes rows of them. */

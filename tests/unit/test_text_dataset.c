@@ -281,6 +281,27 @@ static void csv_keeps_quotes_newlines_and_separators_in_cells(void **state) {
     box_release(&box);
 }
 
+static void two_columns_of_one_name_are_refused_wherever_they_stand(void **state) {
+    (void)state;
+    static const int between[] = {0, 1, 61, 62, 63, 64, 200};
+    for (size_t i = 0; i < sizeof between / sizeof *between; i++) {
+        struct box box;
+        struct buf text = {0};
+        char where[64];
+        buf_text(&text, "prompt,completion");
+        for (int c = 0; c < between[i]; c++) buf_printf(&text, ",c%d", c);
+        buf_text(&text, ",completion\np,right");
+        for (int c = 0; c < between[i]; c++) buf_text(&text, ",x");
+        buf_text(&text, ",wrong\n");
+        assert_false(text.failed);
+        assert_false(open_text(&box, text.data, NULL));
+        snprintf(where, sizeof where, "two columns of one name (2 and %d)", between[i] + 3);
+        if (!strstr(box.err.what, where)) fail_msg("%s", box.err.what);
+        box_release(&box);
+        buf_release(&text);
+    }
+}
+
 static void columns_can_be_named(void **state) {
     (void)state;
     static const char text[] = "question,answer,voice\nQ,A,S\n";
@@ -509,6 +530,7 @@ int main(void) {
         cmocka_unit_test(an_object_with_a_list_of_rows_tells_what_it_does_not_read),
         cmocka_unit_test(what_no_row_has_is_named_with_the_columns_there_are),
         cmocka_unit_test(csv_keeps_quotes_newlines_and_separators_in_cells),
+        cmocka_unit_test(two_columns_of_one_name_are_refused_wherever_they_stand),
         cmocka_unit_test(columns_can_be_named),
         cmocka_unit_test(sharegpt_roles_and_alpaca_inputs_become_turns),
         cmocka_unit_test(roles_of_tools_answers_reach_the_template_as_they_stand),
