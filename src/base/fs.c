@@ -86,6 +86,15 @@ char *fs_partial(const char *path) {
     return buf_detach(&name, NULL);
 }
 
+bool fs_is_partial(const char *name) {
+    static const char mark[] = ".partial", scratch[] = ".offloaded.partial-";
+    const char *end = strrchr(name, '-');
+    size_t length = strlen(name), size = sizeof mark - 1;
+    if (!strncmp(name, scratch, sizeof scratch - 1)) return true;
+    if (end && end[1] && !end[1 + strspn(end + 1, "0123456789")]) length = (size_t)(end - name);
+    return length > size && !memcmp(name + length - size, mark, size);
+}
+
 bool fs_map_open(struct fs_map *map, const char *path, struct error *err) {
     struct stat st;
     memset(map, 0, sizeof *map);

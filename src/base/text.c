@@ -40,6 +40,12 @@ size_t utf8_begun(const char *text, size_t size) {
     return 1;
 }
 
+size_t utf8_whole(const char *text, size_t size) {
+    for (size_t back = 1; back <= 3 && back <= size; back++)
+        if (utf8_begun(text + size - back, back) == back) return size - back;
+    return size;
+}
+
 int utf8_encode(uint32_t c, char out[4]) {
     if (c < 0x80) {
         out[0] = (char)c;

@@ -17,6 +17,8 @@ int utf8_encode(uint32_t code, char out[4]);
 /* At a place where no whole character stands: how many bytes are the longest beginning of one (Unicode, 3.9:
  * maximal subparts), 0 where none begins. All of `size`: more text may complete it. */
 size_t utf8_begun(const char *text, size_t size);
+/* How many bytes there are before a character that the end of the text has torn; all where none is. */
+size_t utf8_whole(const char *text, size_t size);
 
 /* Appends text so that a terminal cannot be tricked by it: control characters, bidirectional
  * overrides and invalid bytes become \xNN or \u{N}. Newline and tab are kept when `keep_lines`. */

@@ -222,18 +222,11 @@ static bool ends(const struct session *s, int32_t id) {
     return false;
 }
 
-/* Bytes of whole characters at the start: a character may be spread over several tokens. */
-static size_t whole_characters(const char *text, size_t size) {
-    for (size_t back = 1; back <= 3 && back <= size; back++)
-        if (utf8_begun(text + size - back, back) == back) return size - back;
-    return size;
-}
-
-/* Gives out what is new; false when the listener wants no more. */
+/* Gives out what is new, whole characters but at the end, as one may be spread over several tokens; false
+ * when the listener wants no more. */
 static bool show(struct sequence *q, bool last) {
     struct buf *text = &q->answer->text;
-    size_t whole =
-        last ? text->size : q->shown + whole_characters(text->data + q->shown, text->size - q->shown);
+    size_t whole = last ? text->size : q->shown + utf8_whole(text->data + q->shown, text->size - q->shown);
     bool more = true;
     if (q->request->text && whole > q->shown)
         more = q->request->text(q->request->user, text->data + q->shown, whole - q->shown);

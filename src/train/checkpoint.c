@@ -336,7 +336,7 @@ bool checkpoint_prune(const char *run, int64_t keep, const struct progress *now,
     int64_t newer = 0;
     for (size_t i = ok ? list.count : 0; ok && i-- > 0;) { /* names sort by step: newest first from the end */
         int64_t step = step_of(list.names[i]);
-        bool broken = strstr(list.names[i], partial_suffix) != NULL;
+        bool broken = fs_is_partial(list.names[i]);
         bool stop = step >= 0 && step <= now->step && is_stop(folder, list.names[i]);
         bool surplus = step > now->step || (stop && step < now->step) ||
                        (step >= 0 && !stop && newer >= keep && step != now->best_step);

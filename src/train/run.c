@@ -35,7 +35,7 @@ static void remember_warning(void *user, const char *message) {
 static const char lock_name[] = ".lock";
 
 /* What a process that was killed before its first step may have left there. */
-static bool is_leftover(const char *name) { return !strcmp(name, lock_name) || strstr(name, ".partial"); }
+static bool is_leftover(const char *name) { return !strcmp(name, lock_name) || fs_is_partial(name); }
 
 static bool lock_output(struct run *run, struct error *err) {
     bool taken;

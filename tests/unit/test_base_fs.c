@@ -52,8 +52,30 @@ static void a_pipe_that_nobody_writes_to_is_refused_at_once(void **state) {
     test_remove_directory(folder);
 }
 
+static void a_half_written_name_is_one_that_we_write(void **state) {
+    (void)state;
+    static const struct {
+        const char *name;
+        bool partial;
+    } rows[] = {{"adapter.partial", true},
+                {"step-00000010.partial", true},
+                {"recipe.yaml.partial-4711", true},
+                {".offloaded.partial-aB3xyz", true},
+                {"notes.partial.txt", false},
+                {"notes.partial-draft", false},
+                {"a.partial-1-2", false},
+                {"partial", false},
+                {".partial", false},
+                {"run-12", false},
+                {"-", false},
+                {"", false}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        assert_int_equal(fs_is_partial(rows[i].name), rows[i].partial);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(files_take_no_number_of_a_standard_stream),
-                                       cmocka_unit_test(a_pipe_that_nobody_writes_to_is_refused_at_once)};
+                                       cmocka_unit_test(a_pipe_that_nobody_writes_to_is_refused_at_once),
+                                       cmocka_unit_test(a_half_written_name_is_one_that_we_write)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

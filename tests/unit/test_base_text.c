@@ -22,6 +22,14 @@ static void the_beginning_of_a_character_is_told(void **state) {
         assert_int_equal(utf8_begun(rows[i].text, strlen(rows[i].text)), rows[i].begun);
 }
 
+static void what_the_end_of_a_text_has_torn_waits(void **state) {
+    (void)state;
+    static const char text[] = "a\xc3\xa9\xe4\xb8\xad\xf0\x9f\x91\x8d";
+    static const size_t whole[] = {0, 1, 1, 3, 3, 3, 6, 6, 6, 6, 10};
+    for (size_t size = 0; size < sizeof text; size++) assert_int_equal(utf8_whole(text, size), whole[size]);
+    assert_int_equal(utf8_whole("a\xff", 2), 2); /* nothing can complete it */
+}
+
 static void a_cut_text_ends_with_a_whole_word_and_an_ellipsis(void **state) {
     (void)state;
     static const struct {
@@ -82,6 +90,7 @@ static void a_size_is_a_number_and_its_unit_and_nothing_else(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_beginning_of_a_character_is_told),
+        cmocka_unit_test(what_the_end_of_a_text_has_torn_waits),
         cmocka_unit_test(a_cut_text_ends_with_a_whole_word_and_an_ellipsis),
         cmocka_unit_test(a_size_is_a_number_and_its_unit_and_nothing_else),
     };
