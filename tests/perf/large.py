@@ -122,6 +122,7 @@ def main():
     hone = options.hone.resolve()
     os.environ["HONE_HOME"] = str(options.folder.resolve() / "home")
     print("| shape | type | GB in all | anonymous + shared + file | recompute, tokens at a time | s/step | GFLOP/s | share of the products' rate |\n" + "|---" * 8 + "|", flush=True)
+    options.folder.mkdir(parents=True, exist_ok=True)
     fits = [measure(hone, name, kind, options) for name in options.shape or SHAPES for kind in options.type or ("q4_k", "nf4")]
     return 0 if all(fits) else 1
 
