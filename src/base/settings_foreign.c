@@ -214,6 +214,24 @@ static const struct setting *nearest(struct settings *const *sets, size_t set_co
     return best;
 }
 
+/* The only row whose name ends in a dash and this one: "init" of "lora-init". */
+static const struct setting *longer(struct settings *const *sets, size_t set_count, unsigned uses,
+                                    const char *name) {
+    const struct setting *found = NULL;
+    size_t size = strlen(name);
+    for (size_t i = 0; i < set_count; i++)
+        for (size_t j = 0; j < sets[i]->count; j++) {
+            const struct setting *row = &sets[i]->rows[j];
+            size_t length = strlen(row->name);
+            if (!(row->uses & uses) || length < size + 2 || row->name[length - size - 1] != '-' ||
+                !same_name(row->name + length - size, name))
+                continue;
+            if (found) return NULL;
+            found = row;
+        }
+    return found;
+}
+
 static void ours_name(const char *prefix, const char *name, char out[64]) {
     snprintf(out, 64, "%s%s", prefix, name);
     if (*prefix) return;
@@ -244,6 +262,7 @@ bool settings_refuse_name(struct settings *const *sets, size_t set_count, unsign
         return error_fix(err, "%s", row->note);
     }
     const struct setting *near = nearest(sets, set_count, uses, name);
+    if (!near) near = longer(sets, set_count, uses, name);
     if (near) {
         ours_name(prefix, near->name, ours);
         return error_fix(err, "Did you mean %s?", ours);

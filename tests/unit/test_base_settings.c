@@ -181,6 +181,7 @@ static void unknown_names_are_refused_with_the_right_one(void **state) {
         const char *name, *value, *text;
     } cases[] = {
         {"batchsize", "8", "settings: unknown setting --batchsize. Did you mean --batch-size?"},
+        {"size", "8", "settings: unknown setting --size. Did you mean --batch-size?"},
         {"per_device_train_batch_size", "8",
          "settings: unknown setting --per_device_train_batch_size: another tool's name. Here it is "
          "--batch-size 8. It counts the "
