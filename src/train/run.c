@@ -407,6 +407,7 @@ static bool tell_upload(struct run *run, struct error *err) {
 static double seconds_left(const struct run *run) {
     const struct run_plan *plan = &run->plan;
     double to_go = (double)(plan->steps - run->progress.step) / (double)plan->steps;
+    if (run_out_of_patience(run)) to_go = 0;
     return (plan->seconds - plan->start_seconds) * to_go + plan->start_seconds;
 }
 

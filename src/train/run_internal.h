@@ -90,6 +90,7 @@ bool run_go_back(struct run *run, struct error *err);
 void run_watch_begin(struct run *run);
 bool run_watch(struct run *run, struct error *err);
 bool run_write_recipe(struct run *run, struct error *err);
+bool run_out_of_patience(const struct run *run); /* early stopping: it trains no further */
 
 /* A run that several processes share (ranks.c); each of these is called by all of them, and does nothing in a
  * run that is alone. run_join waits until all are there, for OUTPUT is made. */

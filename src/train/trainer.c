@@ -59,7 +59,7 @@ static bool refuse_save(const struct run *run, struct error *err) {
 
 static bool due(int64_t step, int64_t every) { return every > 0 && step % every == 0; }
 
-static bool out_of_patience(const struct run *run) {
+bool run_out_of_patience(const struct run *run) {
     return run->recipe->early_stopping && run->progress.stale >= run->recipe->early_stopping;
 }
 
@@ -67,7 +67,7 @@ static bool out_of_patience(const struct run *run) {
 static bool is_due(const struct run *run) {
     const struct progress *p = &run->progress;
     bool best = run->recipe->early_stopping && p->best_step == p->step;
-    return best || p->step == run->plan.steps || out_of_patience(run) ||
+    return best || p->step == run->plan.steps || run_out_of_patience(run) ||
            due(p->step, run->recipe->save_every);
 }
 
@@ -134,7 +134,7 @@ static bool settle(struct run *run, struct error *err) {
     bool end = p->step == run->plan.steps;
     if (!p->step) return true;
     if ((end || due(p->step, run->recipe->eval_every)) && !evaluate(run, err)) return false;
-    if (end || out_of_patience(run)) return save(run, err); /* what a resume ends at once from */
+    if (end || run_out_of_patience(run)) return save(run, err); /* what a resume ends at once from */
     return !is_due(run) || try_save(run, err);
 }
 
@@ -142,7 +142,7 @@ static bool train_loop(struct run *run, struct error *err) {
     struct progress *p = &run->progress;
     for (;;) {
         if (!settle(run, err)) return false;
-        if (p->step == run->plan.steps || out_of_patience(run)) return true;
+        if (p->step == run->plan.steps || run_out_of_patience(run)) return true;
         bool stop;
         if (!run_any(run, stopped(run), &stop, err)) return false;
         if (stop)
@@ -177,7 +177,7 @@ static bool tell_early_stop(struct run *run, struct error *err) {
 static bool choose_result(struct run *run, struct progress *reached, struct error *err) {
     const struct progress *p = &run->progress;
     *reached = *p;
-    if (out_of_patience(run) && !tell_early_stop(run, err)) return false;
+    if (run_out_of_patience(run) && !tell_early_stop(run, err)) return false;
     return !run->recipe->early_stopping || !p->best_step || p->best_step == p->step ||
            checkpoint_load_step(&run->programs.engine, run->recipe->output, p->best_step, reached, err);
 }
