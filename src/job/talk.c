@@ -76,11 +76,10 @@ static bool take_tools(struct talk *out, const json_t *tools, const char *name, 
     return ok;
 }
 
-bool talk_value(struct talk *out, const json_t *value, const char *name, struct error *err) {
+static bool read_value(struct talk *out, const json_t *value, const char *name, struct error *err) {
     const json_t *messages = json_is_array(value) ? value : json_object_get(value, "messages");
     const json_t *prompt = messages ? NULL : json_object_get(value, "prompt");
     const char *text = json_string_value(prompt);
-    memset(out, 0, sizeof *out);
     if (text && strlen(text) != json_string_length(prompt))
         return error_set(err, ERROR_INPUT, "generate", "%.200s: \"prompt\" holds a NUL character", name);
     if (text)
@@ -100,6 +99,13 @@ bool talk_value(struct talk *out, const json_t *value, const char *name, struct 
         return error_about(err, name);
     }
     return take_tools(out, json_object_get(value, "tools"), name, err);
+}
+
+bool talk_value(struct talk *out, const json_t *value, const char *name, struct error *err) {
+    memset(out, 0, sizeof *out);
+    if (read_value(out, value, name, err)) return true;
+    talk_release(out);
+    return false;
 }
 
 void talk_release(struct talk *talk) {

@@ -20,8 +20,8 @@ struct talk {
 };
 /* A text becomes one user turn. */
 bool talk_prompt(struct talk *out, const char *prompt, struct error *err);
-/* An array of messages, or an object with `messages` and perhaps `tools`, or with `prompt`. `name` stands in
- * messages. */
+/* An array of messages, or an object with `messages` or `prompt`, and perhaps `tools`. `name` stands in
+ * errors, after which `out` holds nothing. */
 bool talk_value(struct talk *out, const json_t *value, const char *name, struct error *err);
 void talk_release(struct talk *talk);
 /* Renders and tokenises; the request borrows the tokens. */
