@@ -80,19 +80,21 @@ char *fs_directory_of(const char *path) {
     return mem_strndup(path, slash == path ? 1 : (size_t)(slash - path));
 }
 
+const char fs_partial_mark[] = ".partial";
+
 char *fs_partial(const char *path) {
     struct buf name = {0};
-    buf_printf(&name, "%s.partial-%ld", path, (long)getpid());
+    buf_printf(&name, "%s%s-%ld", path, fs_partial_mark, (long)getpid());
     return buf_detach(&name, NULL);
 }
 
 bool fs_is_partial(const char *name) {
-    static const char mark[] = ".partial", scratch[] = ".offloaded.partial-";
+    static const char scratch[] = ".offloaded.partial-";
     const char *end = strrchr(name, '-');
-    size_t length = strlen(name), size = sizeof mark - 1;
+    size_t length = strlen(name), size = sizeof fs_partial_mark - 1;
     if (!strncmp(name, scratch, sizeof scratch - 1)) return true;
     if (end && end[1] && !end[1 + strspn(end + 1, "0123456789")]) length = (size_t)(end - name);
-    return length > size && !memcmp(name + length - size, mark, size);
+    return length > size && !memcmp(name + length - size, fs_partial_mark, size);
 }
 
 bool fs_map_open(struct fs_map *map, const char *path, struct error *err) {

@@ -90,7 +90,8 @@ char *fs_join(const char *directory, const char *name);
  * renamed; from mem_alloc, NULL when out of memory. */
 char *fs_directory_of(const char *path);
 char *fs_partial(const char *path);
-/* Whether that is the name of something half-written: of fs_partial, fs_scratch_open, or "….partial". */
+extern const char fs_partial_mark[]; /* ends the name of what others write before it is renamed */
+/* Whether that is the name of something half-written: with the mark, of fs_partial or fs_scratch_open. */
 bool fs_is_partial(const char *name);
 /* An absolute, link-free path, from mem_alloc. */
 bool fs_absolute(const char *path, char **out, struct error *err);

@@ -12,7 +12,6 @@
 #include "base/mem.h"
 #include "format/safetensors.h"
 
-static const char partial_suffix[] = ".partial";
 enum { manifest_limit = 1 << 20 };
 
 /* Whether the weights themselves are trained. */
@@ -187,7 +186,7 @@ bool checkpoint_save(struct engine *engine, const char *run, const struct progre
     struct buf partial = {0};
     bool full = is_full(engine);
     char *final = fs_join(run, path), *trained = NULL;
-    bool ok = final && buf_printf(&partial, "%s%s", final, partial_suffix) &&
+    bool ok = final && buf_printf(&partial, "%s%s", final, fs_partial_mark) &&
               (trained = fs_join(partial.data, full ? "model" : "adapter"));
     if (!ok) error_no_memory(err, "checkpoint", 0);
     ok = ok && fs_remove_tree(partial.data, err) && fs_make_directories(full ? partial.data : trained, err) &&

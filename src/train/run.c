@@ -486,7 +486,7 @@ static bool write_adapter(struct run *run, const struct progress *reached, const
 bool run_write_result(struct run *run, const struct progress *reached, struct error *err) {
     struct error ignored;
     struct buf name = {0};
-    buf_printf(&name, "%s.partial", run_result_name(run));
+    buf_printf(&name, "%s%s", run_result_name(run), fs_partial_mark);
     char *final = fs_join(run->recipe->output, run_result_name(run)),
          *partial = name.failed ? NULL : fs_join(run->recipe->output, name.data);
     bool ok = (final && partial) || error_no_memory(err, "train", 0);

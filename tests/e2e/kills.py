@@ -262,8 +262,8 @@ def early_stopping_ends_at_the_same_step_with_the_same_result():
     assert told("stopping") == ends
     # From the last one: nothing is left to train.
     finish(start("stopping", flags), "stopping")
-    lines = [json.loads(line) for line in (work / "stopping/events.jsonl").read_text().splitlines()]
-    assert told("stopping") == ends and [e for e in lines if e["event"] == "resume"][-1]["seconds_left"] == 0, lines[-3:]
+    resumed = [event for event in lines("stopping") if event["event"] == "resume"]
+    assert told("stopping") == ends and resumed[-1]["seconds_left"] == 0, resumed
 
 
 @case
