@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "graph/graph.h"
+#include "op/device_attention.h"
 #include "op/device_decoding.h"
 #include "op/device_fp8_cases.h"
 #include "op/device_kernel_cases.h"
@@ -480,21 +481,24 @@ static void layer_run(struct layer *l, struct store *store, struct program *prog
 
 /* Roots of mean squares: numbers that are rounded to bf16 in between may end one unit apart, a few of them.
  */
+static void compare_values(const struct layer *l, int i, const struct block *a, const struct layer *m,
+                           const struct block *b, const char *name) {
+    const struct value *value = &l->graph.values[l->looked_at[i]], *other = &m->graph.values[m->looked_at[i]];
+    double *x = decoded(a, value->dtype, value_elements(value)), squares = 0, apart = 0;
+    double *y = decoded(b, other->dtype, value_elements(other));
+    for (int64_t e = 0; e < value_elements(value); e++) {
+        squares += y[e] * y[e];
+        apart += (x[e] - y[e]) * (x[e] - y[e]);
+    }
+    if (!(sqrt(apart) <= l->tolerance * sqrt(squares)))
+        fail_msg("%s: value %d differs by %g of its size", name, i, sqrt(apart / squares));
+    mem_free(x);
+    mem_free(y);
+}
+
 static void layer_compare(const struct layer *l, const struct block *a, const struct block *b,
                           const char *name) {
-    for (int i = 0; i < l->count; i++) {
-        const struct value *value = &l->graph.values[l->looked_at[i]];
-        double *x = decoded(&a[i], value->dtype, value_elements(value)), squares = 0, apart = 0;
-        double *y = decoded(&b[i], value->dtype, value_elements(value));
-        for (int64_t e = 0; e < value_elements(value); e++) {
-            squares += y[e] * y[e];
-            apart += (x[e] - y[e]) * (x[e] - y[e]);
-        }
-        if (!(sqrt(apart) <= l->tolerance * sqrt(squares)))
-            fail_msg("%s: value %d differs by %g of its size", name, i, sqrt(apart / squares));
-        mem_free(x);
-        mem_free(y);
-    }
+    for (int i = 0; i < l->count; i++) compare_values(l, i, &a[i], l, &b[i], name);
 }
 
 enum { layer_runs = 3 }; /* two that are alike, one node by node */
@@ -573,6 +577,34 @@ static void decoding_yields_together_what_its_nodes_do(void **state) {
             for (int v = 0; v < l.count; v++) free(out[run][v].memory);
         layer_release(&l);
     }
+}
+
+static void check_long_rows(const struct long_rows *rows) {
+    struct layer rounded, exact;
+    struct block out[2][layer_runs][layer_values] = {0};
+    char name[128];
+    snprintf(name, sizeof name, "rows of %d and %d tokens, %d heads of keys", (int)rows->first,
+             (int)rows->second, rows->kv_heads);
+    long_rows_build(&rounded, rows, DTYPE_BF16);
+    long_rows_build(&exact, rows, DTYPE_F32);
+    long_rows_take(&exact, &rounded);
+    run_layer(&rounded, 0, name, out[0]);
+    run_layer(&exact, 0, name, out[1]);
+    for (int i = 0; i < exact.count; i++)
+        compare_values(&rounded, i, &out[0][0][i], &exact, &out[1][0][i], name);
+    for (int run = 0; run < 2 * layer_runs; run++)
+        for (int i = 0; i < exact.count; i++) free(out[run / layer_runs][run % layer_runs][i].memory);
+    layer_release(&rounded);
+    layer_release(&exact);
+}
+
+/* An even and an odd count of heads; a row so long that a processor would take minutes. */
+static void attention_of_long_rows_in_bf16_is_that_in_f32(void **state) {
+    static const struct long_rows rows[] = {
+        {500, 8300, 4, 4, 64}, {8300, 500, 3, 3, 32}, {132000, 9000, 2, 2, 64}};
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (rows[i].first < 100000 || !strcmp(ops->name, "cuda")) check_long_rows(&rows[i]);
 }
 
 static void check_large_head(enum op_code op, const struct sizes *sizes, bool steep) {
@@ -655,6 +687,7 @@ int main(void) {
     tests[count++] =
         (struct CMUnitTest)cmocka_unit_test(nodes_yield_together_what_they_do_one_by_one_and_in_pieces);
     tests[count++] = (struct CMUnitTest)cmocka_unit_test(decoding_yields_together_what_its_nodes_do);
+    tests[count++] = (struct CMUnitTest)cmocka_unit_test(attention_of_long_rows_in_bf16_is_that_in_f32);
     tests[count++] = (struct CMUnitTest)cmocka_unit_test(large_heads);
     tests[count++] = (struct CMUnitTest)cmocka_unit_test(gradients_of_one_input_in_fp8_are_their_sum);
     tests[count++] = (struct CMUnitTest)cmocka_unit_test(outputs_are_rounded_to_fp8_where_they_are_written);
