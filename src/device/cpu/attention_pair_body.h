@@ -63,10 +63,10 @@ static void pair_rows(const struct flash *flash, uint32_t *panels, const uint32_
 static void pair_scores(const struct flash *flash, const uint32_t *rows, int64_t stride, int64_t count,
                         const uint32_t *panels, int64_t seen, float *out) {
     int64_t steps = flash->d / 2;
+    const struct gemm_rows x[2] = {{rows, stride * 4, steps}};
     for (int64_t p = 0; p * panel_columns < seen; p++)
-        flash->pairs->tile((int)count, (int)smaller(panel_columns, seen - p * panel_columns), rows,
-                           stride * 4, panels + p * steps * panel_columns, steps,
-                           out + p * attention_block * panel_columns);
+        flash->pairs->tile((int)count, (int)smaller(panel_columns, seen - p * panel_columns), x,
+                           panels + p * steps * panel_columns, out + p * attention_block * panel_columns);
 }
 
 /* sums [count, padded] += rows × panels of rows, over `steps` steps of both. */

@@ -40,7 +40,7 @@ struct gemm {
     enum dtype addend_type;
     const float *bias; /* [n] added to each row, or NULL */
     bool exact;        /* x is not rounded to integers, which few rows beside a weight of integers are */
-    /* NT and NN: β low·up is added, a product of the same form with `rank` in the place of k. */
+    /* NT and NN: β low·up is added, a product of the same form with `rank` in the place of k; α is not 0. */
     int64_t rank;    /* at most gemm_most_rank; 0: none */
     const void *low; /* f32 or bf16 [m, rank], rows contiguous */
     enum dtype low_type;

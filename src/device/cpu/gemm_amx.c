@@ -96,19 +96,22 @@ begin_tiles(const bool add, const bool two_rows, const bool two_columns, const f
     if (two_rows && two_columns) _tile_loadd(3, lower + 4 * tile_side, row);
 }
 
+/* `parts` of x, one or two. */
 static inline __attribute__((always_inline)) void sum_tiles(const bool add, const bool two_rows,
-                                                            const bool two_columns, int rows, const char *a,
-                                                            int64_t stride, const char *b, int64_t steps,
-                                                            float *out, int64_t out_stride) {
+                                                            const bool two_columns, int rows,
+                                                            const struct gemm_rows *x, int parts,
+                                                            const char *b, float *out, int64_t out_stride) {
     const size_t row = (size_t)out_stride * sizeof *out;
     char *lower = (char *)out + tile_side * row;
-    int64_t whole = steps / tile_steps * tile_steps;
     struct tail tail;
     begin_tiles(add, two_rows, two_columns, out, row);
-    for (int64_t k = 0; k < whole; k += tile_steps)
-        multiply(two_rows, two_columns, a + 4 * k, stride, b + k * panel_row);
-    if (whole < steps) {
-        fill_tail(&tail, rows, a + 4 * whole, stride, b + whole * panel_row, steps - whole);
+    for (const struct gemm_rows *end = x + parts; x < end; b += x->steps * panel_row, x++) {
+        int64_t whole = x->steps / tile_steps * tile_steps;
+        const char *a = x->at;
+        for (int64_t k = 0; k < whole; k += tile_steps)
+            multiply(two_rows, two_columns, a + 4 * k, x->stride, b + k * panel_row);
+        if (whole == x->steps) continue;
+        fill_tail(&tail, rows, a + 4 * whole, x->stride, b + whole * panel_row, x->steps - whole);
         gemm_amx_written(&tail);
         multiply(two_rows, two_columns, tail.a, 64, tail.b);
     }
@@ -119,27 +122,27 @@ static inline __attribute__((always_inline)) void sum_tiles(const bool add, cons
 }
 
 static inline __attribute__((always_inline)) void sum_block(const bool add, int rows, int columns,
-                                                            const void *a, int64_t stride, const void *b,
-                                                            int64_t steps, float *out, int64_t out_stride) {
+                                                            const struct gemm_rows *x, const int parts,
+                                                            const void *b, float *out, int64_t out_stride) {
     gemm_amx_shapes(rows);
     if (rows > tile_side && columns > tile_side)
-        sum_tiles(add, true, true, rows, a, stride, b, steps, out, out_stride);
+        sum_tiles(add, true, true, rows, x, parts, b, out, out_stride);
     else if (rows > tile_side)
-        sum_tiles(add, true, false, rows, a, stride, b, steps, out, out_stride);
+        sum_tiles(add, true, false, rows, x, parts, b, out, out_stride);
     else if (columns > tile_side)
-        sum_tiles(add, false, true, rows, a, stride, b, steps, out, out_stride);
+        sum_tiles(add, false, true, rows, x, parts, b, out, out_stride);
     else
-        sum_tiles(add, false, false, rows, a, stride, b, steps, out, out_stride);
+        sum_tiles(add, false, false, rows, x, parts, b, out, out_stride);
 }
 
-static void tile_amx(int rows, int columns, const void *a, int64_t stride, const void *b, int64_t steps,
-                     float *out) {
-    sum_block(false, rows, columns, a, stride, b, steps, out, columns_amx);
+static void tile_amx(int rows, int columns, const struct gemm_rows x[2], const void *b, float *out) {
+    sum_block(false, rows, columns, x, 2, b, out, columns_amx);
 }
 
 static void tile_add_amx(int rows, int columns, const void *a, int64_t stride, const void *b, int64_t steps,
                          float *out, int64_t out_stride) {
-    sum_block(true, rows, columns, a, stride, b, steps, out, out_stride);
+    const struct gemm_rows x = {a, stride, steps};
+    sum_block(true, rows, columns, &x, 1, b, out, out_stride);
 }
 
 static void finish_amx(const struct gemm_tile *tile) { finish_tile(tile, columns_amx); }
@@ -147,6 +150,7 @@ static void finish_amx(const struct gemm_tile *tile) { finish_tile(tile, columns
 const struct gemm_kernel gemm_kernel_amx = {
     .rows = rows_amx,
     .columns = columns_amx,
+    .group = tile_steps,
     .pairs = true,
     .tile = tile_amx,
     .tile_add = tile_add_amx,

@@ -10,22 +10,25 @@
 enum { rows_256 = 6, columns_256 = 16 };
 enum { ahead = 32 }; /* steps that w is asked for ahead: it comes from the second cache */
 
-static inline __attribute__((always_inline)) void tile_rows(const int rows, const char *a, int64_t stride,
-                                                            const float *b, int64_t steps, float *out) {
+static inline __attribute__((always_inline)) void tile_rows(const int rows, const struct gemm_rows *x,
+                                                            const float *b, float *out) {
     __m256 sums[rows_256][2];
-    const char *next = a + 3 * stride;
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++) sums[i][0] = sums[i][1] = _mm256_setzero_ps();
+    for (const struct gemm_rows *end = x + 2; x < end; b += x->steps * columns_256, x++) {
+        const int64_t stride = x->stride, steps = x->steps;
+        const char *a = x->at, *next = a + 3 * stride;
 #pragma GCC unroll 4
-    for (int64_t k = 0; k < steps; k++) {
-        __m256 low = _mm256_load_ps(b + k * columns_256), high = _mm256_load_ps(b + k * columns_256 + 8);
-        _mm_prefetch((const char *)(b + (k + ahead) * columns_256), _MM_HINT_T0);
+        for (int64_t k = 0; k < steps; k++) {
+            __m256 low = _mm256_load_ps(b + k * columns_256), high = _mm256_load_ps(b + k * columns_256 + 8);
+            _mm_prefetch((const char *)(b + (k + ahead) * columns_256), _MM_HINT_T0);
 #pragma GCC unroll 16
-        for (int i = 0; i < rows; i++) {
-            __m256 x = _mm256_broadcast_ss(
-                (const float *)(const void *)((i < 3 ? a : next) + i % 3 * stride + 4 * k));
-            sums[i][0] = _mm256_fmadd_ps(x, low, sums[i][0]);
-            sums[i][1] = _mm256_fmadd_ps(x, high, sums[i][1]);
+            for (int i = 0; i < rows; i++) {
+                __m256 number = _mm256_broadcast_ss(
+                    (const float *)(const void *)((i < 3 ? a : next) + i % 3 * stride + 4 * k));
+                sums[i][0] = _mm256_fmadd_ps(number, low, sums[i][0]);
+                sums[i][1] = _mm256_fmadd_ps(number, high, sums[i][1]);
+            }
         }
     }
 #pragma GCC unroll 16
@@ -35,16 +38,15 @@ static inline __attribute__((always_inline)) void tile_rows(const int rows, cons
     }
 }
 
-static void tile_256(int rows, int columns, const void *a, int64_t stride, const void *b, int64_t steps,
-                     float *out) {
+static void tile_256(int rows, int columns, const struct gemm_rows x[2], const void *b, float *out) {
     (void)columns;
     switch (rows) {
-    case 1: tile_rows(1, a, stride, b, steps, out); break;
-    case 2: tile_rows(2, a, stride, b, steps, out); break;
-    case 3: tile_rows(3, a, stride, b, steps, out); break;
-    case 4: tile_rows(4, a, stride, b, steps, out); break;
-    case 5: tile_rows(5, a, stride, b, steps, out); break;
-    default: tile_rows(6, a, stride, b, steps, out); break;
+    case 1: tile_rows(1, x, b, out); break;
+    case 2: tile_rows(2, x, b, out); break;
+    case 3: tile_rows(3, x, b, out); break;
+    case 4: tile_rows(4, x, b, out); break;
+    case 5: tile_rows(5, x, b, out); break;
+    default: tile_rows(6, x, b, out); break;
     }
 }
 
@@ -135,6 +137,7 @@ static void narrow_256(int rows, int columns, const float *a, int64_t lda, const
 const struct gemm_kernel gemm_kernel_avx2 = {
     .rows = rows_256,
     .columns = columns_256,
+    .group = 1,
     .tile = tile_256,
     .transpose = transpose_256,
     .finish = finish_256,

@@ -23,27 +23,30 @@ static inline __attribute__((always_inline)) __m512 broadcast(const char *from) 
 }
 
 /* Rows are addressed from every third one, which leaves few address registers. */
-static inline __attribute__((always_inline)) void tile_rows(const int rows, const int vectors, const char *a,
-                                                            int64_t stride, const float *b, int64_t steps,
-                                                            float *out) {
+static inline __attribute__((always_inline)) void
+tile_rows(const int rows, const int vectors, const struct gemm_rows *x, const float *b, float *out) {
     __m512 sums[rows_512][2];
-    const char *at[5];
-    for (int i = 0; i < 5; i++) at[i] = a + 3 * i * stride;
     for (int i = 0; i < rows; i++)
         for (int v = 0; v < vectors; v++) sums[i][v] = _mm512_setzero_ps();
-    for (int64_t k = 0; k < steps;) {
-        const int64_t end = k + line_steps < steps ? k + line_steps : steps;
-        uintptr_t next = (uintptr_t)a + 4 * (uintptr_t)(k + line_steps);
-        for (; k < end; k++, next += (uintptr_t)stride) {
-            __m512 w[2];
-            for (int v = 0; v < vectors; v++) {
-                w[v] = _mm512_load_ps(b + k * columns_512 + 16 * v);
-                _mm_prefetch((const char *)(b + (k + ahead) * columns_512 + 16 * v), _MM_HINT_T0);
-            }
-            _mm_prefetch((const char *)next, _MM_HINT_T0); /* two more rows than a tile has: the next one's */
-            for (int i = 0; i < rows; i++) {
-                __m512 x = broadcast(at[i / 3] + i % 3 * stride + 4 * k);
-                for (int v = 0; v < vectors; v++) sums[i][v] = _mm512_fmadd_ps(x, w[v], sums[i][v]);
+    for (const struct gemm_rows *last = x + 1; x <= last; b += x->steps * columns_512, x++) {
+        const int64_t stride = x->stride, steps = x->steps;
+        const char *at[5];
+        for (int i = 0; i < 5; i++) at[i] = (const char *)x->at + 3 * i * stride;
+        for (int64_t k = 0; k < steps;) {
+            const int64_t end = k + line_steps < steps ? k + line_steps : steps;
+            uintptr_t next = (uintptr_t)x->at + 4 * (uintptr_t)(k + line_steps);
+            for (; k < end; k++, next += (uintptr_t)stride) {
+                __m512 w[2];
+                for (int v = 0; v < vectors; v++) {
+                    w[v] = _mm512_load_ps(b + k * columns_512 + 16 * v);
+                    _mm_prefetch((const char *)(b + (k + ahead) * columns_512 + 16 * v), _MM_HINT_T0);
+                }
+                _mm_prefetch((const char *)next,
+                             _MM_HINT_T0); /* two more rows than a tile has: the next one's */
+                for (int i = 0; i < rows; i++) {
+                    __m512 number = broadcast(at[i / 3] + i % 3 * stride + 4 * k);
+                    for (int v = 0; v < vectors; v++) sums[i][v] = _mm512_fmadd_ps(number, w[v], sums[i][v]);
+                }
             }
         }
     }
@@ -51,16 +54,15 @@ static inline __attribute__((always_inline)) void tile_rows(const int rows, cons
         for (int v = 0; v < vectors; v++) _mm512_store_ps(out + i * columns_512 + 16 * v, sums[i][v]);
 }
 
-#define TILE(rows)                                        \
-    case rows:                                            \
-        if (columns > 16)                                 \
-            tile_rows(rows, 2, a, stride, b, steps, out); \
-        else                                              \
-            tile_rows(rows, 1, a, stride, b, steps, out); \
+#define TILE(rows)                         \
+    case rows:                             \
+        if (columns > 16)                  \
+            tile_rows(rows, 2, x, b, out); \
+        else                               \
+            tile_rows(rows, 1, x, b, out); \
         break;
 
-static void tile_512(int rows, int columns, const void *a, int64_t stride, const void *b, int64_t steps,
-                     float *out) {
+static void tile_512(int rows, int columns, const struct gemm_rows x[2], const void *b, float *out) {
     switch (rows) {
         TILE(1)
         TILE(2)
@@ -73,6 +75,7 @@ static void finish_512(const struct gemm_tile *tile) { finish_tile(tile, columns
 const struct gemm_kernel gemm_kernel_avx512 = {
     .rows = rows_512,
     .columns = columns_512,
+    .group = 1,
     .tile = tile_512,
     .transpose = transpose_512,
     .finish = finish_512,

@@ -9,40 +9,46 @@
 
 enum { rows_pair = 14, columns_pair = 32 };
 
-static inline __attribute__((always_inline)) void tile_rows(const bool add, const int rows, const int vectors,
-                                                            const char *a, int64_t stride, const uint32_t *b,
-                                                            int64_t steps, float *out, int64_t out_stride) {
+/* `parts` of x, one or two. */
+static inline __attribute__((always_inline)) void tile_rows(const int parts, const bool add, const int rows,
+                                                            const int vectors, const struct gemm_rows *x,
+                                                            const uint32_t *b, float *out,
+                                                            int64_t out_stride) {
     __m512 sums[rows_pair][2];
-    const char *at[5];
-    for (int i = 0; i < 5; i++) at[i] = a + 3 * i * stride;
     for (int i = 0; i < rows; i++)
         for (int v = 0; v < vectors; v++)
             sums[i][v] = add ? _mm512_loadu_ps(out + i * out_stride + 16 * v) : _mm512_setzero_ps();
-    for (int64_t k = 0; k < steps; k++) {
-        __m512i w[2];
-        for (int v = 0; v < vectors; v++) w[v] = _mm512_load_si512(b + k * columns_pair + 16 * v);
-        for (int i = 0; i < rows; i++) {
-            int x;
-            memcpy(&x, at[i / 3] + i % 3 * stride + 4 * k, sizeof x);
-            for (int v = 0; v < vectors; v++)
-                sums[i][v] = _mm512_dpbf16_ps(sums[i][v], (__m512bh)w[v], (__m512bh)_mm512_set1_epi32(x));
+    for (const struct gemm_rows *end = x + parts; x < end; b += x->steps * columns_pair, x++) {
+        const int64_t stride = x->stride, steps = x->steps;
+        const char *at[5];
+        for (int i = 0; i < 5; i++) at[i] = (const char *)x->at + 3 * i * stride;
+        for (int64_t k = 0; k < steps; k++) {
+            __m512i w[2];
+            for (int v = 0; v < vectors; v++) w[v] = _mm512_load_si512(b + k * columns_pair + 16 * v);
+            for (int i = 0; i < rows; i++) {
+                int pair;
+                memcpy(&pair, at[i / 3] + i % 3 * stride + 4 * k, sizeof pair);
+                for (int v = 0; v < vectors; v++)
+                    sums[i][v] =
+                        _mm512_dpbf16_ps(sums[i][v], (__m512bh)w[v], (__m512bh)_mm512_set1_epi32(pair));
+            }
         }
     }
     for (int i = 0; i < rows; i++)
         for (int v = 0; v < vectors; v++) _mm512_storeu_ps(out + i * out_stride + 16 * v, sums[i][v]);
 }
 
-#define TILE(rows)                                                         \
-    case rows:                                                             \
-        if (columns > 16)                                                  \
-            tile_rows(add, rows, 2, a, stride, b, steps, out, out_stride); \
-        else                                                               \
-            tile_rows(add, rows, 1, a, stride, b, steps, out, out_stride); \
+#define TILE(rows)                                                 \
+    case rows:                                                     \
+        if (columns > 16)                                          \
+            tile_rows(parts, add, rows, 2, x, b, out, out_stride); \
+        else                                                       \
+            tile_rows(parts, add, rows, 1, x, b, out, out_stride); \
         break;
 
-static inline __attribute__((always_inline)) void tile_any(const bool add, int rows, int columns,
-                                                           const void *a, int64_t stride, const void *b,
-                                                           int64_t steps, float *out, int64_t out_stride) {
+static inline __attribute__((always_inline)) void tile_any(const int parts, const bool add, int rows,
+                                                           int columns, const struct gemm_rows *x,
+                                                           const void *b, float *out, int64_t out_stride) {
     switch (rows) {
         TILE(1)
         TILE(2)
@@ -50,14 +56,14 @@ static inline __attribute__((always_inline)) void tile_any(const bool add, int r
     }
 }
 
-static void tile_pairs(int rows, int columns, const void *a, int64_t stride, const void *b, int64_t steps,
-                       float *out) {
-    tile_any(false, rows, columns, a, stride, b, steps, out, columns_pair);
+static void tile_pairs(int rows, int columns, const struct gemm_rows x[2], const void *b, float *out) {
+    tile_any(2, false, rows, columns, x, b, out, columns_pair);
 }
 
 static void tile_add_pairs(int rows, int columns, const void *a, int64_t stride, const void *b, int64_t steps,
                            float *out, int64_t out_stride) {
-    tile_any(true, rows, columns, a, stride, b, steps, out, out_stride);
+    const struct gemm_rows x = {a, stride, steps};
+    tile_any(1, true, rows, columns, &x, b, out, out_stride);
 }
 
 static void finish_pairs(const struct gemm_tile *tile) { finish_tile(tile, columns_pair); }
@@ -65,6 +71,7 @@ static void finish_pairs(const struct gemm_tile *tile) { finish_tile(tile, colum
 const struct gemm_kernel gemm_kernel_avx512bf16 = {
     .rows = rows_pair,
     .columns = columns_pair,
+    .group = 1,
     .pairs = true,
     .tile = tile_pairs,
     .tile_add = tile_add_pairs,

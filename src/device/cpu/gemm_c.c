@@ -5,15 +5,16 @@
 
 enum { rows_c = 4, columns_c = 16 };
 
-static void tile_c(int rows, int columns, const void *a, int64_t stride, const void *b, int64_t steps,
-                   float *out) {
-    const float *w = b;
+static void tile_c(int rows, int columns, const struct gemm_rows x[2], const void *b, float *out) {
     (void)columns;
     for (int i = 0; i < rows; i++) {
-        const float *x = (const float *)(const void *)((const char *)a + i * stride);
+        const float *w = b;
         float sums[columns_c] = {0};
-        for (int64_t k = 0; k < steps; k++)
-            for (int j = 0; j < columns_c; j++) sums[j] += x[k] * w[k * columns_c + j];
+        for (int part = 0; part < 2; part++) {
+            const void *row = (const char *)x[part].at + i * x[part].stride;
+            for (int64_t k = 0; k < x[part].steps; k++, w += columns_c)
+                for (int j = 0; j < columns_c; j++) sums[j] += ((const float *)row)[k] * w[j];
+        }
         memcpy(out + i * columns_c, sums, sizeof sums);
     }
 }
@@ -61,6 +62,7 @@ static void few_c(const struct gemm_few *few, int64_t first, int64_t apart, int 
 const struct gemm_kernel gemm_kernel_c = {
     .rows = rows_c,
     .columns = columns_c,
+    .group = 1,
     .tile = tile_c,
     .transpose = transpose_c,
     .finish = finish_c,

@@ -1,7 +1,10 @@
 /* The packed product: for each group of columns of w and each group of k, all threads first decode and pack
  * the panels, then compute pieces (a block of rows × some panels). Each element of y is the sum over k in
  * order, whatever the piece that it falls in: bits depend neither on threads nor on m. A product of low rank
- * is a second part of the panels of the last group of k, made into a tile of its own. */
+ * goes on in the same sums: a second part of the panels of the last group of k, where x has been multiplied
+ * by β/α. */
+#include <string.h>
+
 #include "device/cpu/gemm_pack.h"
 
 enum {
@@ -22,8 +25,8 @@ enum {
 struct part {
     struct gemm_weight w;
     struct gemm_activation x;
-    bool direct; /* x is read where it lies */
-    int64_t k0, kc, steps;
+    bool direct;                /* x is read where it lies */
+    int64_t k0, kc, steps;      /* steps: up to whole groups, unless x is read where it lies */
     int64_t panel_at, block_at; /* bytes */
     int64_t block_stride;
 };
@@ -72,10 +75,18 @@ size_t gemm_drive_workspace(const struct gemm_kernel *kernel, int64_t m, int64_t
     return (size_t)packed + gemm_few_workspace(k);
 }
 
+/* Zeros for the steps of a panel behind the last of w. */
+static void fill_panel(const struct drive *d, const struct part *part, int64_t panel) {
+    int64_t step = d->packing.kernel->columns * 4, units = gemm_units(d->packing.kernel, part->kc);
+    unsigned char *to = d->panels_at + panel * d->panel_bytes + part->panel_at;
+    memset(to + units * step, 0, (size_t)((part->steps - units) * step));
+}
+
 static void pack_panel(const struct drive *d, const struct part *part, int64_t panel) {
     unsigned char *to = d->panels_at + panel * d->panel_bytes + part->panel_at;
     gemm_pack_rows(&d->packing, &part->w, d->n0 + panel * d->packing.kernel->columns, part->k0, part->kc,
                    (uint32_t *)(void *)to);
+    fill_panel(d, part, panel);
 }
 
 static void pack_panel_task(void *user, int task, int worker) {
@@ -96,16 +107,22 @@ static void pack_slab_task(void *user, int task, int worker) {
     unsigned char *to = d->panels_at + part->panel_at + step * d->packing.kernel->columns * 4;
     gemm_pack_slab(&d->packing, &part->w, part->k0 + k, part->k0 + gemm_min(part->kc, k + slab_rows), d->n0,
                    d->nc, to, d->panel_bytes);
+    for (int64_t p = 0; k + slab_rows >= part->kc && p < d->panels; p++) fill_panel(d, part, p);
 }
 
-/* Where the rows from `row` on of x can be read as units. */
-static const unsigned char *block_rows(const struct part *part, unsigned char *scratch, int64_t row,
-                                       int64_t *stride) {
+/* The rows of x from `row` on, which begin the block in the scratch, as units. */
+static struct gemm_rows block_rows(const struct part *part, const unsigned char *scratch, int64_t row) {
     const struct gemm_activation *x = &part->x;
     int64_t size = dtype_row(x->dtype)->bytes;
-    *stride = part->direct ? x->ld * size : part->block_stride;
-    return part->direct ? (const unsigned char *)x->data + (row * x->ld + part->k0) * size
-                        : scratch + part->block_at;
+    struct gemm_rows packed = {scratch + part->block_at, part->block_stride, part->steps},
+                     there = {x->data, x->ld * size, part->steps};
+    if (!part->steps || !part->direct) return packed;
+    there.at = (const char *)x->data + (row * x->ld + part->k0) * size;
+    return there;
+}
+
+static const void *row_at(const struct gemm_rows *rows, int64_t row) {
+    return (const char *)rows->at + row * rows->stride;
 }
 
 static void pack_blocks(const struct drive *d, int64_t block, int64_t row, int64_t end, int worker) {
@@ -144,18 +161,15 @@ static void compute_piece(void *user, int task, int worker) {
     const struct drive *d = user;
     const struct gemm *g = d->gemm;
     const struct gemm_kernel *kernel = d->packing.kernel;
-    _Alignas(64) float tile[gemm_most_rows * gemm_most_columns], low[gemm_most_rows * gemm_most_columns];
+    _Alignas(64) float tile[gemm_most_rows * gemm_most_columns];
     unsigned char *scratch = d->blocks_at + worker * (int64_t)worker_bytes;
     int64_t block = task / d->pieces_across, across = task % d->pieces_across;
-    int64_t row = g->m * block / d->row_blocks, end = g->m * (block + 1) / d->row_blocks, stride,
-            low_stride = 0;
+    int64_t row = g->m * block / d->row_blocks, end = g->m * (block + 1) / d->row_blocks;
     pack_blocks(d, block, row, end, worker);
-    const unsigned char *a = block_rows(&d->main, scratch, row, &stride),
-                        *low_a = d->low.steps ? block_rows(&d->low, scratch, row, &low_stride) : NULL;
+    const struct gemm_rows x[2] = {block_rows(&d->main, scratch, row), block_rows(&d->low, scratch, row)};
     int64_t strips = gemm_ceil(end - row, kernel->rows);
     struct gemm_tile t = {.gemm = g,
                           .tile = tile,
-                          .low = d->low.steps ? low : NULL,
                           .stride = kernel->columns,
                           .first = d->first,
                           .last = d->last,
@@ -170,11 +184,10 @@ static void compute_piece(void *user, int task, int worker) {
             int64_t from = (end - row) * s / strips, to = (end - row) * (s + 1) / strips;
             t.rows = (int)(to - from);
             t.row = row + from;
+            const struct gemm_rows strip[2] = {{row_at(&x[0], from), x[0].stride, x[0].steps},
+                                               {row_at(&x[1], from), x[1].stride, x[1].steps}};
             fetch_tile(&t);
-            kernel->tile(t.rows, t.columns, a + from * stride, stride, panel, d->main.steps, tile);
-            if (t.low)
-                kernel->tile(t.rows, t.columns, low_a + from * low_stride, low_stride,
-                             panel + d->low.panel_at, d->low.steps, low);
+            kernel->tile(t.rows, t.columns, strip, panel, tile);
             t.sums = d->sums ? d->sums + t.row * d->sums_stride + (t.column - d->n0) : NULL;
             kernel->finish(&t);
         }
@@ -182,12 +195,17 @@ static void compute_piece(void *user, int task, int worker) {
     if (kernel->leave) kernel->leave();
 }
 
+static int64_t part_steps(const struct gemm_kernel *kernel, const struct part *part) {
+    int64_t units = gemm_units(kernel, part->kc);
+    return part->direct ? units : gemm_up(units, kernel->group);
+}
+
 static void run_group(struct drive *d, struct pool *pool) {
     const struct gemm *g = d->gemm;
     const struct gemm_kernel *kernel = d->packing.kernel;
     struct part *main = &d->main, *low = &d->low;
-    main->steps = gemm_units(kernel, main->kc);
-    low->steps = d->last ? gemm_units(kernel, low->kc) : 0;
+    main->steps = part_steps(kernel, main);
+    low->steps = d->last ? part_steps(kernel, low) : 0;
     main->block_stride = block_row(main->steps);
     low->block_stride = block_row(low->steps);
     low->panel_at = main->steps * kernel->columns * 4;
@@ -217,7 +235,9 @@ static void set_operands(struct drive *d) {
     d->low.w = operands.up;
     d->low.x = operands.low;
     d->low.kc = g->rank;
-    d->low.direct = gemm_reads_direct(&d->packing, &d->low.x, g->rank);
+    d->low.x.factor = g->rank ? g->beta / g->alpha : 1;
+    d->low.direct = gemm_units(d->packing.kernel, g->rank) % d->packing.kernel->group == 0 &&
+                    gemm_reads_direct(&d->packing, &d->low.x, g->rank);
 }
 
 static void run_packed(struct drive *d, struct pool *pool, void *workspace) {
@@ -225,7 +245,7 @@ static void run_packed(struct drive *d, struct pool *pool, void *workspace) {
     const struct gemm_kernel *kernel = d->packing.kernel;
     int64_t kc = group_k(g->k, g->w_type), groups = gemm_max(1, gemm_ceil(g->k, kc)),
             threads = pool_threads(pool);
-    int64_t panel = panel_size(kernel, gemm_units(kernel, kc) + g->rank);
+    int64_t panel = panel_size(kernel, gemm_units(kernel, kc) + gemm_up(g->rank, kernel->group));
     int64_t block = gemm_max(dtype_row(g->w_type)->block, gemm_most_columns);
     int64_t across = panel_budget / panel * kernel->columns / block * block;
     across = gemm_min(gemm_max(across, block), gemm_up(g->n, kernel->columns));

@@ -73,12 +73,19 @@ static inline bool gemm_few_integers(enum dtype dtype) {
 /* Those of them that some kernels take four blocks of at once. */
 static inline bool gemm_few_quads(enum dtype dtype) { return dtype == DTYPE_Q4_0 || dtype == DTYPE_Q4_1; }
 
+/* Some rows of x: `stride` bytes apart, `steps` units of each. */
+struct gemm_rows {
+    const void *at;
+    int64_t stride, steps;
+};
+
 struct gemm_kernel {
     int rows, columns;
     bool pairs; /* units are pairs of bf16 */
-    /* out[rows][kernel columns] = a b; `stride`: bytes between rows of a; `columns` that are wanted. */
-    void (*tile)(int rows, int columns, const void *a, int64_t stride, const void *b, int64_t steps,
-                 float *out);
+    int group;  /* steps that are multiplied at once: others are filled up, which takes time */
+    /* out[rows][kernel columns] = x[0] b + x[1] b', where b' are the steps of the panel behind those of
+     * x[0]; x[1].steps may be 0. `columns` that are wanted. */
+    void (*tile)(int rows, int columns, const struct gemm_rows x[2], const void *b, float *out);
     /* out += a b, whole vectors of out's rows, which are out_stride floats apart. NULL when units are f32. */
     void (*tile_add)(int rows, int columns, const void *a, int64_t stride, const void *b, int64_t steps,
                      float *out, int64_t out_stride);

@@ -18,8 +18,8 @@ struct gemm_operands gemm_operands(const struct gemm *g) {
         .w = weight_of(g->w, g->w_type, g->ldw, rows_are_outputs ? g->n : g->k, g->w_parts),
         .up = weight_of(g->up, g->up_type, rows_are_outputs ? g->rank : g->n,
                         rows_are_outputs ? g->n : g->rank, g->up_parts),
-        .x = {g->x, g->x_type, g->ldx, g->form == GEMM_TN},
-        .low = {g->low, g->low_type, g->rank, false},
+        .x = {g->x, g->x_type, g->ldx, g->form == GEMM_TN, 1},
+        .low = {g->low, g->low_type, g->rank, false, 1},
     };
 }
 
@@ -212,24 +212,29 @@ void gemm_pack_block(const struct gemm_packing *p, const struct gemm_activation 
         pack_turned(p, x, row, end, k0, kc, to, stride);
         return;
     }
-    const int64_t size = dtype_row(x->dtype)->bytes, unit = p->kernel->pairs ? 2 : 4;
+    const int64_t size = dtype_row(x->dtype)->bytes, unit = p->kernel->pairs ? 2 : 4,
+                  units = gemm_units(p->kernel, kc), fill = gemm_up(units, p->kernel->group) - units;
     float buffer[gemm_chunk];
-    for (int64_t r = row; r < end; r++)
+    for (int64_t r = row; r < end; r++, to += stride) {
         for (int64_t k = 0; k < kc; k += gemm_chunk) {
             int64_t count = gemm_min(gemm_chunk, kc - k);
             const char *from = (const char *)x->data + (r * x->ld + k0 + k) * size;
             const float *floats = (const float *)(const void *)from;
-            if (x->dtype != DTYPE_F32) {
+            if (x->dtype != DTYPE_F32 || x->factor != 1) {
                 cpu_row_load(buffer, from, x->dtype, count, p->features);
+                for (int64_t i = 0; x->factor != 1 && i < count; i++) buffer[i] *= x->factor;
                 floats = buffer;
             }
-            store_units(p, to + (r - row) * stride + k * unit, floats, count);
+            store_units(p, to + k * unit, floats, count);
         }
+        memset(to + units * 4, 0, (size_t)fill * 4);
+    }
 }
 
 /* Rows that lie a multiple of 2 KiB apart would share a few sets of the first cache. */
 bool gemm_reads_direct(const struct gemm_packing *p, const struct gemm_activation *x, int64_t k) {
-    if (x->turned || p->round != DTYPE_F32 || x->dtype != (p->kernel->pairs ? DTYPE_BF16 : DTYPE_F32))
+    if (x->turned || x->factor != 1 || p->round != DTYPE_F32 ||
+        x->dtype != (p->kernel->pairs ? DTYPE_BF16 : DTYPE_F32))
         return false;
     if (p->kernel->pairs && k % 2) return false;
     return x->ld * (int64_t)dtype_row(x->dtype)->bytes % 2048 != 0 || k <= 64;

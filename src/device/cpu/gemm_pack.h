@@ -24,6 +24,7 @@ struct gemm_activation {
     enum dtype dtype;
     int64_t ld;
     bool turned;
+    float factor; /* of each number, unless it is turned */
 };
 
 /* The operands of a product, and of the one of low rank beside it. */
@@ -43,7 +44,8 @@ void gemm_pack_rows(const struct gemm_packing *packing, const struct gemm_weight
 void gemm_pack_slab(const struct gemm_packing *packing, const struct gemm_weight *w, int64_t row, int64_t end,
                     int64_t n0, int64_t nc, unsigned char *panels, int64_t panel_bytes);
 
-/* Rows [row, end) of x, elements [k0, k0 + kc), as units, `stride` bytes apart. */
+/* Rows [row, end) of x, elements [k0, k0 + kc), as units, `stride` bytes apart; zeros up to whole groups of
+ * units. */
 void gemm_pack_block(const struct gemm_packing *packing, const struct gemm_activation *x, int64_t row,
                      int64_t end, int64_t k0, int64_t kc, unsigned char *to, int64_t stride);
 
