@@ -80,10 +80,54 @@ static void bind(struct session *s, const struct trial *trial, const struct size
             s->binding.inputs[trial->graph.values[trial->ids[i]].which] = trial->in[i].data;
 }
 
+/* A copy of a row of state that covers the arena of `plan`, workspace and all. */
+struct poison {
+    struct graph graph;
+    struct plan plan;
+    int row;
+};
+
+/* Before the store is opened. */
+static void poison_plan(struct poison *p, struct state_table *table, const struct plan *plan) {
+    enum { width = 1024 };
+    int64_t elements = (int64_t)(plan->arena_bytes + plan->workspace_bytes) / 4,
+            dim[2] = {elements / width + 1, width};
+    static const struct attributes none;
+    struct error err;
+    memset(p, 0, sizeof *p);
+    graph_init(&p->graph);
+    p->row = state_add(table, STATE_OPTIMIZER, DTYPE_F32, 2, dim, "poison");
+    int inputs[2] = {graph_state(&p->graph, p->row, DTYPE_F32, 2, dim, "poison"), -1};
+    int copy = graph_emit(&p->graph, OP_COPY, inputs, &none, DTYPE_F32, "copy");
+    p->graph.values[graph_output(&p->graph, copy, 0)].keep = true;
+    graph_set_producers(&p->graph);
+    assert_false(p->graph.failed);
+    assert_ok(plan_build(&p->plan, &p->graph, ask_workspace, device, &err), &err);
+}
+
+/* Fills the arena with what is no number, so that an operation that reads what nothing has written tells. */
+static void poison_arena(struct poison *p, const struct state_table *table, struct store *store) {
+    const struct binding binding = {.tokens = 1};
+    struct program *program;
+    struct error err;
+    struct block nothing = block_open((size_t)table->rows[p->row].bytes);
+    memset(nothing.data, 0xff, nothing.bytes);
+    assert_ok(ops->reserve(store, p->plan.arena_bytes + p->plan.workspace_bytes, &err), &err);
+    assert_ok(ops->compile(device, &p->plan, store, &program, &err), &err);
+    assert_ok(ops->upload(store, p->row, nothing.data, nothing.bytes, &err), &err);
+    assert_ok(ops->run(program, &binding, &err), &err);
+    if (ops->finish) assert_ok(ops->finish(program, &err), &err);
+    ops->program_close(&program);
+    free(nothing.memory);
+    plan_release(&p->plan);
+    graph_release(&p->graph);
+}
+
 /* `layout`: of input 0, a weight whose scales lie apart; or NULL. */
 static bool session_open(struct session *s, struct trial *trial, const struct sizes *z,
                          const struct stored_layout *layout) {
     struct error err;
+    struct poison poison;
     struct node *node = &trial->graph.nodes[trial->node];
     memset(s, 0, sizeof *s);
     add_rows_of_state(s, trial);
@@ -95,9 +139,10 @@ static bool session_open(struct session *s, struct trial *trial, const struct si
     graph_set_producers(&trial->graph);
     if (!ops->supports(device, &trial->graph, node, &err)) return false;
     assert_ok(plan_build(&s->plan, &trial->graph, ask_workspace, device, &err), &err);
+    poison_plan(&poison, &s->table, &s->plan);
     assert_ok(ops->store_open(device, &s->table, &s->store, &err), &err);
     assert_ok(!ops->store_fill || ops->store_fill(s->store, &err), &err);
-    assert_ok(ops->reserve(s->store, s->plan.arena_bytes + s->plan.workspace_bytes, &err), &err);
+    poison_arena(&poison, &s->table, s->store);
     assert_ok(ops->compile(device, &s->plan, s->store, &s->program, &err), &err);
     return true;
 }
@@ -467,7 +512,8 @@ static void layer_run(struct layer *l, struct store *store, struct program *prog
     struct binding binding = l->binding;
     binding.after = one_by_one ? goes_on : NULL;
     for (int row = 0; row < l->table.count; row++)
-        assert_ok(ops->upload(store, row, l->begin[row].data, l->begin[row].bytes, &err), &err);
+        if (l->begin[row].memory)
+            assert_ok(ops->upload(store, row, l->begin[row].data, l->begin[row].bytes, &err), &err);
     assert_ok(ops->run(program, &binding, &err), &err);
     for (int i = 0; i < l->count; i++) {
         const struct value *value = &l->graph.values[l->looked_at[i]];
@@ -507,15 +553,17 @@ enum { layer_runs = 3 }; /* two that are alike, one node by node */
 static void run_layer(struct layer *l, int64_t piece, const char *name,
                       struct block out[layer_runs][layer_values]) {
     struct plan plan;
+    struct poison poison;
     struct store *store;
     struct program *program;
     struct error err;
     if (piece) assert_ok(graph_cut(&l->graph, piece, &err), &err);
     if (ops->arrange) ops->arrange(device, &l->graph);
     assert_ok(plan_build(&plan, &l->graph, ask_workspace, device, &err), &err);
+    poison_plan(&poison, &l->table, &plan);
     assert_ok(ops->store_open(device, &l->table, &store, &err), &err);
     assert_ok(!ops->store_fill || ops->store_fill(store, &err), &err);
-    assert_ok(ops->reserve(store, plan.arena_bytes + plan.workspace_bytes, &err), &err);
+    poison_arena(&poison, &l->table, store);
     assert_ok(ops->compile(device, &plan, store, &program, &err), &err);
     for (int run = 0; run < layer_runs; run++) layer_run(l, store, program, run == 2, out[run]);
     layer_compare(l, out[0], out[2], name);

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The micro-batch that a plan chooses beside all powers of two that fit the same memory: three shapes, three budgets each; Markdown.
 
-    micro_batch_table.py HONE [SHAPE ...] [--rounds N]
+    micro_batch_table.py HONE [SHAPE ...] [--rounds N] [--compute f32|bf16]
 
 Each way to run that some budget allows takes a few steps, in turn with the others, N rounds; its fastest step counts. The choice holds
 when it is within 5 % of the fastest of its budget. Budgets: what is free; what leaves 2,048 tokens no room without recomputation; and what
@@ -23,7 +23,7 @@ SIZES = [128, 256, 512, 1024, 2048, 4096]
 MiB = 1 << 20
 
 
-def make(hone, directory, shape):
+def make(hone, directory, shape, compute):
     hidden, ffn, layers, heads, vocabulary = SHAPES[shape]
     config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": hidden, "intermediate_size": ffn, "num_hidden_layers": layers,
               "num_attention_heads": heads, "num_key_value_heads": heads // 2, "vocab_size": vocabulary, "tie_word_embeddings": True, "hidden_act": "silu",
@@ -33,7 +33,7 @@ def make(hone, directory, shape):
                    capture_output=True)
     draw = random.Random(1)
     (directory / "rows.jsonl").write_text("".join(json.dumps({"text": "".join(draw.choice("etaoin shrdlu") for _ in range(draw.randint(30, 120)))}) + "\n" for _ in range(96)))
-    return ["--model", directory / "model", "--data", directory / "rows.jsonl", "--train-on", "all", "--batch-size", "24", "--compute", "f32", "--frozen-weights", "stored"]
+    return ["--model", directory / "model", "--data", directory / "rows.jsonl", "--train-on", "all", "--batch-size", "24", "--compute", compute, "--frozen-weights", "stored"]
 
 
 def plan(hone, flags):
@@ -65,9 +65,9 @@ def step_seconds(hone, directory, flags, recompute, tokens):
     return min(e["seconds"] / e["tokens"] for e in steps)
 
 
-def table(hone, shape, rounds):
+def table(hone, shape, rounds, compute):
     directory = pathlib.Path(tempfile.mkdtemp(prefix="hone-micro-batch-"))
-    flags = make(hone, directory, shape)
+    flags = make(hone, directory, shape, compute)
     found = budgets(hone, flags)
     fastest = {w: float("inf") for _, chosen, ways in found for w in ways | {chosen}}
     for _ in range(rounds):
@@ -88,10 +88,11 @@ def table(hone, shape, rounds):
 def main():
     words = sys.argv[1:]
     rounds = int(words[words.index("--rounds") + 1]) if "--rounds" in words else 2
+    compute = words[words.index("--compute") + 1] if "--compute" in words else "f32"
     shapes = [w for w in words[1:] if w in SHAPES] or list(SHAPES)
     hone = str(pathlib.Path(words[0]).resolve())
     print("| shape | memory | chosen | tokens/s | fastest power of two | tokens/s | behind | all, tokens/s |\n|---|---|---|---|---|---|---|---|")
-    counts = [table(hone, shape, rounds) for shape in shapes]
+    counts = [table(hone, shape, rounds, compute) for shape in shapes]
     good, all_ = (sum(column) for column in zip(*counts))
     print(f"{good} passed, {all_ - good} failed")
     return good < all_
