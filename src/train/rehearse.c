@@ -1,9 +1,10 @@
 /* How long a run will take, from running a little of it: micro-batches of real examples whose targets weigh
  * nothing, so that gradients and loss stay zero and no bit of the run changes.
  *
- * A micro-batch of n tokens takes a + b n seconds (a: weights are decoded once, whatever n); a small and a
- * large one give both, or, where examples are too long for a small one, the large one and what its device
- * says of a. Evaluation takes its own time for each token. */
+ * A micro-batch of n flops takes a + b n seconds (a: weights are decoded once, whatever n; flops, since how
+ * many tokens of an example are trained differs); a small and a large one give both, or, where examples are
+ * too long for a small one, the large one and what its device says of a. Evaluation takes its own time for
+ * each. */
 #include "base/mem.h"
 #include "base/thread.h"
 #include "device/operand.h"
@@ -89,20 +90,31 @@ static bool count_micro_batches(const struct run *run, size_t *out, struct error
 }
 
 /* Puts the times together: steps, evaluations, updates (which move their blocks about twice), saves. */
-static bool set_seconds(struct run *run, double fixed, double per_token, double score_per_token,
+static bool set_seconds(struct run *run, double fixed, double per_flop, double score_per_flop,
                         struct error *err) {
     struct run_plan *plan = &run->plan;
-    const struct examples *train = &run->inputs.train, *held = &run->inputs.held_out;
+    const struct run_programs *programs = &run->programs;
+    int64_t train[COUNT_KINDS], held[COUNT_KINDS];
     size_t micro_batches;
+    run_plan_counts(&run->inputs.train, train);
+    run_plan_counts(&run->inputs.held_out, held);
     if (!count_micro_batches(run, &micro_batches, err)) return false;
     int64_t save_every = run->recipe->save_every;
     double ranks = run_ranks(run);
     double saves = (double)((plan->steps + save_every - 1) / save_every);
-    plan->seconds =
-        plan->passes * ((double)micro_batches * fixed + (double)train->counts.tokens * per_token) / ranks +
-        plan->evaluations * (double)held->counts.tokens * score_per_token / ranks + plan->update_seconds +
-        plan->start_seconds + saves * (double)checkpoint_bytes(&run->programs.engine) / save_bytes_per_second;
+    plan->seconds = plan->passes *
+                        ((double)micro_batches * fixed + program_flops(&programs->train, train) * per_flop) /
+                        ranks +
+                    plan->evaluations * program_flops(&programs->score, held) * score_per_flop / ranks +
+                    plan->update_seconds + plan->start_seconds +
+                    saves * (double)checkpoint_bytes(&programs->engine) / save_bytes_per_second;
     return true;
+}
+
+static double batch_flops(const struct run *run, const struct engine_program *program) {
+    int64_t counts[COUNT_KINDS];
+    binding_counts(&run->batch.binding, counts);
+    return program_flops(program, counts);
 }
 
 /* Of the seconds that the batch took, those that any other would have taken too. */
@@ -127,15 +139,18 @@ static bool rehearse(struct run *run, struct error *err) {
     int64_t few = fill(&r, wanted / small_share);
     if (!few || (double)few > too_long * budget)
         return true; /* micro-batches of a few tokens, or very many */
+    double few_flops = batch_flops(run, train);
     if (!time_batch(run, train, 2, &small, err)) return false;
     int64_t many = fill(&r, wanted);
+    double many_flops = batch_flops(run, train);
     if (!time_batch(run, train, repeats, &large, err) ||
         !time_batch(run, &run->programs.score, 2, &scored, err))
         return false;
     double fixed = fixed_part(run, large);
-    if (many > least_apart * few) fixed = large - (large - small) / (double)(many - few) * (double)many;
+    if (many > least_apart * few) fixed = large - (large - small) / (many_flops - few_flops) * many_flops;
     if (fixed < 0 || fixed >= large) fixed = 0; /* too close to tell apart */
-    return set_seconds(run, fixed, (large - fixed) / (double)many, scored / (double)many, err);
+    return set_seconds(run, fixed, (large - fixed) / many_flops,
+                       scored / batch_flops(run, &run->programs.score), err);
 }
 
 /* A weight of nothing is no number where it meets an infinity: what gathered is thrown away. */

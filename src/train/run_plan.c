@@ -216,6 +216,13 @@ static double start_seconds(const struct engine *engine) {
     return method_init_bytes(&engine->state) ? method_init_flops(&engine->state) / flops_per_second : 0;
 }
 
+void run_plan_counts(const struct examples *examples, int64_t counts[COUNT_KINDS]) {
+    const int64_t all[COUNT_KINDS] = {0, (int64_t)examples->counts.tokens,
+                                      (int64_t)examples->counts.supervised, (int64_t)examples->count,
+                                      (int64_t)examples->count + 1};
+    memcpy(counts, all, sizeof all);
+}
+
 /* Steps, tokens and work of the whole run, evaluations included, from the mean micro-batch. */
 static void set_work(struct run_plan *plan, const struct run_programs *programs, const struct recipe *recipe,
                      const struct inputs *inputs, struct rates rates) {
@@ -234,9 +241,8 @@ static void set_work(struct run_plan *plan, const struct run_programs *programs,
     plan->flops = 0;
     for (int s = 0; s < 2; s++) {
         if (!sets[s]->count) continue;
-        int64_t counts[COUNT_KINDS] = {0, (int64_t)sets[s]->counts.tokens,
-                                       (int64_t)sets[s]->counts.supervised, (int64_t)sets[s]->count,
-                                       (int64_t)sets[s]->count + 1};
+        int64_t counts[COUNT_KINDS];
+        run_plan_counts(sets[s], counts);
         plan->flops += times[s] * program_flops(program_of[s], counts);
         work += times[s] * program_work(program_of[s], programs->engine.ops, counts);
         moved += times[s] * program_moved(program_of[s], counts);

@@ -62,6 +62,8 @@ void run_programs_release(struct run_programs *programs);
 
 /* Steps from one evaluation or save to the next where none are given: ten times a run. */
 int64_t run_plan_interval(int64_t steps);
+/* Tokens, targets and segments of all examples together. */
+void run_plan_counts(const struct examples *examples, int64_t counts[COUNT_KINDS]);
 
 /* The plan event's fields; `every`: all operations in its profile (run_profile.h). */
 bool run_plan_json(const struct run_plan *plan, const struct run_programs *programs, bool every, json_t **out,
