@@ -211,11 +211,24 @@ static int64_t step_of(const char *name) {
     return *end ? -1 : step;
 }
 
+/* What is no checkpoint comes first. Names alone would not do: they have more digits from step 100,000,000
+ * on.
+ */
+static int step_order(const void *a, const void *b) {
+    const char *x = *(char *const *)a, *y = *(char *const *)b;
+    int64_t left = step_of(x), right = step_of(y);
+    return left != right ? (left > right) - (left < right) : strcmp(x, y);
+}
+
+/* In the order of their steps. */
 static bool list_checkpoints(const char *run, struct fs_list *list, char **folder, struct error *err) {
     *list = (struct fs_list){0};
     *folder = fs_join(run, "checkpoints");
     if (!*folder) return error_no_memory(err, "checkpoint", 0);
-    return fs_kind_of(*folder) == FS_NOTHING || fs_list_open(list, *folder, err);
+    if (fs_kind_of(*folder) == FS_NOTHING) return true;
+    if (!fs_list_open(list, *folder, err)) return false;
+    if (list->count) qsort(list->names, list->count, sizeof *list->names, step_order);
+    return true;
 }
 
 bool checkpoint_count(const char *run, uint64_t *out, struct error *err) {
@@ -333,7 +346,7 @@ bool checkpoint_prune(const char *run, int64_t keep, const struct progress *now,
     char *folder;
     bool ok = list_checkpoints(run, &list, &folder, err);
     int64_t newer = 0;
-    for (size_t i = ok ? list.count : 0; ok && i-- > 0;) { /* names sort by step: newest first from the end */
+    for (size_t i = ok ? list.count : 0; ok && i-- > 0;) { /* newest first from the end */
         int64_t step = step_of(list.names[i]);
         bool broken = fs_is_partial(list.names[i]);
         bool stop = step >= 0 && step <= now->step && is_stop(folder, list.names[i]);
@@ -445,7 +458,7 @@ static void candidates_close(struct candidates *c) {
 }
 
 static void add_candidates(struct candidates *c, const struct progress *failed, bool stops) {
-    for (size_t i = c->list.count; i-- > 0;) { /* names sort by step */
+    for (size_t i = c->list.count; i-- > 0;) {
         const char *name = c->list.names[i];
         int64_t step = step_of(name);
         bool stop = failed && step >= 0 && is_stop(c->folder, name);
