@@ -20,6 +20,7 @@
 #endif
 
 enum { most_ranks = 1024, chunk = 1 << 16 /* numbers that travel at a time */, wait_ms = 50 };
+static const double hello_seconds = 1; /* ours say who they are as soon as they have connected */
 
 struct group {
     int rank, size;
@@ -116,12 +117,31 @@ static bool still_waiting(const struct group_options *options, double until, int
     return error_fix(err, "All processes of a run are started on one machine with the same settings.");
 }
 
+/* As receive_all, of one that may be silent: not beyond `until`, and not when a stop was asked for. */
+static bool hear(int socket, void *data, size_t bytes, const struct group_options *options, double until) {
+    for (char *at = data; bytes;) {
+        struct pollfd look = {.fd = socket, .events = POLLIN};
+        bool stop = options->stop && atomic_load(options->stop);
+        if (stop || clock_seconds() >= until) return false;
+        if (poll(&look, 1, wait_ms) <= 0) continue;
+        ssize_t got = recv(socket, at, bytes, 0);
+        if (got < 0 && errno == EINTR) continue;
+        if (got <= 0) return false;
+        at += got;
+        bytes -= (size_t)got;
+    }
+    return true;
+}
+
 /* Takes in one that has connected; a stranger is sent away and the wait goes on. */
 static bool let_in(struct group *group, int socket, const struct group_options *options, struct error *err) {
     struct hello hello;
     char answer = ANSWER_STRANGER;
-    bool ours = same_user(socket) && receive_all(socket, &hello, sizeof hello) &&
-                !memcmp(hello.name, protocol, sizeof protocol) && hello.size == group->size &&
+    if (!same_user(socket) || !hear(socket, &hello, sizeof hello, options, clock_seconds() + hello_seconds)) {
+        close(socket);
+        return true;
+    }
+    bool ours = !memcmp(hello.name, protocol, sizeof protocol) && hello.size == group->size &&
                 hello.rank > 0 && hello.rank < group->size && group->peers[hello.rank] < 0;
     bool same = ours && !memcmp(&hello.facts, &options->facts, sizeof hello.facts);
     if (same) answer = ANSWER_WELCOME;
@@ -155,8 +175,8 @@ static bool wait_for_all(struct group *group, const struct group_options *option
     while (ok && missing_rank(group)) {
         struct pollfd look = {.fd = listener, .events = POLLIN};
         int found = poll(&look, 1, wait_ms) > 0 ? fs_apart(accept(listener, NULL, NULL)) : -1;
-        ok = found >= 0 ? let_in(group, found, options, err)
-                        : still_waiting(options, until, missing_rank(group), err);
+        ok = found < 0 || let_in(group, found, options, err);
+        ok = ok && (!missing_rank(group) || still_waiting(options, until, missing_rank(group), err));
     }
     close(listener);
     unlink(address.sun_path);
@@ -181,7 +201,7 @@ static bool join(struct group *group, const struct group_options *options, struc
         struct error not_yet;
         if (socket_path(options->place, &address, &not_yet) &&
             connect(found, (struct sockaddr *)&address, sizeof address) == 0 && same_user(found) &&
-            send_all(found, &hello, sizeof hello) && receive_all(found, &answer, 1)) {
+            send_all(found, &hello, sizeof hello) && hear(found, &answer, 1, options, until)) {
             group->peers[0] = found;
             return answer == ANSWER_WELCOME ||
                    error_set(err, ERROR_USAGE, "group", "process 0 was started with other settings or data");

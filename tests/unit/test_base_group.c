@@ -3,10 +3,16 @@
 
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "base/group.h"
 #include "base/mem.h"
+#include "base/thread.h"
 
 enum { most = 5, numbers = 150001 /* more than travel at a time */ };
 
@@ -133,12 +139,111 @@ static void waiting_ends(void **state) {
     assert_error(!group_open(&group, &options, &err), &err, ERROR_USAGE, "rank 7 of 2");
 }
 
+/* ---- one that connects, or listens, and says nothing ---- */
+
+/* Where the processes of `place` meet, as base/group.c names it. */
+static struct sockaddr_un meeting_place(void) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct digest digest;
+    const char *folder = getenv("TMPDIR");
+    char *whole = realpath(place, NULL);
+    assert_non_null(whole);
+    digest_bytes(whole, strlen(whole), &digest);
+    free(whole);
+    if (!folder || strlen(folder) > 40) folder = "/tmp";
+    snprintf(address.sun_path, sizeof address.sun_path, "%s/hone-%lu-%.16s.socket", folder,
+             (unsigned long)getuid(), digest.hex);
+    return address;
+}
+
+static void rest(double seconds) {
+    const struct timespec pause = {.tv_sec = (time_t)seconds,
+                                   .tv_nsec = (long)((seconds - (double)(time_t)seconds) * 1e9)};
+    nanosleep(&pause, NULL);
+}
+
+static const double too_long = 10; /* what is silent closes after it, so that this test ends either way */
+
+/* Comes before everyone else. */
+static void *say_nothing(void *user) {
+    const atomic_int *over = user;
+    struct sockaddr_un address = meeting_place();
+    double until = clock_seconds() + too_long;
+    int made = socket(AF_UNIX, SOCK_STREAM, 0);
+    while (connect(made, (struct sockaddr *)&address, sizeof address) && clock_seconds() < until) rest(0.01);
+    while (!atomic_load(over) && clock_seconds() < until) rest(0.01);
+    close(made);
+    return NULL;
+}
+
+static void a_silent_visitor_keeps_nobody_out(void **state) {
+    (void)state;
+    struct member members[most];
+    pthread_t threads[2], visitor;
+    atomic_int over = 0;
+    begin(members, 2, place);
+    double start = clock_seconds();
+    assert_int_equal(pthread_create(&visitor, NULL, say_nothing, &over), 0);
+    assert_int_equal(pthread_create(&threads[0], NULL, live, &members[0]), 0);
+    rest(0.3); /* the visitor is heard first */
+    assert_int_equal(pthread_create(&threads[1], NULL, live, &members[1]), 0);
+    for (int r = 0; r < 2; r++) pthread_join(threads[r], NULL);
+    double took = clock_seconds() - start;
+    atomic_store(&over, 1);
+    pthread_join(visitor, NULL);
+    for (int r = 0; r < 2; r++) assert_ok(members[r].came && members[r].summed, &members[r].err);
+    if (took > too_long - 1) fail_msg("they met after %.1f s", took);
+    end(members, 2);
+}
+
+struct listener {
+    int socket;
+    atomic_int over;
+};
+
+static void *hear_nothing(void *user) {
+    struct listener *listener = user;
+    double until = clock_seconds() + too_long;
+    while (!atomic_load(&listener->over) && clock_seconds() < until) rest(0.01);
+    close(listener->socket);
+    return NULL;
+}
+
+/* It is there, and takes nobody in. */
+static void a_first_one_that_hangs_is_not_waited_for_longer(void **state) {
+    (void)state;
+    struct sockaddr_un address = meeting_place();
+    struct listener listener = {.socket = socket(AF_UNIX, SOCK_STREAM, 0)};
+    struct group *group;
+    struct error err;
+    pthread_t thread;
+    atomic_int stop = 0;
+    struct group_options options = {.rank = 1, .size = 2, .place = place, .patience = 0.2};
+    unlink(address.sun_path);
+    assert_int_equal(bind(listener.socket, (struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(listen(listener.socket, 2), 0);
+    assert_int_equal(pthread_create(&thread, NULL, hear_nothing, &listener), 0);
+    double start = clock_seconds();
+    assert_error(!group_open(&group, &options, &err), &err, ERROR_FAILED, "has not come");
+    options.patience = 20;
+    options.stop = &stop;
+    atomic_store(&stop, 1);
+    assert_error(!group_open(&group, &options, &err), &err, ERROR_INTERRUPTED, "stopped");
+    double took = clock_seconds() - start;
+    atomic_store(&listener.over, 1);
+    pthread_join(thread, NULL);
+    unlink(address.sun_path);
+    if (took > too_long - 1) fail_msg("it was waited for %.1f s", took);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sums_are_the_same_bits_everywhere),
         cmocka_unit_test(one_that_leaves_is_missed_by_all),
         cmocka_unit_test(strangers_are_told),
         cmocka_unit_test(waiting_ends),
+        cmocka_unit_test(a_silent_visitor_keeps_nobody_out),
+        cmocka_unit_test(a_first_one_that_hangs_is_not_waited_for_longer),
     };
     place = test_directory();
     int status = cmocka_run_group_tests(tests, NULL, NULL);
