@@ -18,22 +18,41 @@ bool run_first(const struct run *run) { return run->recipe->rank == 0; }
 
 /* ---- coming together ---- */
 
+/* Whether every process must have the same value: of what makes another result, and of when all meet to
+ * measure, to save, or over a number that is not finite. The clock is each one's own. */
+static bool is_shared(const struct setting *row) {
+    static const size_t meetings[] = {offsetof(struct recipe, eval_every),
+                                      offsetof(struct recipe, save_every),
+                                      offsetof(struct recipe, nan_policy)};
+    if (row->uses & USE_INVOKE || row->offset == offsetof(struct recipe, template_clock)) return false;
+    for (size_t i = 0; i < sizeof meetings / sizeof *meetings; i++)
+        if (row->offset == meetings[i]) return true;
+    return row->effect == SETTING_RESULT;
+}
+
+static bool digest_shared(const struct run *run, struct digest *out, struct error *err) {
+    struct buf facts = {0};
+    buf_printf(&facts, "%lld %d %d", (long long)run->plan.steps, (int)run->recipe->resume,
+               (int)run->plan.compute);
+    for (size_t i = 0; i < recipe_row_count; i++) {
+        if (!is_shared(&recipe_rows[i])) continue;
+        buf_printf(&facts, "\n%s ", recipe_rows[i].name);
+        setting_write(&recipe_rows[i], run->recipe, &facts);
+    }
+    bool ok = !facts.failed || error_no_memory(err, "train", 0);
+    if (ok) digest_bytes(facts.data, facts.size, out);
+    buf_release(&facts);
+    return ok;
+}
+
 bool run_join(struct run *run, struct error *err) {
     struct group_options options = {.rank = (int)run->recipe->rank,
                                     .size = (int)run->recipe->world_size,
                                     .place = run->recipe->output,
                                     .patience = join_seconds,
                                     .stop = run->host->stop};
-    const struct recipe *r = run->recipe;
-    struct buf facts = {0};
     if (options.size == 1) return true;
-    buf_printf(&facts, "%s %s %s %lld %lld %lld %d %d", r->model_digest, r->data_digest,
-               r->adapter_digest ? r->adapter_digest : "", (long long)r->seed, (long long)r->batch_size,
-               (long long)run->plan.steps, (int)r->resume, (int)run->plan.compute);
-    if (facts.failed) return error_no_memory(err, "train", 0);
-    digest_bytes(facts.data, facts.size, &options.facts);
-    buf_release(&facts);
-    return group_open(&run->group, &options, err) &&
+    return digest_shared(run, &options.facts, err) && group_open(&run->group, &options, err) &&
            (!run->ops->join || run->ops->join(run->device, run->group, &run->device_sums, err));
 }
 

@@ -107,9 +107,12 @@ def launchers_tell_the_rank_in_the_environment():
 
 @case
 def processes_with_other_settings_do_not_mix():
-    both = [start("train", *TRAIN, "--batch-size", "8", *LORA, "--max-steps", "5", "--device", DEVICES[0].split(":")[0], "--seed", str(r), "--output", "mixed", RANK=str(r), WORLD_SIZE="2") for r in (0, 1)]
-    errors = [end(process, 2) for process in both]
-    assert all("other settings or data" in error for error in errors) and not (here / "mixed").exists(), errors
+    """Whatever makes another result, and when all of them meet."""
+    for flag, values in {"--seed": "01", "--learning-rate": ("1e-3", "2e-3"), "--lora-rank": "24", "--eval-every": "12", "--save-every": "12", "--nan-policy": ("stop", "skip")}.items():
+        lora = [] if flag == "--lora-rank" else LORA
+        both = [start("train", *TRAIN, "--batch-size", "8", *lora, "--max-steps", "5", "--device", DEVICES[0].split(":")[0], flag, values[r], "--output", "mixed", RANK=str(r), WORLD_SIZE="2") for r in (0, 1)]
+        errors = [end(process, 2) for process in both]
+        assert all("other settings or data" in error for error in errors) and not (here / "mixed").exists(), (flag, errors)
 
 
 def children(process):
