@@ -780,6 +780,7 @@ def what_convert_cannot_do_is_said_before_anything_is_written():
     refused(["convert", "--model", LLAMA, "--type", "q4k", "--output", "m.gguf"], 2, "q4k", "q4_k")
     refused(["convert", "--model", "absent", "--output", "m.gguf"], 3, "absent")
     refused(["convert", "--model", LLAMA, "--output", "absent/m.gguf"], 2, "absent")
+    refused(["convert", "--model", LLAMA, "--output", "m", "--shard-size", "0"], 2, "shard-size", "between 1 and")
     (here / "there").mkdir()
     refused(["convert", "--model", LLAMA, "--output", "there"], 2, "there", "exists")
     for key, value, mention in (("vocab_size", 256, "257"), ("hidden_size", 0, "hidden size"), ("initializer_range", "x", "initializer_range"),
