@@ -117,6 +117,10 @@ static size_t raw_begin(const struct lexer *l, size_t at) {
 static bool lex_raw(struct lexer *l, size_t tag, size_t body) {
     count_lines(l, tag, body);
     l->line_starting = l->text[body - 1] == '\n';
+    if (body == l->size) { /* Jinja2 misses no end where nothing stands behind the beginning */
+        l->at = body;
+        return true;
+    }
     for (size_t i = body; i + 1 < l->size; i++) {
         if (l->text[i] != '{' || l->text[i + 1] != '%') continue;
         char sign = sign_at(l, i + 2);
@@ -132,6 +136,7 @@ static bool lex_raw(struct lexer *l, size_t tag, size_t body) {
 }
 
 static bool lex_comment(struct lexer *l) {
+    if (l->at == l->size) return true; /* as in lex_raw */
     for (size_t i = l->at; i < l->size; i++) {
         size_t end = tag_end(l, i, "#}", true);
         if (!end) continue;

@@ -409,6 +409,7 @@ FILTER(run_batch) { /* linecount, fill_with */
     int64_t size;
     bool fills = c->a[1].kind != JINJA_ABSENT && c->a[1].kind != JINJA_NONE;
     if (!made || !jinja_arg_int(j, c, 0, 1, &size) || !jinja_list_of(j, c->self, &list)) return false;
+    if (size < 0) fills = false; /* nothing is as short as that */
     if (size < 0 || (uint64_t)size > j->limits.memory) size = (int64_t)j->limits.memory;
     size_t width = (size_t)size;
     if (!width) { /* Jinja2 gives an empty list, then everything, when the width is 0 */
