@@ -342,7 +342,9 @@ static void build_attention_grad(struct trial *trial, const struct sizes *z, enu
     rounds_to(trial, a);
 }
 
+/* The cache is of f32, of the activations' type, or of f16 beside any of them, as generation has it. */
 static void build_cache_attention(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
+    enum dtype cache = b == DTYPE_BF16 ? a : b;
     int64_t segments = count_segments(z, NULL), most = z->segment == 1 ? 900 : 150,
             dim[4] = {segments + 1, z->kv_heads, z->tokens + most, z->head_dim};
     build_attention(trial, z, a, b);
@@ -350,8 +352,9 @@ static void build_cache_attention(struct trial *trial, const struct sizes *z, en
     int32_t *past = add_indices(trial, INPUT_PAST, COUNT_SEGMENTS, segments, most);
     for (int64_t s = 0; s < segments; s++) slots[s] = (int32_t)(segments - s);
     if (segments) past[0] = 0;
-    for (int i = 0; i < 2; i++) add_shaped_state(trial, b == DTYPE_BF16 ? a : DTYPE_F32, 4, dim, 1);
+    for (int i = 0; i < 2; i++) add_shaped_state(trial, cache, 4, dim, 1);
     trial->terms += (double)most;
+    trial->relative = fmax(trial->relative, unit_of(cache)); /* of new keys and values */
 }
 
 /* A loss that is finite or not, or none. */
