@@ -81,9 +81,23 @@ static bool is_null(struct fy_node *node) {
     return !text || size == 0 || (size == 1 && *text == '~') || (size == 4 && memcmp(text, "null", 4) == 0);
 }
 
+/* Whether the key is a setting that says how this process runs: a recipe has none of them. */
+static bool is_invocation(struct recipe *recipe, const char *key) {
+    struct settings settings = recipe_settings(recipe);
+    return settings_find(&settings, key, USE_INVOKE) != SIZE_MAX;
+}
+
+static bool refuse_invocation(struct reader *reader, const char *key, int line) {
+    char what[160];
+    snprintf(what, sizeof what, "%.100s is no setting of a recipe", key);
+    refuse(reader, line, what);
+    return error_fix(reader->err, "Give it on the command line.");
+}
+
 static bool read_scalar(struct reader *reader, const char *key, struct fy_node *node, int line) {
     struct settings settings = recipe_settings(reader->recipe);
     struct settings *sets[] = {&settings};
+    if (is_invocation(reader->recipe, key)) return refuse_invocation(reader, key, line);
     if (is_null(node)) {
         /* Not set: only the name is looked at. */
         if (settings_find(&settings, key, USE_RUN | USE_FACT) != SIZE_MAX) return true;
@@ -209,6 +223,28 @@ static bool is_blank(const char *text, size_t size) {
     return true;
 }
 
+/* The line at which a second document begins, of which the parser takes no notice; 0: there is none. A mark
+ * at the beginning of a line ends a document wherever it stands, within a text in quotes or a block too. */
+static int second_document(const char *text, size_t size) {
+    int line = 1, ended = 0;
+    bool seen = false;
+    for (size_t at = utf8_mark(text, size); at < size; line++) {
+        const char *begin = text + at, *newline = memchr(begin, '\n', size - at);
+        size_t length = newline ? (size_t)(newline - begin) : size - at;
+        bool mark = length >= 3 && (!memcmp(begin, "---", 3) || !memcmp(begin, "...", 3)) &&
+                    (length == 3 || strchr(" \t\r", begin[3]));
+        if (mark && seen) ended = line;
+        size_t skip = mark ? 3 : 0;
+        bool directive = (!seen || ended) && *begin == '%';
+        if (!directive && !is_blank(begin + skip, length - skip)) {
+            if (ended) return ended;
+            seen = true;
+        }
+        at += length + 1;
+    }
+    return 0;
+}
+
 /* Lines and columns are counted from 1 there, those of nodes from 0. */
 static void collect_cause(struct fy_diag *diag, struct error *err) {
     void *at = NULL;
@@ -243,6 +279,8 @@ static bool read_document(struct recipe *recipe, const char *text, size_t size, 
     if (!nesting_ok(text, size))
         return error_set(err, ERROR_USAGE, "recipe", "%s: nested deeper than %d levels", name, deepest);
     if (is_blank(text, size)) return error_set(err, ERROR_USAGE, "recipe", "%s holds no settings", name);
+    int second = second_document(text, size);
+    if (second) return refuse(&reader, second, "a second document begins here, and a recipe is one");
     struct fy_document *document = parse(text, size, name, err);
     if (!document) return false;
     struct fy_node *root = fy_document_root(document);

@@ -95,6 +95,13 @@ static void bad_yaml_is_refused_with_its_line(void **state) {
         {"model: \"a\\0b\"\n", "NUL"},
         {"model: \xff\n", "invalid UTF-8 at byte 7"},
         {"<<: {a: 1}\n", "r.yaml:1"},
+        {"epochs: 1\n---\nseed: 3\n", "r.yaml:2: a second document begins here"},
+        {"%YAML 1.2\n--- # one\nsystem: \"a\n  b\"\n...\n# two\n---\nseed: 3\n",
+         "r.yaml:7: a second document"},
+        {"resume: true\n", "r.yaml:1: resume is no setting of a recipe"},
+        {"recipe: other.yaml\n", "r.yaml:1: recipe is no setting of a recipe"},
+        {"epochs: 2\nworld_size: 2\n", "r.yaml:2: world_size is no setting of a recipe"},
+        {"trace: null\n", "r.yaml:1: trace is no setting of a recipe"},
         {"template_clock: 1e300\n", "template-clock: 1e300 is out of range"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
