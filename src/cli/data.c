@@ -179,7 +179,7 @@ const struct command command_data_check = {
     .positional = "data",
     .examples = "  hone data check rows.jsonl\n"
                 "  hone data check rows.csv --columns prompt=question,completion=answer\n"
-                "  hone data check rows.jsonl --model smollm2-135m-instruct    and count tokens\n",
+                "  hone data check rows.jsonl --model smollm2-135m-instruct    # and count tokens\n",
     .show = show_check,
     .status = check_status,
 };

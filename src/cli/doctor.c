@@ -79,7 +79,7 @@ const struct command command_doctor = {
     .summary = "what this machine can do: processor, kernels, memory, devices",
     .usage = "hone doctor [--measure] [--json]",
     .examples = "  hone doctor\n"
-                "  hone doctor --measure                  how fast products and memory are here\n"
-                "  hone doctor --measure --mask avx512    the same without AVX-512\n",
+                "  hone doctor --measure                  # how fast products and memory are here\n"
+                "  hone doctor --measure --mask avx512    # the same without AVX-512\n",
     .show = show,
 };

@@ -34,7 +34,7 @@ const struct command command_pull = {
     .usage = "hone pull PATH [--name NAME]",
     .positional = "path",
     .examples = "  hone pull SmolLM2-135M-Instruct.Q4_1.gguf --name smollm2-135m-instruct\n"
-                "  hone pull ~/models/Qwen2.5-0.5B-Instruct    a Hugging Face directory\n"
-                "  hone pull --list                            what the store holds\n",
+                "  hone pull ~/models/Qwen2.5-0.5B-Instruct    # a Hugging Face directory\n"
+                "  hone pull --list                            # what the store holds\n",
     .show = show,
 };

@@ -40,8 +40,8 @@ const struct command command_settings = {
     .usage = "hone settings [COMMAND] [--markdown] [--json]",
     .positional = "command",
     .examples = "  hone settings\n"
-                "  hone settings train --json    for forms and scripts\n"
-                "  hone settings --markdown      the page docs/settings.md\n",
+                "  hone settings train --json    # for forms and scripts\n"
+                "  hone settings --markdown      # the page docs/settings.md\n",
     .show = show,
     .run = run,
 };

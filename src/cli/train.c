@@ -16,9 +16,9 @@ const struct command command_train = {
     .examples =
         "  hone train --model smollm2-135m-instruct --data rows.jsonl --valid-split 0.1 --output runs/first\n"
         "  hone train --model smollm2-135m-instruct --data rows.jsonl --output runs/small --memory 600MiB\n"
-        "  hone train --model llama --data rows.jsonl --device cuda:0,1 --output runs/two        a process "
-        "each\n"
-        "  hone train --resume --output runs/first        after a stop or a crash\n"
+        "  hone train --model llama --data rows.jsonl --device cuda:0,1 --output runs/two        # a "
+        "process each\n"
+        "  hone train --resume --output runs/first        # after a stop or a crash\n"
         "  hone train --recipe runs/first/recipe.yaml --seed 1 --output runs/second\n",
     .events = true,
     .event = progress_event,
