@@ -43,6 +43,7 @@ struct sample {
     size_t rows;
     size_t full[layout_count], part[layout_count], conversations;
     bool seen[COLUMN_COUNT];
+    bool nested;        /* a column holds a list of objects */
     struct buf columns; /* the names found, as they are shown */
     const char *names[shown_columns];
     size_t name_count;
@@ -108,7 +109,10 @@ static bool sample_rows(struct sample *sample, const struct dataset_columns *col
         if (result == READER_FAILED) return false;
         if (result == READER_BAD) continue;
         sample_row(sample, columns, row, reader->container == CONTAINER_CSV);
-        json_object_foreach(row, key, value) note_column(sample, arena, key);
+        json_object_foreach(row, key, value) {
+            note_column(sample, arena, key);
+            sample->nested |= json_is_object(json_array_get(value, 0));
+        }
         json_decref(row);
     }
     reader_rewind(reader);
@@ -191,7 +195,7 @@ static bool refuse_layout(const struct dataset_reader *reader, const struct samp
                           struct error *err) {
     error_set(err, ERROR_INPUT, "data", "%s: the layout of the rows cannot be recognised", reader->path);
     error_why(err, "the columns are %s", sample->columns.size ? sample->columns.data : "none");
-    if (reader->in_sequence && sample->rows == 1)
+    if ((reader->in_sequence || sample->nested) && sample->rows == 1)
         error_why(err,
                   "%s; its columns are %s; a list of rows would be looked for in `data`, `train` or `rows`",
                   reader->evidence, sample->columns.size ? sample->columns.data : "none");
@@ -237,7 +241,11 @@ static bool check_needed(const struct dataset_columns *columns, const struct lay
 static bool choose(struct dataset_columns *out, struct sample *sample, const struct dataset_reader *reader,
                    struct buf *evidence, struct error *err) {
     int given = layout_of_given(out), chosen = given;
-    if (given == -2) return error_set(err, ERROR_USAGE, "data", "--columns names parts of two layouts");
+    if (given == -2) {
+        error_set(err, ERROR_USAGE, "data", "--columns names parts of two layouts");
+        return error_fix(err, "Name those of one: messages, instruction and output, prompt and completion, "
+                              "or text.");
+    }
     if (!check_given(out, reader, sample, err)) return false;
     if (chosen < 0) chosen = best_layout(sample->full);
     if (chosen < 0) chosen = best_layout(sample->part);

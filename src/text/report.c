@@ -119,7 +119,7 @@ static bool is_trained(const struct renderer *renderer, const struct marked_toke
 
 static bool trains(const struct renderer *renderer, const struct marked_tokens *marked) {
     size_t kept = kept_tokens(renderer, marked);
-    if (!kept) return marked->supervised > 0; /* dropped for its length, and counted as such */
+    if (!kept && marked->tokens.count) return true; /* dropped for its length, and counted as such */
     for (size_t i = 1; i < kept; i++)
         if (is_trained(renderer, marked, i)) return true;
     return false;

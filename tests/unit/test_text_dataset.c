@@ -254,6 +254,8 @@ static void what_no_row_has_is_named_with_the_columns_there_are(void **state) {
          "--columns completion=COLUMN"},
         {"{\"input\":\"q\",\"output\":\"a\"}", "rows of alpaca need `instruction`", "input, output",
          "--columns prompt=COLUMN,completion=COLUMN"},
+        {"{\"version\":1,\"examples\":[{\"text\":\"a\"}]}", "the layout of the rows cannot be recognised",
+         "a list of rows would be looked for in `data`, `train` or `rows`", "--columns prompt=COLUMN"},
         {"# A title\n\ntext, more, and more\n", "the layout of the rows cannot be recognised", "# A title",
          "{\"text\": "},
     };

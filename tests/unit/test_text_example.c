@@ -667,6 +667,12 @@ static void what_the_cut_leaves_is_what_reports_tell(void **state) {
     assert_int_equal(number(report, "over_length"), 1);
     assert_int_equal(number(report, "untrained"), 1);
     json_decref(report);
+    json_object_set_new(json_array_get(bench.data.rows[0].messages, 1), "weight", json_integer(0));
+    bench.renderer.overlength = OVERLENGTH_DROP; /* counted once, as the run counts it */
+    assert_ok(data_report_check(&report, &bench.data, NULL, &bench.renderer, &bench.err), &bench.err);
+    assert_int_equal(number(report, "over_length"), 1);
+    assert_int_equal(number(report, "untrained"), 0);
+    json_decref(report);
     json_decref(preview);
     bench_release(&bench);
 }
