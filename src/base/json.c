@@ -202,7 +202,10 @@ bool json_read(json_t **out, const char *text, size_t size, const char *name, si
 
 bool json_read_file(json_t **out, const char *path, size_t limit, struct error *err) {
     struct buf text = {0};
-    bool ok = fs_read(path, limit, &text, err) && json_read(out, text.data, text.size, path, 1, err);
+    bool ok = fs_read(path, limit, &text, err);
+    size_t mark = ok ? utf8_mark(text.data, text.size) : 0;
+    const char *begin = mark ? text.data + mark : text.data;
+    ok = ok && json_read(out, begin, text.size - mark, path, 1, err);
     buf_release(&text);
     return ok;
 }

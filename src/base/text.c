@@ -82,6 +82,10 @@ bool utf8_valid(const char *text, size_t size, size_t *bad) {
     return true;
 }
 
+size_t utf8_mark(const char *text, size_t size) {
+    return size >= 3 && !memcmp(text, "\xef\xbb\xbf", 3) ? 3 : 0;
+}
+
 /* Marks that reorder or hide text: bidirectional controls, zero-width characters, the BOM. */
 static bool is_deceptive(uint32_t c) {
     return (c >= 0x200B && c <= 0x200F) || (c >= 0x202A && c <= 0x202E) || (c >= 0x2060 && c <= 0x2069) ||

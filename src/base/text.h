@@ -11,6 +11,8 @@
 /* True when the bytes are valid UTF-8 (no surrogates, no overlong forms). *bad: offset of the first
  * byte that is not; may be NULL. */
 bool utf8_valid(const char *text, size_t size, size_t *bad);
+/* How many bytes at the beginning are the byte order mark that some editors write: 3, or none. */
+size_t utf8_mark(const char *text, size_t size);
 /* Decodes one code point; returns its length in bytes, or 0 when the bytes are not valid. */
 int utf8_decode(const char *text, size_t size, uint32_t *code);
 int utf8_encode(uint32_t code, char out[4]);

@@ -3,6 +3,7 @@
 
 #include "base/fs.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "base/thread.h"
 #include "job/place.h"
 #include "job/talk.h"
@@ -132,7 +133,7 @@ static bool read_batch(struct batch_file *file, const char *path, struct error *
     struct buf text = {0};
     bool ok = fs_read(path, largest_batch, &text, err);
     size_t number = 0;
-    for (size_t at = 0; ok && at < text.size;) {
+    for (size_t at = ok ? utf8_mark(text.data, text.size) : 0; ok && at < text.size;) {
         const char *end = memchr(text.data + at, '\n', text.size - at);
         size_t size = end ? (size_t)(end - text.data) - at : text.size - at;
         number++;

@@ -36,6 +36,15 @@ static bool copy_source(struct render *out, const char *text, size_t size, struc
     return out->source || error_no_memory(err, "template", size);
 }
 
+/* An editor's byte order mark in a file of the user's would stand before every row. */
+static void drop_mark(struct render *out) {
+    size_t mark = utf8_mark(out->source, out->source_size);
+    if (!mark) return;
+    out->source_size -= mark;
+    memmove(out->source, out->source + mark, out->source_size);
+    out->source[out->source_size] = '\0';
+}
+
 static bool adapter_source(struct render *out, const char *directory, struct error *err) {
     char *path = fs_join(directory, "chat_template.jinja");
     if (!path) return error_no_memory(err, "template", 0);
@@ -89,6 +98,7 @@ bool render_open(struct render *out, const struct model *model, const struct ren
         ok = read_source(out, given, err);
     else if (options->adapter)
         ok = adapter_source(out, options->adapter, err);
+    if (ok && given && !builtin) drop_mark(out);
     if (ok && !out->source && model->chat_template)
         ok = copy_source(out, model->chat_template, model->chat_template_size, err);
     const char *name = given ? given : "chat_template";

@@ -342,7 +342,7 @@ bool reader_open(struct dataset_reader *reader, const char *path, struct error *
         reader_close(reader);
         return false;
     }
-    size_t mark = size >= 3 && !memcmp(text, "\xef\xbb\xbf", 3) ? 3 : 0;
+    size_t mark = utf8_mark(text, size);
     reader->text = text + mark;
     reader->size = size - mark;
     bool ok = recognise_container(reader, err);
