@@ -186,6 +186,21 @@ static bool read_fact(struct peft *peft, const char *key, const char **out, stru
     return *out || error_no_memory(err, "peft", strlen(text));
 }
 
+/* Who names a run, or one of its checkpoints, is told where the adapter in it lies. */
+static bool refuse_directory(const char *directory, struct error *err) {
+    char *inner = fs_join(directory, "adapter"),
+         *config = inner ? fs_join(inner, "adapter_config.json") : NULL;
+    bool inside = config && fs_kind_of(config) != FS_NOTHING;
+    error_set(err, ERROR_INPUT, "peft", "%s has no adapter_config.json", directory);
+    if (inside)
+        error_fix(err, "The adapter lies in %s.", inner);
+    else
+        error_fix(err, "Give the directory of an adapter, as hone or PEFT wrote it.");
+    mem_free(inner);
+    mem_free(config);
+    return false;
+}
+
 static bool open_files(struct peft *peft, const char *directory, struct error *err) {
     char *config = fs_join(directory, "adapter_config.json"),
          *weights = fs_join(directory, "adapter_model.safetensors");
@@ -195,8 +210,7 @@ static bool open_files(struct peft *peft, const char *directory, struct error *e
     if (!config || !weights || !pickled) {
         error_no_memory(err, "peft", strlen(directory));
     } else if (fs_kind_of(config) == FS_NOTHING) {
-        error_set(err, ERROR_INPUT, "peft", "%s has no adapter_config.json", directory);
-        error_fix(err, "Give the directory of an adapter, as hone or PEFT wrote it.");
+        refuse_directory(directory, err);
     } else if (fs_kind_of(weights) == FS_NOTHING && fs_kind_of(pickled) != FS_NOTHING) {
         error_set(err, ERROR_INPUT, "peft",
                   "%s: adapter_model.bin can run code when it is loaded and is not read", directory);

@@ -93,8 +93,14 @@ static bool read_rows(struct dataset *out, const struct dataset_columns *columns
     return ok;
 }
 
-static bool no_rows(const char *file, struct error *err) {
-    error_set(err, ERROR_INPUT, "data", "%s has no rows", file);
+static bool no_rows(const struct dataset_reader *reader, struct error *err) {
+    error_set(err, ERROR_INPUT, "data", "%s has no rows", reader->path);
+    /* A header and all records on one line, as old spreadsheets write them. */
+    if (reader->size && memchr(reader->text, '\r', reader->size) &&
+        !memchr(reader->text, '\n', reader->size)) {
+        error_why(err, "its lines end in carriage returns alone");
+        return error_fix(err, "Write newlines in their place: tr '\\r' '\\n'.");
+    }
     return error_fix(err,
                      "Each line of a data file is one JSON object, or each record of a CSV file one row.");
 }
@@ -121,7 +127,7 @@ static bool read_file(struct dataset *out, uint32_t file, const struct dataset_o
     size_t before = out->row_count + out->problem_count;
     ok = ok && read_rows(out, &columns, file, &reader, options->max_rows, err);
     bool enough = options->max_rows && out->row_count == options->max_rows;
-    if (ok && !enough && out->row_count + out->problem_count == before) ok = no_rows(out->files[file], err);
+    if (ok && !enough && out->row_count + out->problem_count == before) ok = no_rows(&reader, err);
     buf_release(&evidence);
     reader_close(&reader);
     return ok;

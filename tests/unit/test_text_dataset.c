@@ -209,7 +209,7 @@ static void broken_lists_and_records_are_told_with_their_line(void **state) {
          "row 2: broken JSON: text that is no object stands between the rows"},
         {"{\n\"text\":\"a\"\n}\n{\n\"text\":\"b\"\n}\n}", 2, 7, "row 3: broken JSON: text that is no object"},
         {"{\"text\": [\n{\"text\":\"a\"}\n", 1, 1, "broken JSON"}, /* a broken row of JSONL */
-        {"text,other\na,b\nc\n", 1, 3, "1 fields where the header has 2"},
+        {"text,other\na,b\nc\n", 1, 3, "1 field where the header has 2"},
         {"text,other\n\"a\nb\",c\nd,\"e", 1, 4, "never closed"},
         {"text,other\na,b\nc,\"d\"e\n", 1, 3, "behind a closing quote"},
         {"text,other\na,b\nc,\xfe\n", 1, 3, "invalid UTF-8"},
