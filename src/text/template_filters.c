@@ -316,9 +316,18 @@ static double round_common(double value, int64_t digits) {
         snprintf(text, sizeof text, "%.*f", (int)(digits < 60 ? digits : 60), value);
         return strtod(text, NULL);
     }
-    if (digits < -308) return copysign(0, value);
-    double scale = pow(10, (double)-digits);
-    return nearbyint(value / scale) * scale;
+    /* By its decimal digits: powers of ten above 10^22 are no doubles. */
+    snprintf(text, sizeof text, "%.17e", value);
+    int64_t exponent = strtol(strchr(text, 'e') + 1, NULL, 10), kept = exponent + digits;
+    if (kept >= 0)
+        snprintf(text, sizeof text, "%.*e", (int)kept, value);
+    else
+        snprintf(text, sizeof text, "5e%d", (int)exponent);
+    double found = strtod(text, NULL);
+    if (kept >= 0) return found;
+    if (kept < -1 || !(fabs(value) > found)) return copysign(0, value);
+    snprintf(text, sizeof text, "1e%d", (int)exponent + 1);
+    return copysign(strtod(text, NULL), value);
 }
 
 /* An integer to `places` >= 1 zeros at its end, halves to even. */
