@@ -403,18 +403,20 @@ static void add_packed(struct trial *trial, int slot, enum dtype dtype,
             ((float *)data)[i] = (float)least + fabsf(((float *)data)[i]);
 }
 
-/* Norm (finite and clipped, finite and not, not finite), two groups, a step, parameters and gradients. */
+/* Norm (finite and clipped, so small that what is added to it counts, finite and not clipped, not finite),
+ * two groups, a step, parameters and gradients. */
 static int64_t build_update(struct trial *trial, const struct sizes *z, enum dtype a, enum dtype b) {
     int64_t n = make_parts(trial, z);
     add_activation(trial, DTYPE_F32, COUNT_FIXED, 1, 0, 1);
-    *(float *)(void *)trial->in[0].data = a == DTYPE_F32 ? 2.5f : b == DTYPE_F32 ? NAN : 0.01f;
+    const bool tiny = a == DTYPE_F16 && b == DTYPE_F32;
+    *(float *)(void *)trial->in[0].data = a == DTYPE_F32 ? 2.5f : b != DTYPE_F32 ? 0.01f : tiny ? 2e-6f : NAN;
     float *hyper = add_value_of(
         trial, graph_input(&trial->graph, INPUT_HYPER, DTYPE_F32, COUNT_FIXED, 2 * HYPER_COLUMNS));
     memset(hyper, 0, 2 * HYPER_COLUMNS * sizeof *hyper);
     for (int g = 0; g < 2; g++, hyper += HYPER_COLUMNS) {
         hyper[HYPER_RATE] = g ? 4e-2f : 1e-2f;
         hyper[HYPER_DECAY] = g ? 0 : 0.1f;
-        hyper[HYPER_MAX_NORM] = b == DTYPE_F32 ? 1.0f : 0;
+        hyper[HYPER_MAX_NORM] = tiny ? 1e-6f : b == DTYPE_F32 ? 1.0f : 0;
         hyper[HYPER_BETA1] = hyper[HYPER_MOMENTUM] = 0.9f;
         hyper[HYPER_BETA2] = 0.999f;
         hyper[HYPER_EPSILON] = 1e-8f;
@@ -736,6 +738,7 @@ static const struct sizes edge_sizes[] = {
     {9, 9, 9, 576, 3, 20000, 1, 1, 2},     {128, 128, 50, 64, 128, 64, 2, 2, 32},
     {210, 70, 3, 64, 3, 33001, 4, 2, 128}, {401, 300, 77, 333, 16, 19, 2, 1, 80},
     {194, 129, 3, 48, 5, 40, 6, 2, 16},    {150, 90, 4, 40, 24, 30, 4, 2, 256},
+    {577, 577, 3, 8, 3, 9, 2, 1, 16},      {330, 325, 3, 8, 3, 9, 2, 2, 256},
 };
 /* clang-format on */
 

@@ -196,6 +196,69 @@ static void a_silent_visitor_keeps_nobody_out(void **state) {
     end(members, 2);
 }
 
+/* What one of this group says first, laid out as in base/group.c. */
+struct greeting {
+    char name[16];
+    int rank, size;
+    struct digest facts;
+};
+
+/* The answer to it, 'w' or 's'; 0: none. */
+static char greet(const struct greeting *greeting) {
+    struct sockaddr_un address = meeting_place();
+    char answer = 0;
+    double until = clock_seconds() + too_long;
+    int made = socket(AF_UNIX, SOCK_STREAM, 0);
+    while (connect(made, (struct sockaddr *)&address, sizeof address) && clock_seconds() < until) rest(0.01);
+    if (send(made, greeting, sizeof *greeting, 0) != sizeof *greeting || recv(made, &answer, 1, 0) != 1)
+        answer = 0;
+    close(made);
+    return answer;
+}
+
+/* Those who say something else than the one that is missing, and the group comes together all the same. */
+static void whoever_does_not_belong_is_sent_away(void **state) {
+    (void)state;
+    static const struct {
+        const char *name;
+        int rank, size;
+    } strangers[] = {{"hone group 1", 0, 2}, {"hone group 1", -1, 2}, {"hone group 1", 2, 2},
+                     {"hone group 1", 1, 3}, {"hone group 1", 1, 1},  {"hone group 2", 1, 2}};
+    struct member members[most];
+    pthread_t threads[2];
+    begin(members, 2, place);
+    assert_int_equal(pthread_create(&threads[0], NULL, live, &members[0]), 0);
+    for (size_t i = 0; i < sizeof strangers / sizeof *strangers; i++) {
+        struct greeting greeting = {.rank = strangers[i].rank, .size = strangers[i].size};
+        snprintf(greeting.name, sizeof greeting.name, "%s", strangers[i].name);
+        digest_bytes("facts", 5, &greeting.facts);
+        char answer = greet(&greeting);
+        if (answer != 's') fail_msg("stranger %zu is answered '%c'", i, answer);
+    }
+    assert_int_equal(pthread_create(&threads[1], NULL, live, &members[1]), 0);
+    for (int r = 0; r < 2; r++) pthread_join(threads[r], NULL);
+    for (int r = 0; r < 2; r++) assert_ok(members[r].came && members[r].summed, &members[r].err);
+    end(members, 2);
+}
+
+/* Of two with one rank the later is sent away. */
+static void a_rank_is_taken_once(void **state) {
+    (void)state;
+    struct member members[most];
+    pthread_t threads[3];
+    struct greeting again = {.name = "hone group 1", .rank = 1, .size = 3};
+    begin(members, 3, place);
+    again.facts = members[1].options.facts;
+    for (int r = 0; r < 2; r++) assert_int_equal(pthread_create(&threads[r], NULL, live, &members[r]), 0);
+    rest(0.3); /* rank 1 is in */
+    char answer = greet(&again);
+    assert_int_equal(pthread_create(&threads[2], NULL, live, &members[2]), 0);
+    for (int r = 0; r < 3; r++) pthread_join(threads[r], NULL);
+    assert_int_equal(answer, 's');
+    for (int r = 0; r < 3; r++) assert_ok(members[r].came && members[r].summed, &members[r].err);
+    end(members, 3);
+}
+
 struct listener {
     int socket;
     atomic_int over;
@@ -243,6 +306,8 @@ int main(void) {
         cmocka_unit_test(strangers_are_told),
         cmocka_unit_test(waiting_ends),
         cmocka_unit_test(a_silent_visitor_keeps_nobody_out),
+        cmocka_unit_test(whoever_does_not_belong_is_sent_away),
+        cmocka_unit_test(a_rank_is_taken_once),
         cmocka_unit_test(a_first_one_that_hangs_is_not_waited_for_longer),
     };
     place = test_directory();

@@ -52,6 +52,8 @@ static const struct lines line_cases[] = {
      "0 2 4 6 8 10 1 2 3 4 5",
      "d=\"M78.0 211.2L212.0 168.4L346.0 125.6L480.0 82.8L614.0 40.0\""},
     /* the range 2.3 to 4.7 in steps of 0.5 is rounded out to 2 to 5 */
+    /* in binary, 0.24 - 0.14 is a little less than five steps of 0.02 */
+    {"the last tick", {1, 2}, {0.14, 0.24}, 2, false, "0.14 0.16 0.18 0.2 0.22 0.24 1 2", NULL},
     {"a range within its ticks",
      {1, 2},
      {2.3, 4.7},

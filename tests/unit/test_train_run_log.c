@@ -1,6 +1,7 @@
 /* events.jsonl read back: whole runs, resumed ones, ones that broke off. */
 #include "support/test.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -97,6 +98,35 @@ static void a_resume_that_does_no_step_leaves_plan_and_peak(void **state) {
     run_log_close(&log);
 }
 
+static void the_later_line_of_an_evaluation_counts(void **state) {
+    (void)state;
+    struct run_log log;
+    char text[900];
+    snprintf(text, sizeof text,
+             "%s{\"event\":\"eval\",\"step\":2,\"loss\":3}\n{\"event\":\"eval\",\"step\":2,\"loss\":2.75}\n"
+             "{\"event\":\"eval\",\"step\":3,\"loss\":null}\n",
+             begun);
+    open_text(&log, text);
+    assert_int_equal(log.eval_count, 3);
+    assert_true(log.evals[0].loss == 3.25 && log.evals[1].loss == 2.75);
+    assert_true(isnan(log.evals[2].loss)); /* it was not finite */
+    run_log_close(&log);
+}
+
+static void a_thousand_notes_are_kept_and_the_rest_counted(void **state) {
+    (void)state;
+    struct run_log log;
+    struct buf text = {0};
+    for (int i = 0; i < 1003; i++)
+        buf_printf(&text, "{\"event\":\"warning\",\"step\":%d,\"message\":\"m\"}\n", i);
+    open_text(&log, text.data);
+    assert_int_equal(log.note_count, 1000);
+    assert_int_equal(log.notes_left_out, 3);
+    assert_int_equal(log.notes[999].step, 999);
+    run_log_close(&log);
+    buf_release(&text);
+}
+
 static void what_is_no_run_is_refused(void **state) {
     (void)state;
     struct run_log log;
@@ -117,6 +147,8 @@ int main(void) {
         cmocka_unit_test(a_damaged_line_is_counted_and_passed_over),
         cmocka_unit_test(the_later_line_of_a_step_counts_and_a_resume_measures_anew),
         cmocka_unit_test(a_resume_that_does_no_step_leaves_plan_and_peak),
+        cmocka_unit_test(the_later_line_of_an_evaluation_counts),
+        cmocka_unit_test(a_thousand_notes_are_kept_and_the_rest_counted),
         cmocka_unit_test(what_is_no_run_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
