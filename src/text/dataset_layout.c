@@ -238,6 +238,13 @@ static bool check_needed(const struct dataset_columns *columns, const struct lay
     return true;
 }
 
+/* Alpaca and ShareGPT have a column of that name; in other rows it may be anything, and is told. */
+static bool leaves_system(const struct dataset_columns *columns, const struct sample *sample) {
+    bool read = columns->layout == LAYOUT_ALPACA || columns->layout == LAYOUT_SHAREGPT;
+    return !read && columns->layout != LAYOUT_TEXT && sample->seen[COLUMN_SYSTEM] &&
+           !columns->given[COLUMN_SYSTEM];
+}
+
 static bool choose(struct dataset_columns *out, struct sample *sample, const struct dataset_reader *reader,
                    struct buf *evidence, struct error *err) {
     int given = layout_of_given(out), chosen = given;
@@ -262,7 +269,10 @@ static bool choose(struct dataset_columns *out, struct sample *sample, const str
                layouts[chosen].evidence);
     buf_text(evidence, " (columns: ");
     buf_append(evidence, sample->columns.data, sample->columns.size);
-    return buf_text(evidence, ")") || error_no_memory(err, "data", evidence->size);
+    buf_text(evidence, ")");
+    if (leaves_system(out, sample))
+        buf_text(evidence, "; system is not read: --columns system=system adds it");
+    return !evidence->failed || error_no_memory(err, "data", evidence->size);
 }
 
 bool columns_recognise(struct dataset_columns *out, struct dataset_reader *reader,
