@@ -4,8 +4,8 @@
     bench.py HONE MODEL.gguf DATA_DIRECTORY OUTPUT.md [PART…] [--quick] [--skip PART]
 
 Parts: start, products, training, roofline, methods, generation; without one all of them. OUTPUT.md keeps what it has of the other
-parts. Where --llama-avx2 names a Python whose llama-cpp-python is built for AVX2 alone, generation compares it with hone's AVX2
-kernels too."""
+parts. roofline is also measured with fewer instruction sets than the processor has. Where --llama-avx2 names a Python whose
+llama-cpp-python is built for AVX2 alone, generation compares it with hone's AVX2 kernels too."""
 import argparse
 import collections
 import json
@@ -23,6 +23,12 @@ HERE = pathlib.Path(__file__).parent
 SHAPES = {(512, 576, 576): 60, (512, 192, 576): 60, (512, 1536, 576): 60, (512, 576, 1536): 30, (512, 49152, 576): 1}
 BATCH = 8
 PARTS = ("start", "products", "training", "roofline", "methods", "generation")
+# Instruction sets: all that there are; fewer where the processor `needs` these for it to be fewer.
+Sets = collections.namedtuple("Sets", "name needs flags torch")
+SETS = (Sets("", (), (), {}),
+        Sets("AVX-512 without BF16", ("avx512bf16",), ("--mask", "avx512bf16"), dict(ONEDNN_MAX_CPU_ISA="AVX512_CORE")),
+        Sets("AVX2 alone", ("avx512",), ("--mask", "avx512"),
+             dict(ONEDNN_MAX_CPU_ISA="AVX2", ATEN_CPU_CAPABILITY="avx2", MKL_ENABLE_INSTRUCTIONS="AVX2")))
 lines = []
 
 
@@ -77,18 +83,18 @@ class Bench:
                               check=True, stdin=subprocess.DEVNULL)
         return [json.loads(line) for line in done.stdout.splitlines()]
 
-    def python(self, *arguments):
-        done = subprocess.run([sys.executable, *map(str, arguments)], stdout=subprocess.PIPE, text=True, check=True)
+    def python(self, *arguments, **environment):
+        done = subprocess.run([sys.executable, *map(str, arguments)], stdout=subprocess.PIPE, text=True, check=True, env={**os.environ, **environment})
         return json.loads(done.stdout.splitlines()[-1])
 
-    def rates_now(self, computes=("f32", "bf16")):
+    def rates_now(self, computes=("f32", "bf16"), sets=SETS[0]):
         """hone's and torch's rates of the products of the model's own shapes, m x n x k, 512 tokens at once; each the best of a few."""
         shapes = ",".join("x".join(map(str, s)) for s in SHAPES)
         torchs = {}
         for compute in computes:
-            for shape, rate in self.python(HERE / "products.py", self.threads, shapes, compute).items():
+            for shape, rate in self.python(HERE / "products.py", self.threads, shapes, compute, **sets.torch).items():
                 torchs[(compute, *map(int, shape.split("x")))] = rate
-        return measured(self.hone("doctor", "--measure", "--shapes", shapes)), torchs
+        return measured(self.hone("doctor", "--measure", "--shapes", shapes, *sets.flags)), torchs
 
     def product_rates(self):
         """The best of several rounds; measured once."""
@@ -172,13 +178,21 @@ class Bench:
         return next(l.split()[1] for l in (self.work / name / "recipe.yaml").read_text().splitlines() if l.startswith("compute:"))
 
     def roofline(self):
+        """With every instruction set that this processor has, and with fewer: as on processors that lack the others."""
+        features = found(self.hone("doctor"), "features").split(", ")
+        for sets in SETS:
+            if all(name in features for name in sets.needs):
+                self.roofline_of(sets)
+
+    def roofline_of(self, sets):
         """Steps of one full micro-batch, between rounds of products: what other programs take of the machine changes both alike."""
         rows, steps, rounds = 2, 3, 3 if self.options.quick else 7
         data, rates, seconds, roofs, shares, best = self.full_rows(steps), [], [], [], [], {}
         for i in range(rounds):
-            run = self.train_hone(f"full-{i}", data, steps, "--max-length", 512, batch=rows)
-            compute = self.computed_in(f"full-{i}")
-            mine, torchs = self.rates_now((compute,))
+            name = f"full-{sets.name.replace(' ', '-')}-{i}"
+            run = self.train_hone(name, data, steps, "--max-length", 512, *sets.flags, batch=rows)
+            compute = self.computed_in(name)
+            mine, torchs = self.rates_now((compute,), sets)
             now = {k: max(rate, mine.get(k, 0)) for k, rate in torchs.items()}
             best.update({k: max(rate, best.get(k, 0)) for k, rate in now.items()})
             flops = run["plan"]["flops"] / steps  # the plan's figure is of the whole run
@@ -186,7 +200,7 @@ class Bench:
             rates += [flops / s for s in run["each"]]
             roofs.append(self.roof_of(now, compute))
             shares.append(statistics.median(flops / s for s in run["each"]) / roofs[-1])
-        say(f"## Training on full micro-batches ({rows} rows of 512 tokens), {rounds} runs of {steps} steps, products between them")
+        say(f"## Training on full micro-batches{sets.name and ', ' + sets.name} ({rows} rows of 512 tokens), {rounds} runs of {steps} steps, products between them")
         say()
         tokens = rows * 512
         table(["", "tokens/s", "GFLOP/s", f"{compute} products, GFLOP/s", "share"],
