@@ -316,6 +316,7 @@ static double round_common(double value, int64_t digits) {
         snprintf(text, sizeof text, "%.*f", (int)(digits < 60 ? digits : 60), value);
         return strtod(text, NULL);
     }
+    if (digits < -400) return copysign(0, value);
     /* By its decimal digits: powers of ten above 10^22 are no doubles. */
     snprintf(text, sizeof text, "%.17e", value);
     int64_t exponent = strtol(strchr(text, 'e') + 1, NULL, 10), kept = exponent + digits;
