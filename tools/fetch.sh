@@ -73,7 +73,7 @@ tests() {
     pip_environment
     fresh
     echo "Fetching the sources of llama-cpp-python 0.3.36 with pip"
-    fetched "$cache/pip/bin/python" -m pip -q download --no-deps --no-binary :all: --dest "$cache/part" llama-cpp-python==0.3.36
+    fetched "$cache/pip/bin/python" -m pip -q download --no-deps --no-binary llama-cpp-python --dest "$cache/part" llama-cpp-python==0.3.36
     mkdir "$cache/part/source"
     tar -xzf "$cache"/part/llama_cpp_python-*.tar.gz -C "$cache/part/source" --strip-components 1
     mv "$cache/part/source" "$cache/test-files/llama-cpp-python"
