@@ -56,14 +56,19 @@ static bool send_all(int socket, const void *data, size_t bytes) {
     return true;
 }
 
+/* What has come of the `bytes` that go to `at`; both go on behind it. */
+static bool receive_some(int socket, char **at, size_t *bytes) {
+    ssize_t got = recv(socket, *at, *bytes, 0);
+    if (got < 0 && errno == EINTR) return true;
+    if (got <= 0) return false;
+    *at += got;
+    *bytes -= (size_t)got;
+    return true;
+}
+
 static bool receive_all(int socket, void *data, size_t bytes) {
-    for (char *at = data; bytes;) {
-        ssize_t got = recv(socket, at, bytes, 0);
-        if (got < 0 && errno == EINTR) continue;
-        if (got <= 0) return false;
-        at += got;
-        bytes -= (size_t)got;
-    }
+    for (char *at = data; bytes;)
+        if (!receive_some(socket, &at, &bytes)) return false;
     return true;
 }
 
@@ -123,12 +128,7 @@ static bool hear(int socket, void *data, size_t bytes, const struct group_option
         struct pollfd look = {.fd = socket, .events = POLLIN};
         bool stop = options->stop && atomic_load(options->stop);
         if (stop || clock_seconds() >= until) return false;
-        if (poll(&look, 1, wait_ms) <= 0) continue;
-        ssize_t got = recv(socket, at, bytes, 0);
-        if (got < 0 && errno == EINTR) continue;
-        if (got <= 0) return false;
-        at += got;
-        bytes -= (size_t)got;
+        if (poll(&look, 1, wait_ms) > 0 && !receive_some(socket, &at, &bytes)) return false;
     }
     return true;
 }
