@@ -18,7 +18,6 @@ struct cli {
     struct progress {
         double first, last, total; /* steps: before this process began, now, in all */
         double seconds;            /* spent on steps and evaluations by this process */
-        double memory;             /* highest so far, bytes */
         double printed;            /* step of the last plain line */
         bool drawn;                /* a bar stands on the last line */
     } progress;

@@ -47,10 +47,10 @@ static void step(struct cli *cli, const json_t *event) {
     char facts[200], memory[32], left[32];
     progress->last = json_get_number(event, "step");
     progress->seconds += json_get_number(event, "seconds");
-    progress->memory = json_get_number(event, "memory_bytes");
     double done = progress->last - progress->first, to_go = progress->total - progress->last;
     snprintf(facts, sizeof facts, "loss %.4f  %.0f tokens/s  %s  %s left", json_get_number(event, "loss"),
-             json_get_number(event, "tokens_per_second"), print_bytes(progress->memory, memory),
+             json_get_number(event, "tokens_per_second"),
+             print_bytes(json_get_number(event, "memory_bytes"), memory),
              print_seconds(done > 0 ? progress->seconds / done * to_go : 0, left));
     if (cli->terminal) {
         draw_bar(cli, facts);
@@ -236,12 +236,14 @@ static void trace(struct cli *cli, const json_t *event) {
 }
 
 static void done(struct cli *cli, const json_t *event) {
+    (void)cli;
     char seconds[32], memory[32], loss[32];
     printf("Done in %s: loss %s", print_seconds(json_get_number(event, "seconds"), seconds),
            print_loss(event, "loss", loss));
     if (json_is_number(json_object_get(event, "eval_loss")))
         printf(", held-out loss %.4f", json_get_number(event, "eval_loss"));
-    if (cli->progress.memory > 0) printf(", memory at most %s", print_bytes(cli->progress.memory, memory));
+    double held = json_get_number(event, "memory_bytes");
+    if (held > 0) printf(", memory at most %s", print_bytes(held, memory));
     putchar('\n');
 }
 

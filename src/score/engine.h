@@ -25,6 +25,8 @@ struct engine {
     struct model_state state;
     struct store *store;
     struct engine_load load;
+    void (*held)(void *user); /* called while the whole of an adapter that is written is held; may be NULL */
+    void *held_user;
 };
 
 struct engine_program {

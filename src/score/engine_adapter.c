@@ -449,6 +449,7 @@ bool engine_save_adapter(struct engine *engine, const char *directory, bool aver
     ok = ok && save_weights(&saving, weights, &weight_count, err);
     const struct peft_content content = {pairs, count, weights, weight_count};
     ok = ok && peft_write(directory, &config, &content, card, err);
+    if (engine->held) engine->held(engine->held_user);
     method_release(&saving.written);
     arena_release(&arena);
     mem_unmap(numbers, bytes);

@@ -25,6 +25,8 @@ void run_sample_memory(struct run *run) {
     if (held.mapped > run->mapped) run->mapped = held.mapped;
 }
 
+static void sample_memory(void *user) { run_sample_memory(user); }
+
 static void remember_warning(void *user, const char *message) {
     struct run *run = user;
     json_list_add(&run->warnings, json_text(message));
@@ -449,6 +451,8 @@ bool run_begin(struct run *run, struct error *err) {
     else
         run->events = (struct events){.file = {.fd = -1}};
     ok = run_all_well(run, ok, err);
+    run->programs.engine.held = sample_memory;
+    run->programs.engine.held_user = run;
     run_sample_memory(run);
     if (ok && first && run->host->prepared) run->host->prepared(run->host->user, run->recipe);
     ok = ok && first_events(run, err);

@@ -105,6 +105,9 @@ static bool take(struct run_log *log, json_t *event, struct error *err) {
         return true;
     }
     if (!strcmp(name, "done")) {
+        double memory = number(event, "memory_bytes");
+        bool sitting = !log->next_plan; /* else one that had no step left */
+        if (sitting && memory > log->peak_bytes) log->peak_bytes = memory;
         keep_last(&log->done, event);
         return true;
     }

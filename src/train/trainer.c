@@ -189,10 +189,11 @@ static bool finish(struct run *run, json_t **result, struct error *err) {
     if (run->ops->shrink) run->ops->shrink(run->programs.engine.store, 0);
     bool written = !run_first(run) || run_write_result(run, &reached, err);
     if (!run_outcome(run, written, err)) return false;
-    json_t *fields = json_pack("{s:o, s:f, s:s, s:I, s:I, s:I, s:o}", "loss", json_number(reached.loss),
-                               "seconds", p->seconds, run_result_name(run), run_result_name(run), "steps",
-                               (json_int_t)p->step, "tokens", (json_int_t)p->tokens, "result_step",
-                               (json_int_t)reached.step, "eval_loss", json_number(reached.eval_loss));
+    json_t *fields =
+        json_pack("{s:o, s:f, s:s, s:I, s:I, s:I, s:o, s:I}", "loss", json_number(reached.loss), "seconds",
+                  p->seconds, run_result_name(run), run_result_name(run), "steps", (json_int_t)p->step,
+                  "tokens", (json_int_t)p->tokens, "result_step", (json_int_t)reached.step, "eval_loss",
+                  json_number(reached.eval_loss), "memory_bytes", (json_int_t)run->highest);
     if (!fields) return error_no_memory(err, "train", 0);
     *result = json_incref(fields);
     run->events.step = p->step;
