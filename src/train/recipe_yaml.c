@@ -81,12 +81,7 @@ static bool is_null(struct fy_node *node) {
     return !text || size == 0 || (size == 1 && *text == '~') || (size == 4 && memcmp(text, "null", 4) == 0);
 }
 
-/* Whether the key is a setting that says how this process runs: a recipe has none of them. */
-static bool is_invocation(struct recipe *recipe, const char *key) {
-    struct settings settings = recipe_settings(recipe);
-    return settings_find(&settings, key, USE_INVOKE) != SIZE_MAX;
-}
-
+/* A setting that says how this process runs. */
 static bool refuse_invocation(struct reader *reader, const char *key, int line) {
     char what[160];
     snprintf(what, sizeof what, "%.100s is no setting of a recipe", key);
@@ -97,7 +92,7 @@ static bool refuse_invocation(struct reader *reader, const char *key, int line) 
 static bool read_scalar(struct reader *reader, const char *key, struct fy_node *node, int line) {
     struct settings settings = recipe_settings(reader->recipe);
     struct settings *sets[] = {&settings};
-    if (is_invocation(reader->recipe, key)) return refuse_invocation(reader, key, line);
+    if (settings_find(&settings, key, USE_INVOKE) != SIZE_MAX) return refuse_invocation(reader, key, line);
     if (is_null(node)) {
         /* Not set: only the name is looked at. */
         if (settings_find(&settings, key, USE_RUN | USE_FACT) != SIZE_MAX) return true;

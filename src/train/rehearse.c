@@ -117,15 +117,15 @@ static double batch_flops(const struct run *run, const struct engine_program *pr
     return program_flops(program, counts);
 }
 
-/* Of the seconds that the batch took, those that any other would have taken too. */
-static double fixed_part(const struct run *run, double seconds) {
+/* Of the seconds that the batch of so many flops took, those that any other would have taken too. */
+static double fixed_part(const struct run *run, double seconds, double flops) {
     const struct engine *engine = &run->programs.engine;
-    const struct engine_program *train = &run->programs.train;
     int64_t counts[COUNT_KINDS];
     if (!engine->ops->fixed_flops) return 0;
     binding_counts(&run->batch.binding, counts);
-    double fixed = engine->ops->fixed_flops(engine->device, &train->built.graph, counts, run->plan.compute);
-    return seconds * fixed / (fixed + program_flops(train, counts));
+    double fixed =
+        engine->ops->fixed_flops(engine->device, &run->programs.train.built.graph, counts, run->plan.compute);
+    return seconds * fixed / (fixed + flops);
 }
 
 static bool rehearse(struct run *run, struct error *err) {
@@ -146,7 +146,7 @@ static bool rehearse(struct run *run, struct error *err) {
     if (!time_batch(run, train, repeats, &large, err) ||
         !time_batch(run, &run->programs.score, 2, &scored, err))
         return false;
-    double fixed = fixed_part(run, large);
+    double fixed = fixed_part(run, large, many_flops);
     if (many > least_apart * few) fixed = large - (large - small) / (many_flops - few_flops) * many_flops;
     if (fixed < 0 || fixed >= large) fixed = 0; /* too close to tell apart */
     return set_seconds(run, fixed, (large - fixed) / many_flops,

@@ -28,21 +28,21 @@ tile_rows(const int rows, const int vectors, const struct gemm_rows *x, const fl
     __m512 sums[rows_512][2];
     for (int i = 0; i < rows; i++)
         for (int v = 0; v < vectors; v++) sums[i][v] = _mm512_setzero_ps();
-    for (const struct gemm_rows *last = x + 1; x <= last; b += x->steps * columns_512, x++) {
+    for (const struct gemm_rows *end = x + 2; x < end; b += x->steps * columns_512, x++) {
         const int64_t stride = x->stride, steps = x->steps;
         const char *at[5];
         for (int i = 0; i < 5; i++) at[i] = (const char *)x->at + 3 * i * stride;
         for (int64_t k = 0; k < steps;) {
-            const int64_t end = k + line_steps < steps ? k + line_steps : steps;
+            const int64_t line = k + line_steps < steps ? k + line_steps : steps;
             uintptr_t next = (uintptr_t)x->at + 4 * (uintptr_t)(k + line_steps);
-            for (; k < end; k++, next += (uintptr_t)stride) {
+            for (; k < line; k++, next += (uintptr_t)stride) {
                 __m512 w[2];
                 for (int v = 0; v < vectors; v++) {
                     w[v] = _mm512_load_ps(b + k * columns_512 + 16 * v);
                     _mm_prefetch((const char *)(b + (k + ahead) * columns_512 + 16 * v), _MM_HINT_T0);
                 }
-                _mm_prefetch((const char *)next,
-                             _MM_HINT_T0); /* two more rows than a tile has: the next one's */
+                /* Two more rows than a tile has: the next one's. */
+                _mm_prefetch((const char *)next, _MM_HINT_T0);
                 for (int i = 0; i < rows; i++) {
                     __m512 number = broadcast(at[i / 3] + i % 3 * stride + 4 * k);
                     for (int v = 0; v < vectors; v++) sums[i][v] = _mm512_fmadd_ps(number, w[v], sums[i][v]);
