@@ -95,8 +95,6 @@ float grid_fit(const struct grid *grid, const float *x, int n) {
     return best;
 }
 
-static float as_f16(float value) { return f16_to_f32(f32_to_f16(value)); }
-
 static int rounded(float value, int low, int high) {
     return (int)clamp(nearest_integer(value), (float)low, (float)high);
 }
@@ -133,14 +131,14 @@ static float signed_refit(const struct signed_shape *shape, const float *x,
                           const struct signed_block *block) {
     float whole[superblock];
     for (int i = 0; i < superblock; i++) whole[i] = (float)block->scale[i / shape->group] * block->level[i];
-    return as_f16(least_squares(x, whole, superblock));
+    return scale_as_f16(least_squares(x, whole, superblock));
 }
 
 void quantise_signed(const struct signed_shape *shape, const float *x, struct signed_block *out) {
     float wanted[most_groups];
     int groups = superblock / shape->group;
     for (int g = 0; g < groups; g++) wanted[g] = grid_fit(&shape->grid, x + g * shape->group, shape->group);
-    out->d = as_f16(widest_of(wanted, groups) / (float)shape->scale_low);
+    out->d = scale_as_f16(widest_of(wanted, groups) / (float)shape->scale_low);
     float least = signed_block(shape, x, wanted, out);
     for (int i = 0; i < refinements; i++) {
         struct signed_block again = {.d = signed_refit(shape, x, out)};
@@ -271,8 +269,8 @@ static bool affine_refit(const struct affine_shape *shape, const float *x, const
     }
     double determinant = aa * bb - ab * ab;
     if (!(determinant > 0)) return false;
-    to->d = as_f16((float)((xa * bb - xb * ab) / determinant));
-    to->m = as_f16((float)((xa * ab - xb * aa) / determinant));
+    to->d = scale_as_f16((float)((xa * bb - xb * ab) / determinant));
+    to->m = scale_as_f16((float)((xa * ab - xb * aa) / determinant));
     return to->d > 0 && to->m > 0 && (to->d != from->d || to->m != from->m);
 }
 
@@ -284,8 +282,8 @@ void quantise_affine(const struct affine_shape *shape, const float *x, struct af
         if (wanted[g].scale > scale) scale = wanted[g].scale;
         if (wanted[g].minimum > minimum) minimum = wanted[g].minimum;
     }
-    out->d = as_f16(scale / (float)shape->scale_most);
-    out->m = as_f16(minimum / (float)shape->scale_most);
+    out->d = scale_as_f16(scale / (float)shape->scale_most);
+    out->m = scale_as_f16(minimum / (float)shape->scale_most);
     float least = affine_block(shape, x, wanted, out);
     for (int i = 0; i < refinements; i++) {
         struct affine_block again;

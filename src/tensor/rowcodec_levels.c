@@ -9,6 +9,7 @@
  * Element i < 16 of 32 is the low nibble of byte i, element i + 16 the high one. Sources: ggml's
  * ggml-common.h, the `gguf` package's quants.py, OCP Microscaling Formats 1.0 (sections 5.3.3 and 5.4.1). */
 #include <math.h>
+#include <stdbool.h>
 
 #include "tensor/block_scales.h"
 #include "tensor/quantise.h"
@@ -42,13 +43,22 @@ void decode_iq4_nl(const void *source, float *out, int64_t elements) {
         decode_block(at + 2, block_nonlinear, load_f16(at), out + i);
 }
 
+/* No level is 0: numbers far below f16's smallest step are better all 0. */
+static float nonlinear_try(const float *x, float d, float *level) {
+    grid_nearest(&nonlinear_grid, x, block, inverse_or_zero(d), level);
+    return grid_error(x, level, block, d, 0);
+}
+
 void encode_iq4_nl(const float *source, void *out, int64_t elements) {
     uint8_t *at = out;
-    float level[block];
+    float level[2][block];
     for (int64_t i = 0; i < elements; i += block, at += iq4_nl_bytes) {
-        store_f16(at, grid_fit(&nonlinear_grid, source + i, block));
-        grid_nearest(&nonlinear_grid, source + i, block, inverse_or_zero(load_f16(at)), level);
-        pack_levels(level, at + 2);
+        const float d = grid_fit(&nonlinear_grid, source + i, block), nearest = f16_to_f32(f32_to_f16(d)),
+                    next = scale_as_f16(d);
+        float error = nonlinear_try(source + i, nearest, level[0]);
+        bool up = next != nearest && nonlinear_try(source + i, next, level[1]) < error;
+        store_f16(at, up ? next : nearest);
+        pack_levels(level[up], at + 2);
     }
 }
 
