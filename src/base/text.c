@@ -148,6 +148,8 @@ void text_ellipsis(char *text, size_t capacity) {
     memcpy(text + end, mark, sizeof mark);
 }
 
+const char *text_plural(uint64_t count, const char *one, const char *many) { return count == 1 ? one : many; }
+
 const char *text_bytes(uint64_t bytes, char out[32]) {
     static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
     double value = (double)bytes;

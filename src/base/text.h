@@ -33,6 +33,9 @@ void text_clean(char *text);
  * bytes is cut between characters. Room for the ellipsis alone is the least. */
 void text_ellipsis(char *text, size_t capacity);
 
+/* The form that goes with a count: `one` with 1, `many` with every other. */
+const char *text_plural(uint64_t count, const char *one, const char *many);
+
 /* "1.5 GiB", "600 MiB", "12 KiB", "7 B" into out[32]; returns out. */
 const char *text_bytes(uint64_t bytes, char out[32]);
 /* "4GiB", "600MiB", "1.5G", "100000" → bytes. False when it is none. K, M, G, T are powers of 1024. */

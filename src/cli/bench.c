@@ -7,12 +7,14 @@ static void show(struct cli *cli, const json_t *result) {
     show_rates(rates);
     if (!generation) return;
     double bytes = json_get_number(generation, "decode_bytes_per_second"),
-           most = json_get_number(rates, "read_bytes_per_second");
-    printf("  prefill   %.0f tokens: %.0f tokens/s\n", json_get_number(generation, "prompt_tokens"),
+           most = json_get_number(rates, "read_bytes_per_second"),
+           prompt = json_get_number(generation, "prompt_tokens"),
+           made = json_get_number(generation, "generated_tokens");
+    printf("  prefill   %.0f %s: %.0f tokens/s\n", prompt, print_plural(prompt, "token", "tokens"),
            json_get_number(generation, "prefill_tokens_per_second"));
-    printf("  decode    %.0f tokens: %.1f tokens/s, %.1f GB/s of weights",
-           json_get_number(generation, "generated_tokens"),
-           json_get_number(generation, "decode_tokens_per_second"), bytes / 1e9);
+    printf("  decode    %.0f %s: %.1f tokens/s, %.1f GB/s of weights", made,
+           print_plural(made, "token", "tokens"), json_get_number(generation, "decode_tokens_per_second"),
+           bytes / 1e9);
     if (most > 0) printf(", %.0f %% of what memory gives", 100 * bytes / most);
     putchar('\n');
 }

@@ -10,16 +10,20 @@ static void show_text(const char *label, const char *text) {
     putchar('\n');
 }
 
-static void show_count(const json_t *result, const char *key, const char *label) {
-    if (json_get_number(result, key) > 0) printf("%-10s%.0f %s\n", "", json_get_number(result, key), label);
+/* The verb goes with the count. */
+static void show_count(const json_t *result, const char *key, const char *one, const char *many,
+                       const char *label) {
+    double count = json_get_number(result, key);
+    if (count > 0) printf("%-10s%.0f %s %s\n", "", count, print_plural(count, one, many), label);
 }
 
 static void show_ignored_calls(const json_t *result) {
     const json_t *first = json_object_get(result, "tool_calls_ignored_first");
+    double count = json_get_number(result, "tool_calls_ignored");
     if (!first) return;
-    printf("%-10s%.0f have tool calls that the template leaves out, so that such a turn trains its text "
+    printf("%-10s%.0f %s tool calls that the template leaves out, so that such a turn trains its text "
            "alone, or a bare end marker; the first: ",
-           "warning", json_get_number(result, "tool_calls_ignored"));
+           "warning", count, print_plural(count, "has", "have"));
     print_text(stdout, json_get_text(first, "file"), false);
     printf(":%.0f\n", json_get_number(first, "line"));
 }
@@ -33,11 +37,12 @@ static void show_data(const json_t *result) {
     show_text("because", json_get_text(result, "evidence"));
     printf("%-10s%.0f good, %.0f bad\n", "rows", json_get_number(result, "rows"),
            json_get_number(result, "bad_rows"));
-    show_count(result, "duplicates", "stand there more than once");
-    show_count(result, "empty_answers", "have an empty answer");
-    show_count(result, "overlap", "of the held-out rows stand in the data too");
-    show_count(result, "over_length", "are longer than --max-length");
-    show_count(result, "untrained", "have no trained token");
+    show_count(result, "duplicates", "stands", "stand", "there more than once");
+    show_count(result, "empty_answers", "has", "have", "an empty answer");
+    show_count(result, "overlap", "of the held-out rows stands", "of the held-out rows stand",
+               "in the data too");
+    show_count(result, "over_length", "is", "are", "longer than --max-length");
+    show_count(result, "untrained", "has", "have", "no trained token");
     show_ignored_calls(result);
     print_problems(result);
 }
@@ -164,7 +169,8 @@ static void show_preview(struct cli *cli, const json_t *result) {
         if (i) putchar('\n');
         printf("--- row %.0f of %.0f, ", json_get_number(row, "row") + 1, json_get_number(result, "of"));
         print_text(stdout, json_get_text(row, "file"), false);
-        printf(":%.0f: %zu tokens, %zu trained", json_get_number(row, "line"), count, trained);
+        printf(":%.0f: %zu %s, %zu trained", json_get_number(row, "line"), count,
+               print_plural((double)count, "token", "tokens"), trained);
         if (kept < (double)count && kept > 0) printf(", cut after %.0f", kept);
         puts(kept > 0 || !count ? "" : ", dropped as too long");
         show_marked(cli, row);

@@ -25,7 +25,8 @@ static void event(struct cli *cli, const json_t *event) {
 static void show(struct cli *cli, const json_t *result) {
     if (json_object_get(result, "answers")) {
         char seconds[32];
-        printf("%.0f answers in %s, written to ", json_get_number(result, "answers"),
+        double answers = json_get_number(result, "answers");
+        printf("%.0f %s in %s, written to ", answers, print_plural(answers, "answer", "answers"),
                print_seconds(json_get_number(result, "seconds"), seconds));
         print_text(stdout, json_get_text(result, "output"), false);
         putchar('\n');

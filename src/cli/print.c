@@ -9,6 +9,8 @@ void print_text(FILE *out, const char *text, bool keep_lines) {
     hone_free(escaped);
 }
 
+const char *print_plural(double count, const char *one, const char *many) { return count == 1 ? one : many; }
+
 const char *print_bytes(double bytes, char out[32]) {
     static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
     size_t unit = 0;

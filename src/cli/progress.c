@@ -212,18 +212,20 @@ static void resume(struct cli *cli, const json_t *event) {
 }
 
 static void early_stop(struct cli *cli, const json_t *event) {
+    double evaluations = json_get_number(event, "evaluations");
     (void)cli;
-    printf("step %.0f  ended: %.0f evaluations without improvement; the best, at step %.0f, is the result\n",
-           json_get_number(event, "step"), json_get_number(event, "evaluations"),
-           json_get_number(event, "best_step"));
+    printf("step %.0f  ended: %.0f %s without improvement; the best, at step %.0f, is the result\n",
+           json_get_number(event, "step"), evaluations,
+           print_plural(evaluations, "evaluation", "evaluations"), json_get_number(event, "best_step"));
 }
 
 static void trace(struct cli *cli, const json_t *event) {
     size_t i;
     json_t *row;
+    double steps = json_get_number(event, "steps");
     (void)cli;
     print_text(stdout, json_get_text(event, "path"), false);
-    printf(" has %.0f steps:", json_get_number(event, "steps"));
+    printf(" has %.0f %s:", steps, print_plural(steps, "step", "steps"));
     json_array_foreach(json_object_get(event, "operations"), i, row) {
         double share = 100 * json_get_number(row, "share"), rate = json_get_number(row, "flops_per_second");
         if (i && share < 1) break;

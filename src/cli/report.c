@@ -1,8 +1,9 @@
 #include "cli/cli.h"
 
 static void show(struct cli *cli, const json_t *result) {
+    double steps = json_get_number(result, "steps");
     (void)cli;
-    printf("The report of %.0f steps lies in ", json_get_number(result, "steps"));
+    printf("The report of %.0f %s lies in ", steps, print_plural(steps, "step", "steps"));
     print_text(stdout, json_get_text(result, "path"), false);
     putchar('\n');
 }

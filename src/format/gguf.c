@@ -7,6 +7,7 @@
 
 #include "base/checked.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "format/gguf_internal.h"
 
 enum {
@@ -41,8 +42,8 @@ static bool take_text(struct cursor *cursor, struct name *out, const char *field
     if (!take(cursor, &size, sizeof size, field)) return false;
     if (size > left(cursor))
         return error_set(cursor->err, ERROR_INPUT, "gguf",
-                         "%s: %s: a text of %llu bytes, but only %zu are left", cursor->gguf->path, field,
-                         (unsigned long long)size, left(cursor));
+                         "%s: %s: a text of %llu bytes, but only %zu %s left", cursor->gguf->path, field,
+                         (unsigned long long)size, left(cursor), text_plural(left(cursor), "is", "are"));
     out->data = (const char *)cursor->gguf->data + cursor->at;
     out->size = (size_t)size;
     cursor->at += (size_t)size;

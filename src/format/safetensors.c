@@ -9,6 +9,7 @@
 #include "base/arena.h"
 #include "base/checked.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "format/names_internal.h"
 
 enum { prefix_bytes = 8, largest_header = 32 << 20 }; /* 100,000 tensors take about 12 MiB */
@@ -150,13 +151,13 @@ static bool read_header(struct safetensors *file, const void *bytes, size_t size
     uint64_t length;
     file->file_bytes = size;
     if (size < prefix_bytes)
-        return error_set(err, ERROR_INPUT, "safetensors", "%s: %zu bytes are too few for a safetensors file",
-                         file->path, size);
+        return error_set(err, ERROR_INPUT, "safetensors", "%s: %zu %s too few for a safetensors file",
+                         file->path, size, text_plural(size, "byte is", "bytes are"));
     memcpy(&length, bytes, sizeof length);
     if (length > size - prefix_bytes)
-        return error_set(err, ERROR_INPUT, "safetensors",
-                         "%s: a header of %llu bytes, but only %zu are there", file->path,
-                         (unsigned long long)length, size - prefix_bytes);
+        return error_set(err, ERROR_INPUT, "safetensors", "%s: a header of %llu bytes, but only %zu %s there",
+                         file->path, (unsigned long long)length, size - prefix_bytes,
+                         text_plural(size - prefix_bytes, "is", "are"));
     if (length > largest_header)
         return error_set(err, ERROR_INPUT, "safetensors", "%s: a header of %llu bytes, at most %d are read",
                          file->path, (unsigned long long)length, largest_header);

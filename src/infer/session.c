@@ -278,8 +278,8 @@ bool session_accepts(const struct session *s, const struct request *request, int
     int64_t most = s->model->config.context;
     if (!request->count) return error_set(err, ERROR_INPUT, "generate", "the prompt is empty");
     if ((int64_t)request->count < context) return true;
-    error_set(err, ERROR_INPUT, "generate", "the prompt has %zu tokens, the context %lld", request->count,
-              (long long)context);
+    error_set(err, ERROR_INPUT, "generate", "the prompt has %zu %s, the context %lld", request->count,
+              text_plural(request->count, "token", "tokens"), (long long)context);
     if (context < most)
         return error_fix(err, "Shorten the prompt, or give a larger --context; the model has %lld.",
                          (long long)most);

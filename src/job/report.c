@@ -326,7 +326,8 @@ static bool draw_notes(struct buf *out, const struct run_log *log, struct error 
     }
     if (log->note_count) page_table_close(out);
     if (log->notes_left_out)
-        buf_printf(out, "<p class=\"nothing\">%zu more are left out.</p>\n", log->notes_left_out);
+        buf_printf(out, "<p class=\"nothing\">%zu more %s left out.</p>\n", log->notes_left_out,
+                   text_plural(log->notes_left_out, "is", "are"));
     page_box_close(out);
     buf_release(&what);
     return ok;
@@ -399,7 +400,8 @@ static void state_text(const struct run_log *log, char *out, size_t size) {
     char when[32], lines[96] = "";
     utc(last_time(log), when);
     if (log->damaged)
-        snprintf(lines, sizeof lines, "; %zu damaged lines of events.jsonl were passed over", log->damaged);
+        snprintf(lines, sizeof lines, "; %zu damaged %s of events.jsonl passed over", log->damaged,
+                 text_plural(log->damaged, "line", "lines"));
     snprintf(out, size, "%s, last event %s%s%s", log->done ? "Done" : "Not finished", when,
              log->torn ? "; the last line of events.jsonl is torn" : "", lines);
 }

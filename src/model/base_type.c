@@ -1,4 +1,5 @@
 #include "model/base_type.h"
+#include "base/text.h"
 
 #include <string.h>
 
@@ -34,8 +35,9 @@ static bool check_rows(const struct model *model, enum dtype dtype, struct error
                 continue;
             error_set(err, ERROR_USAGE, "model", "--base-type %s does not fit the tensor %s", row->name,
                       weight->name);
-            error_why(err, "its rows have %lld elements, which blocks of %u do not divide",
-                      (long long)weight->dim[1], row->block);
+            error_why(err, "its rows have %lld %s, which blocks of %u do not divide",
+                      (long long)weight->dim[1], text_plural((uint64_t)weight->dim[1], "element", "elements"),
+                      row->block);
             return error_fix(err, "Choose a type with smaller blocks; int8 takes rows of any length.");
         }
     return true;

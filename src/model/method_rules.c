@@ -4,6 +4,7 @@
 
 #include "base/checked.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "model/method.h"
 #include "text/regex.h"
 
@@ -100,7 +101,8 @@ static bool bad_target(const struct building *b, const char *pattern, struct err
                  "be named too.");
     }
     error_set(err, ERROR_USAGE, "train",
-              "--lora-targets: there is no linear module \"%.60s\" in the last %lld layers", pattern, layers);
+              "--lora-targets: there is no linear module \"%.60s\" in the last %lld %s", pattern, layers,
+              text_plural((uint64_t)layers, "layer", "layers"));
     return error_fix(err,
                      "With --lora-layers only modules of model.layers.%lld and above are adapted, neither "
                      "embedding nor head. Leave it out, or name those modules.",
@@ -201,8 +203,9 @@ bool method_build(struct method *out, const struct model_config *config, const s
     out->parts = mem_calloc(out->count, sizeof *out->parts);
     bool ok = out->parts || error_no_memory(err, "method", out->count * sizeof *out->parts);
     if (ok && rules->layers > config->layers) {
-        error_set(err, ERROR_USAGE, "train", "--lora-layers %lld is more than the model's %lld layers",
-                  (long long)rules->layers, (long long)config->layers);
+        error_set(err, ERROR_USAGE, "train", "--lora-layers %lld is more than the model's %lld %s",
+                  (long long)rules->layers, (long long)config->layers,
+                  text_plural((uint64_t)config->layers, "layer", "layers"));
         ok = error_fix(err, "Leave it out to adapt every layer.");
     }
     ok = ok && building_open(&b, err) && build_parts(&b, out, err);

@@ -7,6 +7,7 @@
 #include "base/checked.h"
 #include "base/fs.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "model/layout.h"
 #include "model/model_internal.h"
 #include "model/rope.h"
@@ -82,8 +83,9 @@ static bool no_more_layers(const struct model *model, struct error *err) {
         if (row->role >= WEIGHT_LAYER_ROLES ||
             !layout_name(row, model->gguf != NULL, model->config.layers, name) || !find(model, name))
             continue;
-        error_set(err, ERROR_INPUT, "model", "%s: the configuration says %lld layers, the file holds more",
-                  model->path, (long long)model->config.layers);
+        error_set(err, ERROR_INPUT, "model", "%s: the configuration says %lld %s, the file holds more",
+                  model->path, (long long)model->config.layers,
+                  text_plural((uint64_t)model->config.layers, "layer", "layers"));
         return error_why(err, "it has the tensor %s", name);
     }
     return true;
@@ -136,8 +138,9 @@ bool model_config_check(const struct model *model, struct error *err) {
                              model->path, fields[i].name, (long long)fields[i].value,
                              (long long)fields[i].most);
     if (c->heads % c->kv_heads)
-        return error_set(err, ERROR_INPUT, "model", "%s: %lld heads cannot share %lld kv heads", model->path,
-                         (long long)c->heads, (long long)c->kv_heads);
+        return error_set(err, ERROR_INPUT, "model", "%s: %lld %s cannot share %lld kv heads", model->path,
+                         (long long)c->heads, text_plural((uint64_t)c->heads, "head", "heads"),
+                         (long long)c->kv_heads);
     if (c->head_dim % 2)
         return error_set(err, ERROR_INPUT, "model", "%s: the head width %lld is odd", model->path,
                          (long long)c->head_dim);

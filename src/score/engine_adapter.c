@@ -5,6 +5,7 @@
 
 #include "base/arena.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "model/base_type.h"
 #include "model/layout.h"
 #include "score/engine_internal.h"
@@ -61,9 +62,10 @@ static bool read_parts(const struct peft *peft, const struct model *model, struc
     for (size_t i = 0; i < peft_pair_count(peft); i++) {
         const struct peft_pair *pair = peft_pair(peft, i);
         if (!parse_module(model, pair->module, &layer, &m))
-            return error_set(err, ERROR_INPUT, "adapter",
-                             "the module %s is not in this model (%lld layers, %s)", pair->module,
-                             (long long)model->config.layers, model->config.architecture);
+            return error_set(err, ERROR_INPUT, "adapter", "the module %s is not in this model (%lld %s, %s)",
+                             pair->module, (long long)model->config.layers,
+                             text_plural((uint64_t)model->config.layers, "layer", "layers"),
+                             model->config.architecture);
         module_shape(&model->config, m, &rows, &in);
         if (pair->a.dim[1] != in || pair->b.dim[0] != rows) return unlike(pair, rows, in, err);
         if (pair->embedding != (m == MODULE_EMBEDDING))

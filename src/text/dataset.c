@@ -217,7 +217,7 @@ bool dataset_refuse(const struct dataset *dataset, struct error *err) {
     char why[sizeof err->why] = "";
     if (!count) return error_set(err, ERROR_INTERNAL, "data", "refused without a bad row");
     error_set(err, ERROR_INPUT, "data", "%s:%zu: %s (%zu bad %s of %zu)", dataset->files[first->file],
-              first->line, first->cause, count, count == 1 ? "row" : "rows",
+              first->line, first->cause, count, text_plural(count, "row", "rows"),
               count + dataset->row_count - dataset->refused_count);
     /* The others share one text: each gets an equal part of it, and what those before it left. */
     size_t share = named > 1 ? (sizeof why - 1) / (named - 1) : 0, used = 0;
@@ -261,8 +261,8 @@ bool dataset_split(const struct dataset *dataset, double fraction, uint64_t seed
         return error_set(err, ERROR_USAGE, "data", "--valid-split %g is not between 0 and 1", fraction);
     size_t wanted = (size_t)llround(fraction * (double)rows);
     if (!wanted || wanted >= rows) {
-        error_set(err, ERROR_USAGE, "data", "--valid-split %g of %zu rows holds out %zu", fraction, rows,
-                  wanted);
+        error_set(err, ERROR_USAGE, "data", "--valid-split %g of %zu %s holds out %zu", fraction, rows,
+                  text_plural(rows, "row", "rows"), wanted);
         return error_fix(err, "Choose a fraction that leaves rows on both sides.");
     }
     struct drawn *drawn = mem_array(rows, sizeof *drawn);

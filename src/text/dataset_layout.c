@@ -208,12 +208,19 @@ static bool refuse_layout(const struct dataset_reader *reader, const struct samp
              "and output=).");
 }
 
+/* "the first row", "the first 12 rows" */
+static const char *first_rows(const struct sample *sample, char out[48]) {
+    snprintf(out, 48, sample->rows == 1 ? "the first row" : "the first %zu rows", sample->rows);
+    return out;
+}
+
 static bool check_given(const struct dataset_columns *columns, const struct dataset_reader *reader,
                         const struct sample *sample, struct error *err) {
+    char rows[48];
     for (int c = 0; c < COLUMN_COUNT; c++) {
         if (!columns->given[c] || sample->seen[c]) continue;
-        error_set(err, ERROR_INPUT, "data", "%s: no column `%s` in the first %zu rows", reader->path,
-                  columns->names[c], sample->rows);
+        error_set(err, ERROR_INPUT, "data", "%s: no column `%s` in %s", reader->path, columns->names[c],
+                  first_rows(sample, rows));
         error_why(err, "the columns are %s", sample->columns.size ? sample->columns.data : "none");
         return error_fix(err, "Name one of them: --columns %s=COLUMN.", column_names[c]);
     }
@@ -224,12 +231,13 @@ static bool check_given(const struct dataset_columns *columns, const struct data
 static bool check_needed(const struct dataset_columns *columns, const struct layout_row *layout,
                          const struct dataset_reader *reader, const struct sample *sample,
                          struct error *err) {
+    char rows[48];
     for (int i = 0; i < 2; i++) {
         enum dataset_column column = layout->needs[i];
         bool optional = i && columns->answers_optional;
         if (column == COLUMN_COUNT || column == COLUMN_MESSAGES || optional || sample->seen[column]) continue;
-        error_set(err, ERROR_INPUT, "data", "%s: rows of %s need `%s`, and none of the first %zu has it",
-                  reader->path, layout->name, columns->names[column], sample->rows);
+        error_set(err, ERROR_INPUT, "data", "%s: rows of %s need `%s`, which is not in %s", reader->path,
+                  layout->name, columns->names[column], first_rows(sample, rows));
         error_why(err, "the columns are %s", sample->columns.size ? sample->columns.data : "none");
         if (column == COLUMN_INSTRUCTION) /* a question under `input` would be joined to itself */
             return error_fix(err, "Name them: --columns prompt=COLUMN,completion=COLUMN.");
@@ -243,6 +251,16 @@ static bool leaves_system(const struct dataset_columns *columns, const struct sa
     bool read = columns->layout == LAYOUT_ALPACA || columns->layout == LAYOUT_SHAREGPT;
     return !read && columns->layout != LAYOUT_TEXT && sample->seen[COLUMN_SYSTEM] &&
            !columns->given[COLUMN_SYSTEM];
+}
+
+/* "the first row has", "3 of the first 12 rows have" */
+static const char *rows_have(const struct sample *sample, size_t full, char out[80]) {
+    if (sample->rows == 1)
+        snprintf(out, 80, "the first row %s", full ? "has" : "lacks");
+    else
+        snprintf(out, 80, "%zu of the first %zu rows %s", full, sample->rows,
+                 text_plural(full, "has", "have"));
+    return out;
 }
 
 static bool choose(struct dataset_columns *out, struct sample *sample, const struct dataset_reader *reader,
@@ -263,10 +281,10 @@ static bool choose(struct dataset_columns *out, struct sample *sample, const str
     bool turns = layouts[chosen].needs[0] == COLUMN_MESSAGES;
     if (turns && !out->given[COLUMN_MESSAGES] && !sample->seen[COLUMN_MESSAGES] && sample->conversations)
         out->names[COLUMN_MESSAGES] = "conversations";
-    buf_printf(evidence, "%s (%s); layout %s%s: %zu of the first %zu rows have %s",
-               dataset_container_name(reader->container), reader->evidence, layouts[chosen].name,
-               given >= 0 ? " as --columns says" : "", sample->full[chosen], sample->rows,
-               layouts[chosen].evidence);
+    char have[80];
+    buf_printf(evidence, "%s (%s); layout %s%s: %s %s", dataset_container_name(reader->container),
+               reader->evidence, layouts[chosen].name, given >= 0 ? " as --columns says" : "",
+               rows_have(sample, sample->full[chosen], have), layouts[chosen].evidence);
     buf_text(evidence, " (columns: ");
     buf_append(evidence, sample->columns.data, sample->columns.size);
     buf_text(evidence, ")");

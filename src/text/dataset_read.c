@@ -499,8 +499,8 @@ static enum reader_result next_csv(struct dataset_reader *reader, json_t **row, 
     if (!bytes_ok(reader, record->first, record->end)) return READER_BAD;
     if (record->broken) return bad_record(reader, record->broken);
     if (record->count != reader->header.count) {
-        dataset_cause_set(&reader->cause, "%zu field%s where the header has %zu", record->count,
-                          record->count == 1 ? "" : "s", reader->header.count);
+        dataset_cause_set(&reader->cause, "%zu %s where the header has %zu", record->count,
+                          text_plural(record->count, "field", "fields"), reader->header.count);
         return READER_BAD;
     }
     *row = json_object();

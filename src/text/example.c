@@ -4,6 +4,7 @@
 
 #include "base/checked.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "text/example_internal.h"
 
 /* ---- tokens of a rendering ---- */
@@ -206,7 +207,7 @@ static bool refuse_length(const struct builder *builder, struct error *err) {
               builder->dataset->files[row->file], row->line, builder->first_length,
               builder->renderer->max_length);
     error_why(err, "%zu %s longer, the longest has %zu tokens", builder->over,
-              builder->over == 1 ? "example is" : "examples are", builder->longest);
+              text_plural(builder->over, "example is", "examples are"), builder->longest);
     return error_fix(err, "--max-length %zu fits them all; or choose --overlength truncate, drop or split.",
                      builder->longest);
 }
@@ -214,9 +215,10 @@ static bool refuse_length(const struct builder *builder, struct error *err) {
 static bool refuse_untrained(const struct examples *examples, struct error *err) {
     const struct example_counts *counts = &examples->counts;
     error_set(err, ERROR_INPUT, "data", "no row has a token to train");
-    error_why(err,
-              "of %zu rows %zu have no trained token within --max-length and %zu were dropped as too long",
-              counts->rows, counts->skipped_untrained, counts->dropped);
+    error_why(err, "of %zu %s %zu %s no trained token within --max-length and %zu %s dropped as too long",
+              counts->rows, text_plural(counts->rows, "row", "rows"), counts->skipped_untrained,
+              text_plural(counts->skipped_untrained, "has", "have"), counts->dropped,
+              text_plural(counts->dropped, "was", "were"));
     return error_fix(err,
                      "`hone data preview` shows what is trained; --max-length, --train-on and the messages' "
                      "weight decide it.");

@@ -354,8 +354,8 @@ bool data_report_preview(json_t **out, struct dataset *data, const struct render
                          size_t count, bool skip_bad_rows, struct error *err) {
     *out = NULL;
     if (first >= data->row_count)
-        return error_set(err, ERROR_USAGE, "data", "row %zu is asked for, there are %zu (from 0)", first,
-                         data->row_count);
+        return error_set(err, ERROR_USAGE, "data", "row %zu is asked for, there %s %zu (from 0)", first,
+                         text_plural(data->row_count, "is", "are"), data->row_count);
     json_t *examples = json_array();
     bool ok = examples || error_no_memory(err, "data", count);
     for (size_t i = first, shown = 0; ok && i < data->row_count && shown < count; i++) {

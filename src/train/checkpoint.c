@@ -10,6 +10,7 @@
 #include "base/fs.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "format/safetensors.h"
 
 enum { manifest_limit = 1 << 20 };
@@ -512,8 +513,8 @@ static bool load_from(struct candidates *c, size_t first, const char *run, struc
     for (size_t i = c->due; ok && !*found && c->damaged && i < c->count; i++)
         ok = load_candidate(c, i, engine, out, found, err);
     if (!ok || *found || !c->damaged) return ok;
-    error_set(err, ERROR_INPUT, "checkpoint", "%s has no checkpoint that is whole, %zu are damaged", run,
-              c->damaged);
+    error_set(err, ERROR_INPUT, "checkpoint", "%s has no checkpoint that is whole, %zu %s damaged", run,
+              c->damaged, text_plural(c->damaged, "is", "are"));
     error_why(err, "the newest: %s", c->newest_damage.what);
     return error_fix(err, "Start the run anew with another --output.");
 }

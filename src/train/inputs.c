@@ -5,6 +5,7 @@
 
 #include "base/fs.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "base/thread.h"
 #include "train/recipe_method.h"
 
@@ -66,23 +67,26 @@ static void warn_counts(const struct examples *examples, const struct dataset *d
     const struct {
         size_t count;
         const char *what;
-    } rows[] = {{c->truncated, "were cut to --max-length"},
-                {c->dropped, "were longer than --max-length and dropped"},
-                {c->split, "were longer than --max-length and split"},
-                {c->skipped_untrained, "have no trained token and were skipped"}};
+    } rows[] = {{c->truncated, "cut to --max-length"},
+                {c->dropped, "longer than --max-length and dropped"},
+                {c->split, "longer than --max-length and split"},
+                {c->skipped_untrained, "skipped, without a trained token"}};
     char text[512];
     for (size_t i = 0; warn && i < sizeof rows / sizeof *rows; i++) {
         if (!rows[i].count) continue;
-        snprintf(text, sizeof text, "%zu of %zu %s rows %s", rows[i].count, c->rows, which, rows[i].what);
+        snprintf(text, sizeof text, "%zu of %zu %s %s %s %s", rows[i].count, c->rows, which,
+                 text_plural(c->rows, "row", "rows"), text_plural(rows[i].count, "was", "were"),
+                 rows[i].what);
         warn(user, text);
     }
     if (!warn || !c->calls_ignored) return;
     const struct dataset_row *first = &data->rows[c->first_calls_ignored];
-    snprintf(
-        text, sizeof text,
-        "%zu of %zu %s rows have tool calls that the chat template leaves out, so that such a turn trains "
-        "its text alone, or a bare end marker; the first is line %zu of %.200s",
-        c->calls_ignored, c->rows, which, first->line, fs_base_name(data->files[first->file]));
+    snprintf(text, sizeof text,
+             "%zu of %zu %s %s %s tool calls that the chat template leaves out, so that such a turn trains "
+             "its text alone, or a bare end marker; the first is line %zu of %.200s",
+             c->calls_ignored, c->rows, which, text_plural(c->rows, "row", "rows"),
+             text_plural(c->calls_ignored, "has", "have"), first->line,
+             fs_base_name(data->files[first->file]));
     warn(user, text);
 }
 

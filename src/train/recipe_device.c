@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "device/device.h"
 #include "train/recipe.h"
 
@@ -71,7 +72,8 @@ bool recipe_own_device(const struct recipe *recipe, bool planning, char out[48],
     const char *name = recipe_device_name(recipe);
     int ranks = (int)recipe->world_size, rank = (int)recipe->rank, items = device_item(name, 0, out);
     if (rank >= ranks) {
-        error_set(err, ERROR_USAGE, "train", "there is no rank %d among %d processes", rank, ranks);
+        error_set(err, ERROR_USAGE, "train", "there is no rank %d among %d %s", rank, ranks,
+                  text_plural((uint64_t)ranks, "process", "processes"));
         return error_fix(err,
                          "Ranks are counted from 0; give each process its own, and --world-size to all.");
     }

@@ -118,8 +118,9 @@ bool run_check_layers(const struct recipe *recipe, int64_t layers, struct error 
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         if (rows[i].value <= layers) continue;
-        error_set(err, ERROR_USAGE, "train", "--%s %lld is more than the model's %lld layers", rows[i].name,
-                  (long long)rows[i].value, (long long)layers);
+        error_set(err, ERROR_USAGE, "train", "--%s %lld is more than the model's %lld %s", rows[i].name,
+                  (long long)rows[i].value, (long long)layers,
+                  text_plural((uint64_t)layers, "layer", "layers"));
         return error_fix(err, "%s", rows[i].fix);
     }
     return true;

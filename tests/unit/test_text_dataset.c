@@ -250,9 +250,10 @@ static void what_no_row_has_is_named_with_the_columns_there_are(void **state) {
         const char *text, *what, *why, *fix;
     } cases[] = {
         {"{\"prompt\":\"q\",\"chosen\":\"a\"}\n{\"prompt\":\"q\",\"chosen\":\"a\"}",
-         "rows of prompt/completion need `completion`, and none of the first 2 has it", "prompt, chosen",
+         "rows of prompt/completion need `completion`, which is not in the first 2 rows", "prompt, chosen",
          "--columns completion=COLUMN"},
-        {"{\"input\":\"q\",\"output\":\"a\"}", "rows of alpaca need `instruction`", "input, output",
+        {"{\"input\":\"q\",\"output\":\"a\"}",
+         "rows of alpaca need `instruction`, which is not in the first row", "input, output",
          "--columns prompt=COLUMN,completion=COLUMN"},
         {"{\"version\":1,\"examples\":[{\"text\":\"a\"}]}", "the layout of the rows cannot be recognised",
          "a list of rows would be looked for in `data`, `train` or `rows`", "--columns prompt=COLUMN"},
