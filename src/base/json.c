@@ -196,7 +196,9 @@ bool json_read(json_t **out, const char *text, size_t size, const char *name, si
     if (*out) return true;
     size_t line = first_line + (cause.line > 0 ? (size_t)cause.line - 1 : 0), bad;
     if (!utf8_valid(text, size, &bad)) return refuse_bytes(text, bad, name, first_line, err);
-    error_set(err, ERROR_INPUT, "json", "%s:%zu: broken JSON", name, line);
+    bool too_large = json_error_code(&cause) == json_error_numeric_overflow;
+    error_set(err, ERROR_INPUT, "json", "%s:%zu: %s", name, line,
+              too_large ? "a number is out of range" : "broken JSON");
     return error_why(err, "%s (column %d)", cause.text, cause.column);
 }
 

@@ -93,7 +93,11 @@ static bool parse_int(const struct setting *row, const char *value, int64_t *out
 
 static bool parse_float(const struct setting *row, const char *value, double *out, struct error *err) {
     char *end;
+    errno = 0;
     double number = strtod(value, &end);
+    bool too_large = end != value && !*end && errno == ERANGE && isinf(number);
+    if (too_large && !check_bounds(row, number, value, err)) return false;
+    if (too_large) return refuse_value(row, value, "a number up to 1.7e308", err);
     if (end == value || *end || !isfinite(number) || isspace((unsigned char)*value) || strpbrk(value, "xX"))
         return refuse_value(row, value, row->automatic ? "a number or \"auto\"" : "a number", err);
     if (!check_bounds(row, number, value, err)) return false;
@@ -133,7 +137,12 @@ static bool parse_choice(const struct setting *row, const char *value, int *out,
 
 static bool parse_bytes(const struct setting *row, const char *value, uint64_t *out, struct error *err) {
     uint64_t bytes;
-    if (!text_parse_bytes(value, &bytes)) {
+    bool known = text_parse_bytes(value, &bytes);
+    if (!known && bytes) {
+        if (!check_bounds(row, INFINITY, value, err)) return false;
+        return refuse_value(row, value, "a size below 7.8 EiB", err);
+    }
+    if (!known) {
         refuse_value(row, value, "a size", err);
         return error_fix(err, "Write it as 600MiB, 4GiB or a number of bytes.");
     }

@@ -165,9 +165,9 @@ const char *text_bytes(uint64_t bytes, char out[32]) {
 bool text_parse_bytes(const char *text, uint64_t *bytes) {
     static const char letters[] = "KMGT";
     char *end;
+    *bytes = 0;
     if (*text < '0' || *text > '9' || strpbrk(text, "xX")) return false;
-    double value = strtod(text, &end);
-    if (!isfinite(value) || value < 0) return false;
+    double value = strtod(text, &end); /* infinity when it is too large */
     double factor = 1;
     int upper = *end & ~0x20; /* 0 at the end, and of a space: strchr would find the letters' own end */
     const char *letter = upper ? strchr(letters, upper) : NULL;
@@ -177,9 +177,10 @@ bool text_parse_bytes(const char *text, uint64_t *bytes) {
         if (*end == 'i') end++;
     }
     if (*end == 'B' || *end == 'b') end++;
-    if (*end || value * factor >= 9e18) return false;
-    *bytes = (uint64_t)(value * factor);
-    return true;
+    if (*end) return false;
+    bool fits = value * factor < 9e18;
+    *bytes = fits ? (uint64_t)(value * factor) : UINT64_MAX;
+    return fits;
 }
 
 int text_distance(const char *a, const char *b) {

@@ -38,7 +38,8 @@ const char *text_plural(uint64_t count, const char *one, const char *many);
 
 /* "1.5 GiB", "600 MiB", "12 KiB", "7 B" into out[32]; returns out. */
 const char *text_bytes(uint64_t bytes, char out[32]);
-/* "4GiB", "600MiB", "1.5G", "100000" → bytes. False when it is none. K, M, G, T are powers of 1024. */
+/* "4GiB", "600MiB", "1.5G", "100000" → bytes. K, M, G, T are powers of 1024. False when it is none, with 0,
+ * or more than any disk holds (9e18), with UINT64_MAX. */
 bool text_parse_bytes(const char *text, uint64_t *bytes);
 
 /* The edit distance of two short words, for "did you mean"; at most 63 bytes of each count. */

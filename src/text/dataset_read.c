@@ -398,10 +398,9 @@ static enum reader_result parse_object(struct dataset_reader *reader, size_t fir
         unsigned long long line = cause.what[0] == ':' ? strtoull(cause.what + 1, &behind, 10) : 0;
         if (line > reader->row_line) reader->row_line = (size_t)line;
         const char *mistake = json_mistake(reader->text + first, end - first);
-        if (cause.why[0])
-            dataset_cause_set(&reader->cause, "broken JSON: %s", mistake ? mistake : cause.why);
-        else
-            dataset_cause_set(&reader->cause, "%s", behind[0] == ':' && behind[1] ? behind + 2 : cause.what);
+        const char *what = behind[0] == ':' && behind[1] ? behind + 2 : cause.what,
+                   *why = mistake && cause.why[0] ? mistake : cause.why;
+        dataset_cause_set(&reader->cause, "%s%s%s", what, *why ? ": " : "", why);
         return READER_BAD;
     }
     reader->row_text = reader->text + first;

@@ -40,11 +40,16 @@ static void integers_at_the_bounds_stay_integers(void **state) {
 
 static void a_real_out_of_range_is_refused(void **state) {
     (void)state;
-    static const char *const texts[] = {"1e999", "[99999999999999999999, 1e999]", "99999999999999999999x"};
-    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+    static const struct {
+        const char *text, *what;
+    } cases[] = {{"1e999", "text:1: a number is out of range"},
+                 {"[99999999999999999999,\n 1e999]", "text:2: a number is out of range"},
+                 {"99999999999999999999x", "text:1: broken JSON"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         json_t *value = NULL;
         struct error err = {0};
-        assert_false(json_read(&value, texts[i], strlen(texts[i]), "text", 1, &err));
+        assert_false(json_read(&value, cases[i].text, strlen(cases[i].text), "text", 1, &err));
+        assert_string_equal(err.what, cases[i].what);
         assert_null(value);
         assert_int_equal(err.code, ERROR_INPUT);
     }

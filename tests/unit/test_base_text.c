@@ -73,9 +73,9 @@ static void a_size_is_a_number_and_its_unit_and_nothing_else(void **state) {
                  {"4gb", UINT64_C(4) << 30},
                  {"1TiB", UINT64_C(1) << 40},
                  {"1e3", 1000}};
-    static const char *const none[] = {"",      "B",    "-1",    "+1",  " 1",   "1 ",    "4 GiB",
-                                       "512 B", "0x10", "0x",    "4P",  "4KK",  "4iB",   "4Bi",
-                                       "4GiBs", "nan",  "1e300", "inf", "9e18", "9e6TiB"};
+    static const char *const none[] = {"",   "B",  "-1",  "+1",  " 1",  "1 ",    "4 GiB", "512 B", "0x10",
+                                       "0x", "4P", "4KK", "4iB", "4Bi", "4GiBs", "nan",   "inf",   "1e400x"},
+                             *const too_large[] = {"1e300", "9e18", "9e6TiB", "1e400", "1e400KiB"};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         uint64_t bytes = 1;
         assert_true(text_parse_bytes(sizes[i].text, &bytes));
@@ -84,6 +84,12 @@ static void a_size_is_a_number_and_its_unit_and_nothing_else(void **state) {
     for (size_t i = 0; i < sizeof none / sizeof *none; i++) {
         uint64_t bytes = 1;
         if (text_parse_bytes(none[i], &bytes)) fail_msg("\"%s\" is read as %" PRIu64, none[i], bytes);
+        assert_int_equal(bytes, 0);
+    }
+    for (size_t i = 0; i < sizeof too_large / sizeof *too_large; i++) {
+        uint64_t bytes = 1;
+        assert_false(text_parse_bytes(too_large[i], &bytes));
+        assert_true(bytes == UINT64_MAX);
     }
 }
 

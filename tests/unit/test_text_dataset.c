@@ -107,6 +107,7 @@ static void each_bad_row_is_named_with_line_and_cause(void **state) {
         const char *row, *cause;
     } cases[] = {
         {"{\"messages\":[}", "broken JSON"},
+        {"{\"messages\":[],\"id\":1e400}", "a number is out of range: real number overflow near '1e400'"},
         {"{\"messages\":" PAIR ",\"a\":1,\"a\":2}", "duplicate"},
         {"{\"messages\":\"\xff\"}", "invalid UTF-8: byte 0xff at offset "},
         {"[1]", "not an object but a list"},
