@@ -410,7 +410,7 @@ def unknown_out_of_range_and_conflicting_settings_are_refused():
     train, wide = [*BARE, "--output", "out"], [*TRAIN, "--output", "out"]
     (here / "r.yaml").write_text("epoch: 3\n")
     rows = [([*train, "--lora-rnk", "4"], "--lora-rank"), ([*train, "--lora_r", "4"], "--lora-rank"), ([*train, "--lora-dropout", "1.5"], "1.5"),
-            ([*train, "--lora-rank", "0"], "between"), ([*train, "--lora-rank", "9" * 30], "lora-rank"), ([*train, "--learning-rate", "nan"], "nan"),
+            ([*train, "--lora-rank", "0"], "between"), ([*train, "--lora-rank", "9" * 30], "lora-rank"), ([*train, "--learning-rate", "nan"], "nan"), ([*train, "--learning-rate", "1e400"], "1e400 is out of range"),
             ([*train, "--schedule", "cos"], "cosine"), ([*train, "--early-stopping", "3"], "held-out rows"),
             ([*train, "--learning-rate-pattern", "nothing=2"], 'called "nothing"'), ([*train, "--weight-decay-pattern", "q_proj=-1"], "not negative"),
             ([*train, "--weight-decay-pattern", "(=1"], "regular expression"),
@@ -434,7 +434,7 @@ def unknown_out_of_range_and_conflicting_settings_are_refused():
             ([*wide, "--lora-targets", "q_proj,lm_head", "--lora-dropout", "0.1"], "lm_head yet"),
             ([*wide, "--lora-targets", "q_proj,embed_tokens", "--method", "dora"], "embed_tokens yet"),
             ([*wide, "--lora-targets", "q_proj,embed_tokens", "--lora-init", "olora"], "embed_tokens yet"),
-            ([*wide, "--lora-targets", "lm_head", "--lora-layers", "1"], "in the last 1 layers"),
+            ([*wide, "--lora-targets", "lm_head", "--lora-layers", "1"], "in the last 1 layer"),
             ([*wide, "--lora-targets", "layers\\.0\\..*", "--lora-layers", "1"], "only modules of model.layers.1 and above"),
             ([*wide, "--lora-targets", "q_proj", "--lora-alpha-pattern", "v_proj=2"], "what --lora-targets names"),
             ([*wide, "--lora-rank-pattern", "q_proj=4,v_proj=2,q_proj=8"], '--lora-rank-pattern names "q_proj" twice'), ([*wide, "--lora-alpha-pattern", "q_proj=4,q_proj=4"], "twice"),
