@@ -27,5 +27,6 @@ const struct command command_bench = {
     .examples = "  hone bench\n"
                 "  hone bench --model smollm2-135m-instruct --prompt-tokens 256 --max-tokens 64\n"
                 "  hone bench --shapes 512x576x1536 --threads 1 --json\n",
+    .event = cli_event_warning,
     .show = show,
 };

@@ -186,6 +186,7 @@ const struct command command_data_check = {
     .examples = "  hone data check rows.jsonl\n"
                 "  hone data check rows.csv --columns prompt=question,completion=answer\n"
                 "  hone data check rows.jsonl --model smollm2-135m-instruct    # and count tokens\n",
+    .event = cli_event_warning,
     .show = show_check,
     .status = check_status,
 };
@@ -198,6 +199,7 @@ const struct command command_data_stats = {
     .positional = "data",
     .examples = "  hone data stats rows.jsonl --model smollm2-135m-instruct\n"
                 "  hone data stats rows.jsonl --valid held-out.jsonl --model smollm2-135m-instruct --json\n",
+    .event = cli_event_warning,
     .show = show_stats,
 };
 
@@ -209,5 +211,6 @@ const struct command command_data_preview = {
     .positional = "data",
     .examples = "  hone data preview rows.jsonl --model smollm2-135m-instruct\n"
                 "  hone data preview rows.jsonl --model smollm2-135m-instruct --train-on last --rows 1\n",
+    .event = cli_event_warning,
     .show = show_preview,
 };

@@ -41,7 +41,7 @@ static bool measure_answers(struct job *job, json_t **out, struct error *err) {
     size_t prompt = (size_t)job->options.prompt_tokens, one, many;
     double prefill, whole;
     struct session *session;
-    if (!talk_open(&session, job, err)) return false;
+    if (!talk_open(&session, job, NULL, err)) return false;
     const struct model *model = session_model(session);
     int32_t *ids = some_ids(prompt, model->config.vocabulary);
     bool ok = (ids || error_no_memory(err, "bench", prompt * sizeof *ids)) &&

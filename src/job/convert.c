@@ -6,8 +6,8 @@
 #include "base/mem.h"
 #include "base/process.h"
 #include "base/thread.h"
+#include "job/find_model.h"
 #include "job/job.h"
-#include "job/store.h"
 #include "model/save.h"
 #include "model/sketch.h"
 
@@ -88,14 +88,14 @@ static bool output_path(const char *given, char **out, struct error *err) {
 }
 
 static bool open_source(struct conversion *conversion, struct model **model, struct error *err) {
-    const struct job *job = conversion->job;
+    struct job *job = conversion->job;
     char *path = NULL;
     bool ok;
     if (job->options.config) {
         ok = sketch_open(model, job->options.config, err) &&
              sketch_init(&conversion->sketch, *model, (uint64_t)job->recipe.seed, err);
     } else {
-        ok = store_resolve(job->recipe.model, &path, err) && model_open(model, path, err);
+        ok = job_find_model(job, job->recipe.model, &path, NULL, err) && model_open(model, path, err);
     }
     mem_free(path);
     return ok;

@@ -3,8 +3,7 @@
 
 #include "base/mem.h"
 #include "base/thread.h"
-#include "job/job.h"
-#include "job/store.h"
+#include "job/find_model.h"
 
 static void warn(void *user, const char *message) {
     struct error ignored;
@@ -20,7 +19,7 @@ bool job_eval(struct job *job, struct error *err) {
                                   ? "Name the rows: --data rows.jsonl."
                                   : "Name a model: one that `hone pull` stored, a GGUF file or a directory.");
     }
-    bool ok = store_resolve(recipe->model, &path, err) && recipe_mask(recipe, &mask, err);
+    bool ok = job_find_model(job, recipe->model, &path, NULL, err) && recipe_mask(recipe, &mask, err);
     struct eval_options options = {
         .model_path = path,
         .adapter = recipe->adapter,

@@ -87,7 +87,7 @@ static bool answer_one(struct job *job, struct error *err) {
     struct session *session = NULL;
     struct request request;
     struct answer answer = {0};
-    bool ok = read_talk(&talk, &job->options, err) && talk_open(&session, job, err) &&
+    bool ok = read_talk(&talk, &job->options, err) && talk_open(&session, job, NULL, err) &&
               talk_request(&talk, session, job, &request, err) && start_for(session, job, &request, 1, err);
     if (ok && job->on_event) {
         request.text = on_piece;
@@ -229,7 +229,7 @@ static bool answer_many(struct job *job, struct error *err) {
     struct batch_file file = {0};
     struct session *session = NULL;
     bool ok = place_check(job->options.output, job->options.batch, "generate", err) &&
-              read_batch(&file, job->options.batch, err) && talk_open(&session, job, err) &&
+              read_batch(&file, job->options.batch, err) && talk_open(&session, job, NULL, err) &&
               run_batch(job, &file, session, err);
     session_close(&session);
     release_batch(&file);

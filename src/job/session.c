@@ -1,5 +1,6 @@
 /* Sessions of the public API: a model kept ready to answer. Settings are those of the command "chat", so a
  * job that never runs holds them. */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -10,8 +11,8 @@ struct hone_session {
     struct job *settings;
     struct session *session;
     atomic_int stop;
-    atomic_bool busy;                /* it generates */
-    char warning[talk_warning_size]; /* "": none */
+    atomic_bool busy;                                      /* it generates */
+    char warning[find_model_sentence + talk_warning_size]; /* "": none */
 };
 
 bool job_chat(struct job *job, struct error *err) {
@@ -60,10 +61,18 @@ static bool set_options(struct job *job, const char *options, struct error *err)
     return ok;
 }
 
+static void gather_warning(struct hone_session *session, const char *note) {
+    char text[talk_warning_size];
+    bool more = talk_warning(session->session, session->settings, text);
+    snprintf(session->warning, sizeof session->warning, "%s%s%s", note, *note && more ? "; " : "",
+             more ? text : "");
+}
+
 bool hone_session_open(struct hone_session **out, const char *model, const char *adapter, const char *options,
                        struct hone_error *cause) {
     struct error err;
     struct locale locale;
+    char note[find_model_sentence] = "";
     if (!out) return api_null(cause, "out");
     *out = NULL;
     struct hone_session *session = mem_calloc(1, sizeof *session);
@@ -72,9 +81,9 @@ bool hone_session_open(struct hone_session **out, const char *model, const char 
     ok = ok && (!model || job_set(session->settings, "model", model, &err)) &&
          (!adapter || job_set(session->settings, "adapter", adapter, &err)) &&
          set_options(session->settings, options, &err) &&
-         talk_open(&session->session, session->settings, &err) &&
+         talk_open(&session->session, session->settings, note, &err) &&
          session_start(session->session, 1, session->settings->options.context, &err);
-    if (ok) talk_warning(session->session, session->settings, session->warning);
+    if (ok) gather_warning(session, note);
     locale_leave(&locale);
     if (!ok) {
         hone_session_close(&session);

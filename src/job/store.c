@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/digest.h"
 #include "base/fs.h"
 #include "base/mem.h"
 #include "base/text.h"
@@ -69,11 +70,53 @@ static bool entry_paths(const char *name, char **link, char **record, struct err
     return error_no_memory(err, "store", 0);
 }
 
+static bool put_file(struct buf *out, const char *path, struct error *err) {
+    struct fs_info info;
+    if (!fs_stat(path, &info, err)) return false;
+    if (info.kind == FS_FILE)
+        buf_printf(out, "%s %llu %lld\n", fs_base_name(path), (unsigned long long)info.size,
+                   (long long)info.modified_ns);
+    return true;
+}
+
+/* What a look at the file, or at each one of the directory, shows without reading it, as a digest. */
+static bool look_at(const char *path, struct digest *out, struct error *err) {
+    struct buf seen = {0};
+    struct fs_list list = {0};
+    bool directory = fs_kind_of(path) == FS_DIRECTORY;
+    bool ok = directory ? fs_list_open(&list, path, err) : put_file(&seen, path, err);
+    for (size_t i = 0; ok && i < list.count; i++) {
+        char *file = fs_join(path, list.names[i]);
+        ok = file ? put_file(&seen, file, err) : error_no_memory(err, "store", 0);
+        mem_free(file);
+    }
+    fs_list_close(&list);
+    if (ok && seen.failed) ok = error_no_memory(err, "store", seen.size);
+    if (ok) digest_bytes(seen.data ? seen.data : "", seen.size, out);
+    buf_release(&seen);
+    return ok;
+}
+
+static bool write_record(const json_t *record, const char *path, const char *file, struct error *err) {
+    struct digest seen;
+    json_t *whole = json_copy((json_t *)record);
+    if (whole && fs_kind_of(path) != FS_NOTHING) {
+        if (!look_at(path, &seen, err)) {
+            json_decref(whole);
+            return false;
+        }
+        json_object_put(&whole, "files", json_string(seen.hex));
+    }
+    bool ok = whole ? json_write_file(whole, file, true, err) : error_no_memory(err, "store", 0);
+    json_decref(whole);
+    return ok;
+}
+
 bool store_put(const char *name, const char *absolute_path, const json_t *record, struct error *err) {
     char *directory = NULL, *link = NULL, *file = NULL;
     struct error ignored;
     bool ok = store_directory(&directory, err) && fs_make_directories(directory, err) &&
-              entry_paths(name, &link, &file, err) && json_write_file(record, file, true, err);
+              entry_paths(name, &link, &file, err) && write_record(record, absolute_path, file, err);
     /* A record without its link would name a model that is not there. */
     if (ok && !fs_symlink(absolute_path, link, err)) {
         fs_remove(file, &ignored);
@@ -127,6 +170,28 @@ bool store_resolve(const char *name, char **out, struct error *err) {
     return *out || error_no_memory(err, "store", strlen(name));
 }
 
+bool store_differs(const char *name, json_t **record, struct error *err) {
+    char *link = NULL, *file = NULL;
+    struct digest seen;
+    struct error broken;
+    *record = NULL;
+    if (!store_name_ok(name)) return true;
+    if (!entry_paths(name, &link, &file, err)) return false;
+    bool ok = true, same = true;
+    if (fs_kind_of(file) != FS_NOTHING && fs_kind_of(link) != FS_NOTHING &&
+        json_read_file(record, file, largest_record, &broken)) {
+        const char *then = json_string_value(json_object_get(*record, "files"));
+        ok = look_at(link, &seen, err);
+        same = !json_is_string(json_object_get(*record, "digest")) || (ok && then && !strcmp(then, seen.hex));
+    }
+    mem_free(link);
+    mem_free(file);
+    if (ok && !same) return true;
+    json_decref(*record);
+    *record = NULL;
+    return ok;
+}
+
 bool store_list(json_t **out, struct error *err) {
     char *directory = NULL;
     struct fs_list names = {0};
@@ -140,9 +205,10 @@ bool store_list(json_t **out, struct error *err) {
         char *path = fs_join(directory, names.names[i]);
         json_t *record = NULL;
         struct error broken; /* a damaged record hides its model, not the others */
-        if (path && json_read_file(&record, path, largest_record, &broken) &&
-            json_is_string(json_object_get(record, "name")))
-            ok = json_array_append(*out, record) == 0 || error_no_memory(err, "store", 0);
+        bool read = path && json_read_file(&record, path, largest_record, &broken) &&
+                    json_is_string(json_object_get(record, "name"));
+        if (read) json_object_del(record, "files");
+        if (read) ok = json_array_append(*out, record) == 0 || error_no_memory(err, "store", 0);
         json_decref(record);
         mem_free(path);
     }

@@ -4,7 +4,7 @@
 
 #include "base/mem.h"
 #include "base/thread.h"
-#include "job/store.h"
+#include "job/find_model.h"
 
 enum { default_max_length = 2048 };
 
@@ -23,8 +23,8 @@ bool subject_open(struct subject *out, struct job *job, struct error *err) {
         error_set(err, ERROR_USAGE, job->kind->name, "--model is missing");
         return error_fix(err, "Name a model: one that `hone pull` stored, a GGUF file or a directory.");
     }
-    bool ok = store_resolve(recipe->model, &out->path, err) && model_open(&out->model, out->path, err) &&
-              resolve_length(job, out->model, err);
+    bool ok = job_find_model(job, recipe->model, &out->path, NULL, err) &&
+              model_open(&out->model, out->path, err) && resolve_length(job, out->model, err);
     struct render_options options = {.chat_template = recipe->chat_template,
                                      .adapter = recipe->adapter,
                                      .arguments = recipe->template_args.items,

@@ -6,9 +6,8 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "base/thread.h"
-#include "job/store.h"
 
-bool talk_open(struct session **out, struct job *job, struct error *err) {
+bool talk_open(struct session **out, struct job *job, char note[find_model_sentence], struct error *err) {
     struct recipe *recipe = &job->recipe;
     char *path = NULL, *mask = NULL;
     *out = NULL;
@@ -16,7 +15,7 @@ bool talk_open(struct session **out, struct job *job, struct error *err) {
         error_set(err, ERROR_USAGE, job->kind->name, "--model is missing");
         return error_fix(err, "Name a model: one that `hone pull` stored, a GGUF file or a directory.");
     }
-    bool ok = store_resolve(recipe->model, &path, err) && recipe_mask(recipe, &mask, err);
+    bool ok = job_find_model(job, recipe->model, &path, note, err) && recipe_mask(recipe, &mask, err);
     struct session_options options = {
         .adapter = recipe->adapter,
         .base_type = recipe->base_type,

@@ -3,11 +3,12 @@
 #define HONE_JOB_TALK_H
 
 #include "infer/session.h"
+#include "job/find_model.h"
 #include "job/job.h"
 
 /* A session with the job's model, adapter, template and machine settings; its memory is still to be taken
- * (session_start). */
-bool talk_open(struct session **out, struct job *job, struct error *err);
+ * (session_start). `note`: of its name, find_model.h; may be NULL. */
+bool talk_open(struct session **out, struct job *job, char note[find_model_sentence], struct error *err);
 
 /* What the user should know of the job's settings beside this model; false: nothing. */
 enum { talk_warning_size = 400 };

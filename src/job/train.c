@@ -8,8 +8,7 @@
 #include "base/mem.h"
 #include "base/thread.h"
 #include "device/device.h"
-#include "job/job.h"
-#include "job/store.h"
+#include "job/find_model.h"
 #include "train/events.h"
 
 static void on_event(void *user, const char *line) { job_emit(user, line); }
@@ -88,7 +87,7 @@ static bool prepare(struct job *job, char **model, char **base, struct error *er
     if (recipe->recipe && !recipe_read(recipe, recipe->recipe, err)) return false;
     bool ok = recipe_resolve(recipe, "made-by", "hone " HONE_VERSION, "", err) &&
               recipe_check(recipe, job->kind->use, err) && model_name(recipe, &name, err) &&
-              store_resolve(name, model, err);
+              job_find_model(job, name, model, NULL, err);
     if (ok) {
         *base = base_name(name);
         ok = *base || error_no_memory(err, "train", 0);

@@ -93,6 +93,31 @@ static void a_damaged_record_hides_only_itself(void **state) {
     mem_free(broken);
 }
 
+static void files_that_changed_since_they_got_a_name_are_told(void **state) {
+    char *directory = fs_join(*state, "model"), *file = fs_join(directory, "weights"), *path;
+    struct error err;
+    json_t *record = json_pack("{s:s, s:s}", "name", "small", "digest", "0123"), *told;
+    assert_ok(fs_make_directories(directory, &err), &err);
+    assert_ok(fs_write_atomic(file, "x", 1, &err), &err);
+    assert_ok(fs_absolute(directory, &path, &err), &err);
+    assert_ok(store_put("small", path, record, &err), &err);
+    assert_ok(store_differs("small", &told, &err), &err);
+    assert_null(told);
+    assert_ok(fs_write_atomic(file, "xy", 2, &err), &err);
+    assert_ok(store_differs(path, &told, &err), &err); /* a path is what it is */
+    assert_null(told);
+    assert_ok(store_differs("small", &told, &err), &err);
+    assert_string_equal(json_string_value(json_object_get(told, "digest")), "0123");
+    assert_ok(store_put("small", path, told, &err), &err);
+    json_decref(told);
+    assert_ok(store_differs("small", &told, &err), &err);
+    assert_null(told);
+    json_decref(record);
+    mem_free(path);
+    mem_free(file);
+    mem_free(directory);
+}
+
 static int open_home(void **state) {
     *state = test_directory();
     return setenv("HONE_HOME", *state, 1);
@@ -110,6 +135,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_name_leads_to_its_model_and_a_path_to_itself, open_home,
                                         close_home),
         cmocka_unit_test_setup_teardown(an_unknown_name_is_answered_with_what_there_is, open_home,
+                                        close_home),
+        cmocka_unit_test_setup_teardown(files_that_changed_since_they_got_a_name_are_told, open_home,
                                         close_home),
         cmocka_unit_test_setup_teardown(a_damaged_record_hides_only_itself, open_home, close_home),
     };
