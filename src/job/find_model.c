@@ -37,8 +37,8 @@ static void say_other(const char *name, const json_t *record, char out[find_mode
     const char *path = json_string_value(json_object_get(record, "path"));
     snprintf(
         out, find_model_sentence,
-        "%s is another model than the one that hone pull named so, its files have changed; if that is meant, "
-        "hone pull %.400s --name %s records it as it is now",
+        "the files of %s have changed since hone pull, and it is another model now; hone pull %.400s --name "
+        "%s records it",
         name, path ? path : "PATH", name);
 }
 

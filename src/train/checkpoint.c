@@ -145,7 +145,9 @@ static bool file_record(const char *directory, const char *name, json_t *records
     return ok;
 }
 
-/* Calls `visit` for each file of a checkpoint but MANIFEST, by its name in there. */
+/* Calls `visit` for each file of a checkpoint that a resume or another command reads, by its name in there.
+ * The adapter's README.md is none: it is a card for people, who may write in it, and a checkpoint is no worse
+ * for it. */
 typedef bool visit_file(const char *directory, const char *name, json_t *records, struct error *err);
 static bool each_file(const char *directory, bool full, visit_file *visit, json_t *records,
                       struct error *err) {
