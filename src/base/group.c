@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/buf.h"
 #include "base/fs_internal.h"
 #include "base/mem.h"
 #include "base/thread.h"
@@ -74,14 +75,36 @@ static bool receive_all(int socket, void *data, size_t bytes) {
 
 /* ---- coming together ---- */
 
+/* The path of a directory without links, as far as it is there; what is not there yet follows as it is given.
+ */
+static bool whole_path(const char *place, struct buf *out) {
+    char *head = mem_strdup(place), *real = NULL;
+    size_t size = strlen(place), cut;
+    while (size && place[size - 1] == '/') size--;
+    for (cut = size; head && !real; cut--) {
+        head[cut] = '\0';
+        real = realpath(cut ? head : *place == '/' ? "/" : ".", NULL);
+        if (real || !cut) break;
+        while (cut > 1 && place[cut - 1] != '/') cut--;
+    }
+    mem_free(head);
+    if (!real) return false;
+    while (cut < size && place[cut] == '/') cut++;
+    buf_text(out, real);
+    free(real);
+    if (cut < size) buf_printf(out, "/%.*s", (int)(size - cut), place + cut);
+    return !out->failed;
+}
+
 /* A short path, since a socket's may have only some hundred bytes: the user and the directory's digest. */
 static bool socket_path(const char *place, struct sockaddr_un *out, struct error *err) {
     struct digest digest;
     const char *folder = getenv("TMPDIR");
-    char *whole = realpath(place, NULL);
-    if (!whole) return error_set(err, ERROR_FAILED, "group", "%s: %s", place, strerror(errno));
-    digest_bytes(whole, strlen(whole), &digest);
-    free(whole);
+    struct buf whole = {0};
+    bool known = whole_path(place, &whole);
+    if (known) digest_bytes(whole.data, whole.size, &digest);
+    buf_release(&whole);
+    if (!known) return error_set(err, ERROR_FAILED, "group", "%s: %s", place, strerror(errno));
     memset(out, 0, sizeof *out);
     out->sun_family = AF_UNIX;
     if (!folder || strlen(folder) > 40) folder = "/tmp";

@@ -18,7 +18,7 @@ struct group;
 
 struct group_options {
     int rank, size;
-    const char *place;      /* a directory that is theirs alone: they find each other by its path */
+    const char *place; /* a directory that is theirs alone, now or later: they find each other by its path */
     struct digest facts;    /* of what must be equal in all, or they do not belong together */
     double patience;        /* seconds to wait for the others */
     const atomic_int *stop; /* nonzero: waits no longer, ERROR_INTERRUPTED. May be NULL */

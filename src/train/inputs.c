@@ -9,8 +9,22 @@
 #include "base/thread.h"
 #include "train/recipe_method.h"
 
+/* A fixed clock in the recipe, so that a template that shows the date renders the same on resume. */
+static bool resolve_clock(struct recipe *recipe, double seconds, struct error *err) {
+    return recipe_resolve_float(recipe, "template-clock", seconds, "when the run was made", err);
+}
+
+/* Whether the template may ask for the time. */
+static bool shows_time(const struct render *render) {
+    static const char name[] = "strftime_now";
+    const size_t size = sizeof name - 1;
+    for (size_t i = 0; render->source && i + size <= render->source_size; i++)
+        if (!memcmp(render->source + i, name, size)) return true;
+    return false;
+}
+
 static bool resolve_text(struct inputs *in, struct recipe *recipe, void (*warn)(void *, const char *),
-                         void *user, struct error *err) {
+                         bool (*agree)(void *, double *, struct error *), void *user, struct error *err) {
     int64_t context = in->model->config.context;
     char text[160];
     if (!recipe->max_length) {
@@ -20,11 +34,9 @@ static bool resolve_text(struct inputs *in, struct recipe *recipe, void (*warn)(
             return false;
     }
     if (warn && render_beyond_context("max-length", recipe->max_length, in->model, text)) warn(user, text);
-    /* A fixed clock in the recipe, so that a template that shows the date renders the same on resume. */
-    if (recipe->template_clock <= 0 &&
-        !recipe_resolve_float(recipe, "template-clock", (double)(int64_t)clock_unix(),
-                              "when the run was made", err))
-        return false;
+    double clock = (double)(int64_t)clock_unix();
+    bool own_clock = recipe->template_clock <= 0;
+    if (own_clock && !resolve_clock(recipe, clock, err)) return false;
     struct render_options options = {
         .chat_template = recipe->chat_template,
         .adapter = recipe->adapter,
@@ -36,7 +48,11 @@ static bool resolve_text(struct inputs *in, struct recipe *recipe, void (*warn)(
         .overlength = (enum overlength)recipe->overlength,
         .max_length = (size_t)recipe->max_length,
     };
-    return render_open(&in->render, in->model, &options, err);
+    if (!render_open(&in->render, in->model, &options, err)) return false;
+    if (!own_clock || !agree || !shows_time(&in->render)) return true;
+    if (!agree(user, &clock, err)) return false;
+    in->render.renderer.now = clock;
+    return resolve_clock(recipe, clock, err);
 }
 
 static bool open_data(struct dataset *out, const struct text_list *files, struct recipe *recipe,
@@ -134,13 +150,14 @@ static bool resolve_digests(struct inputs *in, struct recipe *recipe, struct err
 }
 
 bool inputs_open(struct inputs *out, struct recipe *recipe, const char *model_path,
-                 void (*warn)(void *user, const char *message), void *user, struct error *err) {
+                 void (*warn)(void *user, const char *message),
+                 bool (*agree)(void *user, double *clock, struct error *err), void *user, struct error *err) {
     char other[engine_sentence];
     memset(out, 0, sizeof *out);
     bool ok = model_open(&out->model, model_path, err) &&
               (!recipe->adapter || peft_open(&out->adapter, recipe->adapter, err));
     if (ok && warn && engine_other_base(out->adapter, out->model, other)) warn(user, other);
-    ok = ok && inputs_renew_method(out, recipe, err) && resolve_text(out, recipe, warn, user, err) &&
+    ok = ok && inputs_renew_method(out, recipe, err) && resolve_text(out, recipe, warn, agree, user, err) &&
          open_data(&out->data, &recipe->data, recipe, err) &&
          (!recipe->valid.count || open_data(&out->valid, &recipe->valid, recipe, err)) &&
          build_examples(out, recipe, warn, user, err) && resolve_digests(out, recipe, err);

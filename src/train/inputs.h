@@ -22,9 +22,11 @@ struct inputs {
 };
 
 /* Reads everything and resolves the recipe's `auto` values that follow (max-length, learning-rate, alpha,
- * digests, clock). `warn` is told one sentence at a time (may be NULL). */
+ * digests, clock). `warn` is told one sentence at a time. Where the template shows the time, and the recipe
+ * does not say which, `agree` may put another in place of this process's. Both may be NULL. */
 bool inputs_open(struct inputs *out, struct recipe *recipe, const char *model_path,
-                 void (*warn)(void *user, const char *message), void *user, struct error *err);
+                 void (*warn)(void *user, const char *message),
+                 bool (*agree)(void *user, double *clock, struct error *err), void *user, struct error *err);
 /* What follows from the method alone; anew for another recipe of the same model and data. */
 bool inputs_renew_method(struct inputs *inputs, struct recipe *recipe, struct error *err);
 void inputs_close(struct inputs *inputs);

@@ -19,7 +19,8 @@ bool run_first(const struct run *run) { return run->recipe->rank == 0; }
 /* ---- coming together ---- */
 
 /* Whether every process must have the same value: of what makes another result, and of when all meet to
- * measure, to save, or over a number that is not finite. The clock is each one's own. */
+ * measure, to save, or over a number that is not finite. The clock, where
+ * rows show it, has been agreed upon. */
 static bool is_shared(const struct setting *row) {
     static const size_t meetings[] = {offsetof(struct recipe, eval_every),
                                       offsetof(struct recipe, save_every),
@@ -45,12 +46,27 @@ static bool digest_shared(const struct run *run, struct digest *out, struct erro
     return ok;
 }
 
+static struct group_options meeting(const struct run *run) {
+    return (struct group_options){.rank = (int)run->recipe->rank,
+                                  .size = (int)run->recipe->world_size,
+                                  .place = run->recipe->output,
+                                  .patience = join_seconds,
+                                  .stop = run->host->stop};
+}
+
+bool run_agree_clock(void *user, double *clock, struct error *err) {
+    const struct run *run = user;
+    struct group_options options = meeting(run);
+    struct group *group;
+    if (options.size == 1 || !options.place) return true;
+    digest_bytes("clock", 5, &options.facts);
+    bool ok = group_open(&group, &options, err) && group_broadcast(group, clock, sizeof *clock, err);
+    group_close(&group);
+    return ok;
+}
+
 bool run_join(struct run *run, struct error *err) {
-    struct group_options options = {.rank = (int)run->recipe->rank,
-                                    .size = (int)run->recipe->world_size,
-                                    .place = run->recipe->output,
-                                    .patience = join_seconds,
-                                    .stop = run->host->stop};
+    struct group_options options = meeting(run);
     if (options.size == 1) return true;
     return digest_shared(run, &options.facts, err) && group_open(&run->group, &options, err) &&
            (!run->ops->join || run->ops->join(run->device, run->group, &run->device_sums, err));

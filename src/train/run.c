@@ -221,7 +221,8 @@ bool run_read(struct run *run, struct recipe *recipe, const struct trainer_host 
         error_set(err, ERROR_USAGE, "train", "--data is missing");
         return error_fix(err, "Name a file of rows: --data train.jsonl.");
     }
-    if (!inputs_open(&run->inputs, recipe, host->model_path, remember_warning, run, err) ||
+    if (!inputs_open(&run->inputs, recipe, host->model_path, remember_warning,
+                     planning ? NULL : run_agree_clock, run, err) ||
         !open_device(run, planning, err))
         return false;
     if (recipe->early_stopping && !run->inputs.held_out.count) {

@@ -95,6 +95,9 @@ bool run_out_of_patience(const struct run *run); /* early stopping: it trains no
 /* A run that several processes share (ranks.c); each of these is called by all of them, and does nothing in a
  * run that is alone. run_join waits until all are there, for OUTPUT is made. */
 bool run_join(struct run *run, struct error *err);
+/* The clock of rank 0 for all, before the rows are rendered by it: these may show the time, and all must have
+ * the same rows. `user`: the run, for inputs_open. */
+bool run_agree_clock(void *user, double *clock, struct error *err);
 int run_ranks(const struct run *run);
 bool run_first(const struct run *run); /* alone, or rank 0: who writes */
 /* Whether one of them says so. */

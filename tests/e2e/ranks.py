@@ -106,6 +106,21 @@ def launchers_tell_the_rank_in_the_environment():
 
 
 @case
+def rows_that_show_the_time_are_the_same_in_all_processes():
+    """The second process starts when the clock shows another time; alone, with the first one's clock, the run is the same."""
+    template = here / "time.jinja"
+    template.write_text("{% for m in messages %}{{ strftime_now('%S%M%S%H%S') }}{{ m.content }}{% endfor %}")
+    common = [*TRAIN, "--batch-size", "8", *LORA, "--max-steps", "5", "--device", DEVICES[0].split(":")[0], "--chat-template", template]
+    both = [start("train", *common, "--output", "time", RANK="0", WORLD_SIZE="2")]
+    time.sleep(2.1)
+    both.append(start("train", *common, "--output", "time", RANK="1", WORLD_SIZE="2"))
+    for process in both:
+        end(process)
+    end(start("train", "--recipe", here / "time/recipe.yaml", "--device", DEVICES[0].split(":")[0], "--output", "time-one"))
+    near("time-one", "time")
+
+
+@case
 def processes_with_other_settings_do_not_mix():
     """Whatever makes another result, and when all of them meet."""
     for flag, values in {"--seed": "01", "--learning-rate": ("1e-3", "2e-3"), "--lora-rank": "24", "--eval-every": "12", "--save-every": "12", "--nan-policy": ("stop", "skip")}.items():

@@ -112,6 +112,19 @@ static void one_that_leaves_is_missed_by_all(void **state) {
     }
 }
 
+static void a_place_may_be_made_later(void **state) {
+    (void)state;
+    struct member members[most];
+    char later[600], slash[600];
+    snprintf(later, sizeof later, "%s/later/run", place);
+    snprintf(slash, sizeof slash, "%s/later/run/", place);
+    begin(members, 2, later);
+    members[1].options.place = slash;
+    run(members, 2);
+    for (int r = 0; r < 2; r++) assert_true(members[r].came && members[r].summed);
+    end(members, 2);
+}
+
 static void strangers_are_told(void **state) {
     (void)state;
     struct member members[most];
@@ -303,6 +316,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sums_are_the_same_bits_everywhere),
         cmocka_unit_test(one_that_leaves_is_missed_by_all),
+        cmocka_unit_test(a_place_may_be_made_later),
         cmocka_unit_test(strangers_are_told),
         cmocka_unit_test(waiting_ends),
         cmocka_unit_test(a_silent_visitor_keeps_nobody_out),
