@@ -1,12 +1,14 @@
 #include "base/group.h"
 
 #include <errno.h>
+#include <math.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -21,12 +23,32 @@
 #endif
 
 enum { most_ranks = 1024, chunk = 1 << 16 /* numbers that travel at a time */, wait_ms = 50 };
+static const double slow_seconds = 60;
 static const double hello_seconds = 1; /* ours say who they are as soon as they have connected */
 
 struct group {
     int rank, size;
     int *peers; /* [size]: sockets; of rank 0 to each other one, of the others to rank 0; -1 elsewhere */
+    void (*waits)(void *user, int rank, double seconds);
+    void *user;
+    double slow;
 };
+
+/* One that is waited for; the sockets of a group give up after `slow` seconds, to be asked again. */
+struct waiting {
+    const struct group *group;
+    int rank, times;
+};
+
+/* False: it was no waiting, but a failure. */
+static bool waits_on(struct waiting *waiting) {
+    if (errno == EINTR) return true;
+    if (!waiting || (errno != EAGAIN && errno != EWOULDBLOCK)) return false;
+    const struct group *group = waiting->group;
+    int times = ++waiting->times;
+    if (group->waits && !(times & (times - 1))) group->waits(group->user, waiting->rank, times * group->slow);
+    return true;
+}
 
 /* What a process says of itself when it comes, and what it hears. */
 struct hello {
@@ -46,11 +68,12 @@ static bool lost(int rank, struct error *err) {
                      "See what it said; the same command with --resume goes on from the last checkpoint.");
 }
 
-static bool send_all(int socket, const void *data, size_t bytes) {
+static bool send_all(int socket, const void *data, size_t bytes, struct waiting *waiting) {
     for (const char *at = data; bytes;) {
         ssize_t sent = send(socket, at, bytes, MSG_NOSIGNAL);
-        if (sent < 0 && errno == EINTR) continue;
+        if (sent < 0 && waits_on(waiting)) continue;
         if (sent <= 0) return false;
+        if (waiting) waiting->times = 0;
         at += sent;
         bytes -= (size_t)sent;
     }
@@ -58,18 +81,25 @@ static bool send_all(int socket, const void *data, size_t bytes) {
 }
 
 /* What has come of the `bytes` that go to `at`; both go on behind it. */
-static bool receive_some(int socket, char **at, size_t *bytes) {
+static bool receive_some(int socket, char **at, size_t *bytes, struct waiting *waiting) {
     ssize_t got = recv(socket, *at, *bytes, 0);
-    if (got < 0 && errno == EINTR) return true;
+    if (got < 0 && waits_on(waiting)) return true;
     if (got <= 0) return false;
+    if (waiting) waiting->times = 0;
     *at += got;
     *bytes -= (size_t)got;
     return true;
 }
 
-static bool receive_all(int socket, void *data, size_t bytes) {
+static bool send_to(const struct group *group, int rank, const void *data, size_t bytes) {
+    struct waiting waiting = {group, rank, 0};
+    return send_all(group->peers[rank], data, bytes, &waiting);
+}
+
+static bool receive_from(const struct group *group, int rank, void *data, size_t bytes) {
+    struct waiting waiting = {group, rank, 0};
     for (char *at = data; bytes;)
-        if (!receive_some(socket, &at, &bytes)) return false;
+        if (!receive_some(group->peers[rank], &at, &bytes, &waiting)) return false;
     return true;
 }
 
@@ -145,13 +175,13 @@ static bool still_waiting(const struct group_options *options, double until, int
     return error_fix(err, "All processes of a run are started on one machine with the same settings.");
 }
 
-/* As receive_all, of one that may be silent: not beyond `until`, and not when a stop was asked for. */
+/* As receive_from, of one that may be silent: not beyond `until`, and not when a stop was asked for. */
 static bool hear(int socket, void *data, size_t bytes, const struct group_options *options, double until) {
     for (char *at = data; bytes;) {
         struct pollfd look = {.fd = socket, .events = POLLIN};
         bool stop = options->stop && atomic_load(options->stop);
         if (stop || clock_seconds() >= until) return false;
-        if (poll(&look, 1, wait_ms) > 0 && !receive_some(socket, &at, &bytes)) return false;
+        if (poll(&look, 1, wait_ms) > 0 && !receive_some(socket, &at, &bytes, NULL)) return false;
     }
     return true;
 }
@@ -168,11 +198,11 @@ static bool let_in(struct group *group, int socket, const struct group_options *
                 hello.rank > 0 && hello.rank < group->size && group->peers[hello.rank] < 0;
     bool same = ours && !memcmp(&hello.facts, &options->facts, sizeof hello.facts);
     if (same) answer = ANSWER_WELCOME;
-    if (same && send_all(socket, &answer, 1)) {
+    if (same && send_all(socket, &answer, 1, NULL)) {
         group->peers[hello.rank] = socket;
         return true;
     }
-    send_all(socket, &answer, 1);
+    send_all(socket, &answer, 1, NULL);
     close(socket);
     return !ours || same ||
            error_set(err, ERROR_USAGE, "group", "process %d was started with other settings or data",
@@ -224,7 +254,7 @@ static bool join(struct group *group, const struct group_options *options, struc
         struct error not_yet;
         if (socket_path(options->place, &address, &not_yet) &&
             connect(found, (struct sockaddr *)&address, sizeof address) == 0 && same_user(found) &&
-            send_all(found, &hello, sizeof hello) && hear(found, &answer, 1, options, until)) {
+            send_all(found, &hello, sizeof hello, NULL) && hear(found, &answer, 1, options, until)) {
             group->peers[0] = found;
             return answer == ANSWER_WELCOME ||
                    error_set(err, ERROR_USAGE, "group", "process 0 was started with other settings or data");
@@ -233,6 +263,14 @@ static bool join(struct group *group, const struct group_options *options, struc
         if (!still_waiting(options, until, 0, err)) return false;
         nanosleep(&pause, NULL);
     }
+}
+
+static void give_up_after(const struct group *group, int rank) {
+    double whole = floor(group->slow);
+    struct timeval time = {.tv_sec = (time_t)whole, .tv_usec = (suseconds_t)((group->slow - whole) * 1e6)};
+    if (group->peers[rank] < 0) return;
+    setsockopt(group->peers[rank], SOL_SOCKET, SO_RCVTIMEO, &time, sizeof time);
+    setsockopt(group->peers[rank], SOL_SOCKET, SO_SNDTIMEO, &time, sizeof time);
 }
 
 bool group_open(struct group **out, const struct group_options *options, struct error *err) {
@@ -244,10 +282,14 @@ bool group_open(struct group **out, const struct group_options *options, struct 
     if (!group) return error_no_memory(err, "group", sizeof *group);
     group->rank = options->rank;
     group->size = options->size;
+    group->waits = options->waits;
+    group->user = options->user;
+    group->slow = options->slow > 0 ? options->slow : slow_seconds;
     group->peers = mem_array((size_t)options->size, sizeof *group->peers);
     for (int r = 0; group->peers && r < options->size; r++) group->peers[r] = -1;
     bool ok = group->peers ? group->rank ? join(group, options, err) : wait_for_all(group, options, err)
                            : error_no_memory(err, "group", 0);
+    for (int r = 0; ok && r < group->size; r++) give_up_after(group, r);
     if (!ok) group_close(&group);
     *out = group;
     return ok;
@@ -279,18 +321,17 @@ static void add_f64(void *sum, const void *data, size_t count) {
 
 static bool to_all(struct group *group, const void *data, size_t bytes, struct error *err) {
     for (int r = 1; r < group->size; r++)
-        if (!send_all(group->peers[r], data, bytes)) return lost(r, err);
+        if (!send_to(group, r, data, bytes)) return lost(r, err);
     return true;
 }
 
 static bool sum_chunk(struct group *group, char *data, void *scratch, size_t count, size_t size,
                       void (*add)(void *, const void *, size_t), struct error *err) {
     if (group->rank)
-        return (send_all(group->peers[0], data, count * size) &&
-                receive_all(group->peers[0], data, count * size)) ||
+        return (send_to(group, 0, data, count * size) && receive_from(group, 0, data, count * size)) ||
                lost(0, err);
     for (int r = 1; r < group->size; r++) {
-        if (!receive_all(group->peers[r], scratch, count * size)) return lost(r, err);
+        if (!receive_from(group, r, scratch, count * size)) return lost(r, err);
         add(data, scratch, count);
     }
     return to_all(group, data, count * size, err);
@@ -317,5 +358,5 @@ bool group_sum_f64(struct group *group, double *data, size_t count, struct error
 
 bool group_broadcast(struct group *group, void *data, size_t bytes, struct error *err) {
     if (!group->rank) return to_all(group, data, bytes, err);
-    return receive_all(group->peers[0], data, bytes) || lost(0, err);
+    return receive_from(group, 0, data, bytes) || lost(0, err);
 }

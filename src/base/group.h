@@ -22,6 +22,11 @@ struct group_options {
     struct digest facts;    /* of what must be equal in all, or they do not belong together */
     double patience;        /* seconds to wait for the others */
     const atomic_int *stop; /* nonzero: waits no longer, ERROR_INTERRUPTED. May be NULL */
+    /* Called while all are there and one keeps another waiting: after `slow` seconds (0: 60), then after
+     * twice as many, and so on. May be NULL. */
+    void (*waits)(void *user, int rank, double seconds);
+    void *user;
+    double slow;
 };
 
 /* Waits until all are there. Only processes of the same user are let in. */

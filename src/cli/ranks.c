@@ -97,6 +97,13 @@ static bool start(struct child *child, int rank, int size, struct cli *cli, cons
     exit(status);
 }
 
+/* Not by Ctrl-Z, which stops who would say so too. */
+static void tell_stopped(const struct child *children, int size, pid_t process) {
+    for (int r = 0; r < size; r++)
+        if (children[r].process == process)
+            fprintf(stderr, "process %d (%ld) was stopped; the others wait for it\n", r, (long)process);
+}
+
 /* Waits for one of them, with `patience` (seconds) no longer than that. Returns its rank; -1: there is none.
  */
 static int wait_for_one(struct child *children, int size, double patience) {
@@ -105,8 +112,10 @@ static int wait_for_one(struct child *children, int size, double patience) {
     pid_t ended;
     bool again;
     do {
-        ended = waitpid(-1, &status, patience > 0 ? WNOHANG : 0);
-        again = (ended < 0 && errno == EINTR) || (ended == 0 && (patience -= 0.01) > 0);
+        ended = waitpid(-1, &status, WUNTRACED | (patience > 0 ? WNOHANG : 0));
+        bool stopped = ended > 0 && WIFSTOPPED(status);
+        if (stopped) tell_stopped(children, size, ended);
+        again = stopped || (ended < 0 && errno == EINTR) || (ended == 0 && (patience -= 0.01) > 0);
         if (ended == 0 && again) nanosleep(&pause, NULL);
     } while (again);
     for (int r = 0; r < size; r++) {

@@ -46,16 +46,30 @@ static bool digest_shared(const struct run *run, struct digest *out, struct erro
     return ok;
 }
 
-static struct group_options meeting(const struct run *run) {
+/* It may be stopped, or hang, or be at work: who looks at the run can see to it. */
+static void tell_waiting(void *user, int rank, double seconds) {
+    struct run *run = user;
+    char text[96];
+    struct error ignored;
+    struct events aside = {
+        .file = {.fd = -1}, .listen = run->host->event, .user = run->host->user, .step = run->progress.step};
+    snprintf(text, sizeof text, "process %d of the run has kept the others waiting for %.0f s", rank,
+             seconds);
+    events_warn(run->events_open ? &run->events : &aside, text, &ignored);
+}
+
+static struct group_options meeting(struct run *run) {
     return (struct group_options){.rank = (int)run->recipe->rank,
                                   .size = (int)run->recipe->world_size,
                                   .place = run->recipe->output,
                                   .patience = join_seconds,
-                                  .stop = run->host->stop};
+                                  .stop = run->host->stop,
+                                  .waits = tell_waiting,
+                                  .user = run};
 }
 
 bool run_agree_clock(void *user, double *clock, struct error *err) {
-    const struct run *run = user;
+    struct run *run = user;
     struct group_options options = meeting(run);
     struct group *group;
     if (options.size == 1 || !options.place) return true;

@@ -174,6 +174,20 @@ def whichever_process_is_killed_the_run_ends_and_goes_on_to_the_same_bits():
 
 
 @case
+def a_process_that_is_stopped_is_named_and_waited_for():
+    if os.environ.get("HONE_TEST_RANKS"):
+        return  # nothing of it is the devices'
+    process = start("train", *TRAIN, *LORA, "--batch-size", "8", *TWO, "--output", "stopped")
+    until_step("stopped", 1)
+    stopped = children(process)[1]
+    os.kill(stopped, signal.SIGSTOP)
+    said = process.stderr.readline()
+    os.kill(stopped, signal.SIGCONT)
+    assert said == f"process 1 ({stopped}) was stopped; the others wait for it\n", said
+    end(process)
+
+
+@case
 def ctrl_c_saves_and_the_run_goes_on_to_the_same_bits():
     for number in signal.SIGINT, signal.SIGTERM:
         output = f"stopped-{number}"

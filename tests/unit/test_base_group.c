@@ -20,13 +20,21 @@ struct member {
     struct group_options options;
     struct error err;
     bool came, summed, told;
-    bool leaves; /* at once, without a word */
+    bool leaves;   /* at once, without a word */
+    double rests;  /* before it adds its part, seconds */
+    int waited[2]; /* how often it was told so of rank 0 and 1 */
     float *data;
     double wide[3];
     char text[32];
 };
 
 static float number(int rank, size_t i) { return (float)(rank + 1) * 0.1f + (float)(i % 1000) * 1e-3f; }
+
+static void rest(double seconds) {
+    const struct timespec pause = {.tv_sec = (time_t)seconds,
+                                   .tv_nsec = (long)((seconds - (double)(time_t)seconds) * 1e9)};
+    nanosleep(&pause, NULL);
+}
 
 static void *live(void *user) {
     struct member *m = user;
@@ -35,6 +43,7 @@ static void *live(void *user) {
     m->came = group_open(&group, &m->options, &m->err);
     if (!m->came) return NULL;
     if (!m->leaves) {
+        rest(m->rests);
         for (size_t i = 0; i < numbers; i++) m->data[i] = number(rank, i);
         for (int i = 0; i < 3; i++) m->wide[i] = rank + i / 8.0;
         snprintf(m->text, sizeof m->text, "said by %d", rank);
@@ -125,6 +134,29 @@ static void a_place_may_be_made_later(void **state) {
     end(members, 2);
 }
 
+static void note_waiting(void *user, int rank, double seconds) {
+    struct member *m = user;
+    assert_true(rank < 2 && seconds > 0.09);
+    m->waited[rank]++;
+}
+
+static void one_that_is_slow_is_waited_for_and_named(void **state) {
+    (void)state;
+    struct member members[most];
+    begin(members, 2, place);
+    for (int r = 0; r < 2; r++) {
+        members[r].options.waits = note_waiting;
+        members[r].options.user = &members[r];
+        members[r].options.slow = 0.1;
+    }
+    members[1].rests = 0.55; /* told after 0.1, 0.2 and 0.4 s; a busy machine may wait longer */
+    run(members, 2);
+    for (int r = 0; r < 2; r++) assert_true(members[r].came && members[r].summed && members[r].told);
+    assert_in_range(members[0].waited[1], 3, 7);
+    assert_int_equal(members[0].waited[0], 0);
+    end(members, 2);
+}
+
 static void strangers_are_told(void **state) {
     (void)state;
     struct member members[most];
@@ -167,12 +199,6 @@ static struct sockaddr_un meeting_place(void) {
     snprintf(address.sun_path, sizeof address.sun_path, "%s/hone-%lu-%.16s.socket", folder,
              (unsigned long)getuid(), digest.hex);
     return address;
-}
-
-static void rest(double seconds) {
-    const struct timespec pause = {.tv_sec = (time_t)seconds,
-                                   .tv_nsec = (long)((seconds - (double)(time_t)seconds) * 1e9)};
-    nanosleep(&pause, NULL);
 }
 
 static const double too_long = 10; /* what is silent closes after it, so that this test ends either way */
@@ -317,6 +343,7 @@ int main(void) {
         cmocka_unit_test(sums_are_the_same_bits_everywhere),
         cmocka_unit_test(one_that_leaves_is_missed_by_all),
         cmocka_unit_test(a_place_may_be_made_later),
+        cmocka_unit_test(one_that_is_slow_is_waited_for_and_named),
         cmocka_unit_test(strangers_are_told),
         cmocka_unit_test(waiting_ends),
         cmocka_unit_test(a_silent_visitor_keeps_nobody_out),
