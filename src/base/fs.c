@@ -164,11 +164,20 @@ bool fs_read(const char *path, size_t limit, struct buf *out, struct error *err)
     return false;
 }
 
+/* Where a link leads, so that the link stays and the file lies where its owner put it; else the path itself.
+ */
+static char *writer_target(const char *path) {
+    struct stat st;
+    char resolved[PATH_MAX];
+    bool link = lstat(path, &st) == 0 && S_ISLNK(st.st_mode) && realpath(path, resolved);
+    return mem_strdup(link ? resolved : path);
+}
+
 bool fs_writer_open(struct fs_writer *writer, const char *path, struct error *err) {
     memset(writer, 0, sizeof *writer);
     writer->fd = -1;
-    writer->temporary = fs_partial(path);
-    writer->path = mem_strdup(path);
+    writer->path = writer_target(path);
+    writer->temporary = writer->path ? fs_partial(writer->path) : NULL;
     writer->buffer = mem_alloc(fs_writer_memory);
     if (!writer->temporary || !writer->path || !writer->buffer) {
         error_no_memory(err, "file", fs_writer_memory);

@@ -23,7 +23,8 @@ void fs_map_close(struct fs_map *map);
 /* The whole of a file appended to *out; refused when larger than `limit` bytes (0: no limit). */
 bool fs_read(const char *path, size_t limit, struct buf *out, struct error *err);
 
-/* Writes a file beside its name, syncs it, renames it over `path`, syncs the directory. */
+/* Writes a file beside its name, syncs it, renames it over `path` (over the file that a link leads to), syncs
+ * the directory. */
 bool fs_write_atomic(const char *path, const void *data, size_t size, struct error *err);
 
 /* A file that is written in pieces, then published under its name, or dropped. */

@@ -15,6 +15,10 @@ bool place_check(const char *path, const char *source, const char *where, struct
         error_set(err, ERROR_USAGE, where, "--output %s is a directory", path);
         return error_fix(err, "Name a file in it.");
     }
+    if (at.kind == FS_OTHER) {
+        error_set(err, ERROR_USAGE, where, "--output %s is a device or a pipe", path);
+        return error_fix(err, "Name a file: it takes its name once it is whole.");
+    }
     if (is_same(&at, &read)) {
         error_set(err, ERROR_USAGE, where, "--output %s is the file that is read, %s", path, source);
         return error_fix(err, "Choose another --output: it would be written over.");

@@ -4,8 +4,8 @@
 
 #include "base/error.h"
 
-/* Refuses a path in a directory that is not there or may not be written, a directory, and `source`, the file
- * that is read for it. */
+/* Refuses a path in a directory that is not there or may not be written, a directory, a device or a pipe, and
+ * `source`, the file that is read for it. */
 bool place_check(const char *path, const char *source, const char *where, struct error *err);
 
 #endif

@@ -15,6 +15,7 @@ import re
 import resource
 import shutil
 import signal
+import stat
 import struct
 import subprocess
 import sys
@@ -701,10 +702,23 @@ def answers_without_a_place_are_refused_before_the_first():
     (here / "in.jsonl").write_text('{"prompt":"a"}\n')
     (here / "link.jsonl").symlink_to("in.jsonl")
     (here / "there").mkdir()
+    os.mkfifo(here / "pipe")
     batch = ["generate", "--model", LLAMA, *FAST, "--batch", "in.jsonl", "--max-tokens", "1", "--output"]
     for output, mention in (("in.jsonl", "written over"), ("./in.jsonl", "written over"), ("link.jsonl", "written over"),
-                            ("absent/out.jsonl", "no directory absent"), ("there", "is a directory")):
+                            ("absent/out.jsonl", "no directory absent"), ("there", "is a directory"), ("pipe", "a device or a pipe")):
         refused([*batch, output], 2, output, mention)
+    assert stat.S_ISFIFO((here / "pipe").stat().st_mode)
+
+
+@case
+def answers_go_where_a_link_leads():
+    (here / "in.jsonl").write_text('{"prompt":"a"}\n')
+    (here / "far").mkdir()
+    (here / "far/answers.jsonl").write_text("old\n")
+    (here / "link.jsonl").symlink_to("far/answers.jsonl")
+    done("generate", "--model", LLAMA, *FAST, "--batch", "in.jsonl", "--max-tokens", "1", "--output", "link.jsonl")
+    assert (here / "link.jsonl").is_symlink() and "generated_tokens" in (here / "far/answers.jsonl").read_text()
+    assert sorted(f.name for f in (here / "far").iterdir()) == ["answers.jsonl"]
 
 
 @case
