@@ -173,6 +173,7 @@ static bool generate(struct hone_session *session, const char *request, const ch
         one.user = listener;
     }
     ok = ok && session_generate(session->session, &one, &answer, 1, &session->stop, err);
+    if (!ok && err->code == ERROR_INTERRUPTED) error_set(err, ERROR_INTERRUPTED, "chat", "stopped");
     if (ok && json) {
         json_t *value = talk_answer(&answer);
         ok = api_text(value, json, err);

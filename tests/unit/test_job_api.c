@@ -284,6 +284,28 @@ static void a_session_that_answers_takes_no_second_request(void **state) {
     hone_session_close(&session);
 }
 
+static bool cancel_session(void *user, const char *text, size_t size) {
+    (void)text;
+    (void)size;
+    hone_session_cancel(user);
+    return true;
+}
+
+static void a_cancelled_answer_says_so_and_the_next_one_starts_fresh(void **state) {
+    (void)state;
+    struct hone_session *session;
+    struct hone_error err;
+    char *json;
+    assert_true(hone_session_open(&session, tiny_model, NULL, "{\"max-tokens\":100}", NULL));
+    assert_false(hone_session_generate(session, "a", NULL, cancel_session, session, &json, &err));
+    assert_null(json);
+    assert_int_equal(err.code, HONE_INTERRUPTED);
+    assert_string_equal(err.where, "chat");
+    assert_true(hone_session_generate(session, "a", NULL, NULL, NULL, &json, NULL));
+    hone_free(json);
+    hone_session_close(&session);
+}
+
 static char decimal_mark(void) {
     char text[8];
     snprintf(text, sizeof text, "%.1f", 0.5);
@@ -340,6 +362,7 @@ int main(void) {
         cmocka_unit_test(what_is_null_and_must_not_be_is_refused),
         cmocka_unit_test(a_job_takes_no_settings_once_it_runs),
         cmocka_unit_test(a_session_that_answers_takes_no_second_request),
+        cmocka_unit_test(a_cancelled_answer_says_so_and_the_next_one_starts_fresh),
         cmocka_unit_test(numbers_have_a_point_in_every_locale),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
