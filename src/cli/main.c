@@ -50,6 +50,14 @@ static bool wants(int argc, char **argv, const char *flag) {
     return false;
 }
 
+/* As settings of type bool are read; what is neither yes nor no is refused with the flags. */
+static bool wants_json(int argc, char **argv) {
+    static const char *const forms[] = {"--json", "--json=true", "--json=yes", "--json=on", "--json=1"};
+    bool wanted = false;
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) wanted |= wants(argc, argv, forms[i]);
+    return wanted;
+}
+
 static int run_command(struct cli *cli, int argc, char **argv) {
     const struct command *command;
     struct hone_error err;
@@ -82,7 +90,7 @@ int main(int argc, char **argv) {
     /* A file that may not grow any more is an error of the write, as a full disk is. */
     signal(SIGXFSZ, SIG_IGN);
     const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
-    struct cli cli = {.json = wants(argc, argv, "--json"), .terminal = isatty(1)};
+    struct cli cli = {.json = wants_json(argc, argv), .terminal = isatty(1)};
     cli.color = cli.terminal && !(no_color && *no_color) && !(term && strcmp(term, "dumb") == 0);
     if (term && strcmp(term, "dumb") == 0) cli.terminal = false;
     if (argc < 2 || is_help(argv[1]) || (strcmp(argv[1], "help") == 0 && argc == 2)) {

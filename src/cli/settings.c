@@ -7,6 +7,7 @@ static void show(struct cli *cli, const json_t *result) {
     json_t *row;
     const char *group = "";
     (void)cli;
+    fputs(json_get_text(result, "markdown"), stdout);
     json_array_foreach(json_object_get(result, "settings"), i, row) {
         const char *preset = json_get_text(row, "default"), *rule = json_get_text(row, "automatic");
         if (strcmp(group, json_get_text(row, "group")) != 0)
@@ -22,17 +23,6 @@ static void show(struct cli *cli, const json_t *result) {
     }
 }
 
-static int run(struct cli *cli, const struct command *command, int argc, char **argv) {
-    for (int i = 0; i < argc; i++) {
-        if (strcmp(argv[i], "--markdown") != 0) continue;
-        char *text = hone_settings_markdown();
-        if (text) fputs(text, stdout);
-        hone_free(text);
-        return text ? 0 : 4;
-    }
-    return cli_run(cli, command, argc, argv);
-}
-
 const struct command command_settings = {
     .name = "settings",
     .group = "Hand over",
@@ -43,5 +33,4 @@ const struct command command_settings = {
                 "  hone settings train --json    # for forms and scripts\n"
                 "  hone settings --markdown      # the page docs/settings.md\n",
     .show = show,
-    .run = run,
 };

@@ -113,8 +113,20 @@ bool job_settings_markdown(struct buf *out) {
     return !out->failed;
 }
 
+static bool page(struct job *job, struct error *err) {
+    struct buf text = {0};
+    if (job->options.command) {
+        error_set(err, ERROR_USAGE, "settings", "--markdown is a page of all commands");
+        return error_fix(err, "Leave %s out.", job->options.command);
+    }
+    if (job_settings_markdown(&text)) job->result = json_pack("{s:s}", "markdown", text.data);
+    buf_release(&text);
+    return job->result || error_no_memory(err, "settings", 0);
+}
+
 bool job_settings(struct job *job, struct error *err) {
     unsigned use = 0;
+    if (job->options.markdown) return page(job, err);
     if (job->options.command) {
         const struct job_kind *kind = job_kind_find(job->options.command);
         if (!kind) return job_refuse_name(job->options.command, err);
