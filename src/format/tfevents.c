@@ -1,7 +1,8 @@
 /* A record is: length u64 | masked CRC-32C of the length | bytes | masked CRC-32C of the bytes. The bytes
  * are a protobuf message, small enough to be laid out by hand:
  *
- *   Event:   1 wall_time double | 2 step varint | 3 file_version text | 5 summary { 1 value* }
+ *   Event:   1 wall_time double | 2 step varint | 3 file_version text | 5 summary { 1 value* } |
+ *            7 session_log { 1 status varint, 1: start }
  *   Value:   1 tag text | 2 simple_value float
  */
 #include "format/tfevents.h"
@@ -51,6 +52,12 @@ static void put_wall_time(struct buf *out, double wall_time) {
     buf_append(out, &wall_time, sizeof wall_time);
 }
 
+static void put_time(struct buf *out, double wall_time, int64_t step) {
+    put_wall_time(out, wall_time);
+    put_tag(out, 2, wire_varint);
+    put_varint(out, (uint64_t)step);
+}
+
 static bool write_record(struct tfevents *events, const struct buf *message, struct error *err) {
     struct buf record = {0};
     uint64_t length = message->size;
@@ -91,15 +98,23 @@ bool tfevents_write(struct tfevents *events, double wall_time, int64_t step,
         if (value.failed) summary.failed = true;
         put_counted(&summary, 1, value.data, value.size);
     }
-    put_wall_time(&message, wall_time);
-    put_tag(&message, 2, wire_varint);
-    put_varint(&message, (uint64_t)step);
+    put_time(&message, wall_time, step);
     put_counted(&message, 5, summary.data, summary.size);
     if (summary.failed) message.failed = true;
     bool ok = write_record(events, &message, err);
     buf_release(&message);
     buf_release(&summary);
     buf_release(&value);
+    return ok;
+}
+
+bool tfevents_restart(struct tfevents *events, double wall_time, int64_t step, struct error *err) {
+    static const char start[] = {1 << 3 | wire_varint, 1};
+    struct buf message = {0};
+    put_time(&message, wall_time, step);
+    put_counted(&message, 7, start, sizeof start);
+    bool ok = write_record(events, &message, err);
+    buf_release(&message);
     return ok;
 }
 

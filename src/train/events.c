@@ -140,3 +140,9 @@ void events_scalar(struct events *events, const struct tfevents_scalar *scalars,
         !tfevents_write(&events->board, clock_unix(), events->step, scalars, count, &cause))
         disk_failure(events, &cause);
 }
+
+void events_restart(struct events *events) {
+    struct error cause;
+    if (events->board_open && !tfevents_restart(&events->board, clock_unix(), events->step + 1, &cause))
+        disk_failure(events, &cause);
+}

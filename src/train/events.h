@@ -33,5 +33,7 @@ void events_sync(struct events *events);
 bool events_warn(struct events *events, const char *message, struct error *err);
 /* A point of a curve; failures are treated as above. */
 void events_scalar(struct events *events, const struct tfevents_scalar *scalars, size_t count);
+/* The run goes on from the events' step: points of later ones leave the curves. */
+void events_restart(struct events *events);
 
 #endif

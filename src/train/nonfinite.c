@@ -106,6 +106,7 @@ static bool go_back(struct run *run, struct error *err) {
     if (!run_all_well(run, run_go_back(run, err), err)) return false;
     const struct progress *p = &run->progress;
     run->events.step = p->step;
+    events_restart(&run->events);
     return events_emit(&run->events, "rollback",
                        json_pack("{s:I, s:I, s:f}", "failed_step", (json_int_t)p->failed_step, "tries",
                                  (json_int_t)p->tries, "rate_factor", ldexp(1, -(int)p->rollbacks)),

@@ -421,6 +421,7 @@ static bool first_events(struct run *run, struct error *err) {
     bool ok = events_emit(&run->events, "plan", plan, err) && tell_upload(run, err) &&
               run_tell_warnings(run, &run->events, err);
     run->events.step = run->progress.step;
+    if (run->resumed) events_restart(&run->events);
     if (ok && run->resumed)
         ok = events_emit(&run->events, "resume",
                          json_pack("{s:I, s:f, s:O}", "from_step", (json_int_t)run->progress.step,

@@ -49,6 +49,21 @@ def model(name, changes):
     return copy
 
 
+def curve(output):
+    """Steps of the curves as TensorBoard reads them: the start of a session drops points of its step and later ones."""
+    points = []
+    for path in sorted((work / output / "tensorboard").iterdir()):
+        blob = path.read_bytes()
+        while blob:
+            size = struct.unpack("<Q", blob[:8])[0]
+            message, blob = blob[12:12 + size], blob[16 + size:]
+            if message[9] != 0x10 or message[10] >= 128:  # the version; these runs have few steps
+                continue
+            step, what = message[10], message[11]
+            points = [p for p in points if p < step] if what == 0x3a else points + [step]
+    return points
+
+
 def train(path, output, *more, status=0, device="cpu"):
     flags = {"--device": device, "--model": path, "--data": tiny / "rows.jsonl", "--batch-size": "4", "--epochs": "60", "--max-steps": "6",
              "--save-every": "1", "--compute": "f32", "--output": work / output, **dict(zip(more[::2], more[1::2]))}
@@ -210,12 +225,14 @@ def rolling_back_halves_the_rate_until_it_holds():
     assert found and all(e["action"] == "rollback" for e in found), found
     assert events("back", "step")[-1]["learning_rate"] == 0.5 ** len(found)
     assert sorted({e["step"] for e in events("back", "step")}) == [1, 2, 3, 4, 5, 6]
+    assert curve("back") == [1, 2, 3, 4, 5, 6], curve("back")
     all_finite("back")
     # Gone on from the checkpoint in the middle: it remembers the rate.
     first = result("back")
     shutil.rmtree(work / "back/checkpoints/step-00000006")
     shutil.rmtree(work / "back/adapter")
     train(path, "back", *STEEP, "--save-every", "4", "--resume", None, device="ref")
+    assert curve("back") == [1, 2, 3, 4, 5, 6], curve("back")
     assert result("back") == first and events("back", "resume")[-1]["from_step"] == 4
 
 

@@ -1,6 +1,6 @@
 /* TensorBoard event files, byte for byte. TensorBoard's own loader reads the first bytes back as
  * (step 3: train/loss 1.5, lr 0.25) and (step 300: train/loss -2); those of (step 128: eval/loss 0.5), the
- * least number that takes two bytes, were made beside this program. */
+ * least number that takes two bytes, and those of the start of a session, were made beside this program. */
 #include "support/test.h"
 
 #include <string.h>
@@ -24,6 +24,9 @@ static const unsigned char expected[] = {
     0x09, 0x00, 0x00, 0xe0, 0x40, 0xfc, 0x54, 0xd9, 0x41, 0x10, 0x80, 0x01, 0x2a, 0x12, 0x0a, 0x10,
     0x0a, 0x09, 0x65, 0x76, 0x61, 0x6c, 0x2f, 0x6c, 0x6f, 0x73, 0x73, 0x15, 0x00, 0x00, 0x00, 0x3f,
     0xa5, 0x9e, 0xa4, 0x06,
+    /* the start of a session at step 4 */
+    0x0f, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x6d, 0x53, 0x2b, 0x09, 0x09, 0x00, 0x00, 0x20,
+    0x41, 0xfc, 0x54, 0xd9, 0x41, 0x10, 0x04, 0x3a, 0x02, 0x08, 0x01, 0x1f, 0xa9, 0x72, 0x2d,
 };
 /* clang-format on */
 
@@ -36,6 +39,7 @@ static void write_events(const char *path) {
     assert_ok(tfevents_write(&events, 1700000001.5, 3, first, 2, &err), &err);
     assert_ok(tfevents_write(&events, 1700000002.5, 300, second, 1, &err), &err);
     assert_ok(tfevents_write(&events, 1700000003.5, 128, third, 1, &err), &err);
+    assert_ok(tfevents_restart(&events, 1700000004.5, 4, &err), &err);
     tfevents_close(&events);
 }
 
