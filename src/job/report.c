@@ -368,6 +368,7 @@ static bool draw_settings(struct buf *out, const char *directory, struct error *
             const struct setting *row = &recipe_rows[i];
             if (row->uses & USE_INVOKE || !setting_is_set(row, &recipe)) continue;
             setting_text(row, &recipe, &text);
+            out->failed |= text.failed;
             const char *cells[] = {row->name, text.data ? text.data : ""};
             page_row(out, cells, 2);
         }
