@@ -55,11 +55,17 @@ template <int rows> struct alignas(16) row_facts {
     int start[rows];
 };
 
+/* In which order blocks take tiles: from how many parts of the rows in turn, for how many heads of keys. */
+struct order {
+    int parts, together;
+};
+
 /* What the threads of a block share beside its tiles. */
 template <int rows> struct shared_part {
     row_facts<rows> facts[stages];
     uint64_t full[stages], empty[stages], keys_there, sums_free[2], turn_come[keepers];
-    int number, parts, together;
+    int number;
+    struct order order;
 };
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -118,7 +124,7 @@ static __device__ inline void store_panels(unsigned panel, const uint32_t (&f)[K
     unsigned row = panel + (side * group + key) * panel_row;
 #pragma unroll
     for (int k = 0; k < K; k++)
-        put_matrices(row + k / 4 * keys * panel_row + ((2 * (k % 4) + lane / 16) ^ key % 8) * 16, f[k][0],
+        put_matrices(row + k / 4 * keys * panel_row + chunk_of(key, 2 * (k % 4) + lane / 16), f[k][0],
                      f[k][1], f[k][2], f[k][3]);
 }
 
@@ -188,10 +194,10 @@ template <class T, int D> struct block {
     __device__ block(const arguments &given, shared_part<rows> &part, unsigned from)
         : args(given), a(given.a), shared(part) {
         int group = a.heads / a.kv_heads, tiles_of_keys = (int)((a.tokens + keys - 1) / keys);
-        int tile = part.number / part.together, some = tile / tiles_of_keys;
-        kv = some * part.together + part.number % part.together;
+        int tile = part.number / part.order.together, some = tile / tiles_of_keys;
+        kv = some * part.order.together + part.number % part.order.together;
         tile -= some * tiles_of_keys;
-        j0 = (tile % part.parts * (tiles_of_keys / part.parts) + tile / part.parts) * keys;
+        j0 = (tile % part.order.parts * (tiles_of_keys / part.order.parts) + tile / part.order.parts) * keys;
         int last_key = j0 + keys < a.tokens ? j0 + keys - 1 : (int)a.tokens - 1;
         int tiles = (a.ranges.end[last_key] - j0 + rows - 1) / rows;
         count = tiles * group;
@@ -406,11 +412,10 @@ template <class T, int D>
 static __global__ void __launch_bounds__(threads, 1) gradient(const __grid_constant__ arguments args) {
     extern __shared__ __align__(1024) unsigned char memory[]; /* tiles, then what else is shared */
     auto &shared = *(shared_part<step_of<D>::rows> *)(memory + step_of<D>::tile_bytes);
-    int parts = threadIdx.x < 32 ? parts_of(args.a) : 0;
-    int together = threadIdx.x < 32 ? heads_together(args.a) : 0;
+    order order = {};
+    if (threadIdx.x < 32) order = {parts_of(args.a), heads_together(args.a)};
     if (!threadIdx.x) {
-        shared.parts = parts;
-        shared.together = together;
+        shared.order = order;
         shared.number = atomicAdd(&args.a.counters[0], 1);
         for (int s = 0; s < stages; s++) {
             barrier_init(shared_address(&shared.full[s]), 1 + 32);

@@ -230,8 +230,7 @@ __device__ inline void walker<T, D>::send(const struct tile &t, const float (&ou
     named_sync(bar_group + group, 128);
 #pragma unroll
     for (int n = 0; n < D / 8; n += 2) {
-        unsigned to =
-            rows() + n / 8 * shape::rows * panel_row + r * panel_row + ((n % 8 + lane / 16) ^ r % 8) * 16;
+        unsigned to = chunk_at(rows() + n / 8 * shape::rows * panel_row, r, n % 8 + lane / 16);
         put_matrices(to, two_of<T>(out[n][0] * factor[0], out[n][1] * factor[0]),
                      two_of<T>(out[n][2] * factor[1], out[n][3] * factor[1]),
                      two_of<T>(out[n + 1][0] * factor[0], out[n + 1][1] * factor[0]),

@@ -17,6 +17,12 @@ constexpr int panel_row = 128;                    /* bytes of a row of a panel *
 constexpr int step_down = 16 * panel_row;         /* 16 rows further */
 constexpr int step_right = 16 * sizeof(number16); /* 16 columns further, within a panel */
 
+/* Where chunk c of row r lies in its row, and in a panel. */
+static __device__ inline int chunk_of(int r, int c) { return (c ^ r % 8) * 16; }
+static __device__ inline unsigned chunk_at(unsigned panel, int r, int c) {
+    return panel + r * panel_row + chunk_of(r, c);
+}
+
 /* The dynamic shared memory from a multiple of 1,024 bytes on; launches ask for as many bytes more. */
 static __device__ inline unsigned shared_tiles() {
     extern __shared__ unsigned char memory[];

@@ -180,7 +180,7 @@ static __global__ void __cluster_dims__(2, 1, 1) __launch_bounds__(threads, 1)
 /* Where a lane's row of four matrices lies in a quarter: of fragments j and j + 1, rows of the warp. */
 static __device__ inline unsigned matrices_at(unsigned quarter, int j) {
     int lane = (int)threadIdx.x % 32, r = (int)threadIdx.x / 32 % 4 * 16 + lane / 8 % 2 * 8 + lane % 8;
-    return quarter + r * panel_row + ((j + lane / 16) ^ r % 8) * 16;
+    return chunk_at(quarter, r, j + lane / 16);
 }
 
 static __device__ inline bool is_leader() { return threadIdx.x % 128 == 0; }
