@@ -71,6 +71,9 @@ bool cli_refuse(struct hone_error *err, const char *where, const char *what,
                 const char *fix); /* HONE_USAGE; returns false */
 /* Lets SIGINT and SIGTERM call `cancel`, which must be safe in a handler; NULL gives them back. */
 void cli_on_interrupt(void (*cancel)(void *), void *user);
+/* Models are mapped: where a page of one is gone, SIGBUS ends the process, here with a sentence and status 3.
+ */
+void cli_on_lost_page(const struct cli *cli);
 
 /* Help. */
 void help_overview(FILE *out, const struct command *const *commands, size_t count);

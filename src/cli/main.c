@@ -93,6 +93,7 @@ int main(int argc, char **argv) {
     struct cli cli = {.json = wants_json(argc, argv), .terminal = isatty(1)};
     cli.color = cli.terminal && !(no_color && *no_color) && !(term && strcmp(term, "dumb") == 0);
     if (term && strcmp(term, "dumb") == 0) cli.terminal = false;
+    cli_on_lost_page(&cli);
     if (argc < 2 || is_help(argv[1]) || (strcmp(argv[1], "help") == 0 && argc == 2)) {
         help_overview(argc < 2 ? stderr : stdout, commands, command_count);
         return argc < 2 ? 2 : 0;

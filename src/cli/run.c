@@ -47,6 +47,35 @@ void cli_on_interrupt(void (*cancel)(void *), void *user) {
     sigaction(SIGTERM, &action, NULL);
 }
 
+#define LOST_PAGE "a file cannot be read any more where it was read before: it was cut, or its disk fails"
+#define LOST_PAGE_FIX "Bring it back; a training run goes on with --resume."
+
+static void leave(int descriptor, const char *text, size_t size) {
+    ssize_t written = write(descriptor, text, size);
+    _exit(written < 0 ? 1 : 3);
+}
+
+static void on_lost_page(int number) {
+    static const char text[] = "hone: " LOST_PAGE ". " LOST_PAGE_FIX "\n";
+    (void)number;
+    leave(STDERR_FILENO, text, sizeof text - 1);
+}
+
+static void on_lost_page_json(int number) {
+    static const char text[] = "{\"error\":{\"code\":\"input\",\"where\":\"hone\",\"what\":\"" LOST_PAGE
+                               "\",\"why\":\"\",\"fix\":\"" LOST_PAGE_FIX "\"}}\n";
+    (void)number;
+    leave(STDOUT_FILENO, text, sizeof text - 1);
+}
+
+void cli_on_lost_page(const struct cli *cli) {
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = cli->json ? on_lost_page_json : on_lost_page;
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGBUS, &action, NULL);
+}
+
 /* The run has ended, what is left is to say how. Where a signal ended it, one that follows is the same
  * request still and must not end the process before that is said. */
 static void after_run(void) {

@@ -161,7 +161,34 @@ def flooded(tries=10):
     print("ok  signals that follow do not change how it leaves")
 
 
+def cut(more):
+    """A model's file is written over in its place while a run reads it: its pages are gone."""
+    here, output = work / "cut", work / "cut-run"
+    for path in (here, output):
+        shutil.rmtree(path, ignore_errors=True)
+    shutil.copytree(model, here)
+    whole = (here / "model.safetensors").read_bytes()
+    run = [program, "train", "--model", here, "--data", model / "rows.jsonl", "--lora-rank", "2", "--batch-size", "2", "--threads", "1",
+           "--epochs", "60000", "--max-steps", "2000", "--save-every", "100", "--output", output]
+    process = subprocess.Popen([*run, *more], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while not saved("cut-run"):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.005)
+    os.truncate(here / "model.safetensors", 4096)
+    out, told = process.communicate(timeout=600)
+    assert process.returncode == 3, (process.returncode, told)
+    if more:
+        assert json.loads(out.splitlines()[-1])["error"]["code"] == "input" and not told, (out[-300:], told)
+    else:
+        assert told.splitlines()[-1].startswith(b"hone: a file cannot be read any more") and b"--resume" in told, told
+    (here / "model.safetensors").write_bytes(whole)
+    subprocess.run([*run, "--resume"], env=environment, stdout=subprocess.DEVNULL, check=True)
+    print("ok  a model that is cut during a run ends it with a sentence, and the run goes on")
+
+
 def main():
+    for more in ([], ["--json"]):
+        cut(more)
     flooded()
     write_data("trial", 4000)
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
