@@ -165,6 +165,77 @@ static void numbers_below_the_steps_of_f16_keep_their_digits(void **state) {
     }
 }
 
+/* Sums over whole rows do not show that one group of a block lost its scale: its error is its energy then, 1
+ * of it, where two bits leave 0.12 at most of these normal numbers. */
+static void no_group_of_a_block_loses_its_numbers(void **state) {
+    (void)state;
+    enum { count = 768, group = 16 };
+    float numbers[count];
+    unsigned char stored[8 * count];
+    struct fs_map map;
+    struct error err;
+    assert_ok(fs_map_open(&map, TEST_DATA "/golden/format/quantise.bin", &err), &err);
+    memcpy(numbers, map.data + 4, sizeof numbers);
+    fs_map_close(&map);
+    for (int type = 0; type < DTYPE_COUNT; type++) {
+        const struct rowcodec *codec = rowcodec((enum dtype)type);
+        float decoded[count];
+        double worst = 0;
+        if (!codec || !codec->encode) continue;
+        codec->encode(numbers, stored, count);
+        codec->decode(stored, decoded, count);
+        for (int g = 0; g < count; g += group) {
+            double error = 0, energy = 0;
+            for (int i = g; i < g + group; i++) {
+                error += pow((double)numbers[i] - (double)decoded[i], 2);
+                energy += pow((double)numbers[i], 2);
+            }
+            worst = fmax(worst, error / energy);
+        }
+        print_message("%s: %.4f of a group's energy\n", dtype_row((enum dtype)type)->name, worst);
+        if (!(worst <= 0.5)) fail_msg("%s loses a group", dtype_row((enum dtype)type)->name);
+    }
+}
+
+/* Squared error of a block of mxfp4 whose scale is 2^exponent, each number at its nearest level. */
+static double micro_error(const float *numbers, int exponent) {
+    static const double levels[] = {0, 0.5, 1, 1.5, 2, 3, 4, 6};
+    double error = 0;
+    for (int i = 0; i < 32; i++) {
+        double least = INFINITY;
+        for (int l = 0; l < 8; l++)
+            least = fmin(least, fabs(fabs((double)numbers[i]) - ldexp(levels[l], exponent)));
+        error += least * least;
+    }
+    return error;
+}
+
+/* The largest number of a block is in [4, 8) scales, whose highest level is 6; with twice the scale it is in
+ * [2, 4). */
+static void mxfp4_takes_the_scale_that_leaves_less(void **state) {
+    (void)state;
+    enum { count = 768, block = 32 };
+    float numbers[count];
+    unsigned char stored[count];
+    struct fs_map map;
+    struct error err;
+    int doubled = 0;
+    assert_ok(fs_map_open(&map, TEST_DATA "/golden/format/quantise.bin", &err), &err);
+    memcpy(numbers, map.data + 4, sizeof numbers);
+    fs_map_close(&map);
+    rowcodec(DTYPE_MXFP4)->encode(numbers, stored, count);
+    for (int at = 0; at < count; at += block) {
+        float widest = 0;
+        for (int i = at; i < at + block; i++) widest = fmaxf(widest, fabsf(numbers[i]));
+        double one = micro_error(numbers + at, ilogbf(widest) - 2),
+               two = micro_error(numbers + at, ilogbf(widest) - 1),
+               ours = stored_error(DTYPE_MXFP4, stored + at / block * 17, numbers + at, block);
+        doubled += two < one;
+        assert_true(ours <= fmin(one, two) * (1 + 1e-5));
+    }
+    assert_in_range(doubled, 1, count / block - 1); /* or it would not have shown */
+}
+
 static void every_half_survives_a_round_trip(void **state) {
     (void)state;
     for (uint32_t bits = 0; bits < 0x10000; bits++) {
@@ -220,6 +291,8 @@ int main(void) {
         cmocka_unit_test(encoding_equals_the_gguf_package),
         cmocka_unit_test(quantisers_leave_no_more_error_than_llama_cpp),
         cmocka_unit_test(numbers_below_the_steps_of_f16_keep_their_digits),
+        cmocka_unit_test(no_group_of_a_block_loses_its_numbers),
+        cmocka_unit_test(mxfp4_takes_the_scale_that_leaves_less),
         cmocka_unit_test(every_half_survives_a_round_trip),
         cmocka_unit_test(halves_round_to_even),
         cmocka_unit_test(hostile_numbers_encode_without_undefined_behaviour),

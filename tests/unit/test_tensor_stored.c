@@ -9,6 +9,7 @@
 #include "base/fs.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "tensor/rowcodec.h"
 #include "tensor/stored_parts.h"
 
 /* The little of a safetensors file that is needed: this folder lies below the reader of that format. */
@@ -232,6 +233,89 @@ static void numbers_too_small_for_mxfp4_keep_the_least_scale(void **state) {
     for (int i = 0; i < 32; i++) assert_true(fabsf(row[i] - source[i]) <= 0x1p-129f);
 }
 
+static void encode_rows_of(enum dtype dtype, int64_t rows, int64_t columns, const float *source,
+                           float *decoded) {
+    struct stored_layout layout;
+    struct stored_encoder encoder;
+    struct error err;
+    assert_true(stored_layout(&layout, dtype, rows, columns, DTYPE_F32));
+    unsigned char *bytes = mem_alloc((size_t)layout.bytes);
+    assert_non_null(bytes);
+    assert_ok(stored_encoder_open(&encoder, &layout, bytes, &err), &err);
+    stored_encode(&encoder, 0, rows, source);
+    stored_encoder_finish(&encoder, NULL);
+    struct stored stored = stored_in(&layout, bytes);
+    for (int64_t r = 0; r < rows; r++) stored_decode(&stored, r, 0, columns, decoded + r * columns);
+    mem_free(bytes);
+}
+
+/* Their scales are all the mean, so what is left of them has no largest one to divide by. */
+static void nf4_of_blocks_with_one_scale_is_exact(void **state) {
+    (void)state;
+    static const float scales[] = {0, 0.25f};
+    float source[2 * 128] = {0}, decoded[2 * 128];
+    for (size_t s = 0; s < sizeof scales / sizeof *scales; s++) {
+        for (int i = 0; i < 2 * 128; i++) source[i] = i % 3 ? 0 : i % 2 ? scales[s] : -scales[s];
+        encode_rows_of(DTYPE_NF4, 2, 128, source, decoded);
+        for (int i = 0; i < 2 * 128; i++) assert_true(fabsf(decoded[i] - source[i]) <= 0);
+    }
+}
+
+/* Each number of a group may be its least or its largest one. */
+static void affine_groups_reach_to_their_edges_wherever_they_are(void **state) {
+    (void)state;
+    float source[64], decoded[64];
+    for (int low = 0; low < 64; low++)
+        for (int high = 0; high < 64; high += 21) {
+            if (low == high) continue;
+            for (int i = 0; i < 64; i++) source[i] = 0;
+            source[low] = -7;
+            source[high] = 8;
+            encode_rows_of(DTYPE_MLX4_G64, 1, 64, source, decoded);
+            for (int i = 0; i < 64; i++) assert_true(fabsf(decoded[i] - source[i]) <= 0.01f);
+        }
+}
+
+/* As threads encode them, the last piece first. */
+static void rows_that_are_encoded_in_pieces_are_as_all_at_once(void **state) {
+    (void)state;
+    static const enum dtype types[] = {DTYPE_NF4, DTYPE_INT8, DTYPE_MLX4_G64, DTYPE_MLX_MXFP4, DTYPE_Q8_0};
+    enum { columns = 64, rows = 3 * stored_rows_together + 1 };
+    float *source = mem_array(rows * columns, sizeof *source), decoded[columns], direct[columns];
+    unsigned char block[8 * columns];
+    assert_non_null(source);
+    for (int i = 0; i < rows * columns; i++)
+        source[i] = (float)(i * 7919 % 1009 - 504) * 1e-3f * (float)(i / columns + 1);
+    for (size_t t = 0; t < sizeof types / sizeof *types; t++) {
+        struct stored_layout layout;
+        struct stored_encoder encoder;
+        struct error err;
+        unsigned char *made[2];
+        for (int pieces = 0; pieces < 2; pieces++) {
+            assert_true(stored_layout(&layout, types[t], rows, columns, DTYPE_F32));
+            made[pieces] = mem_calloc(1, (size_t)layout.bytes);
+            assert_non_null(made[pieces]);
+            assert_ok(stored_encoder_open(&encoder, &layout, made[pieces], &err), &err);
+            if (!pieces) stored_encode(&encoder, 0, rows, source);
+            for (int64_t row = rows - 1; pieces && row >= 0; row -= stored_rows_together)
+                stored_encode(&encoder, row, row == rows - 1 ? 1 : stored_rows_together,
+                              source + row * columns);
+            stored_encoder_finish(&encoder, NULL);
+        }
+        assert_memory_equal(made[0], made[1], (size_t)layout.bytes);
+        struct stored stored = stored_in(&layout, made[1]);
+        for (int64_t r = 0; types[t] == DTYPE_Q8_0 && r < rows; r++) {
+            stored_decode(&stored, r, 0, columns, decoded);
+            rowcodec(types[t])->encode(source + r * columns, block, columns);
+            rowcodec(types[t])->decode(block, direct, columns);
+            assert_memory_equal(decoded, direct, sizeof direct);
+        }
+        mem_free(made[0]);
+        mem_free(made[1]);
+    }
+    mem_free(source);
+}
+
 static void a_layout_needs_whole_blocks(void **state) {
     (void)state;
     struct stored_layout layout;
@@ -250,6 +334,9 @@ int main(void) {
         cmocka_unit_test(matrices_encode_as_bitsandbytes_and_mlx_do),
         cmocka_unit_test(every_scale_of_mxfp4_is_mlxs),
         cmocka_unit_test(numbers_too_small_for_mxfp4_keep_the_least_scale),
+        cmocka_unit_test(nf4_of_blocks_with_one_scale_is_exact),
+        cmocka_unit_test(affine_groups_reach_to_their_edges_wherever_they_are),
+        cmocka_unit_test(rows_that_are_encoded_in_pieces_are_as_all_at_once),
         cmocka_unit_test(a_layout_needs_whole_blocks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
