@@ -267,6 +267,19 @@ def early_stopping_ends_at_the_same_step_with_the_same_result():
 
 
 @case
+def a_run_evaluates_and_saves_when_it_is_due():
+    """Every so many steps and at the end; with early stopping, what is the best so far as well, and no other."""
+    for name, more in {"due": [], "due-best": ["--early-stopping", 50]}.items():
+        finish(start(name, ["--max-steps", 20, "--eval-every", 3, "--save-every", 7, "--keep", 99, "--schedule", "constant", "--learning-rate", 0.01, *more]), name)
+        losses = {event["step"]: event["loss"] for event in lines(name) if event["event"] == "eval"}
+        assert list(losses) == [3, 6, 9, 12, 15, 18, 20], (name, losses)
+        best = {step for step in losses if losses[step] <= min(losses[s] for s in losses if s <= step)} if more else set()
+        saved = [event["step"] for event in lines(name) if event["event"] == "checkpoint"]
+        assert saved == sorted({7, 14, 20} | best), (name, saved, losses)
+        assert not more or 0 < len(best - {20}) < 7, best  # or it would not have shown
+
+
+@case
 def groups_and_the_average_go_on_with_the_same_bits():
     """The result is the average of the best evaluation, not what the checkpoint trains on."""
     survives("average", "--learning-rate", 0.01, "--max-steps", 40, "--eval-every", 4, "--save-every", 1, "--early-stopping", 3, "--ema-decay", 0.8,
