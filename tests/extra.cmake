@@ -114,10 +114,10 @@ endif()
 # ---- end of the CUDA module ----
 # ---- faults: what their tests share, and the log of system calls (tests/fault) ----
 if(TARGET test_job_run)
-  add_library(fault_support STATIC fault/scene.c fault/places.c)
+  add_library(fault_support STATIC fault/scene.c fault/places.c fault/run_places.c)
   target_link_libraries(fault_support PUBLIC test_support hone_job)
   target_compile_definitions(fault_support PRIVATE TEST_DATA="${CMAKE_CURRENT_SOURCE_DIR}")
-  foreach(test run tools full_disk)
+  foreach(test run run_cpu run_others tools full_disk)
     target_link_libraries(test_job_${test} PRIVATE fault_support)
   endforeach()
   if(APPLE) # its linker has no --wrap
