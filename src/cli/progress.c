@@ -9,7 +9,7 @@ enum { plain_lines = 100 /* about so many step lines a run, in a pipe */ };
 
 static int terminal_width(void) {
     struct winsize size;
-    return ioctl(1, TIOCGWINSZ, &size) == 0 && size.ws_col > 20 ? size.ws_col : 80;
+    return ioctl(1, TIOCGWINSZ, &size) == 0 && size.ws_col ? size.ws_col : 80;
 }
 
 static void clear_bar(struct cli *cli) {
@@ -17,21 +17,23 @@ static void clear_bar(struct cli *cli) {
     cli->progress.drawn = false;
 }
 
+/* A line that went on below could not be cleared: it ends one column before the edge. */
 static void draw_bar(struct cli *cli, const char *facts) {
     const struct progress *progress = &cli->progress;
     char count[64];
     snprintf(count, sizeof count, "%.0f/%.0f", progress->last, progress->total);
-    int room = terminal_width() - (int)strlen(count) - (int)strlen(facts) - 6;
+    int width = terminal_width() - 1, counted = (int)strlen(count) + 1;
+    int room = width - counted - (int)strlen(facts) - 4;
     if (room > 40) room = 40;
     clear_bar(cli);
-    printf("%s ", count);
+    printf("%.*s ", width > 1 ? width - 1 : 0, count);
     if (room >= 8 && progress->total > 0) {
         int done = (int)(progress->last / progress->total * room);
         fputs(cli->color ? "[\033[32m" : "[", stdout);
         for (int i = 0; i < room; i++) putchar(i < done ? '=' : ' ');
         fputs(cli->color ? "\033[0m] " : "] ", stdout);
     }
-    fputs(facts, stdout);
+    printf("%.*s", width > counted ? width - counted : 0, facts);
     cli->progress.drawn = true;
     fflush(stdout);
 }

@@ -2,13 +2,17 @@
 """At a terminal, which a pseudo-terminal is here: what a person types, what stands on the screen.
 
     test_chat.py PROGRAM"""
+import fcntl
 import os
 import pathlib
 import pty
+import re
 import select
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 
 program = pathlib.Path(sys.argv[1]).resolve()
@@ -20,9 +24,10 @@ PROMPT = b"\n> "
 
 
 class Terminal:
-    def __init__(self, *arguments):
+    def __init__(self, *arguments, columns=0):
         self.pid, self.screen = pty.fork()
         if self.pid == 0:
+            fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
             os.execve(program, [program, *arguments], environment)
         self.seen = b""
 
@@ -97,6 +102,17 @@ def what_is_stopped_says_so_on_a_line_of_its_own():
         assert os.waitstatus_to_exitcode(os.waitpid(screen.pid, 0)[1]) == 130
 
 
+def the_bar_of_a_run_fits_the_terminal():
+    """What is drawn over at the next step must not have gone on in a line below."""
+    for columns in (1, 10, 20, 40, 80, 200):
+        screen = Terminal("train", *FLAGS, "--data", str(model / "rows.jsonl"), "--max-steps", "3", "--epochs", "9", "--output",
+                          f"{home.name}/run-{columns}", columns=columns)
+        text = screen.until(b"Done in", "bar").decode()
+        widest = max(len(b) for b in re.sub(r"\x1b\[[0-9]*m", "", text).split("\r\x1b[K")[1:-1])
+        assert widest < max(columns, 2) and (columns < 80 or widest > 50), (columns, widest, text)
+        assert os.waitstatus_to_exitcode(os.waitpid(screen.pid, 0)[1]) == 0
+
+
 def a_pipe_ends_at_the_first_turn_that_fails():
     """Whoever reads would take the next answer for the one that is missing."""
     command = [program, "chat", *FLAGS, "--max-tokens", "2", "--json"]
@@ -110,6 +126,6 @@ def a_pipe_ends_at_the_first_turn_that_fails():
 
 
 for test in (a_prompt_that_is_too_long_leaves_the_conversation_standing, words_and_blank_lines_are_no_turns,
-             an_answer_that_is_interrupted_ends_its_line, what_is_stopped_says_so_on_a_line_of_its_own, a_pipe_ends_at_the_first_turn_that_fails):
+             an_answer_that_is_interrupted_ends_its_line, the_bar_of_a_run_fits_the_terminal, what_is_stopped_says_so_on_a_line_of_its_own, a_pipe_ends_at_the_first_turn_that_fails):
     test()
     print("ok   ", test.__name__)
