@@ -280,6 +280,16 @@ def a_run_evaluates_and_saves_when_it_is_due():
 
 
 @case
+def as_good_as_the_best_is_no_improvement():
+    """Steps too small for the loss's last digit: the first evaluation stays the best one."""
+    finish(start("ties", ["--max-steps", 20, "--eval-every", 1, "--early-stopping", 3, "--optimizer", "sgd", "--momentum", 0, "--learning-rate", 1e-9,
+                          "--max-grad-norm", 1e-6, "--schedule", "constant", "--compute", "f32"]), "ties")
+    ends = told("ties")
+    assert len({facts["loss"] for (event, _), facts in ends.items() if event == "eval"}) == 1, ends
+    assert [(step, facts["evaluations"], facts["best_step"]) for (event, step), facts in ends.items() if event == "early_stop"] == [(4, 3, 1)], ends
+
+
+@case
 def groups_and_the_average_go_on_with_the_same_bits():
     """The result is the average of the best evaluation, not what the checkpoint trains on."""
     survives("average", "--learning-rate", 0.01, "--max-steps", 40, "--eval-every", 4, "--save-every", 1, "--early-stopping", 3, "--ema-decay", 0.8,
