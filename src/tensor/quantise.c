@@ -81,7 +81,8 @@ static float widest_of(const float *x, int n) {
  * clipped a little, or the grid is not used up. */
 float grid_fit(const struct grid *grid, const float *x, int n) {
     static const float shares[] = {0.76f, 0.82f, 0.88f, 0.92f, 0.96f, 1.0f, 1.04f, 1.1f, 1.18f};
-    float widest = widest_of(x, n), best = 0, least = INFINITY, level[32];
+    float widest = widest_of(x, n), least = INFINITY, level[32];
+    float best = widest != 0 ? widest / grid->low : 0; /* for squares beyond f32: no error is less then */
     for (int i = 0; widest != 0 && i < 2 * (int)(sizeof shares / sizeof *shares); i++) {
         float scale = widest / ((i % 2 ? grid->high : grid->low) * shares[i / 2]);
         grid_nearest(grid, x, n, inverse_or_zero(scale), level);
@@ -185,12 +186,12 @@ static void affine_levels(const float *restrict x, int n, struct line line, floa
 
 static struct line fit_affine(const float *x, int n, float most) {
     float low = 0, high = x[0], least = INFINITY, level[32];
-    struct line best = {0, 0};
     for (int i = 0; i < n; i++) {
         if (x[i] < low) low = x[i];
         if (x[i] > high) high = x[i];
     }
     if (!(high > low)) return (struct line){0, -low};
+    struct line best = {(high - low) / most, -low}; /* as in grid_fit */
     for (int i = 0; i < 12; i++) {
         float steps = most + 0.2f * (float)(i - 6) * (most > 4 ? 1.0f : 0.7f);
         struct line line = {(high - low) / steps, -low};

@@ -236,6 +236,25 @@ static void mxfp4_takes_the_scale_that_leaves_less(void **state) {
     assert_in_range(doubled, 1, count / block - 1); /* or it would not have shown */
 }
 
+/* What a type cannot hold becomes infinite or NaN, by which a conversion knows it, and not 0: also where its
+ * square is beyond f32, so that no error can be compared. */
+static void numbers_beyond_a_type_are_not_lost(void **state) {
+    (void)state;
+    static const float values[] = {1e10f, 1e25f, 3e38f, -3e38f};
+    float source[256], decoded[256];
+    unsigned char stored[256];
+    for (int type = DTYPE_Q4_0; type <= DTYPE_IQ4_XS; type++)
+        for (unsigned i = 0; i < sizeof values / sizeof *values; i++) {
+            for (int k = 0; k < 256; k++) source[k] = k == 7 ? values[i] : 0.05f;
+            int64_t elements = dtype_row((enum dtype)type)->block;
+            rowcodec((enum dtype)type)->encode(source, stored, elements);
+            rowcodec((enum dtype)type)->decode(stored, decoded, elements);
+            if (isfinite(decoded[7]))
+                fail_msg("%s: %g became %g", dtype_row((enum dtype)type)->name, (double)values[i],
+                         (double)decoded[7]);
+        }
+}
+
 static void every_half_survives_a_round_trip(void **state) {
     (void)state;
     for (uint32_t bits = 0; bits < 0x10000; bits++) {
@@ -293,6 +312,7 @@ int main(void) {
         cmocka_unit_test(numbers_below_the_steps_of_f16_keep_their_digits),
         cmocka_unit_test(no_group_of_a_block_loses_its_numbers),
         cmocka_unit_test(mxfp4_takes_the_scale_that_leaves_less),
+        cmocka_unit_test(numbers_beyond_a_type_are_not_lost),
         cmocka_unit_test(every_half_survives_a_round_trip),
         cmocka_unit_test(halves_round_to_even),
         cmocka_unit_test(hostile_numbers_encode_without_undefined_behaviour),
