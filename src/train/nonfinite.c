@@ -102,6 +102,16 @@ static bool stop(struct run *run, const struct nonfinite *found, bool elsewhere,
         broken ? "rollback" : "skip or rollback");
 }
 
+struct nonfinite nonfinite_norm(const char *value, double norm) {
+    struct nonfinite found = {.operation = op_row(OP_GRADIENT_NORM)->name,
+                              .pass = "update",
+                              .layer = -1,
+                              .row = -1,
+                              .number = norm};
+    snprintf(found.value, sizeof found.value, "%s", value);
+    return found;
+}
+
 static bool go_back(struct run *run, struct error *err) {
     if (!run_all_well(run, run_go_back(run, err), err)) return false;
     const struct progress *p = &run->progress;
@@ -121,6 +131,8 @@ bool run_nonfinite(struct run *run, const struct step *step, struct error *err) 
     if (!run_all_well(run, ok, err) || !run_any(run, found.operation != NULL, &named, err) ||
         !run_any(run, found.frozen, &found.frozen, err)) /* what decides must be the same for all */
         return false;
+    if (broken && !found.operation && isinf(step->state))
+        found = nonfinite_norm("norm of what is trained", (double)step->state);
     enum nan_policy action = choose(run, &found, broken);
     if (!tell(run, &found, action, err)) return false;
     if (action == NAN_STOP) return stop(run, &found, named, broken, err);

@@ -81,6 +81,8 @@ bool run_step(struct run *run, struct error *err);
 void step_count(struct run *run, const struct step *step);
 /* Does the micro-batches again from the same bits, looking for the first number that is not finite. */
 bool step_replay(struct run *run, const struct step *step, struct nonfinite *found, struct error *err);
+/* What is found where each number is finite and `norm`, the root of the sum of their squares, is not. */
+struct nonfinite nonfinite_norm(const char *value, double norm);
 /* What --nan-policy says of a step whose loss, gradient or result is not finite. False: the run ends. */
 bool run_nonfinite(struct run *run, const struct step *step, struct error *err);
 /* Back to a good checkpoint, further each time that the same step is not passed, or to the start. */

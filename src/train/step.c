@@ -68,13 +68,7 @@ bool step_replay(struct run *run, const struct step *step, struct nonfinite *fou
         fill_batch(run, &step->layout, b, step->weight);
         if (!finite_watch(found, engine, &run->programs.train, &run->batch.binding, err)) return false;
     }
-    if (!found->operation && isinf(step->norm)) /* each gradient is finite, the sum of their squares is not */
-        *found = (struct nonfinite){.operation = op_row(OP_GRADIENT_NORM)->name,
-                                    .pass = "update",
-                                    .layer = -1,
-                                    .row = -1,
-                                    .number = (double)step->norm,
-                                    .value = "norm"};
+    if (!found->operation && isinf(step->norm)) *found = nonfinite_norm("norm", (double)step->norm);
     return drop_gradients(engine, err);
 }
 

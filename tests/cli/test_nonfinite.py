@@ -297,6 +297,15 @@ def a_state_that_the_update_broke_is_not_saved():
     assert [e["action"] for e in events("undone", "nonfinite")] == ["rollback"] * 5 + ["stop"] and saved("undone") == []
 
 
+def weights_whose_norm_is_beyond_f32_are_no_fault_of_the_machine():
+    """Each of them is finite."""
+    path = model("huge", {"model.embed_tokens.weight": lambda i, w: 3e38 if i < 8 else w})
+    told = train(path, "squares", "--method", "full", status=1)
+    event, = events("squares", "nonfinite")
+    assert (event["pass"], event["value"], event["number"]) == ("update", "norm of what is trained", "inf"), event
+    assert "memory or processor" not in told and "norm of what is trained" in told, told
+
+
 def ask(command, *words, status=0):
     done = subprocess.run([program, command, *words], env=environment, capture_output=True, text=True)
     assert done.returncode == status, f"{command}: status {done.returncode}, not {status}\n{done.stderr}{done.stdout[-2000:]}"
@@ -359,6 +368,7 @@ try:
                  rolling_back_halves_the_rate_until_it_holds,
                  rolling_back_goes_further_each_time_that_a_step_is_not_passed, stopped_on_the_way_it_goes_back_to_the_same_place, rolling_back_ends_when_it_does_not_help,
                  rolling_back_takes_what_a_stop_saved_where_all_others_are_damaged, a_state_that_the_update_broke_is_not_saved,
+                 weights_whose_norm_is_beyond_f32_are_no_fault_of_the_machine,
                  an_adapter_that_is_no_number_is_named, a_loss_that_is_no_number_is_called_so, an_answer_of_no_numbers_is_refused,
                  an_answer_may_hold_a_nul_character):
         for left in work.glob("*"):
