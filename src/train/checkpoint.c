@@ -517,7 +517,8 @@ static bool load_from(struct candidates *c, size_t first, const char *run, struc
     if (!ok || *found || !c->damaged) return ok;
     error_set(err, ERROR_INPUT, "checkpoint", "%s has no checkpoint that is whole, %zu %s damaged", run,
               c->damaged, text_plural(c->damaged, "is", "are"));
-    error_why(err, "the newest: %s", c->newest_damage.what);
+    const struct error *newest = &c->newest_damage;
+    error_why(err, "the newest: %s%s%s", newest->what, *newest->why ? ": " : "", newest->why);
     return error_fix(err, "Start the run anew with another --output.");
 }
 

@@ -50,11 +50,12 @@ static bool evaluate(struct run *run, struct error *err) {
 
 /* A run whose last checkpoint cannot be written ends, and can go on from the one before. */
 static bool refuse_save(const struct run *run, struct error *err) {
+    const char *mend = "Free space there and check that it may be written"; /* the cause is told before it */
     if (err->code != ERROR_DISK) return false;
     if (run->saved_at > 0)
-        return error_fix(err, "Free space there; the same command with --resume goes on from step %lld.",
+        return error_fix(err, "%s; the same command with --resume goes on from step %lld.", mend,
                          (long long)run->saved_at);
-    return error_fix(err, "Free space there, and start again with --resume.");
+    return error_fix(err, "%s, and start again with --resume.", mend);
 }
 
 static bool due(int64_t step, int64_t every) { return every > 0 && step % every == 0; }
