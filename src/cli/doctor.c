@@ -68,7 +68,8 @@ static void show(struct cli *cli, const json_t *result) {
            json_get_number(result, "cores"));
     show_memory(json_object_get(result, "memory"));
     fputs("store     ", stdout);
-    print_text(stdout, json_get_text(result, "store"), false);
+    bool store = json_object_get(result, "store") != NULL;
+    print_text(stdout, store ? json_get_text(result, "store") : "none: set HONE_HOME to a directory", false);
     putchar('\n');
     json_array_foreach(json_object_get(result, "devices"), i, device) show_device(device);
 }

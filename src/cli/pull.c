@@ -6,7 +6,7 @@ static void show_model(const json_t *model) {
     printf("  %s, %s  ", json_get_text(model, "architecture"),
            print_bytes(json_get_number(model, "bytes"), bytes));
     print_text(stdout, json_get_text(model, "path"), false);
-    putchar('\n');
+    puts(json_is_false(json_object_get(model, "there")) ? "  (nothing is there any more)" : "");
 }
 
 static void show(struct cli *cli, const json_t *result) {

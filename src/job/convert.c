@@ -63,6 +63,8 @@ static bool usage(struct error *err, const char *what, const char *fix) {
 static bool check_settings(struct job *job, struct error *err) {
     const struct options *options = &job->options;
     bool model = job->recipe.model != NULL, shape = options->config != NULL;
+    if (!model && !shape && options->random_weights)
+        return usage(err, "--config is missing", "Name a config.json: the shape of the model that is drawn.");
     if (!model && !shape)
         return usage(err, "--model is missing",
                      "Name a model: one that `hone pull` stored, a GGUF file or a directory.");

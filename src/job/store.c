@@ -208,6 +208,8 @@ bool store_list(json_t **out, struct error *err) {
         bool read = path && json_read_file(&record, path, largest_record, &broken) &&
                     json_is_string(json_object_get(record, "name"));
         if (read) json_object_del(record, "files");
+        const char *model = json_string_value(json_object_get(record, "path"));
+        if (read) json_object_put(&record, "there", json_boolean(model && fs_kind_of(model) != FS_NOTHING));
         if (read) ok = json_array_append(*out, record) == 0 || error_no_memory(err, "store", 0);
         json_decref(record);
         mem_free(path);

@@ -26,7 +26,8 @@ bool store_resolve(const char *name_or_path, char **out, struct error *err);
  * times of change differ. *record: what was told of them then, a new reference; NULL where nothing differs,
  * or the text is no name of a model whose digest is known. */
 bool store_differs(const char *name_or_path, json_t **record, struct error *err);
-/* All records, a JSON array; without "files", which is the store's own. */
+/* All records, a JSON array; without "files", which is the store's own, and with "there": whether the model's
+ * path still leads to something. */
 bool store_list(json_t **out, struct error *err);
 
 #endif
