@@ -94,8 +94,9 @@ static bool open_source(struct conversion *conversion, struct model **model, str
     char *path = NULL;
     bool ok;
     if (job->options.config) {
-        ok = sketch_open(model, job->options.config, err) &&
-             sketch_init(&conversion->sketch, *model, (uint64_t)job->recipe.seed, err);
+        ok = sketch_open(model, job->options.config, err);
+        if (!ok && err->code == ERROR_INPUT && !*err->fix) error_fix(err, "Correct %s.", job->options.config);
+        ok = ok && sketch_init(&conversion->sketch, *model, (uint64_t)job->recipe.seed, err);
     } else {
         ok = job_find_model(job, job->recipe.model, &path, NULL, err) && model_open(model, path, err);
     }

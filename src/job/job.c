@@ -35,7 +35,8 @@ bool job_refuse_name(const char *name, struct error *err) {
     const char *nearest = NULL;
     int least = 3;
     for (size_t i = 0; i < job_kind_count; i++) {
-        int distance = text_distance(name, job_kinds[i].name);
+        bool begun = strlen(name) > 1 && !strncmp(name, job_kinds[i].name, strlen(name));
+        int distance = begun ? 1 : text_distance(name, job_kinds[i].name);
         if (distance >= least) continue;
         least = distance;
         nearest = job_kinds[i].name;

@@ -19,8 +19,8 @@ bool run_first(const struct run *run) { return run->recipe->rank == 0; }
 /* ---- coming together ---- */
 
 /* Whether every process must have the same value: of what makes another result, and of when all meet to
- * measure, to save, or over a number that is not finite. The clock, where
- * rows show it, has been agreed upon. */
+ * measure, to save, or over a number that is not finite. Where rows show the clock, it has been agreed upon.
+ */
 static bool is_shared(const struct setting *row) {
     static const size_t meetings[] = {offsetof(struct recipe, eval_every),
                                       offsetof(struct recipe, save_every),
