@@ -68,6 +68,8 @@ static bool write_state(const char *directory, const struct progress *p, struct 
         const int64_t *value = (const int64_t *)(const void *)((const char *)p + counters[i].offset);
         ok = json_object_set_new(state, counters[i].key, json_integer((json_int_t)*value)) == 0;
     }
+    ok = ok && (!*p->data.hex || (json_object_set_new(state, "data", json_string(p->data.hex)) == 0 &&
+                                  json_object_set_new(state, "seed", json_integer(p->seed)) == 0));
     ok = ok && set_number(state, "loss", p->loss) && set_number(state, "eval_loss", p->eval_loss) &&
          set_number(state, "best_loss", p->best_loss) && set_number(state, "seconds", p->seconds);
     char *path = fs_join(directory, "state.json");
@@ -309,6 +311,17 @@ static double number_or_nan(const json_t *object, const char *key) {
     return json_is_number(value) ? json_number_value(value) : NAN;
 }
 
+/* A place in other rows, or in another order of them, is none here: a folder was copied from another run. */
+static bool check_place(const json_t *state, const struct progress *run, const char *path,
+                        struct error *err) {
+    const char *data = json_string_value(json_object_get(state, "data"));
+    if (!data || !*run->data.hex) return true;
+    bool same = !strcmp(data, run->data.hex);
+    if (same && json_integer_value(json_object_get(state, "seed")) == run->seed) return true;
+    return error_set(err, ERROR_INPUT, "checkpoint", "%s is of a run %s", path,
+                     same ? "with another --seed" : "on other data");
+}
+
 static bool read_state(const char *directory, struct progress *out, struct error *err) {
     json_t *state = NULL;
     char *path = fs_join(directory, "state.json");
@@ -325,6 +338,7 @@ static bool read_state(const char *directory, struct progress *out, struct error
             ok = error_set(err, ERROR_INPUT, "checkpoint", "%s: %s is missing or no count", path,
                            counters[i].key);
     }
+    ok = ok && check_place(state, out, path, err);
     out->loss = number_or_nan(state, "loss");
     out->eval_loss = number_or_nan(state, "eval_loss");
     out->best_loss = number_or_nan(state, "best_loss");
@@ -336,7 +350,7 @@ static bool read_state(const char *directory, struct progress *out, struct error
 
 /* Whether a checkpoint is a stop's. What cannot be read is none: a load says what is wrong with it. */
 static bool is_stop(const char *folder, const char *name) {
-    struct progress progress;
+    struct progress progress = {0};
     struct error ignored;
     char *path = fs_join(folder, name);
     bool stop = path && read_state(path, &progress, &ignored) && progress.stopped;
@@ -533,7 +547,7 @@ bool checkpoint_load(struct engine *engine, const char *run, struct progress *ou
 
 /* Whether one is the first that the run has saved. */
 static bool is_first(const struct candidates *c, size_t index) {
-    struct progress progress;
+    struct progress progress = {0};
     struct error ignored;
     char *path = fs_join(c->folder, c->names[index]);
     bool first = path && read_state(path, &progress, &ignored) && progress.first_saved == progress.step;

@@ -12,9 +12,12 @@
 #ifndef HONE_TRAIN_CHECKPOINT_H
 #define HONE_TRAIN_CHECKPOINT_H
 
+#include "base/digest.h"
 #include "score/engine.h"
 
 struct progress {
+    struct digest data;     /* of the rows that it is a place in; "": not known */
+    int64_t seed;           /* of their order */
     int64_t step;           /* optimizer steps, with those that were skipped */
     int64_t skipped;        /* of them, for numbers that are not finite; the device does not count these */
     int64_t skipped_in_row; /* the last so many */
@@ -42,7 +45,8 @@ bool checkpoint_save(struct engine *engine, const char *run, const struct progre
  * and they must not pass for the newest. */
 bool checkpoint_prune(const char *run, int64_t keep, const struct progress *now, struct error *err);
 /* Loads the newest good one into the store. *found false: there is none. `skipped` is told each one that is
- * damaged. A run whose checkpoints are all damaged is an error. */
+ * damaged, or of other data or another seed than `out` says before. A run whose checkpoints are all so is an
+ * error. */
 bool checkpoint_load(struct engine *engine, const char *run, struct progress *out, bool *found,
                      void (*skipped)(void *user, const char *message), void *user, struct error *err);
 /* For a rollback from `failed`: of those that are not later and not of a stop, so that a run goes back to the

@@ -338,6 +338,9 @@ static bool load_checkpoint(struct run *run, const struct progress *failed, bool
 
 static bool load_start(struct run *run, const struct progress *failed, struct error *err) {
     bool found;
+    const struct recipe *recipe = run->recipe;
+    snprintf(run->progress.data.hex, sizeof run->progress.data.hex, "%s", recipe->data_digest);
+    run->progress.seed = recipe->seed;
     run->kept = (struct best){NAN, 0};
     if (!engine_init_scaling(&run->programs.engine, err) || !load_checkpoint(run, failed, &found, err))
         return false;

@@ -615,6 +615,21 @@ def a_damaged_checkpoint_is_skipped_and_none_left_is_refused():
 
 
 @case
+def a_checkpoint_of_another_run_is_skipped():
+    """A folder that was copied from a run on other data, or in another order."""
+    whole = tiny_run("own")
+    (here / "more.jsonl").write_text("".join((LLAMA / "rows.jsonl").read_text().splitlines(keepends=True)[1:]))
+    for name, flags, told in (("rows", ["--data", "more.jsonl"], "on other data"), ("order", ["--seed", "5"], "--seed")):
+        tiny_run(name, *flags)
+        for place in "checkpoints/step-00000006", "adapter":
+            shutil.rmtree(here / "own" / place)
+        shutil.copytree(here / name / "checkpoints/step-00000006", here / "own/checkpoints/step-00000006")
+        done("train", "--output", "own", "--resume")
+        assert any("step-00000006" in e["message"] and told in e["message"] for e in events("own") if e["event"] == "warning"), name
+        assert adapter("own") == whole, name
+
+
+@case
 def a_checkpoint_of_a_later_version_is_not_passed_over():
     """To go on from the one before would remove it."""
     tiny_run("later")
