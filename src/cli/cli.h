@@ -93,8 +93,9 @@ void show_rates(const json_t *rates);
 void print_text(FILE *out, const char *text, bool keep_lines);
 /* Bad rows, a line each: file, line, cause. */
 void print_problems(const json_t *result);
+/* The form that goes with a count: `one` with 1, `many` with every other. */
+const char *print_plural(double count, const char *one, const char *many);
 /* "1.5 GiB" into out[32]; returns out. */
-const char *print_plural(double count, const char *one, const char *many); /* what goes with the count */
 const char *print_bytes(double bytes, char out[32]);
 /* "1.5 M", "812" into out[32]; returns out. */
 const char *print_count(double count, char out[32]);

@@ -1,7 +1,8 @@
 #include "model/base_type.h"
-#include "base/text.h"
 
 #include <string.h>
+
+#include "base/text.h"
 
 static const char as_stored[] = "as-stored", qlora_type[] = "nf4";
 
